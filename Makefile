@@ -1,0 +1,90 @@
+# gptoss: `make demo` and `make check` do everything on a fresh Debian: install what is missing, build, run.
+# `make` builds the programs into out/ (no packages are installed); `make deps` installs only.
+
+PROGRAMS := gptoss-compile gptoss-exec gptoss-tok gptoss-mkmodel gptoss-check
+CC ?= gcc
+CFLAGS ?= -O2 -g
+WARN := -Wall -Wextra -Wpedantic $(if $(WERROR),-Werror)
+BASE := -std=gnu11 -ffp-contract=off -pthread -MMD -MP -D_GNU_SOURCE
+LUA_CFLAGS = $(shell pkg-config --cflags lua5.4)
+LUA_LIBS = $(shell pkg-config --libs lua5.4)
+O := out/obj
+
+obj = $(patsubst %.c,$(O)/%.o,$(1))
+MAINS := $(wildcard runtime/*main.c)
+IR := $(call obj,$(wildcard ir/*.c))
+RTC := $(call obj,$(wildcard rtc/*.c))
+MODEL := $(call obj,$(wildcard runtime/model*.c runtime/safetensors.c))
+TOK := $(call obj,$(filter-out $(MAINS),$(wildcard runtime/tok*.c runtime/bpe.c)))
+EMU := $(call obj,$(wildcard runtime/emu/*.c))
+PLAN := $(call obj,$(wildcard runtime/plan*.c))
+EXEC := $(call obj,$(filter-out $(MAINS) $(wildcard runtime/model*.c runtime/safetensors.c runtime/tok*.c runtime/bpe.c runtime/plan*.c),$(wildcard runtime/*.c)))
+COMPILER := $(call obj,$(filter-out compiler/main.c,$(wildcard compiler/*.c)))
+
+.PHONY: all deps demo check check-all rebase clean install tests
+all: $(PROGRAMS:%=out/%)
+
+out/gptoss-compile: $(O)/compiler/main.o $(COMPILER) $(IR) $(RTC) $(MODEL) $(PLAN)
+out/gptoss-exec: $(O)/runtime/main.o $(EXEC) $(EMU) $(PLAN) $(MODEL) $(TOK) $(IR)
+out/gptoss-tok: $(O)/runtime/tok_main.o $(TOK) $(IR)
+out/gptoss-mkmodel: $(O)/runtime/mkmodel_main.o $(MODEL) $(IR)
+out/gptoss-check: $(O)/runtime/check_main.o $(IR)
+
+out/gptoss-compile: LIBS = $(LUA_LIBS) -ljansson -lzstd -lxxhash -lm -ldl
+out/gptoss-exec: LIBS = -ljansson -lzstd -lxxhash -lpcre2-8 -lm -ldl
+out/gptoss-tok: LIBS = -ljansson -lpcre2-8 -lxxhash -lm
+out/gptoss-mkmodel: LIBS = -ljansson -lxxhash -lm
+out/gptoss-check: LIBS = -lxxhash -lm
+
+$(PROGRAMS:%=out/%):
+	$(CC) $(CFLAGS) -pthread $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(O)/compiler/%.o: EXTRA = $(LUA_CFLAGS)
+$(O)/runtime/emu/%.o: EXTRA = -O3
+$(O)/ir/ref.o: EXTRA = -O3
+
+$(O)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(BASE) $(WARN) $(CFLAGS) $(EXTRA) -c $< -o $@
+
+deps:
+	@tools/deps
+
+demo: deps
+	@$(MAKE) --no-print-directory -s all
+	@tools/demo
+
+check: deps
+	@$(MAKE) --no-print-directory -s all tests
+	@tests/run
+
+check-all: deps
+	@$(MAKE) --no-print-directory -s all tests
+	@tests/run --all
+
+rebase: all tests
+	@REBASE=1 tests/run
+
+# Each tests/*/X.c is a program out/tests/X; it may use everything but the programs' mains.
+TEST_PROGRAMS := $(patsubst %.c,out/tests/%,$(notdir $(wildcard tests/*/*.c)))
+ALL_OBJECTS := $(filter-out $(O)/runtime/main.o,$(COMPILER) $(RTC) $(EXEC) $(EMU) $(PLAN) $(MODEL) $(TOK) $(IR))
+tests: $(TEST_PROGRAMS)
+
+vpath %.c $(sort $(dir $(wildcard tests/*/*.c)))
+$(TEST_PROGRAMS): out/tests/%: %.c out/liball.a
+	@mkdir -p out/tests
+	$(CC) $(BASE) $(WARN) $(CFLAGS) $(LUA_CFLAGS) -I. -o $@ $< out/liball.a $(LUA_LIBS) -ljansson -lzstd -lxxhash -lpcre2-8 -lm -ldl
+out/liball.a: $(ALL_OBJECTS)
+	@rm -f $@
+	ar rcs $@ $^
+
+PREFIX ?= /usr/local
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/gptoss
+	install $(PROGRAMS:%=out/%) $(DESTDIR)$(PREFIX)/bin
+	cp -r lua templates graphs $(DESTDIR)$(PREFIX)/share/gptoss
+
+clean:
+	rm -rf out
+
+-include $(shell find $(O) -name '*.d' 2>/dev/null)

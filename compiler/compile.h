@@ -1,0 +1,59 @@
+/* compile.h - one compilation: what was asked, what the passes work on. See pipeline.c for the passes. */
+#ifndef GPTOSS_COMPILE_H
+#define GPTOSS_COMPILE_H
+
+#include "../rtc/rtc.h"
+#include "fuse.h"
+#include "lower.h"
+
+typedef struct Names Names;
+struct Names {
+    const char **at;
+    size_t n, cap;
+};
+
+typedef struct Options Options; /* gptoss-compile's command line */
+struct Options {
+    const char *graph, *arch, *output, *model, *precision, *override, *dump, *emit, *report;
+    bool kv16, kv32, explain, no_cache, swap_embeddings;
+    int64_t max_batch, max_tokens, max_seq, workers;
+    Names fusions, templates, no_fusion;
+};
+
+typedef struct Target Target; /* a row of targets.def */
+struct Target {
+    const char *arch;
+    RtcKind compiler;
+    const char *prelude, *options;
+};
+const Target *target_find(const char *arch); /* NULL when there is none */
+const char *target_list(Arena *a);           /* "gfx90a, …" */
+
+typedef struct Compile Compile;
+struct Compile {
+    Arena *a;
+    Options o;
+    const Target *target;
+    const char *home;    /* the folder that holds lua/ and templates/ */
+    const char *prelude; /* text */
+    Model *model;
+    Front *front;
+    RuleList rules;
+    TemplateList templates;
+    Program *program;
+    FuseLog log;
+    Plan plan;
+    RtcJob *jobs; /* one per module of the plan */
+    const char *compiler; /* "hipRTC 5.2 (…)"; NULL when there is none: the plan carries source only */
+    double seconds_jit;
+};
+
+/* Runs every pass; afterwards c->plan is complete. Nothing is written but --dump (stdout) and progress (stderr). */
+bool compile_run(Compile *c, Err *e);
+
+/* --report text|json and --explain on stdout. */
+void report_text(const Compile *c, Text *t);
+bool report_json(const Compile *c, Text *t);
+void report_explain(const Compile *c, Text *t);
+
+#endif

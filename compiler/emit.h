@@ -1,0 +1,52 @@
+/* emit.h - HIP source for the kernels of a plan: a template's text, its constants, and generated hooks. */
+#ifndef GPTOSS_EMIT_H
+#define GPTOSS_EMIT_H
+
+#include "template.h"
+
+/* One argument of a kernel, in order behind `step`: which value of the node it is. */
+typedef struct KernelArg KernelArg;
+struct KernelArg {
+    const char *name; /* in struct Args */
+    Value *value;     /* of the node, in its graph; NULL: absent, a null pointer is passed */
+    DType dtype;
+    bool written;
+};
+
+typedef struct Kernel Kernel; /* one specialisation; shared by all nodes that need the same text */
+struct Kernel {
+    const char *symbol;
+    const char *inside; /* what stands in its namespace; equal insides are one kernel */
+    const char *text;   /* namespace and __global__ wrapper */
+    const Template *t;
+    Binding binding;
+    const char *reduction;
+    int64_t block;
+    int module;
+};
+
+typedef struct Emitter Emitter;
+struct Emitter {
+    Arena *a;
+    const TemplateList *templates;
+    const char *precision, *arch;
+    struct {
+        Kernel **at;
+        size_t n, cap;
+    } kernels;
+};
+
+/* The kernel for node n computed by kernel name `kernel`; args[0 … *n_args) as launch order demands (step excluded). The
+ * same specialisation gives the same Kernel. NULL on error. */
+Kernel *emit_kernel(Emitter *em, const Node *n, const char *kernel, KernelArg *args, int *n_args, Err *e);
+
+/* The whole text of one module: prelude, then every kernel whose template is `t`. */
+const char *emit_module(const Emitter *em, const Template *t, const char *prelude);
+
+/* The input that output i of n updates in place (state), or NULL. */
+Value *node_state(const Node *n, int i);
+
+/* A FUSED node's input that its body input i stands for. */
+Value *body_input(const Node *n, size_t i);
+
+#endif

@@ -1,0 +1,52 @@
+/* front.h - the Lua front end: graph files, fusion files, and the functions they call.
+ *
+ * Lua 5.4 without os, io, time, random, load of binary chunks; require finds modules beside the graph file, then in lua/.
+ * Every op of ops.def is a global function; errors name the author's line with a caret (style.md). */
+#ifndef GPTOSS_FRONT_H
+#define GPTOSS_FRONT_H
+
+#include "../ir/graph.h"
+#include "../runtime/model.h"
+
+typedef struct Front Front;
+
+typedef struct FrontOptions FrontOptions;
+struct FrontOptions {
+    const ModelConfig *model; /* of --model, NULL without; the Lua global `model` (nil without) */
+    int64_t max_batch, max_tokens, max_seq; /* max_seq 0: the configuration's; the Lua global `options` */
+    const char *lua_dir; /* where lua/ is, for require */
+};
+
+/* An interpreter with ops and DSL loaded. a: owns all that it makes. NULL on error. */
+Front *front_open(Arena *a, const FrontOptions *o, Err *e);
+void front_close(Front *f);
+
+/* Runs a graph file; it must return a program (what the DSL's `program` gives). Verified. */
+Program *front_program(Front *f, const char *file, Err *e);
+
+/* A fusion rule, as read from a file: see fuse.h for what is done with it. */
+typedef struct Rule Rule;
+struct Rule {
+    const char *name, *file;
+    int priority;       /* larger first; default 0 */
+    uint64_t hash;      /* of the file's text */
+    Graph *pattern;     /* ops on placeholders: inputs in the order of match's parameters; types unknown (rank -1) */
+    bool *optional;     /* per pattern input: wrapped in maybe() */
+    bool *recompute;    /* per pattern node (in order): marked recompute() */
+    KernelChoice kernel[3];
+    int n_kernel;
+    int when;           /* reference into the interpreter, -1 without */
+    Loc loc;
+};
+typedef struct RuleList RuleList;
+struct RuleList {
+    Rule **at;
+    size_t n, cap;
+};
+/* Runs a fusion file (it returns fusion{…} or a list of them) and appends its rules. */
+bool front_rules(Front *f, const char *file, RuleList *rules, Err *e);
+/* Evaluates the rule's `when` on bound[i] = the value of pattern input i (NULL: absent), attributes of matched nodes under
+ * m.attr.<op>.<name>. True when there is no `when`. An error in the function (testing a symbolic dimension too) sets *failed. */
+bool front_when(Front *f, const Rule *r, Value *const *bound, Node *const *matched, size_t n_matched, bool *failed, Err *e);
+
+#endif

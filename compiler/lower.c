@@ -1,0 +1,353 @@
+/* lower.c - grouping, kernel choice, buffers and launches. See lower.h.
+ *
+ * Memory: an intermediate lives in one scratch arena from the node that writes it to the last that reads it; offsets are
+ * found by first fit, largest first, at the sizes of the largest bucket, and are the same in every bucket. */
+#include "lower.h"
+
+#include <stdlib.h>
+
+/* --- group --- */
+
+/* Makes n a FUSED node whose body is a copy of n. */
+static void wrap(Graph *g, Node *n, const char *rule) {
+    Graph *body = graph_new(g->arena, rule);
+    Value *in[MAX_IN] = {0};
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i]) in[i] = graph_input(body, n->in[i]->name, n->in[i]->type);
+    Err e = {""};
+    Node *copy = graph_add(body, n->op, in, n->n_in, n->attr, n->n_attr, n->out[0]->name, n->loc, &e);
+    if (!copy) die("wrap %s: %s", node_name(n), e.msg);
+    for (int i = 0; i < n->n_out; i++) graph_output(body, copy->out[i]);
+    n->kernel[0] = (KernelChoice){INT64_MAX, op_info(n->op)->name};
+    n->n_kernel = 1;
+    n->op = OP_FUSED;
+    n->n_attr = 0;
+    n->body = body;
+    n->rule = rule;
+    n->n_kernel_in = n->n_body_in = n->n_in;
+    n->hook = body->outputs.at[0];
+}
+
+static Node *find_group(const Graph *g, const Value *ids, int64_t tile) {
+    for (size_t i = 0; i < g->nodes.n; i++) {
+        Node *n = g->nodes.at[i];
+        if (n->op == OP_group && n->in[0] == ids && node_int(n, "tile") == tile) return n;
+    }
+    return NULL;
+}
+
+static Node *make_group(Graph *g, Value *ids, int64_t experts, int64_t tile, Err *e) {
+    Node *n = find_group(g, ids, tile);
+    if (n) return n;
+    Attr attr[] = {{.name = "experts", .type = ATTR_INT, .i = experts}, {.name = "tile", .type = ATTR_INT, .i = tile}};
+    const char *name = arena_printf(g->arena, "%s.group%lld", ids->name, (long long)tile);
+    return graph_add(g, OP_group, &ids, 1, attr, 2, name, ids->loc, e);
+}
+
+static int param_index(const Template *t, const char *name) {
+    for (int i = 0; i < t->n_in; i++)
+        if (!strcmp(t->in[i].name, name)) return i;
+    die("%s: group names no input %s", t->file, name);
+}
+
+static bool group_node(Graph *g, Node *n, const TemplateList *templates, const LowerOptions *o, Err *e) {
+    int64_t tile = 0;
+    Value *ids = NULL, *w = NULL;
+    int choices = n->op == OP_FUSED ? n->n_kernel : 1;
+    if (op_info(n->op)->flags & OPF_ELEMENTWISE) return true;
+    for (int i = 0; i < choices; i++) {
+        const char *kernel = n->op == OP_FUSED ? n->kernel[i].name : op_info(n->op)->name;
+        Op op;
+        if (op_find(kernel, &op) && op_info(op)->flags & OPF_ELEMENTWISE) return true;
+        Binding b;
+        if (!template_bind(g->arena, templates, kernel, n, o->precision, o->arch, &b, e)) return false;
+        if (!b.t->group_ids) continue;
+        const Const *c = binding_const(&b, b.t->group_tile);
+        if (!c || c->i <= 0) return err_set(e, "%s: group's tile %s is no constant", b.t->file, b.t->group_tile);
+        if (tile && tile != c->i) return err_at(e, &n->loc, "%s: its kernels want tiles of %lld and %lld", node_name(n), (long long)tile, (long long)c->i);
+        tile = c->i;
+        ids = n->in[param_index(b.t, b.t->group_ids)];
+        w = n->in[param_index(b.t, "w")];
+    }
+    if (!tile) return true;
+    Node *group = make_group(g, ids, w->type.dim[0].add, tile, e);
+    if (!group) return err_wrap(e, "group for %s", node_name(n));
+    if (n->op != OP_FUSED) wrap(g, n, "group");
+    n->in[n->n_in++] = group->out[0];
+    n->in[n->n_in++] = group->out[1];
+    return true;
+}
+
+bool lower_group(Program *p, const TemplateList *templates, const LowerOptions *o, Err *e) {
+    for (size_t i = 0; i < p->graphs.n; i++) {
+        Graph *g = p->graphs.at[i];
+        size_t n = g->nodes.n; /* group nodes are added behind and need no grouping themselves */
+        for (size_t k = 0; k < n; k++)
+            if (!group_node(g, g->nodes.at[k], templates, o, e)) return false;
+        graph_sort(g);
+    }
+    return true;
+}
+
+/* --- the plan under construction --- */
+
+typedef struct Lower Lower;
+struct Lower {
+    Arena *a;
+    const LowerOptions *o;
+    Emitter em;
+    Plan *plan;
+    struct {
+        PlanBuf *at;
+        size_t n, cap;
+    } bufs;
+};
+
+static Sizes sizes_of(int64_t t, int64_t s) { return (Sizes){{[SYM_T] = t, [SYM_S] = s, [SYM_P] = 1}}; }
+
+static int find_buf(const Lower *l, const char *name) {
+    for (size_t i = 0; i < l->bufs.n; i++)
+        if (l->bufs.at[i].kind != BUF_TEMP && !strcmp(l->bufs.at[i].name, name)) return (int)i;
+    return -1;
+}
+
+static int new_buf(Lower *l, BufKind kind, const Value *v) {
+    Sizes s = sizes_of(l->o->max_tokens, l->o->max_batch);
+    PlanBuf b = {.name = v->name, .kind = kind, .type = v->type, .may_round = v->may_round, .graph = -1, .first = -1, .last = -1};
+    b.size = type_bytes(&v->type, &s);
+    PUSH(l->a, l->bufs, b);
+    return (int)l->bufs.n - 1;
+}
+
+static int named_buf(Lower *l, BufKind kind, const Value *v, Err *e) {
+    int i = find_buf(l, v->name);
+    if (i < 0) return new_buf(l, kind, v);
+    if (type_eq(&l->bufs.at[i].type, &v->type)) return i;
+    return err_set(e, "%s is %s in one graph and %s in another", v->name, type_str(l->a, &l->bufs.at[i].type), type_str(l->a, &v->type)), -1;
+}
+
+/* --- values to buffers --- */
+
+static bool add_value(Lower *l, PlanGraph *pg, const Value *v, int buf) {
+    if (buf < 0) return false;
+    pg->values[pg->n_values].name = v->name;
+    pg->values[pg->n_values++].buf = buf;
+    l->bufs.at[buf].may_round |= v->may_round;
+    return true;
+}
+
+static bool is_link(const Program *p, const char *name) {
+    for (size_t i = 0; i < p->graphs.n; i++)
+        for (size_t k = 0; k < p->graphs.at[i]->outputs.n; k++)
+            if (!strcmp(p->graphs.at[i]->outputs.at[k]->name, name)) return true;
+    return false;
+}
+
+static bool outer_values(Lower *l, const Program *p, const Graph *g, PlanGraph *pg, Err *e) {
+    for (size_t i = 0; i < g->inputs.n; i++) {
+        const Value *v = g->inputs.at[i];
+        if (!add_value(l, pg, v, named_buf(l, is_link(p, v->name) ? BUF_LINK : BUF_INPUT, v, e))) return false;
+    }
+    for (size_t i = 0; i < g->params.n; i++)
+        if (!add_value(l, pg, g->params.at[i], named_buf(l, BUF_WEIGHT, g->params.at[i], e))) return false;
+    for (size_t i = 0; i < g->states.n; i++)
+        if (!add_value(l, pg, g->states.at[i], named_buf(l, BUF_STATE, g->states.at[i], e))) return false;
+    return true;
+}
+
+static bool node_values(Lower *l, const Graph *g, int graph, PlanGraph *pg, Err *e) {
+    for (size_t k = 0; k < g->nodes.n; k++) {
+        const Node *n = g->nodes.at[k];
+        for (int o = 0; o < n->n_out; o++) {
+            const Value *v = n->out[o], *state = node_state(n, o);
+            int buf = state                  ? plan_value(pg, state->name)
+                      : graph_is_output(g, v) ? named_buf(l, BUF_LINK, v, e)
+                                              : new_buf(l, BUF_TEMP, v);
+            if (!add_value(l, pg, v, buf)) return false;
+            PlanBuf *b = &l->bufs.at[buf];
+            if (b->kind == BUF_TEMP) b->graph = graph, b->first = b->last = (int)k;
+        }
+        for (int i = 0; i < n->n_in; i++) {
+            if (!n->in[i]) continue;
+            PlanBuf *b = &l->bufs.at[plan_value(pg, n->in[i]->name)];
+            if (b->kind == BUF_TEMP && b->last < (int)k) b->last = (int)k;
+        }
+    }
+    return true;
+}
+
+/* --- scratch --- */
+
+static bool together(const PlanBuf *a, const PlanBuf *b) {
+    return a->graph == b->graph && a->first <= b->last && b->first <= a->last;
+}
+
+static void place(Lower *l, PlanBuf **order, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        size_t at = 0;
+        for (bool moved = true; moved;) {
+            moved = false;
+            for (size_t k = 0; k < i; k++) {
+                const PlanBuf *b = order[k];
+                if (!together(order[i], b) || at >= b->offset + b->size || b->offset >= at + order[i]->size) continue;
+                at = (b->offset + b->size + 255) & ~(size_t)255;
+                moved = true;
+            }
+        }
+        order[i]->offset = at;
+        if (at + order[i]->size > l->plan->scratch) l->plan->scratch = at + order[i]->size;
+    }
+}
+
+static int larger_first(const void *a, const void *b) {
+    const PlanBuf *x = *(PlanBuf *const *)a, *y = *(PlanBuf *const *)b;
+    if (x->size != y->size) return x->size < y->size ? 1 : -1;
+    return x < y ? -1 : x > y;
+}
+
+static void place_scratch(Lower *l) {
+    PlanBuf **order = arena_array(l->a, l->bufs.n, sizeof *order);
+    size_t n = 0;
+    for (size_t i = 0; i < l->bufs.n; i++)
+        if (l->bufs.at[i].kind == BUF_TEMP) order[n++] = &l->bufs.at[i];
+    qsort(order, n, sizeof *order, larger_first);
+    place(l, order, n);
+}
+
+/* --- launches --- */
+
+static int module_of(Lower *l, const Template *t) {
+    Plan *p = l->plan;
+    for (int i = 0; i < p->n_modules; i++)
+        if (!strcmp(p->modules[i].name, t->file)) return i;
+    p->modules[p->n_modules].name = t->file;
+    return p->n_modules++;
+}
+
+static int kernel_of(Lower *l, Kernel *k) {
+    Plan *p = l->plan;
+    for (int i = 0; i < p->n_kernels; i++)
+        if (!strcmp(p->kernels[i].symbol, k->symbol)) return i;
+    bool strict = !strcmp(l->o->precision, "strict");
+    p->kernels[p->n_kernels] = (PlanKernel){.symbol = k->symbol, .template_name = k->t->file, .reduction = k->reduction, .module = module_of(l, k->t), .block = (uint32_t)k->block, .nmse = strict ? k->t->tol_strict : k->t->tol_fast};
+    return p->n_kernels++;
+}
+
+static bool fill_grid(const Kernel *k, const PlanGraph *pg, PlanLaunch *launch, int64_t above, int64_t upto, Err *e) {
+    for (int b = 0; b < pg->n_buckets; b++) {
+        int64_t rows = pg->buckets[b];
+        if (pg->sym == SYM_T && (rows <= above || rows > upto)) continue; /* another choice serves this bucket: stays 0 */
+        for (int d = 0; d < 3; d++) {
+            int64_t x = 1;
+            if (!binding_eval(&k->binding, k->t->grid[d] ? k->t->grid[d] : "1", rows, &x, e)) return err_wrap(e, "%s: grid", k->t->file);
+            if (x < 1 || x > (d ? 65535 : INT32_MAX)) return err_set(e, "%s: grid dimension %d is %lld", k->symbol, d, (long long)x);
+            launch->grid[b][d] = (uint32_t)x;
+        }
+    }
+    return true;
+}
+
+static bool launch_node(Lower *l, PlanGraph *pg, int node, const Node *n, Err *e) {
+    int choices = n->op == OP_FUSED ? n->n_kernel : 1;
+    int64_t above = 0;
+    const char *reduction = NULL;
+    for (int c = 0; c < choices; c++) {
+        KernelArg args[PLAN_MAX_ARGS];
+        int n_args;
+        const char *name = n->op == OP_FUSED ? n->kernel[c].name : op_info(n->op)->name;
+        int64_t upto = n->op == OP_FUSED ? n->kernel[c].max_t : INT64_MAX;
+        Kernel *k = emit_kernel(&l->em, n, name, args, &n_args, e);
+        if (!k) return false;
+        if (reduction && strcmp(reduction, k->reduction))
+            return err_at(e, &n->loc, "%s: its kernels reduce differently (\"%s\", \"%s\"): results would depend on the batch", node_name(n), reduction, k->reduction);
+        reduction = k->reduction;
+        PlanLaunch *launch = &pg->launches[pg->n_launches++];
+        *launch = (PlanLaunch){.kernel = kernel_of(l, k), .node = node, .n_args = n_args + 1};
+        launch->grid = arena_array(l->a, (size_t)pg->n_buckets, sizeof *launch->grid);
+        launch->args[0] = find_buf(l, "step");
+        for (int i = 0; i < n_args; i++) launch->args[i + 1] = args[i].value ? plan_value(pg, args[i].value->name) : -1;
+        if (!fill_grid(k, pg, launch, above, upto, e)) return false;
+        above = upto;
+    }
+    return true;
+}
+
+static void fill_buckets(PlanGraph *pg, int64_t max) {
+    int64_t b = 1;
+    while (b < max && pg->n_buckets < PLAN_MAX_BUCKETS - 1) {
+        pg->buckets[pg->n_buckets++] = b;
+        b = b < 64 ? b * 2 : b < 256 ? b + 64 : b + 256;
+    }
+    pg->buckets[pg->n_buckets++] = max;
+}
+
+static bool lower_graph(Lower *l, const Program *p, int index, Err *e) {
+    const Graph *g = p->graphs.at[index];
+    PlanGraph *pg = &l->plan->graphs[index];
+    pg->name = g->name;
+    pg->sym = strcmp(g->name, "step") ? SYM_S : SYM_T;
+    fill_buckets(pg, pg->sym == SYM_T ? l->o->max_tokens : l->o->max_batch);
+    size_t values = g->inputs.n + g->params.n + g->states.n + g->nodes.n * MAX_OUT;
+    pg->values = arena_array(l->a, values, sizeof *pg->values);
+    pg->launches = arena_array(l->a, g->nodes.n * 3, sizeof *pg->launches);
+    if (!outer_values(l, p, g, pg, e) || !node_values(l, g, index, pg, e)) return false;
+    for (size_t k = 0; k < g->nodes.n; k++)
+        if (!launch_node(l, pg, (int)k, g->nodes.at[k], e)) return false;
+    return true;
+}
+
+/* --- KV groups --- */
+
+static void add_kv(Lower *l, const char *blocks, int64_t window, int state) {
+    Plan *p = l->plan;
+    int i = 0;
+    while (i < p->n_kv && strcmp(p->kv[i].blocks, blocks)) i++;
+    PlanKv *kv = &p->kv[i];
+    if (i == p->n_kv) {
+        p->n_kv++;
+        *kv = (PlanKv){.blocks = blocks, .window = window, .states = arena_array(l->a, MODEL_MAX_LAYERS, sizeof(int))};
+    }
+    if (!window || (kv->window && window > kv->window)) kv->window = window; /* the widest decides what may be released */
+    kv->states[kv->n_states++] = state;
+}
+
+static bool find_kv(Lower *l, const Graph *g, const PlanGraph *pg, Err *e) {
+    for (size_t k = 0; k < g->nodes.n; k++) {
+        const Node *n = g->nodes.at[k], *at = node_of_op(n, OP_attention);
+        if (!at) continue;
+        const Value *blocks = at->in[5], *state = at->in[1];
+        for (size_t i = 0; n->op == OP_FUSED && i < n->body->inputs.n; i++) {
+            if (n->body->inputs.at[i] == at->in[5]) blocks = body_input(n, i);
+            if (n->body->inputs.at[i] == at->in[1]) state = body_input(n, i);
+        }
+        if (l->plan->n_kv == 8) return err_set(e, "more than 8 block tables");
+        add_kv(l, blocks->name, node_int(at, "window"), plan_value(pg, state->name));
+    }
+    return true;
+}
+
+/* --- all --- */
+
+bool lower_plan(Program *p, const TemplateList *templates, const char *prelude, const LowerOptions *o, Plan *plan, Err *e) {
+    Lower l = {.a = plan->arena, .o = o, .plan = plan};
+    l.em = (Emitter){.a = plan->arena, .templates = templates, .precision = o->precision, .arch = o->arch};
+    size_t nodes = 0;
+    for (size_t i = 0; i < p->graphs.n; i++) nodes += p->graphs.at[i]->nodes.n;
+    plan->program = p;
+    plan->n_graphs = (int)p->graphs.n;
+    plan->graphs = arena_array(l.a, p->graphs.n, sizeof *plan->graphs);
+    plan->kernels = arena_array(l.a, nodes * 3, sizeof *plan->kernels);
+    plan->modules = arena_array(l.a, templates->n, sizeof *plan->modules);
+    plan->kv = arena_array(l.a, 8, sizeof *plan->kv);
+    Value step = {.name = "step", .type = {DT_I32, 1, {dim_const(STEP_WORDS)}}};
+    new_buf(&l, BUF_INPUT, &step);
+    for (size_t i = 0; i < p->graphs.n; i++)
+        if (!lower_graph(&l, p, (int)i, e) || !find_kv(&l, p->graphs.at[i], &plan->graphs[i], e)) return false;
+    place_scratch(&l);
+    plan->bufs = l.bufs.at;
+    plan->n_bufs = (int)l.bufs.n;
+    for (int i = 0; i < plan->n_modules; i++)
+        for (size_t k = 0; k < templates->n; k++)
+            if (!strcmp(templates->at[k]->file, plan->modules[i].name)) plan->modules[i].source = emit_module(&l.em, templates->at[k], prelude);
+    return true;
+}

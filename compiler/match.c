@@ -1,0 +1,226 @@
+/* match.c - unifies a rule's pattern with a graph, by backtracking.
+ * needs: nodes in order; readers_build
+ *
+ * The root, the pattern's last node, is tried at a given node; every other pattern node is reached from those matched
+ * before: it computes a value that is bound (one candidate), or it reads one (each reader of that value is a candidate, so
+ * patterns with several outputs find their other branches). Two more choices: add and mul fit either way round.
+ * A pattern has a handful of nodes, so a choice simply copies the match.
+ *
+ * Casts: where the pattern passes a value from one of its nodes to another, the graph may have casts between the two. A
+ * placeholder stands for exactly the value that the node reads. */
+#include "match.h"
+
+/* --- readers ------------------------------------------------------------------------------------------------------ */
+
+static void no_readers(Arena *a, const ValueList *l) {
+    for (size_t i = 0; i < l->n; i++) l->at[i]->mark = arena_alloc(a, sizeof(NodeList));
+}
+
+void readers_build(Arena *a, const Graph *g) {
+    no_readers(a, &g->inputs);
+    no_readers(a, &g->params);
+    no_readers(a, &g->states);
+    for (size_t i = 0; i < g->nodes.n; i++) {
+        Node *n = g->nodes.at[i];
+        n->id = (int)i;
+        for (int k = 0; k < n->n_in; k++) {
+            NodeList *l = n->in[k] ? n->in[k]->mark : NULL;
+            if (l && (!l->n || l->at[l->n - 1] != n)) PUSH(a, *l, n);
+        }
+        for (int k = 0; k < n->n_out; k++) n->out[k]->mark = arena_alloc(a, sizeof(NodeList));
+    }
+}
+
+const NodeList *readers(const Value *v) { return v->mark; }
+
+/* --- patterns ----------------------------------------------------------------------------------------------------- */
+
+static bool placeholder(const Value *pv) { return !pv->def; }
+
+static bool number(Pattern *p, Err *e) {
+    const Rule *r = p->rule;
+    const Graph *g = r->pattern;
+    size_t n = 0;
+    for (size_t i = 0; i < g->inputs.n; i++) g->inputs.at[i]->id = (int)n++;
+    for (size_t i = 0; i < g->nodes.n; i++) {
+        g->nodes.at[i]->id = (int)i;
+        for (int k = 0; k < g->nodes.at[i]->n_out; k++) g->nodes.at[i]->out[k]->id = (int)n++;
+    }
+    p->n_values = n;
+    if (!g->nodes.n) return err_at(e, &r->loc, "rule %s: the pattern has no op", r->name);
+    if (g->nodes.n > PATTERN_NODES || n > PATTERN_VALUES || g->inputs.n > MAX_IN || g->outputs.n > MAX_OUT)
+        return err_at(e, &r->loc, "rule %s: the pattern is too large (at most %d ops, %d inputs, %d outputs)", r->name,
+                      PATTERN_NODES, MAX_IN, MAX_OUT);
+    return true;
+}
+
+/* Does pattern node n share a value with one that is planned? as_producer: is one of its outputs read by such a node? */
+static bool touches(const Node *n, const bool *planned_value, bool as_producer) {
+    for (int i = 0; i < n->n_out && as_producer; i++)
+        if (planned_value[n->out[i]->id]) return true;
+    for (int i = 0; i < n->n_in && !as_producer; i++)
+        if (n->in[i] && planned_value[n->in[i]->id]) return true;
+    return false;
+}
+
+static Node *next_in_plan(const Graph *g, const bool *planned, const bool *planned_value) {
+    for (int as_producer = 1; as_producer >= 0; as_producer--)
+        for (size_t i = g->nodes.n; i-- > 0;)
+            if (!planned[i] && touches(g->nodes.at[i], planned_value, as_producer)) return g->nodes.at[i];
+    return NULL;
+}
+
+static bool plan(Pattern *p, Err *e) {
+    const Rule *r = p->rule;
+    const Graph *g = r->pattern;
+    bool planned[PATTERN_NODES] = {0}, value[PATTERN_VALUES] = {0};
+    for (size_t k = 0; k < g->nodes.n; k++) {
+        Node *n = k ? next_in_plan(g, planned, value) : pattern_root(p);
+        if (!n) return err_at(e, &r->loc, "rule %s: the pattern falls into parts that share no value", r->name);
+        p->plan[k] = n;
+        planned[n->id] = true;
+        for (int i = 0; i < n->n_in; i++)
+            if (n->in[i]) value[n->in[i]->id] = true;
+        for (int i = 0; i < n->n_out; i++) value[n->out[i]->id] = true;
+    }
+    for (size_t i = 0; i < g->inputs.n; i++)
+        if (!value[g->inputs.at[i]->id])
+            return err_at(e, &r->loc, "rule %s: the pattern does not use %s", r->name, g->inputs.at[i]->name);
+    return true;
+}
+
+static bool check_outputs(const Rule *r, Err *e) {
+    const Graph *g = r->pattern;
+    if (!g->outputs.n) return err_at(e, &r->loc, "rule %s: the pattern returns nothing", r->name);
+    for (size_t i = 0; i < g->outputs.n; i++) {
+        if (placeholder(g->outputs.at[i]))
+            return err_at(e, &r->loc, "rule %s: the pattern returns its input %s", r->name, g->outputs.at[i]->name);
+        for (size_t k = 0; k < i; k++)
+            if (g->outputs.at[k] == g->outputs.at[i])
+                return err_at(e, &r->loc, "rule %s: the pattern returns the same value twice", r->name);
+    }
+    for (size_t i = 0; i < g->nodes.n; i++) {
+        const OpInfo *o = op_info(g->nodes.at[i]->op);
+        if (r->recompute && r->recompute[i] && !(o->flags & OPF_CHEAP))
+            return err_at(e, &r->loc, "rule %s: %s is not cheap enough to recompute", r->name, o->name);
+    }
+    return true;
+}
+
+Node *pattern_root(const Pattern *p) { return p->rule->pattern->nodes.at[p->rule->pattern->nodes.n - 1]; }
+
+bool pattern_open(Pattern *p, const Rule *r, Err *e) {
+    *p = (Pattern){.rule = r};
+    return number(p, e) && plan(p, e) && check_outputs(r, e);
+}
+
+/* --- unification -------------------------------------------------------------------------------------------------- */
+
+static bool bind(Match *m, const Value *pv, Value *gv) {
+    if (m->bound[pv->id]) return m->value[pv->id] == gv;
+    m->bound[pv->id] = true;
+    m->value[pv->id] = gv;
+    return true;
+}
+
+static bool add_cast(Match *m, Node *cast) {
+    for (int i = 0; i < m->n_cast; i++)
+        if (m->cast[i] == cast) return true;
+    if (m->n_cast == MATCH_CASTS) return false;
+    m->cast[m->n_cast++] = cast;
+    return true;
+}
+
+static bool is_cast(const Value *v) { return v->def && v->def->op == OP_cast; }
+
+static bool bind_input(Match *m, const Value *pv, Value *gv) {
+    if (!pv) return !gv;
+    if (placeholder(pv)) {
+        bool optional = m->pattern->rule->optional && m->pattern->rule->optional[pv->id]; /* inputs are numbered first */
+        return (gv || optional) && bind(m, pv, gv);
+    }
+    if (!gv) return false;
+    for (; is_cast(gv) && pv->def->op != OP_cast; gv = gv->def->in[0])
+        if (!add_cast(m, gv->def)) return false;
+    return gv->def && gv->def->op == pv->def->op && gv->index == pv->index && bind(m, pv, gv);
+}
+
+static double number_of(const Attr *a) { return a->type == ATTR_INT ? (double)a->i : a->f; }
+
+/* Attributes that the pattern names are equal. */
+static bool same_attrs(const Node *pn, const Node *gn) {
+    for (int i = 0; i < pn->n_attr; i++) {
+        const Attr *want = &pn->attr[i], *has = node_attr(gn, want->name);
+        if (!has || (want->type == ATTR_STR) != (has->type == ATTR_STR)) return false;
+        if (want->type == ATTR_STR ? strcmp(want->s, has->s) != 0 : number_of(want) != number_of(has)) return false;
+    }
+    return true;
+}
+
+static bool is_matched(const Match *m, const Node *gn) {
+    for (size_t i = 0; i < m->pattern->rule->pattern->nodes.n; i++)
+        if (m->node[i] == gn) return true;
+    return false;
+}
+
+static Value *input(const Node *n, int i) { return i < n->n_in ? n->in[i] : NULL; }
+
+/* Pattern node pn stands for graph node gn; swap: with gn's first two inputs exchanged. */
+static bool unify(Match *m, const Node *pn, Node *gn, bool swap) {
+    if (pn->op != gn->op || is_matched(m, gn) || !same_attrs(pn, gn)) return false;
+    m->node[pn->id] = gn;
+    for (int i = 0; i < pn->n_out; i++)
+        if (!bind(m, pn->out[i], gn->out[i])) return false;
+    for (int i = 0; i < pn->n_in || i < gn->n_in; i++)
+        if (!bind_input(m, input(pn, i), input(gn, swap && i < 2 ? 1 - i : i))) return false;
+    return true;
+}
+
+/* --- search ------------------------------------------------------------------------------------------------------- */
+
+typedef struct Search Search;
+struct Search {
+    const Pattern *pattern;
+    bool (*accept)(void *ctx, const Match *m);
+    void *ctx;
+};
+
+static bool extend(const Search *s, const Match *m, size_t k);
+
+static bool try_node(const Search *s, const Match *m, size_t k, Node *gn) {
+    const Node *pn = s->pattern->plan[k];
+    bool commutes = op_info(pn->op)->flags & OPF_COMMUTES;
+    for (int swap = 0; swap <= commutes; swap++) {
+        Match next = *m;
+        if (unify(&next, pn, gn, swap) && extend(s, &next, k + 1)) return true;
+    }
+    return false;
+}
+
+/* Whoever reads v, directly or through casts. */
+static bool try_readers(const Search *s, const Match *m, size_t k, const Value *v) {
+    const NodeList *l = readers(v);
+    for (size_t i = 0; i < l->n; i++) {
+        if (try_node(s, m, k, l->at[i])) return true;
+        if (l->at[i]->op == OP_cast && try_readers(s, m, k, l->at[i]->out[0])) return true;
+    }
+    return false;
+}
+
+static bool extend(const Search *s, const Match *m, size_t k) {
+    if (k == s->pattern->rule->pattern->nodes.n) return s->accept(s->ctx, m);
+    const Node *pn = s->pattern->plan[k];
+    for (int i = 0; i < pn->n_out; i++)
+        if (m->bound[pn->out[i]->id]) return try_node(s, m, k, m->value[pn->out[i]->id]->def);
+    for (int i = 0; i < pn->n_in; i++) {
+        const Value *pv = pn->in[i];
+        if (pv && m->bound[pv->id] && m->value[pv->id]) return try_readers(s, m, k, m->value[pv->id]);
+    }
+    return false;
+}
+
+bool match_at(const Pattern *p, Node *root, bool (*accept)(void *ctx, const Match *m), void *ctx) {
+    Search s = {p, accept, ctx};
+    Match m = {.pattern = p};
+    return try_node(&s, &m, 0, root);
+}

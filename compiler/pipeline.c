@@ -1,0 +1,220 @@
+/* pipeline.c - the compiler at a glance: the passes, in order.
+ * After each pass every graph is verified; --dump STAGE prints the program after it (STAGE: a pass's name, or all).
+ * Add a pass: a row of `passes` and its file. */
+#include "compile.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "passes.h"
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* --- targets --- */
+
+static const Target targets[] = {
+#define TARGET(arch, compiler, prelude, options) {arch, compiler, prelude, options},
+#include "targets.def"
+#undef TARGET
+};
+
+const Target *target_find(const char *arch) {
+    for (size_t i = 0; i < LEN(targets); i++)
+        if (!strcmp(targets[i].arch, arch)) return &targets[i];
+    return NULL;
+}
+
+const char *target_list(Arena *a) {
+    const char *s = targets[0].arch;
+    for (size_t i = 1; i < LEN(targets); i++) s = arena_printf(a, "%s, %s", s, targets[i].arch);
+    return s;
+}
+
+/* --- passes --- */
+
+static bool pass_graph(Compile *c, Err *e) {
+    c->program = front_program(c->front, c->o.graph, e);
+    return c->program != NULL;
+}
+
+static bool is_strict(const Compile *c) { return !strcmp(c->o.precision, "strict"); }
+
+static bool pass_precision(Compile *c, Err *e) {
+    return precision_run(c->program, is_strict(c), c->o.kv16 || (!is_strict(c) && !c->o.kv32), e);
+}
+
+static bool pass_fuse(Compile *c, Err *e) {
+    for (size_t i = 0; i < c->program->graphs.n; i++)
+        if (!fuse_run(c->front, c->program->graphs.at[i], &c->rules, c->o.no_fusion.at, c->o.no_fusion.n, &c->log, e)) return false;
+    return true;
+}
+
+static bool has_hook(void *ctx, const Node *n) {
+    const Compile *c = ctx;
+    int choices = n->op == OP_FUSED ? n->n_kernel : 1;
+    for (int i = 0; i < choices; i++) {
+        const char *kernel = n->op == OP_FUSED ? n->kernel[i].name : op_info(n->op)->name;
+        Op op;
+        if (op_find(kernel, &op) && op_info(op)->flags & OPF_ELEMENTWISE) kernel = "elementwise";
+        if (!template_has_hook(&c->templates, kernel)) return false;
+    }
+    return true;
+}
+
+static bool pass_elementwise(Compile *c, Err *e) {
+    for (size_t i = 0; i < c->o.no_fusion.n; i++)
+        if (!strcmp(c->o.no_fusion.at[i], "all") || !strcmp(c->o.no_fusion.at[i], "elementwise")) return true;
+    for (size_t i = 0; i < c->program->graphs.n; i++)
+        if (!fuse_elementwise(c->program->graphs.at[i], has_hook, c, &c->log, e)) return false;
+    return true;
+}
+
+static LowerOptions lower_options(const Compile *c) {
+    return (LowerOptions){.precision = c->o.precision, .arch = c->o.arch, .max_batch = c->o.max_batch, .max_tokens = c->o.max_tokens};
+}
+
+static bool pass_group(Compile *c, Err *e) {
+    LowerOptions o = lower_options(c);
+    return lower_group(c->program, &c->templates, &o, e);
+}
+
+static bool pass_lower(Compile *c, Err *e) {
+    LowerOptions o = lower_options(c);
+    return lower_plan(c->program, &c->templates, c->prelude, &o, &c->plan, e);
+}
+
+/* --- jit --- */
+
+static bool override_source(Compile *c, PlanModule *m, Err *e) {
+    const char *path = arena_printf(c->a, "%s/%s", c->o.override, m->name);
+    if (access(path, F_OK)) return true;
+    m->source = file_read(c->a, path, NULL, e);
+    if (m->source) fprintf(stderr, "using %s\n", path);
+    return m->source != NULL;
+}
+
+static void progress(void *ctx, int done, int total, const char *name) {
+    (void)ctx;
+    if (!isatty(2)) return;
+    fprintf(stderr, "\r\033[Kjit %d/%d %s", done, total, name);
+    if (done == total) fprintf(stderr, "\r\033[K");
+}
+
+static const char **split(Arena *a, const char *words, int *n) {
+    const char **at = arena_array(a, strlen(words) / 2 + 1, sizeof *at);
+    char *s = arena_strdup(a, words);
+    *n = 0;
+    for (char *w = strtok(s, " "); w; w = strtok(NULL, " ")) at[(*n)++] = w;
+    return at;
+}
+
+static PlanKernel *find_kernel(Plan *p, const char *symbol) {
+    for (int i = 0; i < p->n_kernels; i++)
+        if (!strcmp(p->kernels[i].symbol, symbol)) return &p->kernels[i];
+    return NULL;
+}
+
+static bool check_kernel(Plan *p, const PlanModule *m, const RtcKernel *k, Err *e) {
+    PlanKernel *to = find_kernel(p, k->symbol);
+    if (!to) return true; /* an overridden source may hold more */
+    if (k->lds > 65536) return err_set(e, "%s: %s uses %u bytes of LDS, gfx90a has 65536", m->name, k->symbol, k->lds);
+    to->vgprs = k->vgprs;
+    to->agprs = k->agprs;
+    to->sgprs = k->sgprs;
+    to->lds_static = k->lds;
+    to->scratch = k->scratch;
+    to->vgpr_spills = k->vgpr_spills;
+    to->sgpr_spills = k->sgpr_spills;
+    return true;
+}
+
+static bool take_code(Compile *c, Err *e) {
+    Plan *p = &c->plan;
+    for (int i = 0; i < p->n_modules; i++) {
+        p->modules[i].code = c->jobs[i].code;
+        p->modules[i].code_size = c->jobs[i].code_size;
+        for (int k = 0; k < c->jobs[i].n_kernels; k++)
+            if (!check_kernel(p, &p->modules[i], &c->jobs[i].kernels[k], e)) return false;
+    }
+    for (int i = 0; i < p->n_kernels; i++) {
+        const RtcJob *j = &c->jobs[p->kernels[i].module];
+        int k = 0;
+        while (k < j->n_kernels && strcmp(j->kernels[k].symbol, p->kernels[i].symbol)) k++;
+        if (k == j->n_kernels) return err_set(e, "%s: no kernel %s in the compiled source", j->name, p->kernels[i].symbol);
+    }
+    return true;
+}
+
+static bool pass_jit(Compile *c, Err *e) {
+    Plan *p = &c->plan;
+    for (int i = 0; i < p->n_modules && c->o.override; i++)
+        if (!override_source(c, &p->modules[i], e)) return false;
+    Err none = {""};
+    if (!rtc_probe(c->a, c->target->compiler, c->o.arch, &c->compiler, &none)) {
+        if (c->compiler) return *e = none, false; /* a compiler is there, but not for this arch */
+        fprintf(stderr, "warning: %s\nwarning: the plan carries source only; no device can run it before it is compiled\n", none.msg);
+        return true;
+    }
+    int n_options;
+    const char **options = split(c->a, c->target->options, &n_options);
+    c->jobs = arena_array(c->a, (size_t)p->n_modules, sizeof *c->jobs);
+    for (int i = 0; i < p->n_modules; i++)
+        c->jobs[i] = (RtcJob){.name = p->modules[i].name, .source = p->modules[i].source, .arch = c->o.arch, .options = options, .n_options = n_options};
+    RtcOptions o = {.workers = (int)c->o.workers, .no_cache = c->o.no_cache, .progress = progress};
+    double start = now();
+    if (!rtc_compile(c->a, c->target->compiler, c->jobs, p->n_modules, &o, e)) return false;
+    c->seconds_jit = now() - start;
+    return take_code(c, e);
+}
+
+/* --- the pipeline --- */
+
+static const struct Pass {
+    const char *name;
+    bool (*run)(Compile *c, Err *e);
+    const char *does;
+} passes[] = {
+    {"graph", pass_graph, "run the Lua file"},
+    {"precision", pass_precision, "insert casts (fast), choose the KV cache's type"},
+    {"fuse", pass_fuse, "apply the rules of lua/fusions and --fusions"},
+    {"elementwise", pass_elementwise, "inline elementwise chains into the kernels that feed them"},
+    {"group", pass_group, "sort tokens by expert where a kernel wants it"},
+    {"lower", pass_lower, "choose and emit kernels, place buffers, list launches"},
+    {"jit", pass_jit, "compile the sources"},
+};
+
+static bool wanted(const char *dump, const char *pass) { return dump && (!strcmp(dump, "all") || !strcmp(dump, pass)); }
+
+static void print_dump(const Compile *c, const char *pass, double ms, char **last) {
+    Text t = {0};
+    program_dump(c->program, &t);
+    bool same = *last && !strcmp(*last, t.at);
+    fprintf(stderr, "-- after %s%s, %.1f ms\n", pass, same ? " (unchanged)" : "", ms);
+    if (!same || strcmp(c->o.dump, "all")) fputs(t.at, stdout);
+    *last = arena_strdup(c->a, t.at);
+    text_free(&t);
+}
+
+bool compile_run(Compile *c, Err *e) {
+    char *last = NULL;
+    bool known = !c->o.dump || !strcmp(c->o.dump, "all");
+    for (size_t i = 0; i < LEN(passes); i++) known |= wanted(c->o.dump, passes[i].name);
+    if (!known) {
+        err_set(e, "--dump %s: there is no such stage; stages:", c->o.dump);
+        for (size_t i = 0; i < LEN(passes); i++) snprintf(e->msg + strlen(e->msg), sizeof e->msg - strlen(e->msg), " %s", passes[i].name);
+        return false;
+    }
+    for (size_t i = 0; i < LEN(passes); i++) {
+        double start = now();
+        if (!passes[i].run(c, e)) return false;
+        if (!program_verify(c->program, e)) die("after pass %s: %s (see --dump %s)", passes[i].name, e->msg, passes[i].name);
+        if (wanted(c->o.dump, passes[i].name)) print_dump(c, passes[i].name, (now() - start) * 1e3, &last);
+    }
+    return true;
+}

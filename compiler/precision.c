@@ -1,0 +1,167 @@
+/* precision.c - what is rounded to bf16, written into the graph as cast nodes and types.
+ * needs: no fused nodes    breaks: marks, uses
+ *
+ * strict: nothing is rounded. fast: the operands of every contraction are bf16:
+ *   x of linear and expert_linear   normed activations, attention's output, SwiGLU's output, the head's rows
+ *   w of linear, expert_linear, embed   weights stored as f32; they then may_round. bf16 and MXFP4 stay what they are
+ *   q and p of attention
+ * but not the router's x and w: its choice of experts is not continuous. The router is the linear that feeds topk.
+ * kv16, of either: k, v and the cache. The residual stream, norms, biases and sinks stay f32.
+ * A value is cast once, as "<value>.bf16", right behind the node that computes it; all who want it rounded read that. */
+#include "passes.h"
+
+typedef struct Precision Precision;
+struct Precision {
+    Graph *g;
+    NodeList casts;
+    Err *e;
+};
+
+/* --- casts -------------------------------------------------------------------------------------------------------- */
+
+/* v in bf16; NULL on error. Value.mark holds it once it was made. */
+static Value *rounded(Precision *p, Value *v) {
+    if (v->type.dtype != DT_F32) return v;
+    if (v->mark) return v->mark;
+    Attr to = {.name = "to", .type = ATTR_STR, .s = "bf16"};
+    Loc loc = v->def ? v->def->loc : v->loc;
+    Node *n = graph_add(p->g, OP_cast, &v, 1, &to, 1, arena_printf(p->g->arena, "%s.bf16", v->name), loc, p->e);
+    if (!n) return err_at(p->e, &loc, "%s", arena_strdup(p->g->arena, p->e->msg)), NULL;
+    return v->mark = n->out[0];
+}
+
+static bool round_input(Precision *p, Node *n, int i) {
+    Value *v = rounded(p, n->in[i]);
+    if (v) n->in[i] = v;
+    return v;
+}
+
+/* Puts each cast, now at the end, behind the node whose result it rounds; those of inputs come first. */
+static void place_casts(Graph *g, size_t n_before) {
+    NodeList l = {0};
+    for (size_t k = n_before; k < g->nodes.n; k++)
+        if (!g->nodes.at[k]->in[0]->def) PUSH(g->arena, l, g->nodes.at[k]);
+    for (size_t i = 0; i < n_before; i++) {
+        Node *n = g->nodes.at[i];
+        PUSH(g->arena, l, n);
+        for (int k = 0; k < n->n_out; k++)
+            if (n->out[k]->mark) PUSH(g->arena, l, ((Value *)n->out[k]->mark)->def);
+    }
+    g->nodes = l;
+}
+
+/* --- which -------------------------------------------------------------------------------------------------------- */
+
+static bool feeds_topk(const Graph *g, const Value *v) {
+    for (size_t i = 0; i < g->nodes.n; i++) {
+        const Node *n = g->nodes.at[i];
+        bool reads = false;
+        for (int k = 0; k < n->n_in; k++) reads |= n->in[k] == v;
+        if (!reads) continue;
+        if (n->op == OP_topk) return true;
+        if (op_info(n->op)->flags & OPF_ELEMENTWISE && feeds_topk(g, n->out[0])) return true;
+    }
+    return false;
+}
+
+static bool is_router(const Graph *g, const Node *n) { return n->op == OP_linear && feeds_topk(g, n->out[0]); }
+
+/* The state that v is, before any update; NULL when it is none. */
+static Value *initial_state(Value *v) {
+    while (v->def && node_state_in(v->def, v->index) >= 0) v = v->def->in[node_state_in(v->def, v->index)];
+    return v->kind == VALUE_STATE ? v : NULL;
+}
+
+static bool round_kv(Precision *p, Node *n) {
+    if (n->op != OP_kv_write && n->op != OP_attention) return true;
+    Value *state = initial_state(n->in[n->op == OP_kv_write ? 0 : 1]);
+    if (state) state->type.dtype = DT_BF16;
+    return n->op == OP_attention || (round_input(p, n, 1) && round_input(p, n, 2));
+}
+
+static bool round_operands(Precision *p, Node *n) {
+    switch (n->op) {
+    case OP_attention: node_set_str(n, "p", "bf16"); return round_input(p, n, 0);
+    case OP_linear: return is_router(p->g, n) || round_input(p, n, 0);
+    case OP_expert_linear: return round_input(p, n, 0);
+    default: return true;
+    }
+}
+
+/* --- weights ------------------------------------------------------------------------------------------------------ */
+
+static bool is_weight(const Graph *g, const Node *n, int i) {
+    if (i != 1) return false;
+    return n->op == OP_embed || n->op == OP_expert_linear || (n->op == OP_linear && !is_router(g, n));
+}
+
+/* How graph g reads its param w: as such a weight, and in any other way. */
+static void weight_uses(const Graph *g, const Value *w, bool *as_weight, bool *other) {
+    for (size_t i = 0; i < g->nodes.n; i++)
+        for (int k = 0; k < g->nodes.at[i]->n_in; k++)
+            if (g->nodes.at[i]->in[k] == w) *(is_weight(g, g->nodes.at[i], k) ? as_weight : other) = true;
+    *other |= graph_is_output(g, w);
+}
+
+/* A param that several graphs read under one name has one type, so all of them are asked. */
+static bool only_weight(const Program *p, const char *name) {
+    bool as_weight = false, other = false;
+    for (size_t i = 0; i < p->graphs.n; i++) {
+        const ValueList *l = &p->graphs.at[i]->params;
+        for (size_t k = 0; k < l->n; k++)
+            if (!strcmp(l->at[k]->name, name)) weight_uses(p->graphs.at[i], l->at[k], &as_weight, &other);
+    }
+    return as_weight && !other;
+}
+
+static void round_weights(const Program *p) {
+    for (size_t i = 0; i < p->graphs.n; i++) {
+        const ValueList *l = &p->graphs.at[i]->params;
+        for (size_t k = 0; k < l->n; k++) {
+            Value *w = l->at[k];
+            if (w->type.dtype != DT_F32 || !only_weight(p, w->name)) continue;
+            w->type.dtype = DT_BF16;
+            w->may_round = true;
+        }
+    }
+}
+
+/* --- the pass ----------------------------------------------------------------------------------------------------- */
+
+static bool infer_again(Graph *g, Err *e) {
+    for (size_t i = 0; i < g->nodes.n; i++) {
+        Node *n = g->nodes.at[i];
+        Err why;
+        if (!op_info(n->op)->infer(n, &why)) return err_at(e, &n->loc, "precision: %s", why.msg);
+    }
+    return true;
+}
+
+static void clear_marks(const Graph *g) {
+    const ValueList *lists[] = {&g->inputs, &g->params, &g->states};
+    for (size_t k = 0; k < LEN(lists); k++)
+        for (size_t i = 0; i < lists[k]->n; i++) lists[k]->at[i]->mark = NULL;
+    for (size_t i = 0; i < g->nodes.n; i++)
+        for (int k = 0; k < g->nodes.at[i]->n_out; k++) g->nodes.at[i]->out[k]->mark = NULL;
+}
+
+static bool precise(Graph *g, bool strict, bool kv16, Err *e) {
+    Precision p = {.g = g, .e = e};
+    size_t n = g->nodes.n;
+    clear_marks(g);
+    for (size_t i = 0; i < n; i++) {
+        Node *at = g->nodes.at[i];
+        if (at->op == OP_FUSED) die("precision: %s is fused already; run precision first", node_name(at));
+        if (!strict && !round_operands(&p, at)) return false;
+        if (kv16 && !round_kv(&p, at)) return false;
+    }
+    place_casts(g, n);
+    return infer_again(g, e) && graph_verify(g, e);
+}
+
+bool precision_run(Program *p, bool strict, bool kv16, Err *e) {
+    if (!strict) round_weights(p);
+    for (size_t i = 0; i < p->graphs.n; i++)
+        if (!precise(p->graphs.at[i], strict, kv16, e)) return false;
+    return program_verify(p, e);
+}

@@ -1,0 +1,113 @@
+/* template.h - kernel templates: .hip files whose head (lines beginning "//!") declares what the compiler and the kernel
+ * test need. Adding a kernel is adding a file; nothing here knows one by name.
+ *
+ *   //! kernel rmsnorm_linear(x: f32[T,K], g: f32[K], w: f32|bf16[N,K], b?: f32[N]) -> (y: f32[T,N])
+ *   //! precision fast              only for this --precision (default: both)
+ *   //! arch gfx90a                 only for this target (default: all)
+ *   //! priority 10                 the legal template of the highest priority is taken (default 0)
+ *   //! attr  EPS = rmsnorm.eps     a constant: the attribute of the (body's) node of that op
+ *   //! cast  XN = rmsnorm          a constant XN_BF16: 1 when that op's result is cast to bf16 inside the body
+ *   //! const ROWS = 4              a constant: an integer expression over what is bound so far
+ *   //! where K % 32 == 0           must hold, else the template is not legal here (the message shows the values)
+ *   //! group perm, tiles = ids, TILE   needs the pairs of input `ids` grouped by expert into tiles of TILE rows
+ *   //! grid  ceil(N, ROWS), ceil(T, TOKENS)      in blocks; T: the tokens of the bucket
+ *   //! block 256
+ *   //! reduce f64, K by lane       reduction signature: {NAME} is replaced by a constant. Must not depend on the bucket
+ *   //! hook out                    the first result goes through out(a, row, column, value): chains are inlined there
+ *   //! tol strict 1e-12 fast 3e-6  nmse against the body (measured beside it in a comment)
+ *
+ * A parameter's dimensions are names, bound to the node's constant sizes (and checked where bound before), numbers, or
+ * "_" for any. T is the symbolic one: tokens of the step or rows of the head. "(R)" may be absent. "?" marks an optional
+ * input: HAS_B is 1 or 0. Every dimension, x_RANK, HAS_B, the attrs and consts are constants in the emitted source. */
+#ifndef GPTOSS_TEMPLATE_H
+#define GPTOSS_TEMPLATE_H
+
+#include "../ir/graph.h"
+
+typedef struct Param Param;
+struct Param {
+    const char *name;
+    bool optional;
+    int n_types;
+    DType types[DT_COUNT];
+    int rank;
+    const char *dim[MAX_RANK];
+    bool dim_optional[MAX_RANK];
+};
+
+typedef struct Line Line; /* NAME = text, or just text */
+struct Line {
+    const char *name, *text;
+    int line;
+};
+typedef struct LineList LineList;
+struct LineList {
+    Line *at;
+    size_t n, cap;
+};
+
+typedef struct Template Template;
+struct Template {
+    const char *file;   /* "linear.hip" */
+    const char *kernel; /* "linear" */
+    const char *body;   /* the text behind the head */
+    int body_line;      /* its first line's number */
+    uint64_t hash;
+    int n_in, n_out;
+    Param in[MAX_IN], out[MAX_OUT];
+    const char *precision, *arch; /* NULL: any */
+    int priority;
+    LineList attrs, casts, consts, wheres; /* consts and wheres in order: evaluated in the order of the file */
+    const char *group_perm, *group_tiles, *group_ids, *group_tile; /* NULL without */
+    const char *grid[3];
+    const char *block;
+    const char *reduce;
+    bool hook;
+    double tol_strict, tol_fast;
+};
+typedef struct TemplateList TemplateList;
+struct TemplateList {
+    Template **at;
+    size_t n, cap;
+};
+
+/* Reads every *.hip of the folder; a later folder's file replaces one of the same name. */
+bool templates_load(Arena *a, TemplateList *list, const char *dir, Err *e);
+
+/* A named constant of one specialisation. */
+typedef struct Const Const;
+struct Const {
+    const char *name;
+    bool is_float;
+    int64_t i;
+    double f;
+};
+typedef struct Binding Binding; /* a template bound to a node */
+struct Binding {
+    const Template *t;
+    struct {
+        Const *at;
+        size_t n, cap;
+    } consts;     /* in order of binding; T is not among them */
+    Sym rows;     /* what T stands for: SYM_T, SYM_S, or SYM_NONE when the node has no symbolic dimension */
+};
+
+/* The best legal template for kernel `kernel` on node n (FUSED or plain), at most max_t tokens. Fills b. On error e says for
+ * each candidate why not. */
+bool template_bind(Arena *a, const TemplateList *list, const char *kernel, const Node *n, const char *precision,
+                   const char *arch, Binding *b, Err *e);
+/* Does the kernel have a template with a hook? (any candidate of that name) */
+bool template_has_hook(const TemplateList *list, const char *kernel);
+const char *node_kernel(const Node *n); /* a plain node's: its op's name; FUSED: kernel[0] */
+
+/* The value of an integer expression: + - * / % ( ) < <= > >= == != && || ! ?: min(a,b) max(a,b) ceil(a,b) and constants.
+ * rows: the value of T, or -1 where T may not appear. */
+bool binding_eval(const Binding *b, const char *expr, int64_t rows, int64_t *value, Err *e);
+const Const *binding_const(const Binding *b, const char *name); /* NULL when absent */
+/* "f64, 64 lanes" with {NAME} replaced. */
+const char *binding_reduction(Arena *a, const Binding *b);
+
+/* The node of `op` that the template's attr means: n itself, or the first of its body. NULL when there is none. */
+const Node *node_of_op(const Node *n, Op op);
+
+#endif

@@ -1,0 +1,102 @@
+/* base.h - what every file needs: errors, an arena, growing text, numbers' encodings.
+ *
+ * Errors: a function that can fail returns bool (or a pointer) and writes one line into an Err; the caller must look.
+ * Only main prints it and exits. die() is for our own bugs: it names the place and aborts.
+ * Memory: an Arena owns everything that a compilation or a loaded file makes; nothing in it is freed singly.
+ * Running out of memory prints one line and ends the program (arena_*, text_*). */
+#ifndef GPTOSS_BASE_H
+#define GPTOSS_BASE_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#if defined __GNUC__
+#define PRINTF(f, a) __attribute__((format(printf, f, a)))
+#define NORETURN __attribute__((noreturn))
+#else
+#define PRINTF(f, a)
+#define NORETURN
+#endif
+
+#define LEN(a) (sizeof(a) / sizeof *(a))
+
+/* --- errors ------------------------------------------------------------------------------------------------------ */
+
+typedef struct Err Err;
+struct Err {
+    char msg[2048]; /* one or more lines, no newline at the end; "" while nothing failed */
+};
+
+bool err_set(Err *e, const char *fmt, ...) PRINTF(2, 3); /* writes e->msg (truncating); always returns false */
+bool err_wrap(Err *e, const char *fmt, ...) PRINTF(2, 3); /* puts "fmt: " before e->msg; always returns false */
+NORETURN void die(const char *fmt, ...) PRINTF(1, 2);     /* our own bug: prints "gptoss: internal error: …", aborts */
+
+/* --- arena ------------------------------------------------------------------------------------------------------- */
+
+typedef struct Arena Arena;
+Arena *arena_new(void);
+void arena_free(Arena *a);                  /* NULL is fine */
+void *arena_alloc(Arena *a, size_t size);   /* zeroed, aligned to 16 */
+void *arena_array(Arena *a, size_t n, size_t size); /* n * size, overflow checked, zeroed */
+void *arena_grow(Arena *a, void *old, size_t old_size, size_t new_size); /* copy into a larger block; rest zeroed */
+char *arena_strdup(Arena *a, const char *s);
+char *arena_strndup(Arena *a, const char *s, size_t n);
+char *arena_printf(Arena *a, const char *fmt, ...) PRINTF(2, 3);
+
+/* A growing array in an arena: struct { T *at; size_t n, cap; }. */
+#define PUSH(arena, v, x)                                                                                         \
+    do {                                                                                                          \
+        if ((v).n == (v).cap) {                                                                                   \
+            size_t cap_ = (v).cap ? (v).cap * 2 : 8;                                                              \
+            (v).at = arena_grow((arena), (v).at, (v).n * sizeof *(v).at, cap_ * sizeof *(v).at);                  \
+            (v).cap = cap_;                                                                                       \
+        }                                                                                                         \
+        (v).at[(v).n++] = (x);                                                                                    \
+    } while (0)
+
+/* --- growing text ------------------------------------------------------------------------------------------------ */
+
+typedef struct Text Text;
+struct Text {
+    char *at; /* always NUL-terminated once something was added; malloc'ed */
+    size_t n, cap;
+};
+void text_add(Text *t, const char *fmt, ...) PRINTF(2, 3);
+void text_put(Text *t, const void *bytes, size_t n);
+void text_free(Text *t);
+
+/* --- files ------------------------------------------------------------------------------------------------------- */
+
+char *file_read(Arena *a, const char *path, size_t *size, Err *e); /* whole file, NUL added; NULL on error */
+/* Writes to a temporary name beside path, flushes, renames: path is never half-written. "-" writes to stdout. */
+bool file_write(const char *path, const void *bytes, size_t n, Err *e);
+
+/* --- checked sizes ----------------------------------------------------------------------------------------------- */
+
+static inline bool size_mul(size_t a, size_t b, size_t *r) { return !__builtin_mul_overflow(a, b, r); }
+static inline bool size_add(size_t a, size_t b, size_t *r) { return !__builtin_add_overflow(a, b, r); }
+
+/* --- numbers ----------------------------------------------------------------------------------------------------- */
+
+static inline float f32_of_bits(uint32_t u) { float f; memcpy(&f, &u, 4); return f; }
+static inline uint32_t bits_of_f32(float f) { uint32_t u; memcpy(&u, &f, 4); return u; }
+
+static inline float f32_of_bf16(uint16_t h) { return f32_of_bits((uint32_t)h << 16); }
+
+/* Round to nearest even; NaN stays NaN (quiet). */
+static inline uint16_t bf16_of_f32(float f) {
+    uint32_t u = bits_of_f32(f);
+    if ((u & 0x7fffffff) > 0x7f800000) return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+extern const float e2m1_table[16]; /* MXFP4's 4-bit values by code, sign in bit 3 */
+float e8m0_scale(uint8_t s);       /* 2^(s-127); NaN for 255 */
+
+uint64_t hash64(const void *bytes, size_t n); /* XXH3, for checksums and cache keys */
+
+#endif

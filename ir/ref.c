@@ -1,0 +1,782 @@
+/* ref.c - what each op computes, in plain C. See ref.h; the formulas are those of ops.def.
+ *
+ * One function per row of ops.def: ref_<op>. Values have their graph dtype; sums run in double, in plain ascending order, and
+ * are rounded once, to the output's type. Work is spread over threads by independent output rows, so the bits do not depend
+ * on how many there are. Compile with -ffp-contract=off.
+ * Nothing that comes from data (ids, slots, positions, pages) is trusted: out of range is an error that names the element.
+ * Inputs and outputs do not overlap, except that a state's input and output are the same memory.
+ * Add an op: a row in ops.def, a ref_<op> here, a test in tests/ref. */
+#include "ref.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+typedef struct Call Call;
+struct Call {
+    const Node *n;
+    const Tensor *in, *out;
+    const Sizes *sizes;
+    int threads;
+};
+
+#define OP(name, ...) static bool ref_##name(const Call *c, Err *e);
+#include "ops.def"
+#undef OP
+
+static bool (*const table[OP_COUNT])(const Call *, Err *) = {
+#define OP(name, ...) [OP_##name] = ref_##name,
+#include "ops.def"
+#undef OP
+};
+
+bool ref_node(const Node *n, const Tensor *in, const Tensor *out, const Sizes *s, int threads, Err *e) {
+    Call c = {n, in, out, s, threads < 1 ? 1 : threads};
+    return table[n->op](&c, e) || err_wrap(e, "%s %s", op_info(n->op)->name, node_name(n));
+}
+
+/* --- tensors --- */
+
+Tensor tensor_of(const Type *t, const Sizes *s, void *data) {
+    Tensor r = {.dtype = t->dtype, .rank = t->rank, .data = data};
+    for (int i = 0; i < t->rank; i++) r.dim[i] = dim_eval(t->dim[i], s);
+    return r;
+}
+
+int64_t tensor_count(const Tensor *t) {
+    int64_t n = 1;
+    for (int i = 0; i < t->rank; i++) n *= t->dim[i];
+    return n;
+}
+
+static int64_t last_dim(const Tensor *t) { return t->rank ? t->dim[t->rank - 1] : 1; }
+
+static size_t bytes_of(const Tensor *t) {
+    size_t b;
+    if (!dtype_bytes(t->dtype, (size_t)tensor_count(t), &b)) die("ref: a tensor has no size");
+    return b;
+}
+
+static float *f32(const Tensor *t) {
+    if (t->dtype != DT_F32) die("ref: a tensor is %s, not f32", dtype_name(t->dtype));
+    return t->data;
+}
+
+static int32_t *i32(const Tensor *t) {
+    if (t->dtype != DT_I32) die("ref: a tensor is %s, not i32", dtype_name(t->dtype));
+    return t->data;
+}
+
+/* Elements [from, from + n) to floats; every type but i32 is exact in float. from is a multiple of 32 for mxfp4, and its value
+ * may be infinite for scales of 253 and 254 (numerics.md). */
+static void decode(const Tensor *t, int64_t from, int64_t n, float *to) {
+    switch (t->dtype) {
+    case DT_F32: memcpy(to, (const float *)t->data + from, (size_t)n * sizeof *to); return;
+    case DT_BF16: {
+        const uint16_t *x = (const uint16_t *)t->data + from;
+        for (int64_t i = 0; i < n; i++) to[i] = f32_of_bf16(x[i]);
+        return;
+    }
+    case DT_MXFP4: {
+        const uint8_t *nibbles = (const uint8_t *)t->data + from / 2;
+        const uint8_t *scales = (const uint8_t *)t->data + tensor_count(t) / 2 + from / 32;
+        for (int64_t i = 0; i < n; i++) {
+            int code = i & 1 ? nibbles[i / 2] >> 4 : nibbles[i / 2] & 15; /* low nibble first */
+            to[i] = e2m1_table[code] * e8m0_scale(scales[i / 32]);
+        }
+        return;
+    }
+    case DT_I32:
+    case DT_COUNT: break;
+    }
+    die("ref: arithmetic on %s", dtype_name(t->dtype));
+}
+
+static double element(const Tensor *t, int64_t i) {
+    float block[32];
+    if (t->dtype == DT_I32) return ((const int32_t *)t->data)[i];
+    if (t->dtype != DT_MXFP4) return decode(t, i, 1, block), (double)block[0];
+    decode(t, i / 32 * 32, 32, block);
+    return block[i % 32];
+}
+
+/* Both NaN, or equal: no difference. Otherwise something not finite makes it infinite. */
+static double distance(double a, double b) {
+    if (a == b || (isnan(a) && isnan(b))) return 0;
+    double d = fabs(a - b);
+    return isfinite(d) ? d : INFINITY;
+}
+
+static bool same_bits(const Tensor *a, const Tensor *b, int64_t i) {
+    if (a->dtype == b->dtype && a->dtype == DT_BF16) return ((uint16_t *)a->data)[i] == ((uint16_t *)b->data)[i];
+    if (a->dtype == b->dtype && a->dtype != DT_MXFP4) return ((uint32_t *)a->data)[i] == ((uint32_t *)b->data)[i];
+    double x = element(a, i), y = element(b, i);
+    return x == y && signbit(x) == signbit(y);
+}
+
+TensorDiff tensor_diff(const Tensor *got, const Tensor *want) {
+    TensorDiff r = {.count = tensor_count(want)};
+    if (tensor_count(got) != r.count)
+        die("tensor_diff: %" PRId64 " elements, %" PRId64 " wanted", tensor_count(got), r.count);
+    double noise = 0, power = 0;
+    for (int64_t i = 0; i < r.count; i++) {
+        double w = element(want, i), d = distance(element(got, i), w);
+        double rel = d == 0 ? 0 : w == 0 || !isfinite(w) ? INFINITY : d / fabs(w);
+        if (d > r.max_abs) r.max_abs = d, r.at = i;
+        if (rel > r.max_rel) r.max_rel = rel;
+        noise += d * d;
+        if (isfinite(w)) power += w * w;
+        r.different += !same_bits(got, want, i);
+    }
+    r.nmse = noise == 0 ? 0 : noise / power; /* infinite when power is 0 */
+    return r;
+}
+
+static void *scratch(int64_t n, size_t size) {
+    size_t bytes;
+    if (n < 0 || !size_mul((size_t)n, size, &bytes)) die("ref: scratch of %" PRId64 " elements", n);
+    void *p = malloc(bytes ? bytes : 1);
+    if (p) return p;
+    fprintf(stderr, "gptoss: out of memory (asked for %zu bytes)\n", bytes);
+    exit(1);
+}
+
+static bool in_range(const char *what, int64_t i, int64_t v, int64_t n, Err *e) {
+    if (v >= 0 && v < n) return true;
+    return err_set(e, "%s %" PRId64 " is %" PRId64 ", must be 0 … %" PRId64, what, i, v, n - 1);
+}
+
+static bool all_in_range(const char *what, const Tensor *t, int64_t n, Err *e) {
+    for (int64_t i = 0, count = tensor_count(t); i < count; i++)
+        if (!in_range(what, i, i32(t)[i], n, e)) return false;
+    return true;
+}
+
+/* --- threads --- */
+
+typedef void Work(const void *ctx, int64_t item, void *room);
+
+typedef struct Crew Crew;
+struct Crew {
+    Work *work;
+    const void *ctx;
+    int64_t items;
+    size_t room; /* bytes of scratch for each thread */
+    atomic_llong next;
+};
+
+static void *crew_work(void *arg) {
+    Crew *c = arg;
+    void *room = scratch((int64_t)c->room, 1);
+    for (int64_t i; (i = atomic_fetch_add(&c->next, 1)) < c->items;) c->work(c->ctx, i, room);
+    free(room);
+    return NULL;
+}
+
+/* work(ctx, item) for each item, on up to `threads` threads. cost: of one item, in multiplications; small jobs stay here. */
+static void parallel(int threads, int64_t items, int64_t cost, size_t room, Work *work, const void *ctx) {
+    enum { WORTH_IT = 1 << 18, MOST = 256 };
+    Crew c = {work, ctx, items, room, 0};
+    pthread_t helper[MOST];
+    int n = 0, want = (double)items * (double)cost < WORTH_IT ? 1 : threads < MOST ? threads : MOST;
+    while (n + 1 < want && n + 1 < items && !pthread_create(&helper[n], NULL, crew_work, &c)) n++;
+    crew_work(&c);
+    while (n > 0) pthread_join(helper[--n], NULL);
+}
+
+/* --- dot products: 8 rows times 4 vectors --- */
+
+enum { ROWS = 8, VECS = 4, HALF = ROWS / 2 };
+typedef double Half __attribute__((vector_size(HALF * sizeof(double)), aligned(sizeof(double)), may_alias));
+
+/* acc[v][r] = sum over k, ascending, of x[v][k] * tile[k][r]. A product of two floats is exact in double, so that a fused
+ * multiply-add would give the same bits. Lanes are independent outputs: the vectors' width changes nothing either.
+ * Compiled twice; 256-bit vectors because gcc 12 splits wider ones badly. */
+#define DOTS(name, attribute)                                                                                          \
+    attribute static void name(const double *tile, const double *const x[VECS], int64_t k, double acc[VECS][ROWS]) {   \
+        Half a0 = {0}, b0 = {0}, a1 = {0}, b1 = {0}, a2 = {0}, b2 = {0}, a3 = {0}, b3 = {0};                           \
+        const double *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3];                                                   \
+        for (int64_t i = 0; i < k; i++) {                                                                              \
+            Half a = *(const Half *)(tile + i * ROWS), b = *(const Half *)(tile + i * ROWS + HALF);                    \
+            a0 += x0[i] * a, b0 += x0[i] * b, a1 += x1[i] * a, b1 += x1[i] * b;                                        \
+            a2 += x2[i] * a, b2 += x2[i] * b, a3 += x3[i] * a, b3 += x3[i] * b;                                        \
+        }                                                                                                              \
+        *(Half *)acc[0] = a0, *(Half *)(acc[0] + HALF) = b0, *(Half *)acc[1] = a1, *(Half *)(acc[1] + HALF) = b1;      \
+        *(Half *)acc[2] = a2, *(Half *)(acc[2] + HALF) = b2, *(Half *)acc[3] = a3, *(Half *)(acc[3] + HALF) = b3;      \
+    }
+DOTS(dots_any, )
+#if defined __x86_64__
+DOTS(dots_avx2, __attribute__((target("avx2"))))
+#endif
+
+static void dots(const double *tile, const double *const x[VECS], int64_t k, double acc[VECS][ROWS]) {
+#if defined __x86_64__
+    if (__builtin_cpu_supports("avx2")) {
+        dots_avx2(tile, x, k, acc);
+        return;
+    }
+#endif
+    dots_any(tile, x, k, acc);
+}
+
+static void to_column(double *tile, int column, const float *row, int64_t k) {
+    for (int64_t i = 0; i < k; i++) tile[i * ROWS + column] = row[i];
+}
+
+static double *to_doubles(const Tensor *t) {
+    int64_t count = tensor_count(t), width = last_dim(t);
+    double *to = scratch(count, sizeof *to);
+    float *row = scratch(width, sizeof *row);
+    for (int64_t at = 0; at < count; at += width) {
+        decode(t, at, width, row);
+        for (int64_t i = 0; i < width; i++) to[at + i] = row[i];
+    }
+    free(row);
+    return to;
+}
+
+/* --- reading the step's input --- */
+
+static bool ref_tokens(const Call *c, Err *e) {
+    const int32_t *src = i32(&c->in[0]), *last = i32(&c->in[1]);
+    int32_t *y = i32(&c->out[0]);
+    for (int64_t t = 0; t < c->out[0].dim[0]; t++) {
+        if (src[t] < 0 && !in_range("slot of token", t, -1 - (int64_t)src[t], c->in[1].dim[0], e)) return false;
+        y[t] = src[t] >= 0 ? src[t] : last[-1 - (int64_t)src[t]];
+    }
+    return true;
+}
+
+static bool ref_embed(const Call *c, Err *e) {
+    const Tensor *ids = &c->in[0], *w = &c->in[1];
+    int64_t width = w->dim[1];
+    if (!all_in_range("id", ids, w->dim[0], e)) return false;
+    for (int64_t t = 0; t < ids->dim[0]; t++) decode(w, i32(ids)[t] * width, width, f32(&c->out[0]) + t * width);
+    return true;
+}
+
+static bool ref_rows(const Call *c, Err *e) {
+    const Tensor *x = &c->in[0], *index = &c->in[1];
+    if (!all_in_range("index", index, x->dim[0], e)) return false;
+    size_t row = x->dim[0] ? bytes_of(x) / (size_t)x->dim[0] : 0;
+    for (int64_t s = 0; s < index->dim[0]; s++)
+        memcpy((char *)c->out[0].data + (size_t)s * row, (const char *)x->data + (size_t)i32(index)[s] * row, row);
+    return true;
+}
+
+/* --- dense --- */
+
+static bool ref_rmsnorm(const Call *c, Err *e) {
+    (void)e;
+    int64_t width = last_dim(&c->in[0]);
+    const float *x = f32(&c->in[0]), *g = f32(&c->in[1]);
+    double eps = node_float(c->n, "eps");
+    float *y = f32(&c->out[0]);
+    for (int64_t at = 0, count = tensor_count(&c->in[0]); at < count; at += width) {
+        double sum = 0;
+        for (int64_t k = 0; k < width; k++) sum += (double)x[at + k] * x[at + k];
+        double r = 1 / sqrt(sum / (double)width + eps);
+        for (int64_t k = 0; k < width; k++) y[at + k] = (float)(x[at + k] * r * g[k]);
+    }
+    return true;
+}
+
+/* y[pair] = w[expert] x[pair / share] + b[expert] for the pairs that order[] lists expert by expert. A dense layer is one expert.
+ * A row of weights is decoded once for all the pairs that need it. */
+typedef struct Job Job;
+struct Job {
+    int64_t expert, first, count; /* of order[] */
+};
+typedef struct Product Product;
+struct Product {
+    const Tensor *w;
+    const float *bias; /* or NULL */
+    const double *x;
+    float *y;
+    int64_t k, n, share;
+    const int64_t *order;
+    const Job *job;
+};
+
+static int64_t row_blocks(int64_t n) { return (n + ROWS - 1) / ROWS; }
+
+static void product_vectors(const Product *p, const Job *j, int64_t from, int64_t row, int rows, const double *tile) {
+    double acc[VECS][ROWS];
+    const double *x[VECS];
+    int64_t last = j->count - 1;
+    for (int v = 0; v < VECS; v++)
+        x[v] = p->x + p->order[j->first + (from + v < last ? from + v : last)] / p->share * p->k;
+    dots(tile, x, p->k, acc);
+    for (int v = 0; v < VECS && from + v <= last; v++) {
+        float *y = p->y + p->order[j->first + from + v] * p->n + row;
+        const float *bias = p->bias ? p->bias + j->expert * p->n + row : NULL;
+        for (int r = 0; r < rows; r++) y[r] = (float)(bias ? acc[v][r] + bias[r] : acc[v][r]);
+    }
+}
+
+static void product_rows(const void *ctx, int64_t item, void *room) {
+    const Product *p = ctx;
+    const Job *j = &p->job[item / row_blocks(p->n)];
+    int64_t row = item % row_blocks(p->n) * ROWS;
+    int rows = p->n - row < ROWS ? (int)(p->n - row) : ROWS;
+    double *tile = room;
+    float *line = (float *)(tile + p->k * ROWS);
+    memset(tile, 0, (size_t)p->k * ROWS * sizeof *tile);
+    for (int r = 0; r < rows; r++) {
+        decode(p->w, (j->expert * p->n + row + r) * p->k, p->k, line);
+        to_column(tile, r, line, p->k);
+    }
+    for (int64_t from = 0; from < j->count; from += VECS) product_vectors(p, j, from, row, rows, tile);
+}
+
+static void product(const Product *p, int64_t jobs, int64_t pairs, int threads) {
+    size_t room = (size_t)p->k * (ROWS * sizeof(double) + sizeof(float));
+    parallel(threads, jobs * row_blocks(p->n), p->k * ROWS * (1 + pairs / (jobs ? jobs : 1)), room, product_rows, p);
+}
+
+static bool ref_linear(const Call *c, Err *e) {
+    (void)e;
+    const Tensor *x = &c->in[0], *w = &c->in[1], *b = &c->in[2];
+    bool has_bias = c->n->n_in > 2 && b->data;
+    int64_t tokens = x->dim[0];
+    int64_t *order = scratch(tokens, sizeof *order);
+    double *xd = to_doubles(x);
+    for (int64_t t = 0; t < tokens; t++) order[t] = t;
+    Job job = {0, 0, tokens};
+    Product p = {w, has_bias ? f32(b) : NULL, xd, f32(&c->out[0]), w->dim[1], w->dim[0], 1, order, &job};
+    if (tokens) product(&p, 1, tokens, c->threads);
+    free(xd), free(order);
+    return true;
+}
+
+static bool ref_slice(const Call *c, Err *e) {
+    (void)e;
+    int64_t from = last_dim(&c->in[0]), to = last_dim(&c->out[0]);
+    int64_t offset = node_int(c->n, "offset"), rows = to ? tensor_count(&c->out[0]) / to : 0;
+    size_t size = rows ? bytes_of(&c->out[0]) / (size_t)(rows * to) : 0;
+    if (offset < 0 || offset + to > from) die("ref: slice %" PRId64 " + %" PRId64 " of %" PRId64, offset, to, from);
+    for (int64_t t = 0; t < rows; t++)
+        memcpy((char *)c->out[0].data + (size_t)(t * to) * size,
+               (const char *)c->in[0].data + (size_t)(t * from + offset) * size, (size_t)to * size);
+    return true;
+}
+
+/* --- elementwise --- */
+
+static bool ref_add(const Call *c, Err *e) {
+    (void)e;
+    const float *a = f32(&c->in[0]), *b = f32(&c->in[1]);
+    int64_t count = tensor_count(&c->in[0]), period = tensor_count(&c->in[1]); /* b may be one row */
+    for (int64_t i = 0; i < count; i++) f32(&c->out[0])[i] = (float)((double)a[i] + b[i % period]);
+    return true;
+}
+
+static bool ref_mul(const Call *c, Err *e) {
+    (void)e;
+    const float *a = f32(&c->in[0]), *b = f32(&c->in[1]);
+    int64_t count = tensor_count(&c->in[0]), period = tensor_count(&c->in[1]);
+    for (int64_t i = 0; i < count; i++) f32(&c->out[0])[i] = (float)((double)a[i] * b[i % period]);
+    return true;
+}
+
+static bool ref_scale(const Call *c, Err *e) {
+    (void)e;
+    double by = node_float(c->n, "by");
+    for (int64_t i = 0, count = tensor_count(&c->in[0]); i < count; i++)
+        f32(&c->out[0])[i] = (float)(f32(&c->in[0])[i] * by);
+    return true;
+}
+
+static bool ref_cast(const Call *c, Err *e) {
+    (void)e;
+    const Tensor *x = &c->in[0], *y = &c->out[0];
+    int64_t count = tensor_count(x);
+    if (y->dtype == x->dtype) memcpy(y->data, x->data, bytes_of(x));
+    else if (y->dtype == DT_F32) decode(x, 0, count, y->data);
+    else if (y->dtype == DT_BF16)
+        for (int64_t i = 0; i < count; i++) ((uint16_t *)y->data)[i] = bf16_of_f32(f32(x)[i]);
+    else die("ref: cast from %s to %s", dtype_name(x->dtype), dtype_name(y->dtype));
+    return true;
+}
+
+/* --- attention --- */
+
+static bool ref_rope(const Call *c, Err *e) {
+    const Tensor *x = &c->in[0], *pos = &c->in[1], *table = &c->in[2];
+    int64_t d = node_int(c->n, "head_dim"), width = last_dim(x), half = d / 2;
+    if (!all_in_range("position of token", pos, table->dim[0], e)) return false;
+    float *row = scratch(width, sizeof *row);
+    for (int64_t t = 0; t < x->dim[0]; t++) {
+        const float *turn = f32(table) + i32(pos)[t] * half * 2;
+        float *y = f32(&c->out[0]) + t * width;
+        decode(x, t * width, width, row);
+        for (int64_t i = 0; i < width; i++) {
+            if (i % d >= half) continue;
+            double x1 = row[i], x2 = row[i + half], cs = turn[i % d * 2], sn = turn[i % d * 2 + 1];
+            y[i] = (float)(x1 * cs - x2 * sn);
+            y[i + half] = (float)(x2 * cs + x1 * sn);
+        }
+    }
+    free(row);
+    return true;
+}
+
+/* The pool [P, 2, NKV, page, D] seen through the block tables. */
+typedef struct Cache Cache;
+struct Cache {
+    const Tensor *state;
+    const int32_t *slot, *pos, *blocks;
+    int64_t tokens, slots, pages; /* pages: a sequence may have */
+};
+
+static Cache cache_of(const Tensor *state, const Tensor *slot, const Tensor *pos, const Tensor *blocks) {
+    return (Cache){state, i32(slot), i32(pos), i32(blocks), slot->dim[0], blocks->dim[0], blocks->dim[1]};
+}
+
+static int64_t cache_page(const Cache *k, int64_t t, int64_t at) {
+    return k->blocks[k->slot[t] * k->pages + at / k->state->dim[3]];
+}
+
+/* Element number of the row of kv (0: k, 1: v), head, for position `at` of token t's sequence. */
+static int64_t cache_row(const Cache *k, int64_t t, int64_t at, int kv, int64_t head) {
+    const int64_t *d = k->state->dim;
+    return (((cache_page(k, t, at) * 2 + kv) * d[2] + head) * d[3] + at % d[3]) * d[4];
+}
+
+static int64_t first_key(int64_t pos, int64_t window) { return window > 0 && pos >= window ? pos - window + 1 : 0; }
+
+/* Slots, positions and the pages of the `reach` last positions of each token (0: of all). */
+static bool cache_check(const Cache *k, int64_t reach, Err *e) {
+    int64_t page = k->state->dim[3];
+    for (int64_t t = 0; t < k->tokens; t++) {
+        if (!in_range("slot of token", t, k->slot[t], k->slots, e)) return false;
+        if (!in_range("position of token", t, k->pos[t], k->pages * page, e)) return false;
+        for (int64_t b = first_key(k->pos[t], reach) / page; b <= k->pos[t] / page; b++)
+            if (!in_range("page", b, k->blocks[k->slot[t] * k->pages + b], k->state->dim[0], e))
+                return err_wrap(e, "slot %d", k->slot[t]);
+    }
+    return true;
+}
+
+static bool ref_kv_write(const Call *c, Err *e) {
+    const Tensor *state = &c->in[0];
+    Cache cache = cache_of(state, &c->in[3], &c->in[4], &c->in[5]);
+    int64_t heads = state->dim[2], d = state->dim[4];
+    size_t size = state->dtype == DT_BF16 ? 2 : 4;
+    if (state->data != c->out[0].data) die("ref: kv_write: the state is not updated in place");
+    if (c->in[1].dtype != state->dtype || c->in[2].dtype != state->dtype || state->dtype == DT_MXFP4)
+        die("ref: kv_write: k and v are not of the state's type");
+    if (!cache_check(&cache, 1, e)) return false;
+    for (int64_t t = 0; t < cache.tokens; t++)
+        for (int kv = 0; kv < 2; kv++)
+            for (int64_t h = 0; h < heads; h++)
+                memcpy((char *)state->data + (size_t)cache_row(&cache, t, cache.pos[t], kv, h) * size,
+                       (const char *)c->in[1 + kv].data + (size_t)((t * heads + h) * d) * size, (size_t)d * size);
+    return true;
+}
+
+typedef struct Attention Attention;
+struct Attention {
+    Cache cache;
+    const double *q;
+    const float *sinks;
+    float *y;
+    int64_t window, group; /* group: query heads per kv head */
+    bool round_p;
+    int64_t most; /* keys of any token */
+};
+
+/* p[h][j] = q[h] . k[from + j] / sqrt(D) for the group's query heads. */
+static void scores(const Attention *a, int64_t t, int64_t kv_head, const double *q, int64_t from, int64_t keys,
+                   double *p, double *tile) {
+    int64_t d = a->cache.state->dim[4];
+    float *line = (float *)(tile + d * ROWS);
+    memset(tile, 0, (size_t)(d * ROWS) * sizeof *tile);
+    for (int64_t j = 0; j < keys; j += ROWS) {
+        int rows = keys - j < ROWS ? (int)(keys - j) : ROWS;
+        for (int r = 0; r < rows; r++) {
+            decode(a->cache.state, cache_row(&a->cache, t, from + j + r, 0, kv_head), d, line);
+            to_column(tile, r, line, d);
+        }
+        for (int64_t h = 0; h < a->group; h += VECS) {
+            double acc[VECS][ROWS];
+            const double *x[VECS];
+            for (int v = 0; v < VECS; v++) x[v] = q + (h + v < a->group ? h + v : a->group - 1) * d;
+            dots(tile, x, d, acc);
+            for (int v = 0; v < VECS && h + v < a->group; v++)
+                for (int r = 0; r < rows; r++) p[(h + v) * a->most + j + r] = acc[v][r] / sqrt((double)d);
+        }
+    }
+}
+
+/* Scores to weights exp(s - m), m the largest including the sink; returns their sum with the sink's. The sum is of the
+ * unrounded weights; rounded to bf16 (attribute p) they only enter the product with v, as in kernels, where P is a matrix
+ * operand. A kernel's online softmax rounds exp(s - running maximum) instead: same relative error, other bits. */
+static double weights(double *p, int64_t keys, double sink, bool round) {
+    double m = sink, sum = 0;
+    for (int64_t j = 0; j < keys; j++) m = p[j] > m ? p[j] : m;
+    for (int64_t j = 0; j < keys; j++) {
+        p[j] = exp(p[j] - m);
+        sum += p[j];
+        if (round) p[j] = f32_of_bf16(bf16_of_f32((float)p[j]));
+    }
+    return sum + exp(sink - m);
+}
+
+/* Token t, kv head h and the query heads that read it. */
+static void attention_group(const void *ctx, int64_t item, void *room) {
+    const Attention *a = ctx;
+    const int64_t *dim = a->cache.state->dim, d = dim[4], group = a->group;
+    int64_t t = item / dim[2], kv_head = item % dim[2], head = kv_head * group, row = (t * dim[2] * group + head) * d;
+    int64_t from = first_key(a->cache.pos[t], a->window), keys = a->cache.pos[t] - from + 1;
+    double *p = room, *sum = p + group * a->most, *acc = sum + group, *tile = acc + group * d;
+    float *v = (float *)(tile + d * ROWS);
+    scores(a, t, kv_head, a->q + row, from, keys, p, tile);
+    for (int64_t h = 0; h < group; h++) sum[h] = weights(p + h * a->most, keys, a->sinks[head + h], a->round_p);
+    for (int64_t i = 0; i < group * d; i++) acc[i] = 0;
+    for (int64_t j = 0; j < keys; j++) {
+        decode(a->cache.state, cache_row(&a->cache, t, from + j, 1, kv_head), d, v);
+        for (int64_t h = 0; h < group; h++)
+            for (int64_t i = 0; i < d; i++) acc[h * d + i] += p[h * a->most + j] * v[i];
+    }
+    for (int64_t i = 0; i < group * d; i++) a->y[row + i] = (float)(acc[i] / sum[i / d]);
+}
+
+static bool ref_attention(const Call *c, Err *e) {
+    const Tensor *state = &c->in[1], *sinks = &c->in[2];
+    int64_t kv_heads = state->dim[2], d = state->dim[4];
+    Attention a = {.cache = cache_of(state, &c->in[3], &c->in[4], &c->in[5]),
+                   .sinks = f32(sinks),
+                   .y = f32(&c->out[0]),
+                   .window = node_int(c->n, "window"),
+                   .group = sinks->dim[0] / kv_heads,
+                   .round_p = !strcmp(node_str(c->n, "p"), "bf16")};
+    if (!cache_check(&a.cache, a.window, e)) return false;
+    for (int64_t t = 0; t < a.cache.tokens; t++) {
+        int64_t keys = a.cache.pos[t] - first_key(a.cache.pos[t], a.window) + 1;
+        if (keys > a.most) a.most = keys;
+    }
+    double *q = to_doubles(&c->in[0]);
+    a.q = q;
+    size_t room = (size_t)(a.group * (a.most + 1 + d) + d * ROWS) * sizeof(double) + (size_t)d * sizeof(float);
+    parallel(c->threads, a.cache.tokens * kv_heads, a.group * a.most * d * 2, room, attention_group, &a);
+    free(q);
+    return true;
+}
+
+/* --- experts --- */
+
+/* Keeps v[0 … k), id[0 … k) descending; the n best so far. A tie stays behind the lower index. */
+static void topk_insert(float *v, int32_t *id, int64_t n, int64_t k, float x, int32_t index) {
+    int64_t at = n < k ? n : k;
+    if (at == k && !(x > v[k - 1])) return;
+    if (at == k) at--;
+    for (; at > 0 && x > v[at - 1]; at--) v[at] = v[at - 1], id[at] = id[at - 1];
+    v[at] = x, id[at] = index;
+}
+
+static bool ref_topk(const Call *c, Err *e) {
+    int64_t width = last_dim(&c->in[0]), k = node_int(c->n, "k"), rows = tensor_count(&c->in[0]) / width;
+    if (k < 1 || k > width) die("ref: topk %" PRId64 " of %" PRId64, k, width);
+    for (int64_t t = 0; t < rows; t++)
+        for (int64_t i = 0; i < width; i++) {
+            float x = f32(&c->in[0])[t * width + i];
+            if (isnan(x)) return err_set(e, "row %" PRId64 ", element %" PRId64 " is NaN", t, i);
+            topk_insert(f32(&c->out[0]) + t * k, i32(&c->out[1]) + t * k, i, k, x, (int32_t)i);
+        }
+    return true;
+}
+
+static bool ref_softmax(const Call *c, Err *e) {
+    (void)e;
+    int64_t width = last_dim(&c->in[0]);
+    for (int64_t at = 0, count = tensor_count(&c->in[0]); at < count; at += width) {
+        const float *x = f32(&c->in[0]) + at;
+        double m = x[0], sum = 0;
+        for (int64_t i = 0; i < width; i++) m = x[i] > m ? x[i] : m;
+        for (int64_t i = 0; i < width; i++) sum += exp(x[i] - m);
+        for (int64_t i = 0; i < width; i++) f32(&c->out[0])[at + i] = (float)(exp(x[i] - m) / sum);
+    }
+    return true;
+}
+
+/* first[e] … first[e + 1): where expert e's pairs are in a stable sort. */
+static int64_t *expert_ranges(const int32_t *ids, int64_t pairs, int64_t experts) {
+    int64_t *first = scratch(experts + 1, sizeof *first);
+    memset(first, 0, (size_t)(experts + 1) * sizeof *first);
+    for (int64_t i = 0; i < pairs; i++) first[ids[i] + 1]++;
+    for (int64_t x = 0; x < experts; x++) first[x + 1] += first[x];
+    return first;
+}
+
+static bool ref_group(const Call *c, Err *e) {
+    const Tensor *ids = &c->in[0];
+    int64_t pairs = tensor_count(ids), experts = node_int(c->n, "experts"), tile = node_int(c->n, "tile"), n = 0;
+    if (experts < 1 || tile < 1) die("ref: group into %" PRId64 " experts, tile %" PRId64, experts, tile);
+    if (!all_in_range("expert of pair", ids, experts, e)) return false;
+    int32_t *perm = i32(&c->out[0]), *tiles = i32(&c->out[1]);
+    int64_t *first = expert_ranges(i32(ids), pairs, experts);
+    memset(tiles, 0, bytes_of(&c->out[1]));
+    for (int64_t x = 0; x < experts; x++)
+        for (int64_t at = first[x]; at < first[x + 1]; at += tile, n++) {
+            int64_t left = first[x + 1] - at;
+            int32_t row[4] = {(int32_t)x, (int32_t)at, (int32_t)(left < tile ? left : tile), 0};
+            memcpy(tiles + n * 4, row, sizeof row);
+        }
+    for (int64_t i = 0; i < pairs; i++) perm[first[i32(ids)[i]]++] = (int32_t)i;
+    free(first);
+    return true;
+}
+
+static bool ref_expert_linear(const Call *c, Err *e) {
+    const Tensor *x = &c->in[0], *w = &c->in[1], *ids = &c->in[3];
+    int64_t pairs = tensor_count(ids), experts = w->dim[0], jobs = 0;
+    if (!all_in_range("expert of pair", ids, experts, e)) return false;
+    int64_t *first = expert_ranges(i32(ids), pairs, experts), *order = scratch(pairs, sizeof *order);
+    Job *job = scratch(experts, sizeof *job);
+    for (int64_t i = 0; i < experts; i++)
+        if (first[i + 1] > first[i]) job[jobs++] = (Job){i, first[i], first[i + 1] - first[i]};
+    for (int64_t i = 0; i < pairs; i++) order[first[i32(ids)[i]]++] = i;
+    double *xd = to_doubles(x);
+    int64_t share = x->rank == 3 ? 1 : ids->dim[1];
+    Product p = {w, f32(&c->in[2]), xd, f32(&c->out[0]), w->dim[2], w->dim[1], share, order, job};
+    product(&p, jobs, pairs, c->threads);
+    free(xd), free(job), free(order), free(first);
+    return true;
+}
+
+static bool ref_swiglu(const Call *c, Err *e) {
+    (void)e;
+    const float *x = f32(&c->in[0]);
+    double limit = node_float(c->n, "limit"), alpha = node_float(c->n, "alpha");
+    for (int64_t i = 0, count = tensor_count(&c->out[0]); i < count; i++) {
+        double g = x[2 * i], u = x[2 * i + 1];
+        g = g > limit ? limit : g; /* from above only */
+        u = u > limit ? limit : u < -limit ? -limit : u;
+        f32(&c->out[0])[i] = (float)(g / (1 + exp(-alpha * g)) * (u + 1));
+    }
+    return true;
+}
+
+static bool ref_combine(const Call *c, Err *e) {
+    (void)e;
+    const float *y = f32(&c->in[0]), *p = f32(&c->in[1]);
+    int64_t ranks = c->in[0].dim[1], width = c->in[0].dim[2];
+    for (int64_t t = 0; t < c->in[0].dim[0]; t++)
+        for (int64_t h = 0; h < width; h++) {
+            double sum = 0;
+            for (int64_t r = 0; r < ranks; r++) sum += (double)p[t * ranks + r] * y[(t * ranks + r) * width + h];
+            f32(&c->out[0])[t * width + h] = (float)sum;
+        }
+    return true;
+}
+
+/* --- head --- */
+
+static bool ref_sample(const Call *c, Err *e) {
+    (void)e;
+    int64_t width = last_dim(&c->in[0]);
+    for (int64_t s = 0; s < c->in[0].dim[0]; s++) {
+        const float *x = f32(&c->in[0]) + s * width;
+        int32_t best = isnan(x[0]) ? -1 : 0;
+        for (int64_t i = 1; i < width && best >= 0; i++)
+            if (isnan(x[i])) best = -1;
+            else if (x[i] > x[best]) best = (int32_t)i;
+        i32(&c->out[0])[s] = best;
+    }
+    return true;
+}
+
+static bool ref_set_last(const Call *c, Err *e) {
+    const Tensor *last = &c->in[0], *ids = &c->in[1], *slot = &c->in[2];
+    if (last->data != c->out[0].data) die("ref: set_last: the state is not updated in place");
+    if (!all_in_range("slot of sample", slot, last->dim[0], e)) return false;
+    for (int64_t s = 0; s < ids->dim[0]; s++) i32(last)[i32(slot)[s]] = i32(ids)[s];
+    return true;
+}
+
+/* --- made by fusion --- */
+
+typedef struct Binding Binding;
+struct Binding {
+    const Value *value;
+    Tensor tensor;
+    bool owned;
+};
+typedef struct Frame Frame; /* the values of a body */
+struct Frame {
+    Binding *at;
+    size_t n, cap;
+};
+
+static const Tensor *frame_find(const Frame *f, const Value *v) {
+    for (size_t i = 0; i < f->n; i++)
+        if (f->at[i].value == v) return &f->at[i].tensor;
+    die("ref: %s is not computed before it is used", v->name);
+}
+
+static void frame_bind(Frame *f, const Value *v, Tensor t, bool owned) {
+    if (f->n == f->cap) {
+        Binding *old = f->at;
+        f->cap = f->cap ? f->cap * 2 : 32;
+        f->at = scratch((int64_t)f->cap, sizeof *f->at);
+        if (f->n) memcpy(f->at, old, f->n * sizeof *old);
+        free(old);
+    }
+    f->at[f->n++] = (Binding){v, t, owned};
+}
+
+static void frame_free(Frame *f) {
+    for (size_t i = 0; i < f->n; i++)
+        if (f->at[i].owned) free(f->at[i].tensor.data);
+    free(f->at);
+}
+
+static void bind_inputs(Frame *f, const Call *c) {
+    const Graph *body = c->n->body;
+    size_t k = 0;
+    for (int i = 0; i < c->n->n_body_in; i++) {
+        if (!c->n->in[i]) continue;
+        if (k == body->inputs.n) die("ref: %s has more inputs than its body", node_name(c->n));
+        frame_bind(f, body->inputs.at[k++], c->in[i], false);
+    }
+    if (k != body->inputs.n || (int)body->outputs.n != c->n->n_out)
+        die("ref: %s does not fit its body", node_name(c->n));
+}
+
+/* Where a body node writes: a state where it is already, a result of the fused node into that, anything else into scratch. */
+static Tensor bind_output(Frame *f, const Call *c, const Node *n, int index) {
+    const Value *v = n->out[index];
+    void *data = NULL;
+    if (op_info(n->op)->flags & OPF_STATE && index == 0) data = frame_find(f, n->in[0])->data;
+    for (int i = 0; i < c->n->n_out && !data; i++)
+        if (c->n->body->outputs.at[i] == v) data = c->out[i].data;
+    Tensor t = tensor_of(&v->type, c->sizes, data);
+    if (!data) t.data = scratch((int64_t)bytes_of(&t), 1);
+    frame_bind(f, v, t, !data);
+    return t;
+}
+
+static bool body_node(Frame *f, const Call *c, const Node *n, Err *e) {
+    Tensor in[MAX_IN] = {0}, out[MAX_OUT] = {0};
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i]) in[i] = *frame_find(f, n->in[i]);
+    for (int i = 0; i < n->n_out; i++) out[i] = bind_output(f, c, n, i);
+    return ref_node(n, in, out, c->sizes, c->threads, e);
+}
+
+static bool ref_FUSED(const Call *c, Err *e) {
+    const Graph *body = c->n->body;
+    Frame f = {0};
+    bool ok = true;
+    bind_inputs(&f, c);
+    for (size_t i = 0; i < body->nodes.n && ok; i++) ok = body_node(&f, c, body->nodes.at[i], e);
+    for (int i = 0; i < c->n->n_out && ok; i++) { /* an input handed through, or a value that is two outputs */
+        const Tensor *t = frame_find(&f, body->outputs.at[i]);
+        if (t->data != c->out[i].data) memcpy(c->out[i].data, t->data, bytes_of(t));
+    }
+    frame_free(&f);
+    return ok;
+}

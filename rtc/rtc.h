@@ -1,0 +1,59 @@
+/* rtc.h - source text to device code, through whatever compiler the target names, in forked parallel workers.
+ *
+ * hipRTC (libhiprtc.so of ROCm 6/7, or libamdhip64.so of 5.x) and comgr are loaded with dlopen: in the search path, then in
+ * $ROCM_PATH/lib and /opt/rocm/lib. A worker that crashes is an error of its job, never of this process. Results are
+ * cached by content: $GPTOSS_CACHE, else $XDG_CACHE_HOME/gptoss, else ~/.cache/gptoss.
+ *
+ * Call before this process has opened a device: workers are forks of it, and a HIP runtime in use does not survive a fork.
+ * RTC_HIP adds --offload-arch=ARCH -O3 -std=c++17 -ffp-contract=off; a job's options come after them, so the last word is
+ * theirs. A source should need only HIP's keywords (__global__, __device__, __shared__, __launch_bounds__ …) and builtins:
+ * it then compiles without HIP's own header, which costs 80 ms a job. One that uses more (threadIdx, expf) still compiles.
+ * A source that has an #include is never cached. */
+#ifndef GPTOSS_RTC_H
+#define GPTOSS_RTC_H
+
+#include "../ir/base.h"
+
+typedef enum RtcKind { RTC_HIP /* hipRTC, an AMDGPU code object */, RTC_KINDS } RtcKind;
+
+typedef struct RtcKernel RtcKernel; /* what comgr's metadata says of one kernel in a code object */
+struct RtcKernel {
+    char symbol[256];
+    uint32_t vgprs, agprs, sgprs, lds, scratch, vgpr_spills, sgpr_spills, kernarg, max_block;
+    uint32_t mfma, loads16;  /* counts in the disassembly: v_mfma_*, global loads of 16 bytes */
+    uint32_t code_bytes;
+};
+
+typedef struct RtcJob RtcJob;
+struct RtcJob {
+    const char *name;    /* for messages and as the program's file name: "linear.hip" */
+    const char *source;
+    const char *arch;    /* "gfx90a" */
+    const char *const *options; /* further ones, n_options of them */
+    int n_options;
+    /* results, in the arena: */
+    void *code;
+    size_t code_size;
+    RtcKernel *kernels;
+    int n_kernels;
+    char *log;           /* the compiler's messages, "" when none; kept on success too (warnings) */
+    bool cached;
+    double seconds;      /* 0 for a job that equals an earlier one, which is compiled once */
+};
+
+typedef struct RtcOptions RtcOptions;
+struct RtcOptions {
+    int workers;      /* 0: one per CPU */
+    bool no_cache;    /* neither read nor written */
+    void (*progress)(void *ctx, int done, int total, const char *name); /* may be NULL */
+    void *ctx;
+};
+
+/* Is the compiler there, and does it know the arch? *version (in the arena): "hipRTC 5.2 (libamdhip64.so.5)". On false, e
+ * says what is missing and what to install, or that this version does not know the arch (asked of comgr, never by trying). */
+bool rtc_probe(Arena *a, RtcKind kind, const char *arch, const char **version, Err *e);
+
+/* Compiles all jobs. On error e names the first failing job and holds the start of its log; all logs are in the jobs. */
+bool rtc_compile(Arena *a, RtcKind kind, RtcJob *jobs, int n, const RtcOptions *o, Err *e);
+
+#endif

@@ -1,0 +1,93 @@
+/* rtc_cache.c - compiled code on disk, by content. An entry is its key, then the job's results as rtc_blob.c writes them.
+ *
+ * The key covers the source, name, arch, options and the compiler's identity; so an entry is never stale, only unused.
+ * Entries are written beside and renamed; a damaged one reads as absent and is replaced. Nothing is ever evicted: the
+ * directory may be deleted at any time. */
+#include "rtc_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+static void put(XXH3_state_t *h, const void *bytes, size_t n) {
+    uint64_t size = n; /* lengths first, so that two lists of parts never look alike */
+    XXH3_128bits_update(h, &size, sizeof size);
+    XXH3_128bits_update(h, bytes, n);
+}
+
+RtcKey rtc_key(RtcKind kind, const RtcTool *tool, const RtcJob *job) {
+    XXH3_state_t *h = XXH3_createState();
+    if (!h) die("rtc_key: out of memory");
+    uint32_t head[2] = {RTC_FORMAT, (uint32_t)kind};
+    XXH3_128bits_reset(h);
+    put(h, head, sizeof head);
+    put(h, &tool->identity, sizeof tool->identity);
+    put(h, tool->version, strlen(tool->version));
+    put(h, job->name, strlen(job->name));
+    put(h, job->arch, strlen(job->arch));
+    for (int i = 0; i < job->n_options; i++) put(h, job->options[i], strlen(job->options[i]));
+    put(h, job->source, strlen(job->source));
+    XXH128_hash_t d = XXH3_128bits_digest(h);
+    XXH3_freeState(h);
+    return (RtcKey){d.high64, d.low64};
+}
+
+static bool make_dirs(char *path) {
+    for (char *p = path + 1;; p++) {
+        if (*p && *p != '/') continue;
+        char c = *p;
+        *p = 0;
+        bool ok = mkdir(path, 0777) == 0 || errno == EEXIST;
+        *p = c;
+        if (!ok) return false;
+        if (!c) return true;
+    }
+}
+
+static const char *dir_of(Arena *a) {
+    const char *own = getenv("GPTOSS_CACHE"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (own && *own) return own;
+    if (xdg && *xdg == '/') return arena_printf(a, "%s/gptoss", xdg);
+    if (home && *home) return arena_printf(a, "%s/.cache/gptoss", home);
+    return NULL;
+}
+
+static bool warn(const char *dir, const char *why) {
+    fprintf(stderr, "gptoss: warning: cannot use the cache %s: %s; compiling without it (GPTOSS_CACHE names another)\n",
+            dir, why);
+    return false;
+}
+
+const char *rtc_cache_open(Arena *a) {
+    const char *found = dir_of(a);
+    if (!found) return warn("directory", "none of GPTOSS_CACHE, XDG_CACHE_HOME and HOME is set"), NULL;
+    char *dir = arena_strdup(a, found);
+    if (!make_dirs(dir)) return warn(dir, strerror(errno)), NULL;
+    return dir;
+}
+
+static const char *path_of(Arena *a, const char *dir, RtcKey k) {
+    return arena_printf(a, "%s/%016llx%016llx.rtc", dir, (unsigned long long)k.hi, (unsigned long long)k.lo);
+}
+
+bool rtc_cache_get(Arena *a, const char *dir, RtcKey key, RtcJob *job) {
+    const char *path = path_of(a, dir, key), *err;
+    if (access(path, R_OK)) return false;
+    Err ignored = {0};
+    size_t n;
+    const char *bytes = file_read(a, path, &n, &ignored);
+    if (!bytes || n < sizeof key || memcmp(bytes, &key, sizeof key)) return false;
+    return rtc_decode(a, bytes + sizeof key, n - sizeof key, job, &err) && !*err;
+}
+
+bool rtc_cache_put(Arena *a, const char *dir, RtcKey key, const RtcJob *job) {
+    Text t = {0};
+    Err e = {0};
+    text_put(&t, &key, sizeof key);
+    rtc_encode(&t, job, "");
+    bool ok = file_write(path_of(a, dir, key), t.at, t.n, &e);
+    text_free(&t);
+    return ok || warn(dir, e.msg);
+}

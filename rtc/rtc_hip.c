@@ -1,0 +1,213 @@
+/* rtc_hip.c - HIP source to an AMDGPU code object through hipRTC: rtc.c's compiler for RTC_HIP.
+ *
+ * Declared here by hand, from hiprtc.h (unchanged from HIP 4.2 to ROCm 7), so that building needs no ROCm.
+ * Runs in forked processes only, which end without cleaning up: HIP 5.2 frees twice after some errors.
+ * Add an option for every kernel to `base`, a keyword to `header`. */
+#define _GNU_SOURCE
+#include "rtc_internal.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <link.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+typedef struct Program *Program; /* hiprtcProgram */
+
+/* clang-format off */
+#define HIPRTC_FUNCTIONS(X)                                                                            \
+    X(CreateProgram,     (Program *, const char *source, const char *name, int n, const char **headers, const char **names)) \
+    X(CompileProgram,    (Program, int n, const char **options))                                       \
+    X(GetProgramLogSize, (Program, size_t *))                                                          \
+    X(GetProgramLog,     (Program, char *))                                                            \
+    X(GetCodeSize,       (Program, size_t *))                                                          \
+    X(GetCode,           (Program, char *))                                                            \
+    X(Version,           (int *major, int *minor))
+/* clang-format on */
+
+typedef struct Hip Hip;
+struct Hip {
+#define X(name, args) int(*name) args;
+    HIPRTC_FUNCTIONS(X)
+#undef X
+    const char *(*GetErrorString)(int);
+    Comgr *comgr;
+};
+
+static const char *const base[] = {
+    "-O3", "-std=c++17",
+    "-ffp-contract=off", /* what is not written as __builtin_fma is not fused: strict kernels need it, others may undo it */
+};
+
+/* hipRTC puts a header of 2,800 declarations before every program: 85 of the 100 ms that a small one takes (2026-11, 2
+ * cores). A header that we pass under the same name replaces it. This one has the keywords of HIP, written as HIP writes
+ * them; a program that does not compile with it is tried again with HIP's own. */
+static const char header[] = "#define __host__ __attribute__((host))\n"
+                             "#define __device__ __attribute__((device))\n"
+                             "#define __global__ __attribute__((global))\n"
+                             "#define __shared__ __attribute__((shared))\n"
+                             "#define __constant__ __attribute__((constant))\n"
+                             "#define __noinline__ __attribute__((noinline))\n"
+                             "#define __forceinline__ inline __attribute__((always_inline))\n"
+                             "#define launch_bounds_impl0(n) __attribute__((amdgpu_flat_work_group_size(1, n)))\n"
+                             "#define launch_bounds_impl1(n, w) __attribute__((amdgpu_flat_work_group_size(1, n), "
+                             "amdgpu_waves_per_eu(w)))\n"
+                             "#define select_impl_(a, b, impl, ...) impl\n"
+                             "#define __launch_bounds__(...) select_impl_(__VA_ARGS__, launch_bounds_impl1, "
+                             "launch_bounds_impl0, )(__VA_ARGS__)\n";
+
+/* --- loading ----------------------------------------------------------------------------------------------------- */
+
+static bool resolve(Hip *h, void *lib) {
+#define X(name, args)                                                                                                  \
+    if (!(*(void **)&h->name = dlsym(lib, "hiprtc" #name))) return false;
+    HIPRTC_FUNCTIONS(X)
+    X(GetErrorString, )
+#undef X
+    return true;
+}
+
+/* The first library that holds hipRTC; *name is what it was asked by. */
+static bool load(Arena *a, Hip *h, const char **name, Err *e) {
+    static const char *const names[] = {"libhiprtc.so.7",   "libhiprtc.so.6", "libhiprtc.so.5", "libamdhip64.so.5",
+                                        "libamdhip64.so.6", "libhiprtc.so",   "libamdhip64.so"};
+    const char *rocm = getenv("ROCM_PATH");
+    const char *dirs[] = {"", rocm && *rocm ? arena_printf(a, "%s/lib/", rocm) : NULL, "/opt/rocm/lib/"};
+    const char *broken = ""; /* why one that is there does not load */
+    for (size_t d = 0; d < LEN(dirs); d++)
+        for (size_t i = 0; dirs[d] && i < LEN(names); i++) {
+            const char *path = arena_printf(a, "%s%s", dirs[d], names[i]);
+            void *lib = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
+            *name = names[i];
+            if (lib && resolve(h, lib)) return true;
+            const char *why = lib ? NULL : dlerror();
+            if (why && strncmp(why, path, strlen(path))) broken = arena_printf(a, " (%s)", why);
+            if (lib) dlclose(lib);
+        }
+    return err_set(
+        e,
+        "no hipRTC found%s: looked for libhiprtc.so (ROCm 6, 7) and libamdhip64.so.5 in the library search path, "
+        "$ROCM_PATH/lib and /opt/rocm/lib; install libamdhip64-5 (Debian 12) or hip-runtime-amd (ROCm)",
+        broken);
+}
+
+/* hiprtcVersion answers 9.0 in HIP 5.2; the file's own name is right: libamdhip64.so.5.2.21153. */
+static void version_of(const Hip *h, int *major, int *minor, char *real) {
+    Dl_info info;
+    real[0] = 0;
+    if (dladdr(*(void *const *)&h->CreateProgram, &info) && realpath(info.dli_fname, real)) {
+        const char *so = strstr(real, ".so.");
+        if (so && sscanf(so, ".so.%d.%d", major, minor) == 2) return;
+    }
+    h->Version(major, minor);
+}
+
+/* --- identity ---------------------------------------------------------------------------------------------------- */
+
+static int add_library(struct dl_phdr_info *info, size_t size, void *ctx) {
+    static const char *const parts[] = {"hiprtc", "amdhip", "comgr", "LLVM", "clang", "liblld"};
+    struct stat st;
+    (void)size;
+    const char *name = strrchr(info->dlpi_name, '/');
+    for (size_t i = 0; name && i < LEN(parts); i++)
+        if (strstr(name, parts[i]) && !stat(info->dlpi_name, &st)) {
+            text_add(ctx, "%s %lld %lld.%ld\n", info->dlpi_name, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
+                     st.st_mtim.tv_nsec);
+            break;
+        }
+    return 0;
+}
+
+/* Every library that makes code (comgr's LLVM may be a separate one), what we add, and what HIP takes from outside. */
+static uint64_t identity(void) {
+    static const char *const vars[] = {"HIPRTC_COMPILE_OPTIONS_APPEND",
+                                       "HIPRTC_LINK_OPTIONS_APPEND",
+                                       "HIP_CLANG_PATH",
+                                       "HIP_DEVICE_LIB_PATH",
+                                       "CPATH",
+                                       "CPLUS_INCLUDE_PATH",
+                                       "CCC_OVERRIDE_OPTIONS"};
+    Text t = {0};
+    dl_iterate_phdr(add_library, &t);
+    for (size_t i = 0; i < LEN(vars); i++) text_add(&t, "%s=%s\n", vars[i], getenv(vars[i]) ? getenv(vars[i]) : "");
+    for (size_t i = 0; i < LEN(base); i++) text_add(&t, "%s\n", base[i]);
+    text_add(&t, "%s", header);
+    uint64_t id = hash64(t.at, t.n);
+    text_free(&t);
+    return id;
+}
+
+static void *hip_open(Arena *a, RtcTool *tool) {
+    Hip *h = arena_alloc(a, sizeof *h);
+    const char *name = "";
+    int major = 0, minor = 0;
+    char *real = arena_alloc(a, PATH_MAX + 1);
+    if (!load(a, h, &name, &tool->err)) return NULL;
+    version_of(h, &major, &minor, real);
+    snprintf(tool->name, sizeof tool->name, "hipRTC %d.%d", major, minor);
+    snprintf(tool->version, sizeof tool->version, "%s (%s)", tool->name, name);
+    char *slash = strrchr(real, '/');
+    if (slash) *slash = 0;
+    h->comgr = comgr_open(a, real, major >= 7, &tool->err);
+    if (!h->comgr) return NULL;
+    comgr_archs(h->comgr, tool);
+    tool->identity = identity();
+    return h;
+}
+
+/* --- compiling --------------------------------------------------------------------------------------------------- */
+
+/* hipRTC calls every file CompileSource; the job's name comes from a #line. */
+static const char *named_source(Arena *a, const RtcJob *job) {
+    Text t = {0};
+    text_add(&t, "#line 1 \"");
+    for (const char *p = job->name; *p; p++) text_add(&t, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
+    text_add(&t, "\"\n");
+    text_put(&t, job->source, strlen(job->source));
+    const char *s = arena_strndup(a, t.at, t.n);
+    text_free(&t);
+    return s;
+}
+
+static int attempt(const Hip *h, Arena *a, RtcJob *job, bool own_header, const char **options, int n, Program *p) {
+    const char *text = header, *name = "hiprtc_runtime.h";
+    int rc = h->CreateProgram(p, named_source(a, job), job->name, own_header, own_header ? &text : NULL,
+                              own_header ? &name : NULL);
+    if (rc) return rc;
+    rc = h->CompileProgram(*p, n, options);
+    size_t size = 0;
+    job->log = "";
+    if (!h->GetProgramLogSize(*p, &size) && size) {
+        job->log = arena_alloc(a, size + 1); /* zeroed: HIP 5.2 may write nothing */
+        h->GetProgramLog(*p, job->log);
+    }
+    return rc;
+}
+
+static bool hip_compile(void *self, Arena *a, RtcJob *job, Err *e) {
+    const Hip *h = self;
+    int n = 0;
+    Program p = NULL;
+    const char **options = arena_array(a, LEN(base) + 1 + (size_t)job->n_options, sizeof *options);
+    options[n++] = arena_printf(a, "--offload-arch=%s", job->arch);
+    for (size_t i = 0; i < LEN(base); i++) options[n++] = base[i];
+    for (int i = 0; i < job->n_options; i++) options[n++] = job->options[i];
+    int rc = attempt(h, a, job, true, options, n, &p);
+    if (rc) rc = attempt(h, a, job, false, options, n, &p);
+    if (rc) return err_set(e, "does not compile (%s)", h->GetErrorString(rc));
+    if ((rc = h->GetCodeSize(p, &job->code_size))) return err_set(e, "no code (%s)", h->GetErrorString(rc));
+    job->code = arena_alloc(a, job->code_size);
+    if ((rc = h->GetCode(p, job->code))) return err_set(e, "no code (%s)", h->GetErrorString(rc));
+    return comgr_kernels(h->comgr, a, job, e);
+}
+
+static const char *hip_needs(const char *arch) {
+    static const struct {
+        const char *prefix, *version;
+    } first[] = {{"gfx950", "7.0"}, {"gfx94", "6.0"}, {"gfx115", "6.4"}, {"gfx11", "5.5"}, {"gfx12", "6.4"}};
+    for (size_t i = 0; i < LEN(first); i++)
+        if (!strncmp(arch, first[i].prefix, strlen(first[i].prefix))) return first[i].version;
+    return "";
+}
+
+const RtcBackend rtc_hip = {"hip", hip_open, hip_compile, hip_needs};

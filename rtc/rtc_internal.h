@@ -1,0 +1,56 @@
+/* rtc_internal.h - what rtc.c, its compilers (rtc_hip.c) and its cache (rtc_cache.c) share. Not for others.
+ *
+ * A compiler is a row of `backends` in rtc.c: open() and compile() run only in forked processes, never in the caller's. */
+#ifndef GPTOSS_RTC_INTERNAL_H
+#define GPTOSS_RTC_INTERNAL_H
+
+#include "rtc.h"
+
+enum {
+    RTC_FORMAT = 1
+}; /* of a cache entry and of a worker's result: raise it when either, or what is counted, changes */
+
+/* What a loaded compiler says of itself; it crosses a socket, so no pointers. */
+typedef struct RtcTool RtcTool;
+struct RtcTool {
+    Err err;           /* msg "" when it loaded */
+    char version[128]; /* "hipRTC 5.2 (libamdhip64.so.5)" */
+    char name[32];     /* "hipRTC 5.2" */
+    uint64_t
+        identity; /* changes when anything does that could change the code: the libraries, the environment, our options */
+    uint32_t n_archs;
+    char archs[128][24];
+};
+
+typedef struct RtcBackend RtcBackend;
+struct RtcBackend {
+    const char *what; /* part of the cache key */
+    /* Loads the compiler. NULL and tool->err on failure. */
+    void *(*open)(Arena *a, RtcTool *tool);
+    /* Fills code, log and kernels. On false e says what failed; the log is kept. May crash. */
+    bool (*compile)(void *self, Arena *a, RtcJob *job, Err *e);
+    const char *(*needs)(const char *arch); /* the first version that knows arch, "" when not known */
+};
+extern const RtcBackend rtc_hip;
+
+/* rtc_blob.c: a job's results as checksummed bytes. err is "" for success. Decode: false when damaged; all in the arena. */
+void rtc_encode(Text *t, const RtcJob *job, const char *err);
+bool rtc_decode(Arena *a, const char *bytes, size_t n, RtcJob *job, const char **err);
+
+/* rtc_cache.c */
+typedef struct RtcKey RtcKey;
+struct RtcKey {
+    uint64_t hi, lo;
+};
+RtcKey rtc_key(RtcKind kind, const RtcTool *tool, const RtcJob *job);
+const char *rtc_cache_open(Arena *a);                                   /* its directory, made; NULL after a warning */
+bool rtc_cache_get(Arena *a, const char *dir, RtcKey key, RtcJob *job); /* false: not there, or damaged */
+bool rtc_cache_put(Arena *a, const char *dir, RtcKey key, const RtcJob *job); /* false after a warning */
+
+/* rtc_comgr.c: AMD's code object manager, through dlopen. */
+typedef struct Comgr Comgr;
+Comgr *comgr_open(Arena *a, const char *beside, bool newest, Err *e); /* beside: the directory to try first */
+void comgr_archs(Comgr *c, RtcTool *tool);
+bool comgr_kernels(Comgr *c, Arena *a, RtcJob *job, Err *e); /* job->code -> job->kernels, n_kernels */
+
+#endif

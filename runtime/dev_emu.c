@@ -1,0 +1,226 @@
+/* dev_emu.c - the device that runs a plan's gfx90a code objects on the CPU (emu/emu.h).
+ * Memory is host memory, registered with the emulator under its buffer's name; every copy and fill tells the shadow. */
+#include "device.h"
+#include "emu/emu.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+extern const DeviceOps dev_emu; /* the table, at the end */
+
+enum { MEMORY_ALIGN = 256 };
+
+typedef struct Region Region;
+struct Region {
+    void *p;
+    bool owned; /* of alloc; else adopted */
+};
+
+struct DeviceModule {
+    EmuModule *code;
+};
+
+struct DeviceKernel {
+    EmuModule *code;
+    const char *symbol; /* the emulator's copy */
+    EmuCounts counts;
+    DeviceKernel *next;
+};
+
+typedef struct Emu Emu;
+struct Emu {
+    Device base;
+    EmuMem *mem;
+    DeviceOptions options;
+    Region *regions;
+    size_t n_regions, cap_regions;
+    DeviceKernel *kernels; /* newest first */
+};
+
+static int emu_count(void) { return 1; }
+
+static Device *emu_open(int index, const Plan *p, const DeviceOptions *o, Err *e) {
+    if (index) return err_set(e, "device emu: there is one, not %d", index + 1), NULL;
+    if (strncmp(p->arch, "gfx90a", 6)) return err_set(e, "device emu runs gfx90a code; this plan is for %s: recompile with --arch gfx90a", p->arch), NULL;
+    Emu *u = calloc(1, sizeof *u);
+    if (!u) return err_set(e, "device emu: out of memory"), NULL;
+    u->base.ops = &dev_emu;
+    u->mem = emu_mem_new();
+    u->options = *o;
+    return &u->base;
+}
+
+static void forget_region(Emu *u, size_t i) {
+    emu_mem_remove(u->mem, u->regions[i].p);
+    if (u->regions[i].owned) free(u->regions[i].p);
+    u->regions[i] = u->regions[--u->n_regions];
+}
+
+static void emu_close(Device *d) {
+    Emu *u = (Emu *)d;
+    while (u->n_regions) forget_region(u, u->n_regions - 1);
+    for (DeviceKernel *k = u->kernels, *next; k; k = next) {
+        next = k->next;
+        free(k);
+    }
+    emu_mem_free(u->mem);
+    free(u->regions);
+    free(u);
+}
+
+static bool emu_info(Device *d, DeviceInfo *i, Err *e) {
+    (void)d, (void)e;
+    *i = (DeviceInfo){"gfx90a emulator", "gfx90a", 0, 0};
+    i->memory_total = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGE_SIZE);
+    i->memory_free = (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGE_SIZE);
+    return true;
+}
+
+static bool add_region(Emu *u, void *p, size_t size, const char *name, bool owned, Err *e) {
+    if (u->n_regions == u->cap_regions) {
+        size_t cap = u->cap_regions ? 2 * u->cap_regions : 64;
+        Region *more = realloc(u->regions, cap * sizeof *more);
+        if (!more) return err_set(e, "device emu: out of memory for %s", name);
+        u->regions = more, u->cap_regions = cap;
+    }
+    if (!emu_mem_add(u->mem, p, size, name, !owned, e)) return false;
+    u->regions[u->n_regions++] = (Region){p, owned};
+    return true;
+}
+
+static void *emu_alloc(Device *d, size_t size, const char *name, Err *e) {
+    void *p = NULL;
+    if (!size) size = 1;
+    if (posix_memalign(&p, MEMORY_ALIGN, size)) return err_set(e, "device emu: out of memory: %zu bytes for %s", size, name), NULL;
+    if (add_region((Emu *)d, p, size, name, true, e)) return p;
+    free(p);
+    return NULL;
+}
+
+static void emu_free(Device *d, void *p) {
+    Emu *u = (Emu *)d;
+    for (size_t i = 0; i < u->n_regions; i++)
+        if (u->regions[i].p == p) {
+            forget_region(u, i);
+            return;
+        }
+}
+
+/* Kernels load weights 16 bytes at a time: what the file aligns less is copied. */
+static void *emu_adopt(Device *d, const void *p, size_t size, const char *name) {
+    Err e;
+    void *at = (void *)(uintptr_t)p;
+    return (uintptr_t)p % 16 == 0 && size && add_region((Emu *)d, at, size, name, false, &e) ? at : NULL;
+}
+
+static bool emu_upload(Device *d, int stream, void *dst, const void *src, size_t n, Err *e) {
+    (void)stream, (void)e;
+    if (!n) return true;
+    memcpy(dst, src, n);
+    emu_mem_mark(((Emu *)d)->mem, dst, n, true);
+    return true;
+}
+
+static bool emu_download(Device *d, int stream, void *dst, const void *src, size_t n, Err *e) {
+    (void)stream;
+    if (!n) return true;
+    if (!emu_mem_check(((Emu *)d)->mem, src, n, e)) return false;
+    memcpy(dst, src, n);
+    return true;
+}
+
+static bool emu_fill(Device *d, int stream, void *dst, int byte, size_t n, Err *e) {
+    (void)stream, (void)e;
+    if (!n) return true;
+    memset(dst, byte, n);
+    emu_mem_mark(((Emu *)d)->mem, dst, n, true);
+    return true;
+}
+
+static bool emu_sync(Device *d, int stream, Err *e) {
+    (void)d, (void)stream, (void)e;
+    return true;
+}
+
+static void emu_forget(Device *d, void *p, size_t n) {
+    if (n) emu_mem_mark(((Emu *)d)->mem, p, n, false);
+}
+
+static DeviceModule *emu_module_load(Device *d, const PlanModule *m, Err *e) {
+    (void)d;
+    EmuModule *code = emu_load(m->code, m->code_size, e);
+    if (!code) return err_wrap(e, "device emu: %s", m->name), NULL;
+    DeviceModule *r = malloc(sizeof *r);
+    if (!r) return emu_unload(code), err_set(e, "device emu: out of memory"), NULL;
+    r->code = code;
+    return r;
+}
+
+static void emu_module_unload(Device *d, DeviceModule *m) {
+    (void)d;
+    if (m) emu_unload(m->code);
+    free(m);
+}
+
+static DeviceKernel *emu_kernel(Device *d, DeviceModule *m, const char *symbol, Err *e) {
+    Emu *u = (Emu *)d;
+    const EmuKernel *found = emu_kernel_find(m->code, symbol);
+    if (!found) return err_set(e, "device emu: the code object has no kernel %s", symbol), NULL;
+    DeviceKernel *k = calloc(1, sizeof *k);
+    if (!k) return err_set(e, "device emu: out of memory"), NULL;
+    *k = (DeviceKernel){.code = m->code, .symbol = found->name, .next = u->kernels};
+    return u->kernels = k;
+}
+
+static bool emu_launch_kernel(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], uint32_t block, uint32_t lds,
+                              void *const *args, int n_args, Err *e) {
+    (void)stream;
+    Emu *u = (Emu *)d;
+    EmuLaunch l = {
+        .kernel = k->symbol, .grid = {grid[0], grid[1], grid[2]}, .block = {block, 1, 1}, .dynamic_lds = lds,
+        .kernarg = args, .kernarg_size = (size_t)n_args * sizeof *args,
+        .seed = u->options.seed, .threads = (uint32_t)u->options.threads,
+    };
+    return emu_launch(k->code, u->mem, &l, &k->counts, e);
+}
+
+static json_t *counts_json(const DeviceKernel *k) {
+    const EmuCounts *c = &k->counts;
+    json_t *j = json_pack("{s:s, s:f}", "kernel", k->symbol, "seconds", c->seconds);
+#define N(field) json_object_set_new(j, #field, json_integer((json_int_t)c->field))
+    N(launches), N(waves), N(instructions), N(salu), N(valu), N(mfma), N(smem), N(vmem), N(lds), N(branch), N(barriers);
+    N(bytes_read), N(bytes_written), N(lds_bytes);
+#undef N
+    return j;
+}
+
+static void emu_profile(Device *d, Text *t, bool json) {
+    Emu *u = (Emu *)d;
+    json_t *list = json_array();
+    if (!json)
+        text_add(t, "%-40s %8s %10s %12s %10s %10s %10s %10s %12s %12s %9s\n", "kernel", "launches", "waves", "instructions", "valu", "mfma",
+                 "vmem", "lds", "bytes read", "written", "seconds");
+    for (const DeviceKernel *k = u->kernels; k; k = k->next) {
+        const EmuCounts *c = &k->counts;
+        if (!c->launches) continue;
+        if (json) json_array_insert_new(list, 0, counts_json(k));
+        else
+            text_add(t, "%-40s %8llu %10llu %12llu %10llu %10llu %10llu %10llu %12llu %12llu %9.3f\n", k->symbol,
+                     (unsigned long long)c->launches, (unsigned long long)c->waves, (unsigned long long)c->instructions,
+                     (unsigned long long)c->valu, (unsigned long long)c->mfma, (unsigned long long)c->vmem, (unsigned long long)c->lds,
+                     (unsigned long long)c->bytes_read, (unsigned long long)c->bytes_written, c->seconds);
+    }
+    char *s = json ? json_dumps(list, JSON_COMPACT) : NULL;
+    if (s) text_add(t, "%s", s);
+    free(s);
+    json_decref(list);
+}
+
+const DeviceOps dev_emu = {
+    .name = "emu", .count = emu_count, .open = emu_open, .close = emu_close, .info = emu_info,
+    .alloc = emu_alloc, .free = emu_free, .adopt = emu_adopt, .upload = emu_upload, .download = emu_download, .fill = emu_fill,
+    .sync = emu_sync, .forget = emu_forget,
+    .module_load = emu_module_load, .module_unload = emu_module_unload, .kernel = emu_kernel, .launch = emu_launch_kernel,
+    .profile = emu_profile,
+};

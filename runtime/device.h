@@ -1,0 +1,73 @@
+/* device.h - what a device is: one struct of functions. Add one: a dev_*.c with its table, and a row in device.c.
+ *
+ * Device pointers are opaque void* that may be offset arithmetically. All work is ordered within a stream; stream 0 always
+ * exists. Functions that can fail fill e; asynchronous failures surface at the next sync. */
+#ifndef GPTOSS_DEVICE_H
+#define GPTOSS_DEVICE_H
+
+#include "plan.h"
+
+typedef struct Device Device;
+typedef struct DeviceModule DeviceModule;
+typedef struct DeviceKernel DeviceKernel;
+
+typedef struct DeviceInfo DeviceInfo;
+struct DeviceInfo {
+    char name[128], arch[64]; /* arch: "gfx90a:sramecc+:xnack-", "sm_90" …; "any" where every plan runs */
+    size_t memory_total, memory_free;
+};
+
+typedef struct DeviceOptions DeviceOptions; /* zeros: the defaults */
+struct DeviceOptions {
+    int threads;   /* host threads of emu, host and ref; 0: one per online CPU */
+    uint64_t seed; /* emu: the order in which waves advance (--seed-schedule); 0: in order */
+};
+
+typedef struct DeviceOps DeviceOps;
+struct DeviceOps {
+    const char *name; /* "hip", "cuda", "host", "emu", "ref" */
+    int (*count)(void); /* devices that could be opened now */
+    Device *(*open)(int index, const Plan *p, const DeviceOptions *o, Err *e); /* p: what it will run; checks arch */
+    void (*close)(Device *d);
+    bool (*info)(Device *d, DeviceInfo *i, Err *e);
+
+    void *(*alloc)(Device *d, size_t size, const char *name, Err *e); /* contents undefined */
+    void (*free)(Device *d, void *p); /* of alloc or adopt */
+    /* Read-only use of host memory where it lies (a mapped file). NULL result: cannot, alloc and upload instead. */
+    void *(*adopt)(Device *d, const void *p, size_t size, const char *name);
+    bool (*upload)(Device *d, int stream, void *dst, const void *src, size_t n, Err *e);
+    bool (*download)(Device *d, int stream, void *dst, const void *src, size_t n, Err *e); /* complete after sync */
+    bool (*fill)(Device *d, int stream, void *dst, int byte, size_t n, Err *e);
+    bool (*sync)(Device *d, int stream, Err *e);
+    /* A buffer's live range begins: its old contents must not be read. NULL where nothing watches. */
+    void (*forget)(Device *d, void *p, size_t n);
+
+    DeviceModule *(*module_load)(Device *d, const PlanModule *m, Err *e);
+    void (*module_unload)(Device *d, DeviceModule *m);
+    DeviceKernel *(*kernel)(Device *d, DeviceModule *m, const char *symbol, Err *e);
+    bool (*launch)(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], uint32_t block, uint32_t lds,
+                   void *const *args, int n_args, Err *e);
+    /* A device that interprets the graph instead of launching kernels has this and no module/launch functions (ref). */
+    bool (*run_node)(Device *d, const Node *n, void *const *in, void *const *out, const Sizes *s, Err *e);
+
+    /* Capture what is launched on a stream between begin and end; replay it. NULL where there are no graphs. */
+    bool (*capture_begin)(Device *d, int stream, Err *e);
+    void *(*capture_end)(Device *d, int stream, Err *e);
+    bool (*replay)(Device *d, int stream, void *graph, Err *e);
+    void (*graph_free)(Device *d, void *graph);
+
+    void (*profile)(Device *d, Text *report, bool json); /* -f: counts or times per kernel so far; NULL: none */
+};
+
+/* Every Device begins with its table, so that callers write d->ops->launch(d, …). */
+struct Device {
+    const DeviceOps *ops;
+};
+
+const DeviceOps *device_find(const char *name); /* NULL when there is no such device */
+/* name "auto": the device that matches the plan's arch, else an error naming --device emu|ref and --arch host. */
+Device *device_open(const char *name, int index, const Plan *p, const DeviceOptions *o, Err *e);
+void device_close(Device *d); /* NULL is fine */
+void device_list(Text *t);    /* what --list-devices prints */
+
+#endif

@@ -1,0 +1,70 @@
+/* emu.h - execute gfx90a code objects, instruction by instruction, on the CPU.
+ *
+ * A code object (ELF) is disassembled once through comgr (dlopen'ed; libamd_comgr.so.2 or .3) into decoded instructions;
+ * a launch then runs its workgroups over threads. Wave64; registers, EXEC, VCC, SCC, MODE (rounding, denormals, from the
+ * kernel descriptor) as the ISA manual defines them. An unknown mnemonic or operand is an error that names it.
+ *
+ * Memory that a kernel may touch is what the caller registered with emu_mem_add: host memory, addressed by its host
+ * pointer. Shadow state finds accesses outside every region, misaligned ones, and reads of bytes nobody has written.
+ * Each finding is an error naming kernel, workgroup, wave, lane, PC (offset in the code), instruction text and address. */
+#ifndef GPTOSS_EMU_H
+#define GPTOSS_EMU_H
+
+#include "../../ir/base.h"
+
+typedef struct EmuMem EmuMem;       /* the registered regions and their shadow; one per device */
+typedef struct EmuModule EmuModule; /* one decoded code object; immutable after load, usable from any thread */
+
+EmuMem *emu_mem_new(void);
+void emu_mem_free(EmuMem *m);
+/* Registers [p, p+size) under a name for messages. initialised: the caller filled it; else reads before writes are errors. */
+bool emu_mem_add(EmuMem *m, void *p, size_t size, const char *name, bool initialised, Err *e);
+void emu_mem_remove(EmuMem *m, void *p);
+/* The caller wrote (initialised = true) or forgot (false: a buffer's live range begins) bytes [p, p+size). */
+void emu_mem_mark(EmuMem *m, void *p, size_t size, bool initialised);
+/* Is every byte of [p, p+size) registered and initialised? (A copy from the device checks its source.) */
+bool emu_mem_check(EmuMem *m, const void *p, size_t size, Err *e);
+
+/* Decodes every kernel of the code object. NULL on error (no comgr, not gfx90a, unknown mnemonic, not an ELF …). */
+EmuModule *emu_load(const void *code_object, size_t size, Err *e);
+void emu_unload(EmuModule *m);
+
+typedef struct EmuKernel EmuKernel; /* what the kernel's descriptor and metadata say */
+struct EmuKernel {
+    char name[128];
+    uint32_t vgprs, agprs, sgprs, lds_bytes, scratch_bytes, vgpr_spills, sgpr_spills, kernarg_bytes, max_block;
+};
+size_t emu_kernel_count(const EmuModule *m);
+const EmuKernel *emu_kernel_at(const EmuModule *m, size_t i);
+const EmuKernel *emu_kernel_find(const EmuModule *m, const char *name); /* NULL when absent */
+
+typedef struct EmuCounts EmuCounts; /* dynamic counts, summed over waves; bytes over active lanes */
+struct EmuCounts {
+    uint64_t launches, waves, instructions, salu, valu, mfma, smem, vmem, lds, branch, barriers;
+    uint64_t bytes_read, bytes_written, lds_bytes;
+    double seconds;
+};
+
+typedef struct EmuLaunch EmuLaunch;
+struct EmuLaunch {
+    const char *kernel;
+    uint32_t grid[3];  /* in workgroups */
+    uint32_t block[3]; /* in work-items; x*y*z <= 1024 */
+    uint32_t dynamic_lds;
+    const void *kernarg; /* the explicit arguments; hidden ones are filled in by emu_launch */
+    size_t kernarg_size;
+    uint64_t seed;      /* 0: waves in order; else the order in which waves of a workgroup advance, and how far each runs
+                           between switches, is drawn from it */
+    uint32_t threads;   /* 0: one per online CPU */
+    uint64_t max_instructions; /* per wave; 0: 2^33. Beyond it the kernel is reported as hung */
+    /* Run only these workgroups (linear ids, x fastest), for sampled checks of large kernels; NULL: all. */
+    const uint32_t *only;
+    size_t n_only;
+};
+bool emu_launch(EmuModule *m, EmuMem *mem, const EmuLaunch *launch, EmuCounts *counts /* added to; may be NULL */, Err *e);
+
+/* Every mnemonic the emulator implements, for the test that insists on a test of each. */
+size_t emu_mnemonic_count(void);
+const char *emu_mnemonic_at(size_t i);
+
+#endif

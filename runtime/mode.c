@@ -1,0 +1,286 @@
+/* mode.c - see mode.h: sessions, memory for the KV cache, the loop of steps. Reading requests is in prompts.c. */
+#include "mode.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { DEFAULT_STEPS = 1024 };
+
+void warn(const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    fputs("gptoss-exec: warning: ", stderr);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+}
+
+double seconds_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* --- options against the plan ------------------------------------------------------------------------------------------- */
+
+static bool check_limits(Session *s, Err *e) {
+    const Options *o = s->o;
+    const Plan *p = s->plan;
+    if (o->steps > p->max_seq) return err_set(e, "-n %" PRId64 ": the plan has room for %" PRId64 " positions; recompile with --max-seq", o->steps, p->max_seq);
+    if (o->batch > p->max_batch) return err_set(e, "-b %" PRId64 ": the plan has %" PRId64 " slots; recompile with --max-batch", o->batch, p->max_batch);
+    if (o->gpus > 1) return err_set(e, "-g %" PRId64 ": this build runs on one device; several are not implemented yet", o->gpus);
+    if (o->temperature > 0) return err_set(e, "-T %g: sampling with a temperature is not implemented yet; leave -T out for greedy decoding", o->temperature);
+    s->steps = o->steps > 0 ? o->steps : p->max_seq < DEFAULT_STEPS ? p->max_seq : DEFAULT_STEPS;
+    s->slots = (int)(o->batch > 0 ? o->batch : p->max_batch);
+    s->chunk = o->chunk > 0 && o->chunk < p->max_tokens ? o->chunk : p->max_tokens;
+    return true;
+}
+
+static int head_output(const Plan *p, int graph, DType dtype, int rank) {
+    if (graph < 0) return -1;
+    const Graph *ir = program_graph(p->program, p->graphs[graph].name);
+    for (size_t i = 0; i < ir->outputs.n; i++) {
+        const Value *v = ir->outputs.at[i];
+        if (v->type.dtype == dtype && v->type.rank == rank && v->type.dim[0].sym == SYM_S) return plan_value(&p->graphs[graph], v->name);
+    }
+    return -1;
+}
+
+static bool find_graphs(Session *s, Err *e) {
+    const Plan *p = s->plan;
+    s->step = plan_graph(p, "step"), s->sample = plan_graph(p, "sample"), s->logits = plan_graph(p, "logits");
+    s->ids_buf = head_output(p, s->sample, DT_I32, 1);
+    s->logits_buf = head_output(p, s->logits, DT_F32, 2);
+    if (s->step < 0) return err_set(e, "%s: the plan has no graph \"step\"", s->o->plan);
+    if (s->sample >= 0 && s->ids_buf < 0) return err_set(e, "%s: graph sample has no output i32[S]", s->o->plan);
+    if (s->logits >= 0 && s->logits_buf < 0) return err_set(e, "%s: graph logits has no output f32[S,V]", s->o->plan);
+    return true;
+}
+
+/* --- the model against the plan ------------------------------------------------------------------------------------------ */
+
+static bool same_shape(const ModelConfig *plan, const ModelConfig *m, const char *path, Err *e) {
+    const struct {
+        const char *name;
+        int64_t plan, model;
+    } row[] = {
+        {"vocabulary", plan->vocab, m->vocab}, {"hidden size", plan->hidden, m->hidden}, {"experts", plan->experts, m->experts},
+        {"intermediate size", plan->intermediate, m->intermediate}, {"layers", plan->layers, m->layers},
+        {"head_dim", plan->head_dim, m->head_dim}, {"attention heads", plan->heads, m->heads}, {"kv heads", plan->kv_heads, m->kv_heads},
+    };
+    for (size_t i = 0; i < LEN(row); i++)
+        if (row[i].plan != row[i].model)
+            return err_set(e, "%s: %s is %" PRId64 ", in the plan %" PRId64 ": the plan was compiled for another model", path, row[i].name, row[i].model, row[i].plan);
+    return true;
+}
+
+/* What only changes numbers is baked into the plan: it rules, and the difference is said. */
+static void compare_numbers(const ModelConfig *plan, const ModelConfig *m) {
+    const struct {
+        const char *name;
+        double plan, model;
+    } row[] = {
+        {"experts per token", (double)plan->topk, (double)m->topk}, {"sliding window", (double)plan->window, (double)m->window},
+        {"rms_norm_eps", plan->rms_eps, m->rms_eps}, {"swiglu_limit", plan->swiglu_limit, m->swiglu_limit},
+        {"rope_theta", plan->rope_theta, m->rope_theta}, {"rope factor", plan->rope_factor, m->rope_factor},
+        {"rope beta_fast", plan->rope_beta_fast, m->rope_beta_fast}, {"rope beta_slow", plan->rope_beta_slow, m->rope_beta_slow},
+        {"rope truncate", plan->rope_truncate, m->rope_truncate},
+        {"original context", (double)plan->original_context, (double)m->original_context},
+    };
+    for (size_t i = 0; i < LEN(row); i++)
+        if (row[i].plan != row[i].model) warn("%s is %g in the checkpoint, %g in the plan, which is used", row[i].name, row[i].model, row[i].plan);
+    for (int64_t i = 0; i < plan->layers; i++)
+        if (plan->sliding[i] != m->sliding[i]) {
+            warn("layer %" PRId64 " is %s in the checkpoint, %s in the plan, which is used", i, m->sliding[i] ? "sliding" : "full", plan->sliding[i] ? "sliding" : "full");
+            return;
+        }
+}
+
+static bool open_model(Session *s, Err *e) {
+    const char *path = s->o->model;
+    if (!path) path = s->plan->model_path;
+    if (!path) path = getenv("GPTOSS_MODEL");
+    if (!path || !*path) return err_set(e, "no model: -w MODEL was not given, the plan records none (gptoss-compile --model), and GPTOSS_MODEL is not set");
+    s->model_path = path;
+    if (!(s->model = model_open(path, s->o->swap_embeddings, e))) return false;
+    if (!same_shape(&s->plan->config, model_config(s->model), path, e)) return false;
+    compare_numbers(&s->plan->config, model_config(s->model));
+    return true;
+}
+
+/* --- open and close -------------------------------------------------------------------------------------------------------- */
+
+bool session_open(Session *s, const Options *o, Err *e) {
+    *s = (Session){.o = o, .arena = arena_new()};
+    return (s->plan = plan_open(o->plan, e)) && check_limits(s, e) && find_graphs(s, e) && open_model(s, e);
+}
+
+Exec *session_exec(Session *s, const char *device, Device **dev, Err *e) {
+    const DeviceOptions d = {(int)s->o->threads, (uint64_t)s->o->seed_schedule};
+    if (!(*dev = device_open(device, 0, s->plan, &d, e))) return NULL;
+    return exec_open(s->plan, s->model, *dev, e);
+}
+
+bool session_load(Session *s, Err *e) {
+    double begin = seconds_now();
+    const char *device = !strcmp(s->o->mode, "getp_cpu") ? "ref" : s->o->device;
+    if (!(s->exec = session_exec(s, device, &s->dev, e))) return false;
+    s->load_seconds = seconds_now() - begin;
+    if (s->o->verbose) fprintf(stderr, "loaded %.1f MiB of weights in %.2f s\n", (double)s->exec->weight_bytes / 1048576, s->load_seconds);
+    return true;
+}
+
+void session_close(Session *s) {
+    exec_close(s->exec);
+    device_close(s->dev);
+    tok_close(s->tok);
+    model_close(s->model);
+    plan_close(s->plan);
+    arena_free(s->arena);
+}
+
+/* --- KV cache -------------------------------------------------------------------------------------------------------------- */
+
+/* Bytes that the pools may take; 0: as much as the requests want (emu and ref: pages cost memory once they are used). */
+static bool kv_budget(Session *s, size_t *budget, Err *e) {
+    DeviceInfo info;
+    *budget = s->o->kv_memory;
+    if (*budget || !strcmp(s->dev->ops->name, "emu") || !strcmp(s->dev->ops->name, "ref")) return true;
+    if (!s->dev->ops->info(s->dev, &info, e)) return false;
+    *budget = info.memory_free / 10 * 9;
+    return true;
+}
+
+/* Each pool gets the pages of as many worst-case requests as can be in flight. */
+static bool kv_pages(Session *s, const Request *r, size_t n, int64_t *pages, Err *e) {
+    size_t budget, one = 0;
+    int64_t at_once = (int64_t)n < s->slots ? (int64_t)n : s->slots;
+    for (int k = 0; k < s->plan->n_kv; k++) {
+        pages[k] = 1;
+        for (size_t i = 0; i < n; i++) {
+            int64_t w = sched_worst_pages(s->plan->kv[k].window, sched_positions(&r[i]), s->chunk);
+            if (w > pages[k]) pages[k] = w;
+        }
+        one += (size_t)pages[k] * exec_page_bytes(s->plan, k);
+    }
+    if (!kv_budget(s, &budget, e)) return false;
+    if (budget && one && budget / one < (size_t)at_once) at_once = (int64_t)(budget / one);
+    if (!at_once) return err_set(e, "kv cache: one request may need %.1f MiB, there are %.1f MiB: more --kv-memory, or a smaller -n", (double)one / 1048576, (double)budget / 1048576);
+    for (int k = 0; k < s->plan->n_kv; k++) pages[k] *= at_once;
+    return true;
+}
+
+Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, size_t n, bool stop_at_eos, Err *e) {
+    const Plan *p = s->plan;
+    const ModelConfig *c = model_config(s->model);
+    int64_t *pages = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *pages), *window = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *window);
+    if (!kv_pages(s, r, n, pages, e)) return NULL;
+    for (int i = 0; i < n_execs; i++)
+        if (!exec_kv(execs[i], pages, e)) return NULL;
+    for (int k = 0; k < p->n_kv; k++) window[k] = p->kv[k].window;
+    const SchedOptions o = {.slots = s->slots, .max_tokens = p->max_tokens, .chunk = s->chunk, .max_blocks = p->max_blocks, .n_kv = p->n_kv,
+                            .window = window, .pages = pages, .eos = c->eos, .n_eos = stop_at_eos ? c->n_eos : 0};
+    return sched_new(&o, r, n, e);
+}
+
+/* --- requests --------------------------------------------------------------------------------------------------------------- */
+
+Requests requests_make(Session *s, const Prompts *p, bool generate) {
+    Requests r = {0, arena_array(s->arena, p->n + 1, sizeof *r.at), arena_array(s->arena, p->n + 1, sizeof *r.of)};
+    for (size_t i = 0; i < p->n; i++) {
+        int64_t n = (int64_t)p->at[i].n;
+        if (!n) {
+            warn("request %zu is empty: nothing is generated", i + 1);
+        } else if (n > s->steps) {
+            warn("request %zu has %" PRId64 " tokens, -n is %" PRId64 ": nothing is generated", i + 1, n, s->steps);
+        } else {
+            Request q = {.ids = p->at[i].ids, .n_ids = n, .max_new = generate ? s->steps - n + 1 : 0};
+            q.out = arena_array(s->arena, (size_t)q.max_new + 1, sizeof *q.out);
+            r.of[r.n] = i;
+            r.at[r.n++] = q;
+        }
+    }
+    return r;
+}
+
+/* --- steps ------------------------------------------------------------------------------------------------------------------- */
+
+bool session_inputs(Exec *x, const Sched *sched, const SchedStep *t, Err *e) {
+    for (size_t i = 0; i < t->n_new_pages; i++) exec_page(x, t->new_pages[i].kv, t->new_pages[i].at);
+    for (size_t i = 0; i < t->n_tables; i++) {
+        int kv = t->tables[i].kv, slot = (int)t->tables[i].at;
+        if (!exec_blocks(x, kv, slot, sched_table(sched, kv, slot), e)) return false;
+    }
+    return exec_tokens(x, t->src, t->slot, t->pos, t->n, e);
+}
+
+/* The step once more, node by node, with the ids that the slots' last samples were. */
+static const char *first_bad(Session *s, const SchedStep *t, const Request *r, int64_t from, int64_t n) {
+    Err e;
+    int32_t *src = arena_array(s->arena, (size_t)t->n, sizeof *src);
+    for (int64_t i = 0; i < t->n; i++) {
+        const Request *q = &r[t->request[i]];
+        src[i] = t->pos[i] < q->n_ids ? q->ids[t->pos[i]] : q->out[t->pos[i] - q->n_ids];
+    }
+    if (!exec_tokens(s->exec, src, t->slot, t->pos, t->n, &e)) return NULL;
+    const char *name = exec_nonfinite(s->exec, s->step, &e);
+    if (name || !exec_rows(s->exec, t->rows + from, t->row_slot + from, n, &e)) return name;
+    return exec_nonfinite(s->exec, s->sample, &e);
+}
+
+static bool not_a_number(Session *s, const SchedStep *t, const Request *r, int64_t row, int64_t from, int64_t n, Err *e) {
+    size_t request = t->row_request[row];
+    const char *name = first_bad(s, t, r, from, n);
+    err_set(e, "request %zu (of those run), token %" PRId64 ": its logits hold a NaN; ", request + 1, r[request].n_out + 1);
+    size_t at = strlen(e->msg);
+    if (name) snprintf(e->msg + at, sizeof e->msg - at, "the first value that is not finite in this step is %s (-m parity compares every value with ref)", name);
+    else snprintf(e->msg + at, sizeof e->msg - at, "-m parity finds the first value that differs from ref");
+    return false;
+}
+
+bool session_sample(Session *s, const SchedStep *t, const Request *r, int32_t *ids, Err *e) {
+    int64_t max = exec_max(s->plan, s->sample);
+    for (int64_t from = 0; from < t->n_rows; from += max) {
+        int64_t n = t->n_rows - from < max ? t->n_rows - from : max;
+        if (!exec_rows(s->exec, t->rows + from, t->row_slot + from, n, e) || !exec_graph(s->exec, s->sample, e) ||
+            !exec_read(s->exec, s->ids_buf, 0, ids + from, (size_t)n * sizeof *ids, e))
+            return false;
+        for (int64_t i = from; i < from + n; i++)
+            if (ids[i] < 0) return not_a_number(s, t, r, i, from, n, e);
+    }
+    return true;
+}
+
+static void progress(const Session *s, const Sched *sched, const Requests *r, const char *what, double begin, double *last) {
+    double now = seconds_now();
+    if (now - *last < 2 || !(s->o->verbose || isatty(2))) return;
+    SchedStats st = sched_stats(sched);
+    size_t done = 0;
+    for (size_t i = 0; i < r->n; i++) done += r->at[i].done;
+    fprintf(stderr, "%s: %zu of %zu requests, %" PRId64 " tokens generated, %.1f tok/s\n", what, done, r->n, st.generated,
+            (double)(st.generated + st.prompt_tokens) / (now - begin));
+    *last = now;
+}
+
+bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e) {
+    int32_t *ids = arena_array(s->arena, (size_t)s->slots, sizeof *ids);
+    double begin = seconds_now(), last = begin;
+    for (const SchedStep *t; (t = sched_next(sched));) {
+        if (!session_inputs(s->exec, sched, t, e) || !exec_graph(s->exec, s->step, e)) return false;
+        if (!session_sample(s, t, r->at, ids, e)) return false;
+        sched_commit(sched, ids);
+        progress(s, sched, r, what, begin, &last);
+    }
+    return true;
+}
+
+void session_profile(Session *s) {
+    Text t = {0};
+    if (!s->o->profile) return;
+    if (s->dev->ops->profile) s->dev->ops->profile(s->dev, &t, false);
+    else text_add(&t, "device %s has no profile\n", s->dev->ops->name);
+    fputs(t.at ? t.at : "", stderr);
+    text_free(&t);
+}

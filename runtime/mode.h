@@ -1,0 +1,73 @@
+/* mode.h - what the modes of gptoss-exec share: opening everything, reading requests, running steps.
+ * Add a mode: a mode_*.c with its function, a line here and a row in main.c. */
+#ifndef GPTOSS_MODE_H
+#define GPTOSS_MODE_H
+
+#include "exec.h"
+#include "options.h"
+#include "sched.h"
+#include "tok.h"
+
+typedef struct Session Session;
+struct Session {
+    const Options *o;
+    Arena *arena;
+    Plan *plan;
+    Model *model;
+    const char *model_path;
+    Tok *tok; /* opened when text must be read */
+    Device *dev;
+    Exec *exec;
+    int step, sample, logits; /* graphs; -1 when the plan has none */
+    int ids_buf, logits_buf;  /* outputs of the two heads */
+    int64_t steps;            /* -n, or its default */
+    int slots;                /* -b, or its default */
+    int64_t chunk;
+    double load_seconds;
+};
+
+/* A mode: does its work and reports, or says why not. */
+typedef bool Mode(Session *s, Err *e);
+Mode mode_getp, mode_logits, mode_parity, mode_bench;
+
+void warn(const char *fmt, ...) PRINTF(1, 2);
+double seconds_now(void);
+
+/* Opens plan and model, and checks options against the plan. Device and weights come with session_load, once input is read. */
+bool session_open(Session *s, const Options *o, Err *e);
+bool session_load(Session *s, Err *e);
+Exec *session_exec(Session *s, const char *device, Device **dev, Err *e);
+void session_close(Session *s);
+
+typedef struct Prompts Prompts;
+struct Prompts {
+    size_t n;
+    struct Prompt {
+        int32_t *ids;
+        size_t n;
+    } *at;
+};
+/* The input file's requests as ids (formats.md, getp). Errors name file and line. */
+bool prompts_read(Session *s, const char *path, Prompts *p, Err *e);
+
+/* Requests in the arena; of[i]: the prompt they come from. Empty prompts and those beyond -n are left out with a warning.
+ * generate: up to -n steps; else only the prompts are run. */
+typedef struct Requests Requests;
+struct Requests {
+    size_t n;
+    Request *at;
+    size_t *of;
+};
+Requests requests_make(Session *s, const Prompts *p, bool generate);
+
+/* Sizes and allocates the KV pools of every exec for these requests, and makes their scheduler. */
+Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, size_t n, bool stop_at_eos, Err *e);
+/* Tells an exec which pages and tables changed, and the step's inputs. */
+bool session_inputs(Exec *x, const Sched *sched, const SchedStep *t, Err *e);
+/* Runs the sample head on the step's rows; ids: [n_rows]. A NaN is an error that names request and first bad value. */
+bool session_sample(Session *s, const SchedStep *t, const Request *r, int32_t *ids, Err *e);
+/* Runs requests to their end. */
+bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e);
+void session_profile(Session *s); /* -f: to stderr */
+
+#endif

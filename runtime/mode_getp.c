@@ -1,0 +1,157 @@
+/* mode_getp.c - -m getp (and getp_cpu): every request of a file, greedily, to a file of ids. Formats: formats.md. */
+#include "mode.h"
+
+#include <jansson.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+typedef struct Verdict Verdict; /* of -v */
+struct Verdict {
+    size_t lines, equal_lines, expected_lines, tokens, equal_tokens;
+    Text first; /* where the first difference is */
+};
+
+/* Before hours of work: can the result be written? */
+static bool check_output(const char *path, Err *e) {
+    const char *slash = strrchr(path, '/');
+    if (!strcmp(path, "-")) return true;
+    char *dir = !slash ? strdup(".") : slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+    bool ok = dir && !access(dir, W_OK | X_OK);
+    if (!ok) err_set(e, "%s: cannot be written: %s: %s", path, dir ? dir : "", strerror(errno));
+    free(dir);
+    return ok;
+}
+
+static void write_lines(const Prompts *p, const Requests *r, Text *t) {
+    for (size_t i = 0, k = 0; i < p->n; i++) {
+        if (k < r->n && r->of[k] == i) {
+            for (int64_t j = 0; j < r->at[k].n_out; j++) text_add(t, "%s%" PRId32, j ? " " : "", r->at[k].out[j]);
+            k++;
+        }
+        text_put(t, "\n", 1);
+    }
+}
+
+/* --- -v ------------------------------------------------------------------------------------------------------------------ */
+
+/* The next token of a line, "" at its end. */
+static const char *next_token(const char **at, size_t *n) {
+    while (**at == ' ' || **at == '\t' || **at == '\r') ++*at;
+    const char *from = *at;
+    while (**at && !strchr(" \t\r\n", **at)) ++*at;
+    *n = (size_t)(*at - from);
+    return from;
+}
+
+static void compare_line(Verdict *v, size_t line, const char *got, const char *want) {
+    bool equal = true;
+    for (size_t i = 1;; i++) {
+        size_t ng, nw;
+        const char *g = next_token(&got, &ng), *w = next_token(&want, &nw);
+        if (!ng && !nw) break;
+        bool same = ng == nw && !memcmp(g, w, ng);
+        v->tokens++;
+        v->equal_tokens += same;
+        equal = equal && same;
+        if (!same && !v->first.at)
+            text_add(&v->first, "request %zu, token %zu: got %.*s, expected %.*s", line, i, ng ? (int)ng : 3, ng ? g : "end", nw ? (int)nw : 3, nw ? w : "end");
+    }
+    v->equal_lines += equal;
+}
+
+static const char *after_line(const char *s) {
+    const char *end = strchr(s, '\n');
+    return end ? end + 1 : s + strlen(s);
+}
+
+static bool verify(Session *s, const Text *got, Verdict *v, Err *e) {
+    size_t n;
+    const char *want = file_read(s->arena, s->o->truth, &n, e), *g = got->at;
+    if (!want) return false;
+    for (; *g && *want; g = after_line(g), want = after_line(want)) compare_line(v, ++v->lines, g, want);
+    v->expected_lines = v->lines;
+    for (; *g; g = after_line(g)) v->lines++;
+    for (; *want && s->o->lines < 0; want = after_line(want)) v->expected_lines++; /* -t: only the first lines count */
+    if (v->lines != v->expected_lines && !v->first.at) text_add(&v->first, "%zu lines, expected %zu", v->lines, v->expected_lines);
+    fprintf(stderr, "verify: %zu of %zu requests equal, %zu of %zu tokens%s%s\n", v->equal_lines, v->lines, v->equal_tokens, v->tokens,
+            v->first.at ? "; first difference: " : "", v->first.at ? v->first.at : "");
+    return !v->first.at || err_set(e, "%s: the output differs: %s", s->o->truth, v->first.at);
+}
+
+/* --- summary ------------------------------------------------------------------------------------------------------------- */
+
+typedef struct Summary Summary;
+struct Summary {
+    size_t requests, skipped;
+    double seconds;
+    SchedStats stats;
+};
+
+static void summary_text(const Session *s, const Summary *m) {
+    double t = m->seconds > 0 ? m->seconds : 1e-9;
+    fprintf(stderr,
+            "%s on %s: %zu requests (%zu skipped), %" PRId64 " prompt + %" PRId64 " generated tokens in %" PRId64 " steps, %.2f s (load %.2f s): "
+            "%.1f generated tok/s, %.1f tok/s in all; at most %" PRId64 " in flight, %" PRId64 " KV pages\n",
+            s->o->mode, s->dev ? s->dev->ops->name : "no device", m->requests, m->skipped, m->stats.prompt_tokens, m->stats.generated, m->stats.steps, m->seconds,
+            s->load_seconds, (double)m->stats.generated / t, (double)(m->stats.generated + m->stats.prompt_tokens) / t,
+            m->stats.peak_in_flight, m->stats.peak_pages);
+}
+
+static void summary_json(const Session *s, const Summary *m, const Verdict *v, FILE *to) {
+    double t = m->seconds > 0 ? m->seconds : 1e-9;
+    json_t *j = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I}", "mode", s->o->mode, "device",
+                          s->dev ? s->dev->ops->name : "none", "requests", (json_int_t)m->requests, "skipped", (json_int_t)m->skipped, "prompt_tokens",
+                          (json_int_t)m->stats.prompt_tokens, "generated_tokens", (json_int_t)m->stats.generated, "steps", (json_int_t)m->stats.steps,
+                          "seconds", m->seconds, "load_seconds", s->load_seconds, "generated_per_second",
+                          (double)m->stats.generated / t, "peak_in_flight", (json_int_t)m->stats.peak_in_flight, "peak_pages",
+                          (json_int_t)m->stats.peak_pages);
+    if (s->o->truth)
+        json_object_set_new(j, "verify", json_pack("{s:I, s:I, s:I, s:I, s:s?}", "requests", (json_int_t)v->lines, "equal_requests", (json_int_t)v->equal_lines,
+                                                   "tokens", (json_int_t)v->tokens, "equal_tokens", (json_int_t)v->equal_tokens, "first_difference", v->first.at));
+    Text profile = {0};
+    if (s->o->profile && s->dev && s->dev->ops->profile) {
+        s->dev->ops->profile(s->dev, &profile, true);
+        json_object_set_new(j, "profile", profile.at ? json_loads(profile.at, 0, NULL) : json_null());
+    }
+    json_dumpf(j, to, JSON_INDENT(2));
+    fputc('\n', to);
+    text_free(&profile);
+    json_decref(j);
+}
+
+static bool run(Session *s, Requests *r, Summary *m, Err *e) {
+    if (!session_load(s, e)) return false;
+    Sched *sched = session_sched(s, &s->exec, 1, r->at, r->n, true, e);
+    double begin = seconds_now();
+    bool ok = sched && session_run(s, sched, r, s->o->mode, e);
+    m->seconds = seconds_now() - begin;
+    if (sched) m->stats = sched_stats(sched);
+    sched_free(sched);
+    return ok;
+}
+
+bool mode_getp(Session *s, Err *e) {
+    const char *input = s->o->input ? s->o->input : "data/input.txt", *output = s->o->output ? s->o->output : "data/output.txt";
+    Prompts p;
+    Text t = {0};
+    Verdict v = {0};
+    if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
+    if (!check_output(output, e) || !prompts_read(s, input, &p, e)) return false;
+    Requests r = requests_make(s, &p, true);
+    Summary m = {.requests = p.n, .skipped = p.n - r.n};
+    bool ok = !r.n || run(s, &r, &m, e);
+    if (ok) {
+        text_put(&t, "", 0);
+        write_lines(&p, &r, &t);
+        ok = file_write(output, t.at, t.n, e);
+        summary_text(s, &m);
+        if (ok && s->o->truth) ok = verify(s, &t, &v, e);
+        if (s->o->json) summary_json(s, &m, &v, strcmp(output, "-") ? stdout : stderr);
+        if (s->dev && !s->o->json) session_profile(s);
+    }
+    text_free(&t);
+    text_free(&v.first);
+    return ok;
+}

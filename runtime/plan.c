@@ -1,0 +1,773 @@
+/* plan.c - write and open plan.bin. Format and contract: plan.h.
+ *
+ * A record of the metadata is a table of fields, which both directions walk; so plan_open is the inverse of plan_write.
+ * Add a field: one row of its table, and a line in verify when its value could hurt.
+ * Numbers that JSON does not hold exactly are text: doubles as %a, hashes and sizes beyond 2^63 in hex.
+ * Reading: decode() turns bytes into a Plan and checks forms, verify() checks what the numbers mean together. */
+#include "plan.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zstd.h>
+
+enum { HEADER = 40, ALIGN = 64, ZLEVEL = 6, MAX_TEXT = 1 << 30 };
+static const char magic[8] = "GPTOSSPL";
+static const char *const kind_names[BUF_KINDS] = {"weight", "state", "input", "link", "temp"};
+
+/* --- tables of fields --------------------------------------------------------------------------------------------- */
+
+typedef enum FieldKind { F_INT, F_I64, F_U32, F_SIZE, F_HEX, F_REAL, F_BOOL, F_STR, F_STR_OR_NULL, F_DTYPE, F_BUFKIND, F_SYM, F_TYPE } FieldKind;
+typedef struct Field Field;
+struct Field {
+    const char *name;
+    FieldKind kind;
+    size_t at;
+};
+#define ROW(type, kind, field) {#field, kind, offsetof(type, field)}
+
+static const Field config_fields[] = {
+    ROW(ModelConfig, F_I64, vocab), ROW(ModelConfig, F_I64, hidden), ROW(ModelConfig, F_I64, experts),
+    ROW(ModelConfig, F_I64, topk), ROW(ModelConfig, F_I64, intermediate), ROW(ModelConfig, F_I64, layers),
+    ROW(ModelConfig, F_I64, head_dim), ROW(ModelConfig, F_I64, heads), ROW(ModelConfig, F_I64, kv_heads),
+    ROW(ModelConfig, F_I64, max_seq), ROW(ModelConfig, F_I64, original_context), ROW(ModelConfig, F_REAL, rope_theta),
+    ROW(ModelConfig, F_REAL, rope_factor), ROW(ModelConfig, F_REAL, rope_beta_fast), ROW(ModelConfig, F_REAL, rope_beta_slow),
+    ROW(ModelConfig, F_BOOL, rope_truncate), ROW(ModelConfig, F_I64, window), ROW(ModelConfig, F_REAL, swiglu_limit),
+    ROW(ModelConfig, F_REAL, rms_eps), ROW(ModelConfig, F_DTYPE, dense), ROW(ModelConfig, F_DTYPE, experts_dtype),
+};
+static const Field plan_fields[] = {
+    ROW(Plan, F_STR, model_name), ROW(Plan, F_STR_OR_NULL, model_path), ROW(Plan, F_STR, arch), ROW(Plan, F_STR, target_id),
+    ROW(Plan, F_STR, precision), ROW(Plan, F_I64, max_batch), ROW(Plan, F_I64, max_tokens), ROW(Plan, F_I64, max_seq),
+    ROW(Plan, F_I64, max_blocks), ROW(Plan, F_SIZE, scratch),
+};
+static const Field buf_fields[] = {
+    ROW(PlanBuf, F_STR, name), ROW(PlanBuf, F_BUFKIND, kind), ROW(PlanBuf, F_TYPE, type), ROW(PlanBuf, F_BOOL, may_round),
+    ROW(PlanBuf, F_SIZE, size), ROW(PlanBuf, F_SIZE, offset), ROW(PlanBuf, F_INT, graph), ROW(PlanBuf, F_INT, first),
+    ROW(PlanBuf, F_INT, last),
+};
+static const Field module_fields[] = {ROW(PlanModule, F_STR, name)};
+static const Field kernel_fields[] = {
+    ROW(PlanKernel, F_STR, symbol), ROW(PlanKernel, F_STR, template_name), ROW(PlanKernel, F_STR, reduction),
+    ROW(PlanKernel, F_INT, module), ROW(PlanKernel, F_U32, block), ROW(PlanKernel, F_U32, lds), ROW(PlanKernel, F_REAL, nmse),
+    ROW(PlanKernel, F_U32, vgprs), ROW(PlanKernel, F_U32, agprs), ROW(PlanKernel, F_U32, sgprs),
+    ROW(PlanKernel, F_U32, lds_static), ROW(PlanKernel, F_U32, scratch), ROW(PlanKernel, F_U32, vgpr_spills),
+    ROW(PlanKernel, F_U32, sgpr_spills),
+};
+static const Field graph_fields[] = {ROW(PlanGraph, F_STR, name), ROW(PlanGraph, F_SYM, sym)};
+static const Field launch_fields[] = {ROW(PlanLaunch, F_INT, kernel), ROW(PlanLaunch, F_INT, node)};
+typedef struct PlanValue PlanValue;
+static const Field value_fields[] = {ROW(PlanValue, F_STR, name), ROW(PlanValue, F_INT, buf)};
+static const Field kv_fields[] = {ROW(PlanKv, F_STR, blocks), ROW(PlanKv, F_I64, window)};
+static const Field rule_fields[] = {ROW(PlanRule, F_STR, name), ROW(PlanRule, F_HEX, hash), ROW(PlanRule, F_INT, uses)};
+
+/* --- writing ------------------------------------------------------------------------------------------------------ */
+
+static json_t *json_u64(uint64_t u, bool hex) {
+    char s[24];
+    if (u <= INT64_MAX && !hex) return json_integer((json_int_t)u);
+    snprintf(s, sizeof s, "0x%llx", (unsigned long long)u);
+    return json_string(s);
+}
+
+static json_t *json_real_text(double d) {
+    char s[40];
+    snprintf(s, sizeof s, "%a", d);
+    return json_string(s);
+}
+
+/* JSON holds UTF-8 only; a file's name may be any bytes: those become {"hex": "…"}. */
+static json_t *json_text(const char *s) {
+    json_t *j = json_string(s);
+    if (j) return j;
+    Text hex = {0};
+    for (; *s; s++) text_add(&hex, "%02x", (unsigned char)*s);
+    j = json_pack("{s:s}", "hex", hex.at);
+    text_free(&hex);
+    return j;
+}
+
+static json_t *type_json(const Type *t) {
+    json_t *j = json_array();
+    json_array_append_new(j, json_string(dtype_name(t->dtype)));
+    for (int i = 0; i < t->rank; i++)
+        json_array_append_new(j, json_pack("[i,I,I]", (int)t->dim[i].sym, (json_int_t)t->dim[i].mul, (json_int_t)t->dim[i].add));
+    return j;
+}
+
+static json_t *field_json(const Field *f, const char *record) {
+    const void *at = record + f->at;
+    switch (f->kind) {
+    case F_INT: return json_integer(*(const int *)at);
+    case F_SYM: return json_integer((int)*(const Sym *)at);
+    case F_I64: return json_integer(*(const int64_t *)at);
+    case F_U32: return json_integer(*(const uint32_t *)at);
+    case F_SIZE: return json_u64(*(const size_t *)at, false);
+    case F_HEX: return json_u64(*(const uint64_t *)at, true);
+    case F_REAL: return json_real_text(*(const double *)at);
+    case F_BOOL: return json_boolean(*(const bool *)at);
+    case F_DTYPE: return json_string(dtype_name(*(const DType *)at));
+    case F_BUFKIND: return json_string(kind_names[*(const BufKind *)at]);
+    case F_TYPE: return type_json(at);
+    case F_STR:
+    case F_STR_OR_NULL: {
+        const char *s = *(const char *const *)at;
+        if (!s && f->kind == F_STR) die("plan_write: field %s is NULL", f->name);
+        return s ? json_text(s) : json_null();
+    }
+    }
+    die("plan_write: field kind %d", (int)f->kind);
+}
+
+static json_t *record_json(const void *record, const Field *fields, size_t n) {
+    json_t *j = json_object();
+    for (size_t i = 0; i < n; i++) json_object_set_new(j, fields[i].name, field_json(&fields[i], record));
+    return j;
+}
+#define RECORD(record, fields) record_json(record, fields, LEN(fields))
+
+static json_t *ints_json(const int *v, int n) {
+    json_t *j = json_array();
+    for (int i = 0; i < n; i++) json_array_append_new(j, json_integer(v[i]));
+    return j;
+}
+
+static json_t *config_json(const ModelConfig *c) {
+    json_t *j = RECORD(c, config_fields), *eos = json_array();
+    if (c->layers < 0 || c->layers > MODEL_MAX_LAYERS || c->n_eos < 0 || c->n_eos > MODEL_MAX_EOS) die("plan_write: config out of range");
+    char sliding[MODEL_MAX_LAYERS + 1];
+    for (int i = 0; i < c->layers; i++) sliding[i] = c->sliding[i] ? '1' : '0';
+    json_object_set_new(j, "sliding", json_stringn(sliding, (size_t)c->layers));
+    for (int i = 0; i < c->n_eos; i++) json_array_append_new(eos, json_integer(c->eos[i]));
+    json_object_set_new(j, "eos", eos);
+    return j;
+}
+
+static json_t *launch_json(const PlanLaunch *l, int n_buckets) {
+    json_t *j = RECORD(l, launch_fields), *grid = json_array();
+    json_object_set_new(j, "args", ints_json(l->args, l->n_args));
+    for (int b = 0; b < n_buckets; b++)
+        for (int d = 0; d < 3; d++) json_array_append_new(grid, json_integer(l->grid[b][d]));
+    json_object_set_new(j, "grid", grid);
+    return j;
+}
+
+static json_t *graph_json(const PlanGraph *g) {
+    json_t *j = RECORD(g, graph_fields), *buckets = json_array(), *launches = json_array(), *values = json_array();
+    for (int i = 0; i < g->n_buckets; i++) json_array_append_new(buckets, json_integer(g->buckets[i]));
+    for (int i = 0; i < g->n_launches; i++) json_array_append_new(launches, launch_json(&g->launches[i], g->n_buckets));
+    for (int i = 0; i < g->n_values; i++) json_array_append_new(values, RECORD(&g->values[i], value_fields));
+    json_object_set_new(j, "buckets", buckets);
+    json_object_set_new(j, "launches", launches);
+    json_object_set_new(j, "values", values);
+    return j;
+}
+
+static void pad(Text *t) {
+    static const char zeros[ALIGN];
+    text_put(t, zeros, (ALIGN - t->n % ALIGN) % ALIGN);
+}
+
+/* Offsets in the metadata count from the first blob, which follows the metadata at the next multiple of 64. */
+static json_t *blob_json(Text *blobs, const void *bytes, size_t n) {
+    pad(blobs);
+    json_t *j = json_pack("[I,I]", (json_int_t)blobs->n, (json_int_t)n);
+    text_put(blobs, bytes, n);
+    return j;
+}
+
+static void compress(Text *out, const char *text, size_t n) {
+    size_t cap = ZSTD_compressBound(n);
+    char *z = malloc(cap);
+    size_t size = z ? ZSTD_compress(z, cap, text, n, ZLEVEL) : 0;
+    if (!z || ZSTD_isError(size)) die("plan_write: zstd failed on %zu bytes", n);
+    text_put(out, z, size);
+    free(z);
+}
+
+static json_t *text_blob_json(Text *blobs, const char *text, size_t n) {
+    Text z = {0};
+    compress(&z, text, n);
+    json_t *j = blob_json(blobs, z.at, z.n);
+    text_free(&z);
+    return j;
+}
+
+static json_t *module_json(const PlanModule *m, Text *blobs) {
+    json_t *j = RECORD(m, module_fields);
+    json_object_set_new(j, "source", text_blob_json(blobs, m->source, strlen(m->source)));
+    if (m->code) json_object_set_new(j, "code", blob_json(blobs, m->code, m->code_size));
+    return j;
+}
+
+static json_t *kv_json(const PlanKv *k) {
+    json_t *j = RECORD(k, kv_fields);
+    json_object_set_new(j, "states", ints_json(k->states, k->n_states));
+    return j;
+}
+
+static json_t *plan_json(const Plan *p, Text *blobs) {
+    json_t *j = RECORD(p, plan_fields);
+    json_object_set_new(j, "config", config_json(&p->config));
+    Text dump = {0};
+    program_dump(p->program, &dump);
+    json_object_set_new(j, "program", text_blob_json(blobs, dump.at, dump.n));
+    text_free(&dump);
+    json_t *list;
+#define LIST(name, count, item)                                                                                   \
+    list = json_array();                                                                                          \
+    for (int i = 0; i < (count); i++) json_array_append_new(list, (item));                                        \
+    json_object_set_new(j, name, list)
+    LIST("bufs", p->n_bufs, RECORD(&p->bufs[i], buf_fields));
+    LIST("modules", p->n_modules, module_json(&p->modules[i], blobs));
+    LIST("kernels", p->n_kernels, RECORD(&p->kernels[i], kernel_fields));
+    LIST("graphs", p->n_graphs, graph_json(&p->graphs[i]));
+    LIST("kv", p->n_kv, kv_json(&p->kv[i]));
+    LIST("rules", p->n_rules, RECORD(&p->rules[i], rule_fields));
+#undef LIST
+    return j;
+}
+
+static void put_u64(char *at, uint64_t v) { memcpy(at, &v, 8); }
+static void put_u32(char *at, uint32_t v) { memcpy(at, &v, 4); }
+
+bool plan_write(const Plan *p, const char *path, Err *e) {
+    Text blobs = {0}, file = {0};
+    json_t *j = plan_json(p, &blobs);
+    char *meta = json_dumps(j, JSON_COMPACT), header[HEADER] = {0};
+    json_decref(j);
+    if (!meta) die("plan_write: metadata cannot be written as JSON");
+    text_put(&file, header, HEADER);
+    compress(&file, meta, strlen(meta));
+    free(meta);
+    size_t meta_size = file.n - HEADER;
+    pad(&file);
+    text_put(&file, blobs.at, blobs.n);
+    memcpy(file.at, magic, 8);
+    put_u32(file.at + 8, PLAN_VERSION);
+    put_u64(file.at + 16, meta_size);
+    put_u64(file.at + 24, file.n);
+    put_u64(file.at + 32, hash64(file.at + HEADER, file.n - HEADER));
+    bool ok = file_write(path, file.at, file.n, e);
+    text_free(&blobs);
+    text_free(&file);
+    return ok;
+}
+
+/* --- reading ------------------------------------------------------------------------------------------------------ */
+
+typedef struct Reader Reader;
+struct Reader {
+    Arena *arena;
+    Err *e;
+    bool failed; /* the first failure stays in e; after it every function returns zeros */
+    const char *path;
+    const unsigned char *blobs;
+    size_t blobs_size;
+    const char *list; /* for messages: "bufs", 3 */
+    int item;
+};
+
+static void fail(Reader *r, const char *fmt, ...) PRINTF(2, 3);
+static void fail(Reader *r, const char *fmt, ...) {
+    if (r->failed) return;
+    char what[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    r->failed = true;
+    if (r->list) err_set(r->e, "%s: damaged plan: %s[%d]: %s", r->path, r->list, r->item, what);
+    else err_set(r->e, "%s: damaged plan: %s", r->path, what);
+}
+
+#define FAIL(r, ...)                                                                                              \
+    do {                                                                                                          \
+        fail(r, __VA_ARGS__);                                                                                     \
+        return;                                                                                                   \
+    } while (0)
+
+static const json_t *member(Reader *r, const json_t *j, const char *name) {
+    const json_t *m = json_object_get(j, name);
+    if (!m) fail(r, "no field \"%s\"", name);
+    return m;
+}
+
+static int64_t get_int(Reader *r, const json_t *j, const char *name, int64_t lo, int64_t hi) {
+    if (!json_is_integer(j)) return fail(r, "\"%s\" is not an integer", name), lo;
+    int64_t v = json_integer_value(j);
+    if (v < lo || v > hi) return fail(r, "\"%s\" is %lld", name, (long long)v), lo;
+    return v;
+}
+
+static uint64_t get_u64(Reader *r, const json_t *j, const char *name) {
+    if (!json_is_string(j)) return (uint64_t)get_int(r, j, name, 0, INT64_MAX);
+    const char *s = json_string_value(j);
+    char *end;
+    errno = 0;
+    uint64_t v = strtoull(s, &end, 16);
+    if (errno || *end || s[0] != '0' || s[1] != 'x') fail(r, "\"%s\" is not a number", name);
+    return v;
+}
+
+static double get_real(Reader *r, const json_t *j, const char *name) {
+    const char *s = json_string_value(j);
+    char *end = NULL;
+    double d = s ? strtod(s, &end) : 0;
+    if (!s || end == s || *end) fail(r, "\"%s\" is not a number", name);
+    return d;
+}
+
+static const char *get_hex(Reader *r, const char *s, const char *name) {
+    size_t n = s ? strlen(s) / 2 : 0;
+    char *text = arena_alloc(r->arena, n + 1);
+    for (size_t i = 0; i < n; i++) {
+        unsigned byte;
+        if (sscanf(s + 2 * i, "%2x", &byte) != 1 || !byte) return fail(r, "\"%s\" is not hex", name), "";
+        text[i] = (char)byte;
+    }
+    return text;
+}
+
+static const char *get_text(Reader *r, const json_t *j, const char *name) {
+    if (json_is_object(j)) return get_hex(r, json_string_value(json_object_get(j, "hex")), name);
+    const char *s = json_string_value(j);
+    if (!s) return fail(r, "\"%s\" is not text", name), "";
+    if (strlen(s) != json_string_length(j)) fail(r, "\"%s\" holds a NUL", name);
+    return arena_strdup(r->arena, s);
+}
+
+static DType get_dtype(Reader *r, const json_t *j, const char *name) {
+    DType d = DT_F32;
+    const char *s = json_string_value(j);
+    if (!s || !dtype_parse(s, &d)) fail(r, "\"%s\" is not an element type", name);
+    return d;
+}
+
+static void get_type(Reader *r, const json_t *j, Type *t) {
+    size_t n = json_array_size(j);
+    *t = (Type){0};
+    if (n < 1 || n > MAX_RANK + 1) FAIL(r, "type has rank %d", (int)n - 1);
+    t->dtype = get_dtype(r, json_array_get(j, 0), "type");
+    t->rank = (int)n - 1;
+    for (int i = 0; i < t->rank && !r->failed; i++) {
+        const json_t *d = json_array_get(j, (size_t)i + 1);
+        if (json_array_size(d) != 3) FAIL(r, "dimension %d is malformed", i);
+        t->dim[i].sym = (Sym)get_int(r, json_array_get(d, 0), "symbol", 0, SYM_COUNT - 1);
+        t->dim[i].mul = get_int(r, json_array_get(d, 1), "dimension", 0, INT64_MAX);
+        t->dim[i].add = get_int(r, json_array_get(d, 2), "dimension", 0, INT64_MAX);
+        if (!t->dim[i].sym && t->dim[i].mul) fail(r, "dimension %d multiplies no symbol", i);
+    }
+}
+
+static BufKind get_bufkind(Reader *r, const json_t *j) {
+    const char *s = json_string_value(j);
+    for (int i = 0; s && i < BUF_KINDS; i++)
+        if (!strcmp(s, kind_names[i])) return (BufKind)i;
+    return fail(r, "\"kind\" is not a kind of buffer"), BUF_TEMP;
+}
+
+static void get_field(Reader *r, const Field *f, const json_t *j, char *record) {
+    void *at = record + f->at;
+    const char *name = f->name;
+    switch (f->kind) {
+    case F_INT: *(int *)at = (int)get_int(r, j, name, INT32_MIN, INT32_MAX); break;
+    case F_SYM: *(Sym *)at = (Sym)get_int(r, j, name, 0, SYM_COUNT - 1); break;
+    case F_I64: *(int64_t *)at = get_int(r, j, name, INT64_MIN, INT64_MAX); break;
+    case F_U32: *(uint32_t *)at = (uint32_t)get_int(r, j, name, 0, UINT32_MAX); break;
+    case F_SIZE: *(size_t *)at = get_u64(r, j, name); break;
+    case F_HEX: *(uint64_t *)at = get_u64(r, j, name); break;
+    case F_REAL: *(double *)at = get_real(r, j, name); break;
+    case F_BOOL:
+        if (!json_is_boolean(j)) fail(r, "\"%s\" is neither true nor false", name);
+        *(bool *)at = json_is_true(j);
+        break;
+    case F_DTYPE: *(DType *)at = get_dtype(r, j, name); break;
+    case F_BUFKIND: *(BufKind *)at = get_bufkind(r, j); break;
+    case F_TYPE: get_type(r, j, at); break;
+    case F_STR: *(const char **)at = get_text(r, j, name); break;
+    case F_STR_OR_NULL: *(const char **)at = json_is_null(j) ? NULL : get_text(r, j, name); break;
+    }
+}
+
+static void get_record(Reader *r, const json_t *j, void *record, const Field *fields, size_t n) {
+    for (size_t i = 0; i < n && !r->failed; i++) {
+        const json_t *m = member(r, j, fields[i].name);
+        if (m) get_field(r, &fields[i], m, record);
+    }
+}
+#define GET(r, j, record, fields) get_record(r, j, record, fields, LEN(fields))
+
+/* A list's length; it is an array of the JSON text in memory, so this bounds what it makes us allocate. */
+static int get_count(Reader *r, const json_t *j, const char *name, int max) {
+    const json_t *list = member(r, j, name);
+    if (list && !json_is_array(list)) fail(r, "\"%s\" is not a list", name);
+    size_t n = list && !r->failed ? json_array_size(list) : 0;
+    if (n > (size_t)max) fail(r, "\"%s\" has %zu items, at most %d are possible", name, n, max);
+    return r->failed ? 0 : (int)n;
+}
+
+static const json_t *item(const json_t *j, const char *list, int i) { return json_array_get(json_object_get(j, list), (size_t)i); }
+
+static void get_ints(Reader *r, const json_t *j, const char *list, int *v, int n) {
+    for (int i = 0; i < n; i++) v[i] = (int)get_int(r, item(j, list, i), list, INT32_MIN, INT32_MAX);
+}
+
+static const void *get_blob(Reader *r, const json_t *j, const char *name, size_t *size) {
+    static const char nothing[1];
+    *size = 0;
+    if (json_array_size(j) != 2) return fail(r, "\"%s\" is not an offset and a size", name), nothing;
+    uint64_t at = get_u64(r, json_array_get(j, 0), name), n = get_u64(r, json_array_get(j, 1), name);
+    if (!r->failed && (at % ALIGN || at > r->blobs_size || n > r->blobs_size - at)) fail(r, "\"%s\" lies outside the file", name);
+    if (r->failed) return nothing;
+    *size = n;
+    return r->blobs + at;
+}
+
+static char *expand(Reader *r, const void *z, size_t size, const char *name) {
+    unsigned long long n = ZSTD_getFrameContentSize(z, size);
+    if (n == ZSTD_CONTENTSIZE_UNKNOWN || n == ZSTD_CONTENTSIZE_ERROR || n > MAX_TEXT) return fail(r, "%s cannot be expanded", name), NULL;
+    char *text = malloc(n + 1);
+    size_t got = text ? ZSTD_decompress(text, n, z, size) : 0;
+    if (!text || ZSTD_isError(got) || got != n || memchr(text, 0, n)) return free(text), fail(r, "%s cannot be expanded", name), NULL;
+    text[n] = 0;
+    return text;
+}
+
+static const char *get_text_blob(Reader *r, const json_t *j, const char *name) {
+    size_t size;
+    const void *z = get_blob(r, member(r, j, name), name, &size);
+    char *text = r->failed ? NULL : expand(r, z, size, name);
+    const char *s = text ? arena_strdup(r->arena, text) : "";
+    free(text);
+    return s;
+}
+
+static void get_config(Reader *r, const json_t *j, ModelConfig *c) {
+    if (!j) return;
+    GET(r, j, c, config_fields);
+    const char *sliding = json_string_value(json_object_get(j, "sliding"));
+    size_t n = sliding ? strlen(sliding) : SIZE_MAX;
+    if (n > MODEL_MAX_LAYERS || (int64_t)n != c->layers) FAIL(r, "config: \"sliding\" does not list the layers");
+    for (size_t i = 0; i < n; i++) c->sliding[i] = sliding[i] == '1';
+    c->n_eos = get_count(r, j, "eos", MODEL_MAX_EOS);
+    for (int i = 0; i < c->n_eos; i++) c->eos[i] = (int32_t)get_int(r, item(j, "eos", i), "eos", INT32_MIN, INT32_MAX);
+}
+
+static void get_module(Reader *r, const json_t *j, PlanModule *m) {
+    GET(r, j, m, module_fields);
+    m->source = get_text_blob(r, j, "source");
+    const json_t *code = json_object_get(j, "code");
+    if (code) m->code = get_blob(r, code, "code", &m->code_size);
+}
+
+static void get_launch(Reader *r, const json_t *j, PlanLaunch *l, int n_buckets) {
+    GET(r, j, l, launch_fields);
+    l->n_args = get_count(r, j, "args", PLAN_MAX_ARGS);
+    get_ints(r, j, "args", l->args, l->n_args);
+    if (get_count(r, j, "grid", 3 * PLAN_MAX_BUCKETS) != 3 * n_buckets) FAIL(r, "a launch of node %d has no grid for each bucket", l->node);
+    l->grid = arena_array(r->arena, (size_t)n_buckets, sizeof *l->grid);
+    for (int i = 0; i < 3 * n_buckets; i++) l->grid[i / 3][i % 3] = (uint32_t)get_int(r, item(j, "grid", i), "grid", 0, UINT32_MAX);
+}
+
+static void get_graph(Reader *r, const json_t *j, PlanGraph *g) {
+    GET(r, j, g, graph_fields);
+    g->n_buckets = get_count(r, j, "buckets", PLAN_MAX_BUCKETS);
+    for (int i = 0; i < g->n_buckets; i++) g->buckets[i] = get_int(r, item(j, "buckets", i), "buckets", 1, INT32_MAX);
+    g->n_launches = get_count(r, j, "launches", INT32_MAX);
+    g->launches = arena_array(r->arena, (size_t)g->n_launches, sizeof *g->launches);
+    for (int i = 0; i < g->n_launches && !r->failed; i++) get_launch(r, item(j, "launches", i), &g->launches[i], g->n_buckets);
+    g->n_values = get_count(r, j, "values", INT32_MAX);
+    g->values = arena_array(r->arena, (size_t)g->n_values, sizeof *g->values);
+    for (int i = 0; i < g->n_values && !r->failed; i++) GET(r, item(j, "values", i), &g->values[i], value_fields);
+}
+
+static void get_kv(Reader *r, const json_t *j, PlanKv *k) {
+    GET(r, j, k, kv_fields);
+    k->n_states = get_count(r, j, "states", INT32_MAX);
+    k->states = arena_array(r->arena, (size_t)k->n_states, sizeof *k->states);
+    get_ints(r, j, "states", k->states, k->n_states);
+}
+
+static void get_program(Reader *r, const json_t *j, Plan *p) {
+    const char *text = get_text_blob(r, j, "program");
+    if (r->failed) return;
+    Err e = {0};
+    p->program = program_load(r->arena, text, "program", &e);
+    if (!p->program || !program_verify(p->program, &e)) fail(r, "%s", e.msg);
+}
+
+static void decode(Reader *r, const json_t *j, Plan *p) {
+    GET(r, j, p, plan_fields);
+    get_config(r, member(r, j, "config"), &p->config);
+    get_program(r, j, p);
+#define LIST(field, count, get_item)                                                                              \
+    p->count = get_count(r, j, #field, INT32_MAX);                                                                \
+    p->field = arena_array(r->arena, (size_t)p->count, sizeof *p->field);                                         \
+    r->list = #field;                                                                                             \
+    for (int i = 0; i < p->count && !r->failed; i++) {                                                            \
+        const json_t *at = item(j, #field, i);                                                                    \
+        r->item = i;                                                                                              \
+        get_item;                                                                                                 \
+    }                                                                                                             \
+    r->list = NULL
+    LIST(bufs, n_bufs, GET(r, at, &p->bufs[i], buf_fields));
+    LIST(modules, n_modules, get_module(r, at, &p->modules[i]));
+    LIST(kernels, n_kernels, GET(r, at, &p->kernels[i], kernel_fields));
+    LIST(graphs, n_graphs, get_graph(r, at, &p->graphs[i]));
+    LIST(kv, n_kv, get_kv(r, at, &p->kv[i]));
+    LIST(rules, n_rules, GET(r, at, &p->rules[i], rule_fields));
+#undef LIST
+}
+
+/* --- what the numbers mean together --------------------------------------------------------------------------------- */
+
+static bool dim_bytes(Dim d, const Sizes *s, size_t *n) {
+    int64_t v;
+    if (__builtin_mul_overflow(d.mul, d.sym ? s->of[d.sym] : 0, &v) || __builtin_add_overflow(v, d.add, &v) || v < 0) return false;
+    return size_mul(*n, (size_t)v, n);
+}
+
+/* type_bytes for a type that nobody has checked. False on overflow. */
+static bool checked_bytes(const Type *t, const Sizes *s, size_t *bytes) {
+    size_t n = 1;
+    for (int i = 0; i < t->rank; i++)
+        if (!dim_bytes(t->dim[i], s, &n)) return false;
+    return dtype_bytes(t->dtype, n, bytes);
+}
+
+/* The largest T and S; one page. */
+static Sizes largest(const Plan *p) {
+    Sizes s = {{0}};
+    s.of[SYM_P] = 1;
+    for (int i = 0; i < p->n_graphs; i++) {
+        const PlanGraph *g = &p->graphs[i];
+        if (g->n_buckets && s.of[g->sym] < g->buckets[g->n_buckets - 1]) s.of[g->sym] = g->buckets[g->n_buckets - 1];
+    }
+    return s;
+}
+
+static bool mentions(const Type *t, Sym sym) {
+    for (int i = 0; i < t->rank; i++)
+        if (t->dim[i].sym == sym) return true;
+    return false;
+}
+
+static void verify_temp(Reader *r, const Plan *p, const PlanBuf *b) {
+    size_t end;
+    if (!size_add(b->offset, b->size, &end) || end > p->scratch) FAIL(r, "%s reaches beyond the scratch arena of %zu bytes", b->name, p->scratch);
+    if (b->graph < 0 || b->graph >= p->n_graphs) FAIL(r, "%s belongs to graph %d", b->name, b->graph);
+    const Graph *g = program_graph(p->program, p->graphs[b->graph].name);
+    if (b->first < 0 || b->last < b->first || (size_t)b->last >= g->nodes.n) fail(r, "%s lives from node %d to %d of %zu", b->name, b->first, b->last, g->nodes.n);
+}
+
+static void verify_buf(Reader *r, const Plan *p, const PlanBuf *b, const Sizes *s) {
+    size_t bytes;
+    if (!*b->name) FAIL(r, "buffer without a name");
+    if (!checked_bytes(&b->type, s, &bytes)) FAIL(r, "%s: its type overflows", b->name);
+    if (b->size < bytes || b->size > (size_t)1 << 48) FAIL(r, "%s has %zu bytes, its type needs %zu", b->name, b->size, bytes);
+    if (b->kind == BUF_TEMP) {
+        verify_temp(r, p, b);
+        return;
+    }
+    if (b->graph != -1 || b->first != -1 || b->last != -1) FAIL(r, "%s is not a temporary but has a live range", b->name);
+    if (b->kind == BUF_WEIGHT && (mentions(&b->type, SYM_T) || mentions(&b->type, SYM_S) || mentions(&b->type, SYM_P))) FAIL(r, "weight %s has no fixed shape", b->name);
+    if (b->kind != BUF_STATE && mentions(&b->type, SYM_P)) FAIL(r, "%s is no state but counts pages", b->name);
+    for (int i = 0; &p->bufs[i] != b; i++)
+        if (p->bufs[i].kind != BUF_TEMP && !strcmp(p->bufs[i].name, b->name)) FAIL(r, "a second buffer is called %s", b->name);
+}
+
+static void verify_kernel(Reader *r, const Plan *p, const PlanKernel *k) {
+    if (!*k->symbol) fail(r, "no symbol");
+    if (k->module < 0 || k->module >= p->n_modules) fail(r, "%s is in module %d of %d", k->symbol, k->module, p->n_modules);
+    if (k->block < 1 || k->block > 1024) fail(r, "%s has blocks of %u", k->symbol, k->block);
+}
+
+/* A node may use a buffer of its own graph, and a temporary only while that lives. */
+static void verify_use(Reader *r, const Plan *p, int graph, int node, int buf, const char *who) {
+    if (buf < 0 || buf >= p->n_bufs) FAIL(r, "%s: buffer %d of %d", who, buf, p->n_bufs);
+    const PlanBuf *b = &p->bufs[buf];
+    if (b->kind == BUF_TEMP && b->graph != graph) FAIL(r, "%s uses %s of graph %d", who, b->name, b->graph);
+    if (b->kind == BUF_TEMP && (node < b->first || node > b->last)) fail(r, "%s (node %d) uses %s, which lives from node %d to %d", who, node, b->name, b->first, b->last);
+}
+
+static void verify_launch(Reader *r, const Plan *p, int graph, const Graph *g, const PlanLaunch *l) {
+    if (l->kernel < 0 || l->kernel >= p->n_kernels) FAIL(r, "a launch of kernel %d of %d", l->kernel, p->n_kernels);
+    const PlanKernel *k = &p->kernels[l->kernel];
+    if (l->node < 0 || (size_t)l->node >= g->nodes.n) FAIL(r, "%s computes node %d of %zu", k->symbol, l->node, g->nodes.n);
+    if (l->n_args < 1 || l->args[0] < 0 || l->args[0] >= p->n_bufs || strcmp(p->bufs[l->args[0]].name, "step")) FAIL(r, "%s: its first argument is not the step", k->symbol);
+    for (int i = 1; i < l->n_args; i++)
+        if (l->args[i] != -1) verify_use(r, p, graph, l->node, l->args[i], k->symbol);
+    for (int b = 0; b < p->graphs[graph].n_buckets; b++)
+        for (int d = 0; d < 3; d++)
+            if ((uint64_t)l->grid[b][d] * (d ? 1 : k->block) > UINT32_MAX) fail(r, "%s: a grid of %u blocks", k->symbol, l->grid[b][d]);
+}
+
+static void verify_value(Reader *r, const Plan *p, int graph, int node, const Value *v) {
+    int buf = plan_value(&p->graphs[graph], v->name);
+    if (buf == -1) FAIL(r, "value %s has no buffer", v->name);
+    verify_use(r, p, graph, node, buf, v->name);
+    if (r->failed || type_eq(&p->bufs[buf].type, &v->type)) return;
+    fail(r, "value %s is %s, its buffer %s", v->name, type_str(r->arena, &v->type), type_str(r->arena, &p->bufs[buf].type));
+}
+
+static void verify_graph(Reader *r, const Plan *p, int graph) {
+    const PlanGraph *pg = &p->graphs[graph];
+    const Graph *g = program_graph(p->program, pg->name);
+    if (pg->sym != SYM_T && pg->sym != SYM_S) fail(r, "%s is bounded by neither T nor S", pg->name);
+    if (pg->n_buckets < 1) fail(r, "%s has no bucket", pg->name);
+    for (int i = 1; i < pg->n_buckets; i++)
+        if (pg->buckets[i] <= pg->buckets[i - 1]) fail(r, "%s: buckets do not ascend", pg->name);
+    for (int i = 0; i < pg->n_launches && !r->failed; i++) {
+        verify_launch(r, p, graph, g, &pg->launches[i]);
+        if (i && pg->launches[i].node < pg->launches[i - 1].node) fail(r, "%s: launches are not in the order of their nodes", pg->name);
+    }
+    for (size_t n = 0; n < g->nodes.n && !r->failed; n++) {
+        const Node *node = g->nodes.at[n];
+        for (int i = 0; i < node->n_in; i++)
+            if (node->in[i] && !r->failed) verify_value(r, p, graph, (int)n, node->in[i]);
+        for (int i = 0; i < node->n_out && !r->failed; i++) verify_value(r, p, graph, (int)n, node->out[i]);
+    }
+}
+
+static void verify_kv(Reader *r, const Plan *p, const PlanKv *k, int *group, int self) {
+    int blocks = plan_buf(p, k->blocks);
+    Type want = {DT_I32, 2, {dim_const(p->max_batch), dim_const(p->max_blocks)}};
+    if (blocks < 0 || p->bufs[blocks].kind != BUF_INPUT || !type_eq(&p->bufs[blocks].type, &want)) FAIL(r, "block table %s is not an input i32[max_batch,max_blocks]", k->blocks);
+    if (k->window < 0) FAIL(r, "window %lld", (long long)k->window);
+    for (int i = 0; i < k->n_states; i++) {
+        int s = k->states[i];
+        if (s < 0 || s >= p->n_bufs || p->bufs[s].kind != BUF_STATE) FAIL(r, "state %d is buffer %d", i, s);
+        const Type *t = &p->bufs[s].type;
+        if (t->rank != 5 || !dim_eq(t->dim[0], dim_sym(SYM_P)) || !dim_eq(t->dim[3], dim_const(KV_PAGE))) FAIL(r, "%s is not a pool of pages of %d tokens", p->bufs[s].name, KV_PAGE);
+        for (int d = 1; d < 5; d++)
+            if (!dim_is_const(t->dim[d])) FAIL(r, "%s: a page has no fixed size", p->bufs[s].name);
+        if (group[s] >= 0) FAIL(r, "%s is in two groups", p->bufs[s].name);
+        group[s] = self;
+    }
+}
+
+static void verify_limits(Reader *r, const Plan *p) {
+    Sizes s = largest(p);
+    if (p->max_batch < 1 || p->max_batch > 1 << 20) fail(r, "max_batch is %lld", (long long)p->max_batch);
+    if (p->max_tokens < 1 || p->max_tokens > s.of[SYM_T]) fail(r, "max_tokens is %lld, the largest bucket %lld", (long long)p->max_tokens, (long long)s.of[SYM_T]);
+    if (p->max_seq < 1 || p->max_seq > INT32_MAX) fail(r, "max_seq is %lld", (long long)p->max_seq);
+    if (p->max_blocks < 1 || p->max_blocks > INT32_MAX || p->max_blocks * KV_PAGE < p->max_seq) fail(r, "max_blocks is %lld for %lld positions", (long long)p->max_blocks, (long long)p->max_seq);
+    if (p->config.layers < 1 || p->config.head_dim < 2 || p->config.vocab < 1) fail(r, "config is out of range");
+    if (p->scratch > (size_t)1 << 48) fail(r, "scratch of %zu bytes", p->scratch);
+}
+
+static void verify(Reader *r, const Plan *p) {
+    for (int i = 0; i < p->n_graphs && !r->failed; i++) {
+        if (!program_graph(p->program, p->graphs[i].name)) fail(r, "the program has no graph \"%s\"", p->graphs[i].name);
+        if (plan_graph(p, p->graphs[i].name) != i) fail(r, "two graphs are called \"%s\"", p->graphs[i].name);
+    }
+    if (!r->failed) verify_limits(r, p);
+    Sizes s = largest(p);
+    int *group = arena_array(r->arena, (size_t)p->n_bufs, sizeof *group);
+    memset(group, -1, (size_t)p->n_bufs * sizeof *group);
+#define EACH(field, count, check)                                                                                 \
+    r->list = #field;                                                                                             \
+    for (int i = 0; i < p->count && !r->failed; i++) {                                                            \
+        r->item = i;                                                                                              \
+        check;                                                                                                    \
+    }                                                                                                             \
+    r->list = NULL
+    EACH(bufs, n_bufs, verify_buf(r, p, &p->bufs[i], &s));
+    EACH(kernels, n_kernels, verify_kernel(r, p, &p->kernels[i]));
+    EACH(kv, n_kv, verify_kv(r, p, &p->kv[i], group, i));
+    EACH(bufs, n_bufs, if (mentions(&p->bufs[i].type, SYM_P) && group[i] < 0) fail(r, "%s is in no group of layers", p->bufs[i].name));
+    EACH(graphs, n_graphs, verify_graph(r, p, i));
+#undef EACH
+}
+
+/* --- the file ------------------------------------------------------------------------------------------------------- */
+
+static bool map_file(Plan *p, const char *path, Err *e) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    bool ok = false;
+    if (fd < 0 || fstat(fd, &st)) {
+        err_set(e, "%s: %s", path, strerror(errno));
+    } else if (!S_ISREG(st.st_mode)) {
+        err_set(e, "%s: not a regular file", path);
+    } else if (st.st_size < HEADER) {
+        err_set(e, "%s: not a plan (%lld bytes; gptoss-compile makes one)", path, (long long)st.st_size);
+    } else {
+        p->map_size = (size_t)st.st_size;
+        p->map = mmap(NULL, p->map_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        ok = p->map != MAP_FAILED;
+        if (!ok) p->map = NULL, err_set(e, "%s: %s", path, strerror(errno));
+    }
+    if (fd >= 0) close(fd);
+    return ok;
+}
+
+static bool check_header(const Plan *p, const char *path, size_t *meta, Err *e) {
+    const char *h = p->map;
+    uint32_t version, zero;
+    uint64_t meta_size, total, hash;
+    memcpy(&version, h + 8, 4), memcpy(&zero, h + 12, 4);
+    memcpy(&meta_size, h + 16, 8), memcpy(&total, h + 24, 8), memcpy(&hash, h + 32, 8);
+    if (memcmp(h, magic, 8)) return err_set(e, "%s: not a plan (gptoss-compile makes one)", path);
+    if (version != PLAN_VERSION) return err_set(e, "%s: written by plan version %u, this is version %d: recompile with gptoss-compile", path, version, PLAN_VERSION);
+    if (total != p->map_size) return err_set(e, "%s: truncated plan: %zu bytes, its header says %llu", path, p->map_size, (unsigned long long)total);
+    if (zero || meta_size > total - HEADER) return err_set(e, "%s: damaged plan: header", path);
+    if (hash64(h + HEADER, total - HEADER) != hash) return err_set(e, "%s: damaged plan: its checksum does not match its contents", path);
+    *meta = meta_size;
+    return true;
+}
+
+static bool plan_read(Plan *p, const char *path, size_t meta_size, Err *e) {
+    Reader r = {.arena = p->arena, .e = e, .path = path};
+    const unsigned char *file = p->map;
+    size_t blobs = (HEADER + meta_size + ALIGN - 1) / ALIGN * ALIGN;
+    if (blobs < p->map_size) r.blobs = file + blobs, r.blobs_size = p->map_size - blobs;
+    char *text = expand(&r, file + HEADER, meta_size, "metadata");
+    if (!text) return false;
+    json_error_t je;
+    json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, &je);
+    free(text);
+    if (!j) fail(&r, "metadata: %s", je.text);
+    if (!r.failed) decode(&r, j, p);
+    if (!r.failed) verify(&r, p);
+    json_decref(j);
+    return !r.failed;
+}
+
+Plan *plan_open(const char *path, Err *e) {
+    Arena *a = arena_new();
+    Plan *p = arena_alloc(a, sizeof *p);
+    p->arena = a;
+    size_t meta_size = 0;
+    if (map_file(p, path, e) && check_header(p, path, &meta_size, e) && plan_read(p, path, meta_size, e)) return p;
+    plan_close(p);
+    return NULL;
+}
+
+void plan_close(Plan *p) {
+    if (!p) return;
+    if (p->map) munmap(p->map, p->map_size);
+    arena_free(p->arena);
+}
+
+int plan_graph(const Plan *p, const char *name) {
+    for (int i = 0; i < p->n_graphs; i++)
+        if (!strcmp(p->graphs[i].name, name)) return i;
+    return -1;
+}
+
+int plan_buf(const Plan *p, const char *name) {
+    for (int i = 0; i < p->n_bufs; i++)
+        if (p->bufs[i].kind != BUF_TEMP && !strcmp(p->bufs[i].name, name)) return i;
+    return -1;
+}
+
+int plan_value(const PlanGraph *g, const char *name) {
+    for (int i = 0; i < g->n_values; i++)
+        if (!strcmp(g->values[i].name, name)) return g->values[i].buf;
+    return -1;
+}

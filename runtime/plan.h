@@ -1,0 +1,128 @@
+/* plan.h - plan.bin: everything the executor needs, in one checksummed file.
+ *
+ * File: "GPTOSSPL", u32 version, u32 zero, u64 metadata size, u64 total size, u64 XXH3 of all bytes behind this 40-byte
+ * header; metadata (JSON, zstd-compressed), then the blobs that it names by offset and size (code objects as they are,
+ * sources and graphs zstd-compressed), each 64-byte aligned. Nothing read from the file is trusted: plan_open checks every
+ * offset, count and index, and the graphs are loaded and verified. Equal compilations give equal bytes.
+ *
+ * plan_open gives exactly what plan_write was given. The arena owns all; code objects point into the mapped file. */
+#ifndef GPTOSS_PLAN_H
+#define GPTOSS_PLAN_H
+
+#include "../ir/graph.h"
+#include "model.h"
+
+enum { PLAN_VERSION = 1, KV_PAGE = 64, STEP_WORDS = 8 };
+
+typedef enum BufKind {
+    BUF_WEIGHT, /* from the checkpoint, whole run */
+    BUF_STATE,  /* KV pools (per page) and `last`; whole run, written by kernels */
+    BUF_INPUT,  /* the executor writes it before a step: step, src, slot, pos, rows, sample_slot, blocks.*, rope */
+    BUF_LINK,   /* one graph's output and another's input, or read back by the host: hidden, ids, logits; own memory */
+    BUF_TEMP,   /* in the shared scratch arena at `offset`, live from node `first` to node `last` of its graph */
+    BUF_KINDS
+} BufKind;
+
+typedef struct PlanBuf PlanBuf;
+struct PlanBuf {
+    const char *name; /* of the value; weights: the canonical name */
+    BufKind kind;
+    Type type;
+    bool may_round;      /* weights: see model_read */
+    size_t size;         /* bytes at the plan's largest T and S; of one page for a KV pool (type mentions P) */
+    size_t offset;       /* BUF_TEMP */
+    int graph, first, last; /* BUF_TEMP: index of the graph and of nodes in it; else -1 */
+};
+
+typedef struct PlanModule PlanModule; /* one emitted source file and its code object */
+struct PlanModule {
+    const char *name;   /* "linear.hip" */
+    const char *source; /* the emitted text */
+    const void *code;   /* NULL when the plan carries source only */
+    size_t code_size;
+};
+
+typedef struct PlanKernel PlanKernel;
+struct PlanKernel {
+    const char *symbol, *template_name, *reduction; /* reduction signature, "" when nothing is reduced */
+    int module;
+    uint32_t block;     /* work-items, one-dimensional */
+    uint32_t lds;       /* dynamic; 0: all static */
+    double nmse;        /* the template's tolerance against its body at this precision */
+    /* from comgr, all 0 without a code object: */
+    uint32_t vgprs, agprs, sgprs, lds_static, scratch, vgpr_spills, sgpr_spills;
+};
+
+enum { PLAN_MAX_ARGS = 28, PLAN_MAX_BUCKETS = 64 };
+
+/* A launch passes pointers only: kernarg is args[0 … n_args) as 8-byte device pointers. args[0] is always "step":
+ * i32[STEP_WORDS] = {T, S, 0 …} of this step. An absent optional input is buffer -1, passed as a null pointer. */
+typedef struct PlanLaunch PlanLaunch;
+struct PlanLaunch {
+    int kernel, node;              /* node: index into the graph's nodes (the program's graph of the same name) */
+    int n_args, args[PLAN_MAX_ARGS]; /* buffer indices */
+    uint32_t (*grid)[3];           /* [n_buckets]; in workgroups; a zero dimension: not launched in that bucket */
+};
+
+typedef struct PlanGraph PlanGraph;
+struct PlanGraph {
+    const char *name; /* "step", "sample", "logits" */
+    Sym sym;          /* which symbol buckets bound: T for step, S for the head */
+    int n_buckets;
+    int64_t buckets[PLAN_MAX_BUCKETS]; /* ascending; the last is the maximum */
+    int n_launches;
+    PlanLaunch *launches; /* in execution order */
+    int n_values;         /* every value that a node of the (fused) graph reads or writes … */
+    struct PlanValue {
+        const char *name;
+        int buf;
+    } *values;            /* … and its buffer; a state's successors share its buffer */
+};
+
+typedef struct PlanKv PlanKv; /* layers that share a block table */
+struct PlanKv {
+    const char *blocks; /* name of the input: i32[max_batch, max_blocks]; entry: page index in the pool, -1 none */
+    int64_t window;     /* 0: all keys; else pages wholly behind the window are released */
+    int n_states, *states; /* buffer indices of the layers' pools; page p of each belongs to the same tokens */
+};
+
+typedef struct PlanRule PlanRule;
+struct PlanRule {
+    const char *name;
+    uint64_t hash;
+    int uses;
+};
+
+typedef struct Plan Plan;
+struct Plan {
+    Arena *arena;
+    const char *model_name;  /* "gpt-oss-20b" */
+    const char *model_path;  /* recorded by --model; NULL without */
+    const char *arch;        /* "gfx90a" */
+    const char *target_id;   /* full target id of the code objects, e.g. "amdgcn-amd-amdhsa--gfx90a" */
+    const char *precision;   /* "strict", "fast" */
+    ModelConfig config;
+    int64_t max_batch, max_tokens, max_seq, max_blocks;
+    Program *program;        /* fused, bodies included */
+    int n_bufs, n_modules, n_kernels, n_graphs, n_kv, n_rules;
+    PlanBuf *bufs;
+    PlanModule *modules;
+    PlanKernel *kernels;
+    PlanGraph *graphs;
+    PlanKv *kv;
+    PlanRule *rules;
+    size_t scratch; /* bytes of the arena that BUF_TEMP offsets lie in */
+    void *map;      /* the mapped file, NULL while being compiled */
+    size_t map_size;
+};
+
+bool plan_write(const Plan *p, const char *path, Err *e); /* temporary name, then rename */
+Plan *plan_open(const char *path, Err *e);                /* NULL on error; a version mismatch says "recompile" */
+void plan_close(Plan *p);
+int plan_graph(const Plan *p, const char *name); /* index, -1 when absent */
+int plan_buf(const Plan *p, const char *name);   /* index of a named buffer that is not BUF_TEMP, -1 when absent */
+int plan_value(const PlanGraph *g, const char *name); /* buffer of a value, -1 when absent */
+void plan_inspect(const Plan *p, Text *t);       /* for people: what --inspect prints */
+void plan_inspect_json(const Plan *p, Text *t);
+
+#endif

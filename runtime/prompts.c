@@ -1,0 +1,129 @@
+/* prompts.c - getp's input file (formats.md): the number of requests, then one a line, text or ids. */
+#include "mode.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+static bool read_all(FILE *f, Text *t) {
+    char block[65536];
+    for (size_t n; (n = fread(block, 1, sizeof block, f)) > 0;) text_put(t, block, n);
+    text_put(t, "", 0);
+    return !ferror(f);
+}
+
+static bool read_file(const char *path, Text *t, Err *e) {
+    bool is_stdin = !strcmp(path, "-");
+    FILE *f = is_stdin ? stdin : fopen(path, "rb");
+    bool ok = f && read_all(f, t);
+    if (!ok) err_set(e, "%s: %s", path, strerror(errno));
+    if (f && !is_stdin) fclose(f);
+    return ok;
+}
+
+typedef struct Line Line;
+struct Line {
+    const char *at;
+    size_t n;
+};
+
+/* Cuts the next line off *rest; a '\r' before the '\n' goes too. False at the end of the text. */
+static bool next_line(Line *rest, Line *line) {
+    if (!rest->n) return false;
+    const char *end = memchr(rest->at, '\n', rest->n);
+    size_t n = end ? (size_t)(end - rest->at) : rest->n, used = n + (end != NULL);
+    *line = (Line){rest->at, n && rest->at[n - 1] == '\r' ? n - 1 : n};
+    rest->at += used, rest->n -= used;
+    return true;
+}
+
+static bool parse_count(const char *path, Line l, size_t *count, Err *e) {
+    size_t n = 0, i = 0;
+    while (l.n && (l.at[l.n - 1] == ' ' || l.at[l.n - 1] == '\t')) l.n--;
+    for (; i < l.n && i < 9 && l.at[i] >= '0' && l.at[i] <= '9'; i++) n = n * 10 + (size_t)(l.at[i] - '0');
+    if (!l.n || i < l.n) return err_set(e, "%s:1: the first line must be the number of requests, it is \"%.*s\"", path, l.n > 40 ? 40 : (int)l.n, l.at);
+    *count = n;
+    return true;
+}
+
+static bool check_id(const Session *s, int64_t id, Err *e) {
+    int64_t vocab = s->plan->config.vocab;
+    return (id >= 0 && id < vocab) || err_set(e, "token id %" PRId64 " is not in the model's vocabulary of %" PRId64, id, vocab);
+}
+
+static bool parse_ids(Session *s, Line l, struct Prompt *p, Err *e) {
+    p->ids = arena_array(s->arena, l.n / 2 + 1, sizeof *p->ids); /* a digit and a space each */
+    for (size_t i = 0; i < l.n;) {
+        int64_t id = 0;
+        size_t from = i;
+        if (l.at[i] == ' ' || l.at[i] == '\t') {
+            i++;
+            continue;
+        }
+        for (; i < l.n && i - from < 10 && l.at[i] >= '0' && l.at[i] <= '9'; i++) id = id * 10 + (l.at[i] - '0');
+        if (i == from || (i < l.n && l.at[i] != ' ' && l.at[i] != '\t'))
+            return err_set(e, "\"%.*s\" is not a token id", l.n - from > 20 ? 20 : (int)(l.n - from), l.at + from);
+        if (!check_id(s, id, e)) return false;
+        p->ids[p->n++] = (int32_t)id;
+    }
+    return true;
+}
+
+static bool parse_text(Session *s, Line l, struct Prompt *p, Err *e) {
+    int32_t *ids = NULL;
+    size_t n = 0;
+    bool ok = !l.n || tok_encode(s->tok, l.at, l.n, false, &ids, &n, e);
+    p->ids = arena_array(s->arena, n + 1, sizeof *p->ids);
+    if (n) memcpy(p->ids, ids, n * sizeof *ids);
+    p->n = n;
+    free(ids);
+    for (size_t i = 0; ok && i < n; i++) ok = check_id(s, p->ids[i], e) || err_wrap(e, "the tokenizer does not fit the model");
+    return ok;
+}
+
+/* -z, else tokenizer.json in the model's folder (that of a .bin file: beside it). */
+static bool open_tokenizer(Session *s, Err *e) {
+    struct stat st;
+    const char *path = s->o->tokenizer;
+    if (!path) {
+        const char *slash = strrchr(s->model_path, '/');
+        bool folder = !stat(s->model_path, &st) && S_ISDIR(st.st_mode);
+        char *dir = folder ? arena_strdup(s->arena, s->model_path) : slash ? arena_strndup(s->arena, s->model_path, (size_t)(slash - s->model_path)) : arena_strdup(s->arena, ".");
+        path = arena_printf(s->arena, "%s/tokenizer.json", dir);
+        if (stat(path, &st)) return err_set(e, "no tokenizer: -z TOKENIZER was not given and there is no %s (--input-ids needs none)", path);
+    }
+    return (s->tok = tok_open(path, e)) != NULL;
+}
+
+static bool more_text(Line rest) {
+    Line l;
+    while (next_line(&rest, &l))
+        if (l.n) return true;
+    return false;
+}
+
+static bool parse(Session *s, const char *path, Line rest, Prompts *p, Err *e) {
+    Line line;
+    size_t count;
+    if (!next_line(&rest, &line)) return err_set(e, "%s: empty; the first line must be the number of requests", path);
+    if (!parse_count(path, line, &count, e)) return false;
+    size_t wanted = s->o->lines >= 0 && (size_t)s->o->lines < count ? (size_t)s->o->lines : count;
+    if (wanted > rest.n + 1) wanted = rest.n + 1; /* bounds what is allocated; the loop says what is missing */
+    p->at = arena_array(s->arena, wanted + 1, sizeof *p->at);
+    for (; p->n < wanted; p->n++) {
+        if (!next_line(&rest, &line)) return err_set(e, "%s: the first line says %zu requests, there are %zu", path, count, p->n);
+        bool ok = s->o->input_ids ? parse_ids(s, line, &p->at[p->n], e) : parse_text(s, line, &p->at[p->n], e);
+        if (!ok) return err_wrap(e, "%s:%zu", path, p->n + 2);
+    }
+    if (wanted == count && more_text(rest)) warn("%s: the first line says %zu requests; the lines after them are ignored", path, count);
+    return true;
+}
+
+bool prompts_read(Session *s, const char *path, Prompts *p, Err *e) {
+    Text t = {0};
+    *p = (Prompts){0};
+    bool ok = (s->o->input_ids || open_tokenizer(s, e)) && read_file(path, &t, e) && parse(s, path, (Line){t.at, t.n}, p, e);
+    text_free(&t);
+    return ok;
+}

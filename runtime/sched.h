@@ -1,0 +1,73 @@
+/* sched.h - which tokens of which requests go into the next step: slots, KV pages, continuous batching. Host side only.
+ *
+ * A request is admitted, in input order, when a slot is free and the pool can hold its worst case: prompt plus all it may
+ * generate, in each KV group; a group with a window holds only the pages that the window and one chunk can touch, as pages
+ * wholly behind the window are given back first. So an admitted request never waits for memory: no preemption.
+ * A step: first the next token of every request that generates (slot order), then chunks of prompts (admission order).
+ * What a request generates does not depend on any of this; the kernels see to that. */
+#ifndef GPTOSS_SCHED_H
+#define GPTOSS_SCHED_H
+
+#include "plan.h"
+
+typedef struct Request Request;
+struct Request {
+    const int32_t *ids; /* the prompt, at least one */
+    int64_t n_ids;
+    int64_t max_new;    /* at most this many generated; 0: only the prompt is run */
+    int32_t *out;       /* room for max_new */
+    int64_t n_out;
+    bool done;
+};
+
+typedef struct SchedOptions SchedOptions;
+struct SchedOptions {
+    int slots;          /* requests in flight */
+    int64_t max_tokens; /* in a step */
+    int64_t chunk;      /* of a prompt in a step, at most */
+    int64_t max_blocks; /* width of a block table */
+    int n_kv;
+    const int64_t *window, *pages; /* [n_kv] */
+    const int32_t *eos;
+    int n_eos;
+};
+
+typedef struct StepPage StepPage; /* group kv: page begins a new life, or (in Step.rows_changed) slot's table row changed */
+struct StepPage {
+    int kv;
+    int64_t at;
+};
+
+typedef struct SchedStep SchedStep;
+struct SchedStep {
+    int64_t n;                  /* tokens */
+    int32_t *src, *slot, *pos;  /* src: an id, or -1 - slot: what was last sampled there */
+    size_t *request;            /* of each token */
+    int64_t n_rows;             /* tokens whose output is sampled */
+    int32_t *rows, *row_slot;   /* index into the tokens; slot */
+    size_t *row_request;
+    int64_t n_decode;           /* the first n_decode tokens are generated ones, the others prompt */
+    StepPage *new_pages, *tables; /* to be done before the step */
+    size_t n_new_pages, n_tables;
+};
+
+typedef struct SchedStats SchedStats;
+struct SchedStats {
+    int64_t steps, prompt_tokens, generated, peak_pages, pages, in_flight, peak_in_flight;
+};
+
+/* Pages of a group that a request of `positions` positions can hold at once. */
+int64_t sched_worst_pages(int64_t window, int64_t positions, int64_t chunk);
+int64_t sched_positions(const Request *r); /* that a request writes to the KV cache at most */
+
+typedef struct Sched Sched;
+/* An error when a request could never be admitted. The requests stay the caller's. */
+Sched *sched_new(const SchedOptions *o, Request *requests, size_t n, Err *e);
+void sched_free(Sched *s);
+const SchedStep *sched_next(Sched *s);   /* valid until the next call; NULL: all requests are done */
+void sched_commit(Sched *s, const int32_t *ids /* [n_rows] of the last step */);
+const int32_t *sched_table(const Sched *s, int kv, int slot); /* row of the block table, -1 where there is no page */
+int64_t sched_free_pages(const Sched *s, int kv);
+SchedStats sched_stats(const Sched *s);
+
+#endif

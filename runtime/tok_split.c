@@ -1,0 +1,79 @@
+/* tok_split.c - cut text into pieces by the tokenizer's pattern, run by PCRE2.
+ *
+ * The pattern is written for Rust's regex or Oniguruma. What PCRE2 reads otherwise is rewritten, what might be is an error:
+ *   \s \S   White_Space in Unicode's sense; PCRE2's own \s also takes U+180E, which has not been a space since Unicode 6.3
+ *   (?i:'s) folds to U+017F too in all three; \p{..}, \d, classes, groups and lookahead agree
+ *   \w \b \h and other escapes of letters differ or may: refused
+ * Text that no match covers is a piece of its own (Split's "Isolated"). An empty match splits nothing. */
+#include "tok_impl.h"
+
+const char split_o200k[] = "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"
+                           "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+                           "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*"
+                           "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+                           "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+const char split_gpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+static bool letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); }
+
+static bool translate(const char *p, size_t n, Text *out, Err *e) {
+    for (size_t i = 0; i < n; i++) {
+        if (p[i] != '\\') {
+            text_put(out, p + i, 1);
+            continue;
+        }
+        if (++i == n) return err_set(e, "pattern ends in a backslash");
+        if (p[i] == 's' || p[i] == 'S') text_add(out, "\\%c{White_Space}", p[i] == 's' ? 'p' : 'P');
+        else if (letter(p[i]) && !strchr("rntdDpP", p[i])) return err_set(e, "pattern: \\%c is not supported", p[i]);
+        else text_put(out, p + i - 1, 2);
+    }
+    return true;
+}
+
+bool split_compile(Tok *t, const char *pattern, size_t n, Err *e) {
+    Text p = {0};
+    int code;
+    PCRE2_SIZE at;
+    bool ok = translate(pattern, n, &p, e);
+    if (ok) {
+        t->split =
+            pcre2_compile((PCRE2_SPTR)p.at, p.n, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
+        char why[160];
+        if (!t->split) {
+            pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
+            ok = err_set(e, "pattern: %s, before: %.60s", why, at <= p.n && p.at ? p.at + at : "");
+        } else {
+            pcre2_jit_compile(t->split, PCRE2_JIT_COMPLETE); /* where it cannot (no executable memory): interpreted */
+        }
+    }
+    text_free(&p);
+    return ok;
+}
+
+/* The JIT runs on 32 KiB of stack; when that is used up (o200k's pattern never does) the interpreter takes over, on the heap. */
+static int match(const Tok *t, pcre2_match_data *m, const char *text, size_t n, size_t from) {
+    uint32_t how = PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY;
+    int r = pcre2_match(t->split, (PCRE2_SPTR)text, n, from, how, m, NULL);
+    if (r == PCRE2_ERROR_JIT_STACKLIMIT)
+        r = pcre2_match(t->split, (PCRE2_SPTR)text, n, from, how | PCRE2_NO_JIT, m, NULL);
+    return r;
+}
+
+bool split_encode(Bpe *b, const Tok *t, pcre2_match_data *m, const char *text, size_t n, Err *e) {
+    const PCRE2_SIZE *at = pcre2_get_ovector_pointer(m);
+    size_t from = 0;
+    while (t->split && from < n) {
+        int r = match(t, m, text, n, from);
+        if (r == PCRE2_ERROR_NOMATCH) break;
+        if (r < 0) {
+            char why[160];
+            pcre2_get_error_message(r, (PCRE2_UCHAR *)why, sizeof why);
+            return err_set(e, "splitting text at byte %zu: %s", from, why);
+        }
+        if (at[1] <= from || at[0] < from) return err_set(e, "pattern matched backwards at byte %zu", from);
+        if (!bpe_piece(b, t, text + from, at[0] - from, e)) return false;
+        if (!bpe_piece(b, t, text + at[0], at[1] - at[0], e)) return false;
+        from = at[1];
+    }
+    return bpe_piece(b, t, text + from, n - from, e);
+}

@@ -1,0 +1,1 @@
+#define GPTOSS_VERSION "0.1.0"

@@ -1,0 +1,104 @@
+// common.h - the dialect that templates are written in: no headers, so that hipRTC, NVRTC and a C++ compiler all take it.
+// An arch's prelude (gfx90a.h, …) stands before it and defines WAVE, wave shuffles and the matrix instructions.
+
+#define DEVICE static __device__ inline __attribute__((always_inline))
+
+typedef unsigned short bf16;           // bits of a bfloat16
+typedef unsigned char mxfp4;           // 16-byte blocks, then scale bytes
+typedef unsigned long long u64;
+typedef float f32x4 __attribute__((vector_size(16)));
+typedef unsigned u32x4 __attribute__((vector_size(16)));
+typedef double f64x4 __attribute__((vector_size(32)));
+
+DEVICE float as_f32(unsigned u) { return __builtin_bit_cast(float, u); }
+DEVICE unsigned as_u32(float f) { return __builtin_bit_cast(unsigned, f); }
+
+// --- element types ---
+
+DEVICE float f32_of(bf16 h) { return as_f32((unsigned)h << 16); }
+DEVICE bf16 bf16_of(float f) { // nearest even; NaN stays NaN
+    const unsigned u = as_u32(f);
+    if ((u & 0x7fffffffu) > 0x7f800000u) return (bf16)(u >> 16 | 0x40u);
+    return (bf16)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
+}
+
+DEVICE float load(const float *p, long i) { return p[i]; }
+DEVICE float load(const bf16 *p, long i) { return f32_of(p[i]); }
+DEVICE void store(float *p, long i, float v) { p[i] = v; }
+DEVICE void store(bf16 *p, long i, float v) { p[i] = bf16_of(v); }
+
+// One MXFP4 element: 4 bits, and 2^(scale - 127). Exact; the code's bits become a (maybe subnormal) float's, two exact
+// multiplications set the exponent right.
+DEVICE float mxfp4_value(unsigned code, unsigned scale) {
+    const float v = as_f32((code & 8u) << 28 | (code & 7u) << 22) * 0x1p126f;
+    return scale ? v * as_f32(scale << 23) : v * 0x1p-127f;
+}
+
+// --- rows of weights, read 16 bytes at a time: CHUNK<W>::N consecutive elements ---
+
+template <class W> struct Chunk;
+template <> struct Chunk<float> {
+    enum { N = 4 };
+    float v[N];
+    DEVICE Chunk read(const float *w, long row, long columns, int chunk, long) {
+        const f32x4 x = *(const f32x4 *)(w + row * columns + (long)chunk * N);
+        Chunk c;
+        for (int i = 0; i < N; i++) c.v[i] = x[i];
+        return c;
+    }
+};
+template <> struct Chunk<bf16> {
+    enum { N = 8 };
+    float v[N];
+    DEVICE Chunk read(const bf16 *w, long row, long columns, int chunk, long) {
+        const u32x4 x = *(const u32x4 *)(w + row * columns + (long)chunk * N);
+        Chunk c;
+        for (int i = 0; i < N; i++) c.v[i] = as_f32(i & 1 ? x[i / 2] & 0xffff0000u : x[i / 2] << 16);
+        return c;
+    }
+};
+template <> struct Chunk<mxfp4> {
+    enum { N = 32 };
+    float v[N];
+    // rows: of the whole tensor; its scale bytes follow all its blocks
+    DEVICE Chunk read(const mxfp4 *w, long row, long columns, int chunk, long rows) {
+        const long block = row * (columns / 32) + chunk;
+        const u32x4 x = *(const u32x4 *)(w + block * 16);
+        const unsigned scale = w[rows * (columns / 2) + block];
+        Chunk c;
+        for (int i = 0; i < N; i++) c.v[i] = mxfp4_value(x[i / 8] >> (i % 8 * 4) & 15u, scale);
+        return c;
+    }
+};
+
+// --- reductions over a wave, in a fixed order: every lane gets the result ---
+
+DEVICE double wave_sum(double v) {
+    for (int d = WAVE / 2; d; d /= 2) v += shuffle_xor(v, d);
+    return v;
+}
+DEVICE float wave_sum(float v) {
+    for (int d = WAVE / 2; d; d /= 2) v += shuffle_xor(v, d);
+    return v;
+}
+DEVICE double wave_max(double v) {
+    for (int d = WAVE / 2; d; d /= 2) {
+        const double w = shuffle_xor(v, d);
+        v = w > v ? w : v;
+    }
+    return v;
+}
+
+// --- the model's own functions ---
+
+// min(gate, limit) * sigmoid(alpha * min(gate, limit)) * (clamp(up, -limit, limit) + 1), in double, rounded once.
+DEVICE float swiglu(float gate, float up, double limit, double alpha) {
+    const double g = gate > limit ? limit : (double)gate;
+    const double u = up > limit ? limit : up < -limit ? -limit : (double)up;
+    return (float)(g / (1 + exp(-alpha * g)) * (u + 1));
+}
+// The same in float, for fast.
+DEVICE float swiglu_f32(float gate, float up, float limit, float alpha) {
+    const float g = gate > limit ? limit : gate, u = up > limit ? limit : up < -limit ? -limit : up;
+    return g / (1.f + expf(-alpha * g)) * (u + 1.f);
+}

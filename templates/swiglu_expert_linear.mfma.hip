@@ -1,0 +1,38 @@
+//! kernel swiglu_expert_linear(h: f32[T,R,G], w: bf16|mxfp4[E,N,K], b: f32[E,N], ids: i32[T,R]) -> (y: f32[T,R,N])
+//! precision fast
+//! arch   gfx90a
+//! priority 10
+//! attr   LIMIT = swiglu.limit
+//! attr   ALPHA = swiglu.alpha
+//! cast   S = swiglu
+//! where  K % 32 == 0 && G == 2 * K && S_BF16
+//! const  ROWS = 16
+//! const  TILE = 16
+//! group  perm, tiles = ids, TILE
+//! grid   ceil(N, ROWS), min(E, T * R) + T * R / TILE
+//! block  256
+//! reduce mfma 16x16x16 bf16, K in 4 segments, ascending
+//! hook   out
+//! tol    fast 1e-6
+// expert_linear.mfma.hip with SwiGLU computed and rounded to bf16 as its rows are read: no row of it is stored, but every
+// block of 16 weight rows computes it again.
+
+DEVICE void run(const Args &a) {
+    __shared__ float part[4][ROWS][TILE + 1];
+    const int n0 = blockIdx.x * ROWS, *tile = a.tiles + blockIdx.y * 4, column = threadIdx.x % 16;
+    if (blockIdx.y >= E + row_count(a) * R) return;
+    const int expert = tile[0], count = tile[2];
+    if (count == 0) return;
+    const int *pairs = a.perm + tile[1], pair = pairs[column < count ? column : count - 1];
+    const float *h = a.h + (long)pair * G;
+    const int row = n0 + column < N ? n0 + column : N - 1;
+    block_product(a.w, (long)expert * N + row, (long)E * N, K, [=](int k) {
+        s16x8 v;
+#pragma unroll
+        for (int i = 0; i < 8; i++) v[i] = (short)bf16_of(swiglu_f32(h[2 * (k + i)], h[2 * (k + i) + 1], LIMIT, ALPHA));
+        return v;
+    }, part);
+    __syncthreads();
+    const int n = threadIdx.x % ROWS, t = threadIdx.x / ROWS;
+    if (t < count && n0 + n < N) out(a, pairs[t], n0 + n, block_sum(part, n, t) + a.b[(long)expert * N + n0 + n]);
+}

@@ -1,0 +1,467 @@
+/* rtc_test.c - rtc.h's promises, against the hipRTC that is installed. One line a test: ok, FAIL or skip.
+ * Build rtc/ with -DRTC_TEST: a worker then crashes, hangs or exits when an environment variable names its job. */
+#define _GNU_SOURCE
+#include "../../rtc/rtc.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static int failed;
+static char tmp[] = "/tmp/rtc-test-XXXXXX"; /* holds the cache and the workers' temporary files */
+
+#define CHECK(cond, ...)                                                                                               \
+    do {                                                                                                               \
+        if (!(cond)) {                                                                                                 \
+            printf("FAIL %s: line %d: %s: ", __func__ + 5, __LINE__, #cond), printf(__VA_ARGS__), puts("");            \
+            failed++;                                                                                                  \
+            goto done;                                                                                                 \
+        }                                                                                                              \
+    } while (0)
+#define BEGIN                                                                                                          \
+    Arena *a = arena_new();                                                                                            \
+    Err e = {0};
+#define END                                                                                                            \
+    printf("ok %s\n", __func__ + 5);                                                                                   \
+    done:                                                                                                              \
+    arena_free(a)
+
+static const char add[] = "extern \"C\" __global__ void add(float *x) {\n"
+                          "    x[__builtin_amdgcn_workitem_id_x()] += 1.0f;\n}\n";
+static const char mul[] = "extern \"C\" __global__ void mul(float *x, float y) {\n"
+                          "    x[__builtin_amdgcn_workitem_id_x()] *= y;\n}\n";
+static const char two[] = "extern \"C\" __global__ void p(int *x) { x[0] = 1; }\n"
+                          "extern \"C\" __global__ __launch_bounds__(256) void q(float *x) {\n"
+                          "    __shared__ float s[64];\n"
+                          "    int t = __builtin_amdgcn_workitem_id_x();\n"
+                          "    s[t] = x[t]; __builtin_amdgcn_s_barrier(); x[t] = s[63 - t];\n}\n";
+static const char mfma[] =
+    "typedef float f4 __attribute__((vector_size(16)));\n"
+    "typedef short s4 __attribute__((vector_size(8)));\n"
+    "typedef int i4 __attribute__((vector_size(16)));\n"
+    "extern \"C\" __global__ void plain(float *x) { x[0] = 1; }\n"
+    "extern \"C\" __global__ __launch_bounds__(64, 2) void gemm(const i4 *x, const i4 *w, f4 *y) {\n"
+    "    int t = __builtin_amdgcn_workitem_id_x();\n"
+    "    union { i4 i; s4 s[2]; } a, b;\n"
+    "    a.i = x[t]; b.i = w[t];\n"
+    "    f4 c = {0, 0, 0, 0};\n"
+    "    c = __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(a.s[0], b.s[0], c, 0, 0, 0);\n"
+    "    c = __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(a.s[1], b.s[1], c, 0, 0, 0);\n"
+    "    y[t] = c;\n}\n";
+
+static RtcJob job(const char *name, const char *source) {
+    return (RtcJob){.name = name, .source = source, .arch = "gfx90a"};
+}
+
+static bool same_code(const RtcJob *x, const RtcJob *y) {
+    return x->code_size && x->code_size == y->code_size && !memcmp(x->code, y->code, x->code_size);
+}
+
+/* A fresh cache directory of that name. */
+static void use_cache(const char *name) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", tmp, name);
+    setenv("GPTOSS_CACHE", path, 1);
+}
+
+/* How many files in a directory; the last one's path in `path`. */
+static int files_in(const char *dir, char *path, size_t room) {
+    int n = 0;
+    DIR *d = opendir(dir);
+    for (struct dirent *f; d && (f = readdir(d));)
+        if (f->d_name[0] != '.') n++, snprintf(path, room, "%s/%s", dir, f->d_name);
+    if (d) closedir(d);
+    return n;
+}
+
+static int no_cache(RtcJob *jobs, int n, Arena *a, Err *e) {
+    RtcOptions o = {.workers = 2, .no_cache = true};
+    return rtc_compile(a, RTC_HIP, jobs, n, &o, e);
+}
+
+/* --- the tests; a test is named by its function --- */
+
+static void test_probe(void) {
+    BEGIN;
+    const char *version = "";
+    CHECK(rtc_probe(a, RTC_HIP, "gfx90a", &version, &e), "%s", e.msg);
+    CHECK(strstr(version, "hipRTC ") == version && strstr(version, ".so"), "%s", version);
+    CHECK(rtc_probe(a, RTC_HIP, "gfx90a:xnack-", &version, &e), "%s", e.msg);
+    END;
+}
+
+static void count_up(void *ctx, int done, int total, const char *name) {
+    int *seen = ctx;
+    (void)name;
+    if (total == 3 && done == *seen + 1) *seen = done;
+}
+
+static void test_parallel(void) {
+    BEGIN;
+    int seen = 0;
+    RtcJob jobs[] = {job("add.hip", add), job("mul.hip", mul), job("two.hip", two)};
+    RtcOptions o = {.workers = 3, .no_cache = true, .progress = count_up, .ctx = &seen};
+    CHECK(rtc_compile(a, RTC_HIP, jobs, 3, &o, &e), "%s", e.msg);
+    CHECK(seen == 3, "progress was called to %d", seen);
+    for (int i = 0; i < 3; i++)
+        CHECK(jobs[i].code_size && !*jobs[i].log && jobs[i].seconds > 0, "job %d: %s", i, jobs[i].log);
+    CHECK(!strcmp(jobs[0].kernels[0].symbol, "add") && jobs[0].n_kernels == 1, "%s", jobs[0].kernels[0].symbol);
+    CHECK(jobs[2].n_kernels == 2, "%d kernels", jobs[2].n_kernels);
+    const RtcKernel *q = &jobs[2].kernels[!strcmp(jobs[2].kernels[1].symbol, "q")];
+    CHECK(!strcmp(q->symbol, "q") && q->lds == 256 && q->max_block == 256 && q->kernarg >= 8,
+          "%s lds %u block %u kernarg %u", q->symbol, q->lds, q->max_block, q->kernarg);
+    CHECK(q->vgprs && q->sgprs && q->code_bytes && !q->scratch && !q->vgpr_spills, "%u %u %u", q->vgprs, q->sgprs,
+          q->code_bytes);
+    END;
+}
+
+static void test_cache_hit(void) {
+    BEGIN;
+    use_cache("hit/deeper");
+    RtcJob cold = job("mfma.hip", mfma), warm = cold, other = cold;
+    CHECK(rtc_compile(a, RTC_HIP, &cold, 1, NULL, &e), "%s", e.msg);
+    CHECK(rtc_compile(a, RTC_HIP, &warm, 1, NULL, &e), "%s", e.msg);
+    CHECK(!cold.cached && warm.cached, "cold %d warm %d", cold.cached, warm.cached);
+    CHECK(same_code(&cold, &warm), "%zu and %zu bytes", cold.code_size, warm.code_size);
+    CHECK(cold.n_kernels == 2 && warm.n_kernels == 2 && !memcmp(cold.kernels, warm.kernels, 2 * sizeof *cold.kernels),
+          "kernels");
+    const char *options[] = {"-O1"};
+    other.options = options, other.n_options = 1;
+    CHECK(rtc_compile(a, RTC_HIP, &other, 1, NULL, &e), "%s", e.msg);
+    CHECK(!other.cached, "options are not in the key");
+    other = job("mfma2.hip", mfma);
+    CHECK(rtc_compile(a, RTC_HIP, &other, 1, NULL, &e), "%s", e.msg);
+    CHECK(!other.cached, "the name is not in the key");
+    other = job("mfma.hip", mfma), other.arch = "gfx908";
+    rtc_compile(a, RTC_HIP, &other, 1, NULL, &e);
+    CHECK(!other.cached, "the arch is not in the key");
+    END;
+}
+
+static void test_cache_corrupt(void) {
+    BEGIN;
+    char path[512];
+    use_cache("corrupt");
+    RtcJob x = job("add.hip", add), y = x;
+    CHECK(rtc_compile(a, RTC_HIP, &x, 1, NULL, &e), "%s", e.msg);
+    CHECK(files_in(getenv("GPTOSS_CACHE"), path, sizeof path) == 1, "entries");
+    struct stat st;
+    CHECK(!stat(path, &st), "%s", path);
+    long places[] = {0, 17, 40, st.st_size / 2, st.st_size - 1}; /* key, magic, sizes, code, the last byte */
+    for (size_t i = 0; i < LEN(places) + 1; i++) {
+        if (i == LEN(places)) {
+            CHECK(!truncate(path, st.st_size - 100), "truncate");
+        } else {
+            FILE *f = fopen(path, "r+b");
+            CHECK(f && !fseek(f, places[i], SEEK_SET), "%s", path);
+            int c = fgetc(f);
+            fseek(f, places[i], SEEK_SET), fputc(c ^ 4, f), fclose(f);
+        }
+        y = job("add.hip", add);
+        CHECK(rtc_compile(a, RTC_HIP, &y, 1, NULL, &e), "%s", e.msg);
+        CHECK(!y.cached && same_code(&x, &y), "place %zu: taken from a damaged entry", i);
+        y = job("add.hip", add);
+        CHECK(rtc_compile(a, RTC_HIP, &y, 1, NULL, &e), "%s", e.msg);
+        CHECK(y.cached && same_code(&x, &y), "place %zu: not replaced", i);
+    }
+    END;
+}
+
+/* stderr of fn, by way of a file. */
+static char *stderr_of(Arena *a, bool (*fn)(Arena *, Err *), bool *ok, Err *e) {
+    char path[256];
+    size_t n;
+    snprintf(path, sizeof path, "%s/stderr", tmp);
+    fflush(stderr);
+    int old = dup(2), f = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    dup2(f, 2), close(f);
+    *ok = fn(a, e);
+    dup2(old, 2), close(old);
+    char *text = file_read(a, path, &n, e);
+    return text ? text : "";
+}
+
+static bool two_jobs(Arena *a, Err *e) {
+    RtcJob jobs[] = {job("add.hip", add), job("mul.hip", mul)};
+    return rtc_compile(a, RTC_HIP, jobs, 2, NULL, e) && jobs[0].code_size && jobs[1].code_size;
+}
+
+static void test_cache_unwritable(void) {
+    BEGIN;
+    bool ok;
+    const char *dirs[] = {"/proc/gptoss", "/dev/null/gptoss", "/proc/self"};
+    for (size_t i = 0; i < LEN(dirs); i++) {
+        setenv("GPTOSS_CACHE", dirs[i], 1);
+        const char *text = stderr_of(a, two_jobs, &ok, &e);
+        CHECK(ok, "%s", e.msg);
+        const char *line = strchr(text, '\n');
+        CHECK(strstr(text, "warning") && strstr(text, dirs[i]) && line && !line[1], "%s: [%s]", dirs[i], text);
+    }
+    END;
+}
+
+static void test_syntax_error(void) {
+    BEGIN;
+    use_cache("syntax");
+    RtcJob jobs[] = {
+        job("good.hip", add),
+        job("bad.hip",
+            "#line 41 \"templates/linear.hip\"\nextern \"C\" __global__ void k(float *x) {\n    *x = nonsense;\n}\n"),
+        job("plain.hip", "extern \"C\" __global__ void k(float *x) {\n    int 3;\n}\n")};
+    CHECK(!rtc_compile(a, RTC_HIP, jobs, 3, NULL, &e), "compiled");
+    CHECK(strstr(e.msg, "bad.hip: ") == e.msg && strstr(e.msg, "and 1 more failed"), "%s", e.msg);
+    CHECK(strstr(e.msg, "templates/linear.hip:42:10: error:") && strstr(e.msg, "nonsense"), "%s", e.msg);
+    CHECK(strstr(jobs[2].log, "plain.hip:2:9: error:"), "%s", jobs[2].log);
+    CHECK(jobs[0].code_size && !jobs[1].code, "the good one");
+    CHECK(!rtc_compile(a, RTC_HIP, jobs + 2, 1, NULL, &e) && !jobs[2].cached, "a failure was cached");
+    END;
+}
+
+static void test_warning_kept(void) {
+    BEGIN;
+    use_cache("warning");
+    RtcJob x = job("w.hip", "#warning look here\nextern \"C\" __global__ void k(float *x) { *x = 1; }\n"), y = x;
+    CHECK(rtc_compile(a, RTC_HIP, &x, 1, NULL, &e) && rtc_compile(a, RTC_HIP, &y, 1, NULL, &e), "%s", e.msg);
+    CHECK(strstr(x.log, "w.hip:1:2: warning: look here") && y.cached && !strcmp(x.log, y.log), "[%s] [%s]", x.log,
+          y.log);
+    END;
+}
+
+static void test_unknown_arch(void) {
+    BEGIN;
+    const char *version = "";
+    CHECK(!rtc_probe(a, RTC_HIP, "gfx9999", &version, &e), "known");
+    CHECK(strstr(e.msg, "hipRTC ") == e.msg && strstr(e.msg, "cannot compile for gfx9999") && *version, "%s", e.msg);
+    RtcJob jobs[] = {job("add.hip", add), job("mul.hip", mul)};
+    jobs[0].arch = "gfx9999";
+    CHECK(!no_cache(jobs, 2, a, &e), "compiled");
+    CHECK(strstr(e.msg, "add.hip: hipRTC ") == e.msg && strstr(e.msg, "gfx9999"), "%s", e.msg);
+    CHECK(jobs[1].code_size, "the other one");
+    if (strstr(version, "hipRTC 5.2")) { /* these crash it when tried */
+        static const char *const archs[] = {"gfx942", "gfx950", "gfx1100", "gfx1201"};
+        for (size_t i = 0; i < LEN(archs); i++) {
+            CHECK(!rtc_probe(a, RTC_HIP, archs[i], &version, &e), "known");
+            CHECK(strstr(e.msg, archs[i]) && strstr(e.msg, "needs ROCm "), "%s", e.msg);
+        }
+    }
+    END;
+}
+
+static void test_crash(void) {
+    BEGIN;
+    RtcJob jobs[] = {job("add.hip", add), job("linear.hip", mul), job("two.hip", two), job("mfma.hip", mfma)};
+    setenv("GPTOSS_RTC_CRASH", "linear.hip", 1);
+    setenv("GPTOSS_RTC_EXIT", "two.hip", 1);
+    bool ok = no_cache(jobs, 4, a, &e);
+    unsetenv("GPTOSS_RTC_CRASH");
+    unsetenv("GPTOSS_RTC_EXIT");
+    CHECK(!ok, "compiled");
+    CHECK(strstr(e.msg, "linear.hip: the compiler crashed (signal 6); LLVM ERROR: as the test asked") == e.msg, "%s",
+          e.msg);
+    CHECK(strstr(jobs[1].log, "LLVM ERROR") && !jobs[1].code && !jobs[2].code, "%s", jobs[1].log);
+    CHECK(jobs[0].code_size && jobs[3].code_size, "the rest was not compiled");
+    END;
+}
+
+/* An error of the assembler, found after the front end; HIP 5.2 reports it only on stderr or not at all. */
+static void test_compiler_fault(void) {
+    BEGIN;
+    RtcJob jobs[] = {
+        job("add.hip", add),
+        job("asm.hip", "extern \"C\" __global__ void k(int *x) { asm volatile(\"v_no_such v0, v1\"); }\n")};
+    CHECK(!no_cache(jobs, 2, a, &e), "compiled");
+    CHECK(strstr(e.msg, "asm.hip: ") == e.msg, "%s", e.msg);
+    CHECK(jobs[0].code_size, "the rest was not compiled");
+    END;
+}
+
+static void test_timeout(void) {
+    BEGIN;
+    RtcJob jobs[] = {job("add.hip", add), job("mul.hip", mul)};
+    setenv("GPTOSS_RTC_HANG", "mul.hip", 1);
+    setenv("GPTOSS_RTC_TIMEOUT", "3", 1);
+    bool ok = no_cache(jobs, 2, a, &e);
+    unsetenv("GPTOSS_RTC_HANG");
+    unsetenv("GPTOSS_RTC_TIMEOUT");
+    CHECK(!ok && strstr(e.msg, "mul.hip: the compiler did not end within 3 s"), "%s", e.msg);
+    CHECK(jobs[0].code_size, "the rest was not compiled");
+    END;
+}
+
+static void test_duplicates(void) {
+    BEGIN;
+    char path[512];
+    use_cache("duplicates");
+    RtcJob jobs[] = {job("add.hip", add), job("mul.hip", mul), job("add.hip", add), job("add.hip", add)};
+    CHECK(rtc_compile(a, RTC_HIP, jobs, 4, NULL, &e), "%s", e.msg);
+    CHECK(files_in(getenv("GPTOSS_CACHE"), path, sizeof path) == 2, "not two entries");
+    CHECK(same_code(&jobs[0], &jobs[2]) && same_code(&jobs[0], &jobs[3]) && jobs[2].seconds == 0, "compiled again");
+    CHECK(jobs[3].n_kernels == 1 && !strcmp(jobs[3].kernels[0].symbol, "add"), "kernels");
+    END;
+}
+
+static void test_mfma(void) {
+    BEGIN;
+    RtcJob x = job("mfma.hip", mfma);
+    CHECK(no_cache(&x, 1, a, &e), "%s", e.msg);
+    CHECK(x.n_kernels == 2, "%d kernels", x.n_kernels);
+    for (int i = 0; i < 2; i++) {
+        const RtcKernel *k = &x.kernels[i];
+        bool gemm = !strcmp(k->symbol, "gemm");
+        CHECK(k->mfma == (gemm ? 2 : 0) && k->loads16 == (gemm ? 2 : 0), "%s: %u mfma, %u loads", k->symbol, k->mfma,
+              k->loads16);
+        CHECK(!gemm || k->max_block == 64, "%u", k->max_block);
+    }
+    END;
+}
+
+static void test_determinism(void) {
+    BEGIN;
+    RtcJob x[] = {job("mfma.hip", mfma), job("two.hip", two), job("add.hip", add)};
+    RtcJob y[] = {job("add.hip", add), job("two.hip", two), job("mfma.hip", mfma)};
+    CHECK(no_cache(x, 3, a, &e) && no_cache(y, 3, a, &e), "%s", e.msg);
+    for (int i = 0; i < 3; i++) CHECK(same_code(&x[i], &y[2 - i]), "job %d differs", i);
+    END;
+}
+
+/* What is not fused in the source is not fused in the code, and what is, is; a later option may undo that. */
+static void test_contraction(void) {
+    BEGIN;
+    const char *fast[] = {"-ffp-contract=fast"};
+    RtcJob plain = job("k.hip", "extern \"C\" __global__ void k(float *x) { x[0] = x[1] * x[2] + x[3]; }\n"),
+           fused = plain;
+    RtcJob fma =
+        job("k.hip", "extern \"C\" __global__ void k(float *x) { x[0] = __builtin_fmaf(x[1], x[2], x[3]); }\n");
+    fused.options = fast, fused.n_options = 1;
+    CHECK(no_cache(&plain, 1, a, &e) && no_cache(&fma, 1, a, &e) && no_cache(&fused, 1, a, &e), "%s", e.msg);
+    CHECK(!same_code(&plain, &fma), "fused");
+    CHECK(same_code(&fused, &fma), "the option does nothing");
+    END;
+}
+
+/* A source written for HIP's own header still compiles. */
+static void test_full_header(void) {
+    BEGIN;
+    RtcJob x =
+        job("h.hip",
+            "extern \"C\" __global__ void k(float *x) { x[threadIdx.x] = expf(x[blockIdx.x]); __syncthreads(); }\n");
+    CHECK(no_cache(&x, 1, a, &e), "%s", e.msg);
+    CHECK(x.n_kernels == 1 && !*x.log, "%s", x.log);
+    END;
+}
+
+static void test_no_leftovers(void) {
+    BEGIN;
+    char dir[256], path[512] = "";
+    snprintf(dir, sizeof dir, "%s/left", tmp);
+    CHECK(!mkdir(dir, 0700), "mkdir");
+    setenv("TMPDIR", dir, 1);
+    setenv("GPTOSS_RTC_CRASH", "add.hip", 1);
+    RtcJob jobs[] = {job("add.hip", add), job("mul.hip", mul)};
+    no_cache(jobs, 2, a, &e);
+    unsetenv("GPTOSS_RTC_CRASH");
+    unsetenv("TMPDIR");
+    CHECK(files_in(dir, path, sizeof path) == 0, "%s was left", path);
+    CHECK(jobs[1].code_size, "%s", e.msg);
+    END;
+}
+
+static void test_bad_tmpdir(void) {
+    BEGIN;
+    RtcJob x = job("add.hip", add);
+    setenv("TMPDIR", "/nonexistent", 1);
+    bool ok = no_cache(&x, 1, a, &e);
+    unsetenv("TMPDIR");
+    CHECK(!ok && strstr(e.msg, "cannot make a temporary directory in /nonexistent: No such file"), "%s", e.msg);
+    END;
+}
+
+/* Killed in the middle of a job, the caller leaves neither processes nor files. */
+static void test_killed(void) {
+    BEGIN;
+    char dir[256], path[512] = "";
+    snprintf(dir, sizeof dir, "%s/killed", tmp);
+    CHECK(!mkdir(dir, 0700), "mkdir");
+    fflush(stdout);
+    int alive[2]; /* held by every descendant: its end says that all have gone */
+    CHECK(!pipe(alive), "pipe");
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(alive[0]);
+        setenv("TMPDIR", dir, 1);
+        setenv("GPTOSS_RTC_HANG", "add.hip", 1);
+        RtcJob x = job("add.hip", add);
+        no_cache(&x, 1, a, &e);
+        _exit(0);
+    }
+    close(alive[1]);
+    for (int i = 0; i < 1000; i++) { /* until the worker has begun: it opens 0.err */
+        char worker[600];
+        nanosleep(&(struct timespec){0, 10000000}, NULL);
+        if (files_in(dir, path, sizeof path) != 1) continue;
+        snprintf(worker, sizeof worker, "%s/0.err", path);
+        if (!access(worker, F_OK)) break;
+    }
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, 0);
+    char c;
+    ssize_t n = read(alive[0], &c, 1);
+    close(alive[0]);
+    CHECK(n == 0, "read %zd", n);
+    CHECK(files_in(dir, path, sizeof path) == 0, "%s was left", path);
+    END;
+}
+
+static void test_many(void) {
+    BEGIN;
+    enum { N = 12 };
+    RtcJob jobs[N];
+    for (int i = 0; i < N; i++)
+        jobs[i] = job(arena_printf(a, "j%d.hip", i),
+                      arena_printf(a, "extern \"C\" __global__ void k%d(int *x) { *x = %d; }\n", i, i));
+    CHECK(no_cache(jobs, N, a, &e), "%s", e.msg);
+    for (int i = 0; i < N; i++) {
+        char want[16];
+        snprintf(want, sizeof want, "k%d", i);
+        CHECK(jobs[i].n_kernels == 1 && !strcmp(jobs[i].kernels[0].symbol, want), "job %d has %s", i,
+              jobs[i].kernels[0].symbol);
+    }
+    CHECK(no_cache(jobs, 0, a, &e), "no jobs");
+    END;
+}
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+} tests[] = {
+#define T(name)                                                                                                        \
+    { #name, test_##name }
+    T(probe),        T(parallel),     T(cache_hit),    T(cache_corrupt), T(cache_unwritable),
+    T(syntax_error), T(warning_kept), T(unknown_arch), T(crash),         T(compiler_fault),
+    T(timeout),      T(duplicates),   T(mfma),         T(determinism),   T(contraction),
+    T(full_header),  T(no_leftovers), T(bad_tmpdir),   T(killed),        T(many),
+};
+
+int main(int argc, char **argv) {
+    Arena *a = arena_new();
+    Err e = {0};
+    const char *version;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    bool there = rtc_probe(a, RTC_HIP, "gfx90a", &version, &e) || !strstr(e.msg, "no hipRTC found");
+    if (!mkdtemp(tmp)) return perror(tmp), 1;
+    for (size_t i = 0; i < LEN(tests); i++) {
+        if (argc > 1 && strcmp(argv[1], tests[i].name)) continue;
+        if (there) tests[i].run();
+        else printf("skip %s: %s\n", tests[i].name, e.msg);
+    }
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s'", tmp);
+    if (system(command)) fprintf(stderr, "%s was left\n", tmp);
+    arena_free(a);
+    return failed != 0;
+}
