@@ -21,8 +21,13 @@ struct FrontOptions {
 Front *front_open(Arena *a, const FrontOptions *o, Err *e);
 void front_close(Front *f);
 
-/* Runs a graph file; it must return a program (what the DSL's `program` gives). Verified. */
+/* Runs a graph file; it must return a program (what the DSL's `program` gives), or a module (a table) whose function
+ * `main` gives one: so gpt_oss.lua is both a graph file and a module. Verified. */
 Program *front_program(Front *f, const char *file, Err *e);
+
+/* What the program was made for: its program{config = …}, that is the checkpoint's or the graph file's own numbers.
+ * NULL when the last front_program gave none. */
+const ModelConfig *front_config(const Front *f);
 
 /* A fusion rule, as read from a file: see fuse.h for what is done with it. */
 typedef struct Rule Rule;

@@ -39,8 +39,15 @@ const char *target_list(Arena *a) {
 /* --- passes --- */
 
 static bool pass_graph(Compile *c, Err *e) {
+    Plan *p = &c->plan;
     c->program = front_program(c->front, c->o.graph, e);
-    return c->program != NULL;
+    if (!c->program) return false;
+    if (!front_config(c->front)) return err_set(e, "%s: its program{} gives no config", c->o.graph);
+    p->config = *front_config(c->front);
+    p->model_name = c->program->name;
+    p->max_seq = p->config.max_seq;
+    p->max_blocks = (p->max_seq + KV_PAGE - 1) / KV_PAGE;
+    return true;
 }
 
 static bool is_strict(const Compile *c) { return !strcmp(c->o.precision, "strict"); }
@@ -49,9 +56,21 @@ static bool pass_precision(Compile *c, Err *e) {
     return precision_run(c->program, is_strict(c), c->o.kv16 || (!is_strict(c) && !c->o.kv32), e);
 }
 
+static void count_rules(Compile *c) {
+    Plan *p = &c->plan;
+    p->n_rules = (int)c->rules.n;
+    p->rules = arena_array(c->a, c->rules.n, sizeof *p->rules);
+    for (size_t i = 0; i < c->rules.n; i++) {
+        p->rules[i] = (PlanRule){.name = c->rules.at[i]->name, .hash = c->rules.at[i]->hash};
+        for (size_t k = 0; k < c->log.n; k++)
+            p->rules[i].uses += c->log.at[k].outcome == FUSE_DONE && !strcmp(c->log.at[k].rule, c->rules.at[i]->name);
+    }
+}
+
 static bool pass_fuse(Compile *c, Err *e) {
     for (size_t i = 0; i < c->program->graphs.n; i++)
         if (!fuse_run(c->front, c->program->graphs.at[i], &c->rules, c->o.no_fusion.at, c->o.no_fusion.n, &c->log, e)) return false;
+    count_rules(c);
     return true;
 }
 

@@ -10,7 +10,6 @@
  * DIR is ours and is the workers' TMPDIR: what a crashed compiler leaves goes with it. When the caller dies the server sees
  * its socket close, kills the workers and removes DIR; workers die with the server.
  * Add a compiler as a row of `backends` and a file like rtc_hip.c. */
-#define _GNU_SOURCE
 #include "rtc_internal.h"
 
 #include <errno.h>

@@ -3,7 +3,6 @@
  * Declared here by hand, from hiprtc.h (unchanged from HIP 4.2 to ROCm 7), so that building needs no ROCm.
  * Runs in forked processes only, which end without cleaning up: HIP 5.2 frees twice after some errors.
  * Add an option for every kernel to `base`, a keyword to `header`. */
-#define _GNU_SOURCE
 #include "rtc_internal.h"
 
 #include <dlfcn.h>

@@ -1,16 +1,13 @@
 /* check_main.c - gptoss-check: compare two files of logits, each raw little-endian f32 or text with one number a line.
  * Two values match when |a - b| <= atol + rtol * |b|, or when both are the same infinity; NaN never does. */
 #include "../ir/base.h"
+#include "version.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
 #include <stdlib.h>
-
-#ifndef GPTOSS_VERSION
-#define GPTOSS_VERSION "0.1.0"
-#endif
 
 typedef struct Values Values;
 struct Values {

@@ -10,6 +10,7 @@
 #define _GNU_SOURCE /* fallocate */
 #endif
 #include "model_internal.h"
+#include "version.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -21,10 +22,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-#ifndef GPTOSS_VERSION
-#define GPTOSS_VERSION "0.1.0"
-#endif
 
 static volatile sig_atomic_t interrupted;
 static void on_signal(int sig) { interrupted = sig; }

@@ -336,15 +336,19 @@ static bool convert(const uint8_t *src, FileDType have, DType want, size_t n, bo
     return true;
 }
 
-/* Columns [first, first + count) of src [rows][cols], elements of `size` bytes, become dst [count][rows]. */
+/* Columns [first, first + count) of src [rows][cols], elements of `size` bytes, become dst [count][rows]; in tiles, so
+ * that reads and writes both stay in the cache. */
 static void transpose_strip(const uint8_t *src, size_t rows, size_t cols, size_t size, size_t first, size_t count,
                             uint8_t *dst) {
-    for (size_t r = 0; r < rows; r++) {
-        const uint8_t *s = src + (r * cols + first) * size;
-        if (size == 2)
-            for (size_t c = 0; c < count; c++) memcpy(dst + (c * rows + r) * 2, s + c * 2, 2);
-        else
-            for (size_t c = 0; c < count; c++) memcpy(dst + (c * rows + r) * 4, s + c * 4, 4);
+    for (size_t r0 = 0; r0 < rows; r0 += 32) {
+        size_t end = rows - r0 < 32 ? rows : r0 + 32;
+        for (size_t c = 0; c < count; c++) {
+            const uint8_t *s = src + (first + c) * size;
+            if (size == 2)
+                for (size_t r = r0; r < end; r++) memcpy(dst + (c * rows + r) * 2, s + r * cols * 2, 2);
+            else
+                for (size_t r = r0; r < end; r++) memcpy(dst + (c * rows + r) * 4, s + r * cols * 4, 4);
+        }
     }
 }
 
@@ -371,22 +375,34 @@ static bool no_nan_scale(const uint8_t *scales, size_t n, Err *e) {
     return !bad || err_set(e, "MXFP4 scale byte %zu is 255 (NaN)", (size_t)(bad - scales));
 }
 
+/* One block's 16 bytes as 32 values of the table's type; low nibble first. */
+#define EXPAND(type, table)                                                                                            \
+    do {                                                                                                               \
+        type v[32];                                                                                                    \
+        for (int i = 0; i < 16; i++) v[2 * i] = table[codes[i] & 15], v[2 * i + 1] = table[codes[i] >> 4];             \
+        memcpy(dst + sizeof v * b, v, sizeof v);                                                                       \
+    } while (0)
+
+static bool overflows(const uint8_t *codes, const float *value) {
+    bool bad = false;
+    for (int i = 0; i < 16; i++) bad |= isinf(value[codes[i] & 15]) || isinf(value[codes[i] >> 4]);
+    return bad;
+}
+
 static bool dequantise(const uint8_t *blocks, const uint8_t *scales, size_t n, DType want, uint8_t *dst, Err *e) {
+    float f32[16];
+    uint16_t bf16[16];
     for (size_t b = 0; b < n; b++) {
-        uint32_t v[32];
-        float scale = e8m0_scale(scales[b]);
-        for (int i = 0; i < 32; i++) {
-            int code = blocks[16 * b + (size_t)i / 2] >> (i & 1 ? 4 : 0) & 15;
-            v[i] = bits_of_f32(e2m1_table[code] * scale);
-            if ((v[i] & 0x7fffffff) >= 0x7f800000)
-                return err_set(e, "MXFP4 scale byte %zu is %d: the value overflows", b, scales[b]);
-        }
-        if (want == DT_F32) memcpy(dst + 128 * b, v, sizeof v);
-        else
-            for (int i = 0; i < 32; i++) {
-                uint16_t h = (uint16_t)(v[i] >> 16); /* exact: at most two significant bits */
-                memcpy(dst + 64 * b + 2 * i, &h, 2);
+        const uint8_t *codes = blocks + 16 * b;
+        if (b == 0 || scales[b] != scales[b - 1])
+            for (int i = 0; i < 16; i++) {
+                f32[i] = e2m1_table[i] * e8m0_scale(scales[b]);
+                bf16[i] = (uint16_t)(bits_of_f32(f32[i]) >> 16); /* exact: at most two significant bits */
             }
+        if (scales[b] >= 253 && overflows(codes, f32))
+            return err_set(e, "MXFP4 scale byte %zu is %d: the value overflows", b, scales[b]);
+        if (want == DT_F32) EXPAND(float, f32);
+        else EXPAND(uint16_t, bf16);
     }
     return true;
 }
@@ -486,7 +502,7 @@ const void *model_map(const Model *m, const char *name, DType want, size_t *size
 
 /* --- rope --- */
 
-/* The dimension that turns `rotations` times over the original context: YaRN's bounds, as transformers computes them. */
+/* The dimension that turns `rotations` times over the original context; YaRN's bounds, as transformers has them. */
 static double correction_dim(const ModelConfig *c, double rotations) {
     return (double)c->head_dim * log((double)c->original_context / (rotations * 2 * M_PI)) / (2 * log(c->rope_theta));
 }

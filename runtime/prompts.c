@@ -105,7 +105,7 @@ static bool more_text(Line rest) {
 
 static bool parse(Session *s, const char *path, Line rest, Prompts *p, Err *e) {
     Line line;
-    size_t count;
+    size_t count = 0;
     if (!next_line(&rest, &line)) return err_set(e, "%s: empty; the first line must be the number of requests", path);
     if (!parse_count(path, line, &count, e)) return false;
     size_t wanted = s->o->lines >= 0 && (size_t)s->o->lines < count ? (size_t)s->o->lines : count;

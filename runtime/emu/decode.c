@@ -274,6 +274,8 @@ static bool decode_mods(Decoder *d, Inst *i, const Line *ln) {
     i->clamp = mod_text(ln, "clamp") != NULL;
     i->op_sel = mod_bits(ln, "op_sel", 0);
     i->op_sel_hi = mod_bits(ln, "op_sel_hi", i->op->family == F_PACKED || i->op->run == run_vector ? all : 0);
+    bool dst_bit = i->op->family == F_VECTOR && i->nsrc < 3 && i->op_sel >> i->nsrc & 1; /* printed after the sources */
+    if (dst_bit) i->op_sel = (uint8_t)((i->op_sel & all) | 8);
     if (i->op->nsrc && i->op->st[0] == T_mix) i->op_sel_hi = mod_bits(ln, "op_sel_hi", 0);
     i->neg_lo = mod_bits(ln, "neg_lo", 0), i->neg_hi = mod_bits(ln, "neg_hi", 0);
     const char *sdwa = strstr(ln->mnemonic, "_sdwa"), *dpp = strstr(ln->mnemonic, "_dpp");

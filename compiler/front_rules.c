@@ -1,0 +1,343 @@
+/* front_rules.c - fusion { name, match, when, kernel, priority }: a rule's pattern is what match builds when it is called
+ * with one placeholder for each of its parameters. */
+#include "front_impl.h"
+
+enum { WHEN_STEPS = 10000000 };
+
+#define RULE "fusion rule"
+
+static int bad(lua_State *L, const Rule *r, const char *fmt, ...) PRINTF(3, 4);
+static int bad(lua_State *L, const Rule *r, const char *fmt, ...) {
+    char msg[900];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(msg, sizeof msg, fmt, ap);
+    va_end(ap);
+    return raise_loc(L, &r->loc, "fusion %s: %s", r->name, msg);
+}
+
+/* --- the pattern -------------------------------------------------------------------------------------------------- */
+
+static Front *in_match(lua_State *L, const char *fn) {
+    Front *f = front_of(L);
+    if (f->mode != MODE_PATTERN) raise(L, fn, "%s: is used in a rule's match only", fn);
+    return f;
+}
+
+static int l_maybe(lua_State *L) {
+    Front *f = in_match(L, "maybe");
+    Value *v = ops_test_value(L, 1);
+    if (!v || v->kind != VALUE_INPUT) return raise(L, "maybe", "maybe: expects a parameter of match");
+    if (f->n_maybe == (int)LEN(f->maybe)) return raise(L, "maybe", "maybe: too many");
+    f->maybe[f->n_maybe++] = v;
+    lua_settop(L, 1);
+    return 1;
+}
+
+static int l_recompute(lua_State *L) {
+    Front *f = in_match(L, "recompute");
+    Value *v = ops_test_value(L, 1);
+    if (!v || v->kind != VALUE_NODE) return raise(L, "recompute", "recompute: expects an op's result");
+    if (!(op_info(v->def->op)->flags & OPF_CHEAP)) return raise(L, "recompute", "recompute: %s is too dear to be computed twice", op_info(v->def->op)->name);
+    if (f->n_recompute == (int)LEN(f->recompute)) return raise(L, "recompute", "recompute: too many");
+    f->recompute[f->n_recompute++] = v->def;
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* Pushes one placeholder for each parameter of the function on top of the stack; gives their number. */
+static int push_placeholders(lua_State *L, const Rule *r) {
+    lua_Debug ar;
+    lua_pushvalue(L, -1);
+    lua_getinfo(L, ">u", &ar);
+    if (ar.isvararg || !ar.nparams) return bad(L, r, "match must have parameters, one for each placeholder");
+    if (ar.nparams > MAX_IN) return bad(L, r, "match has more than %d parameters", MAX_IN);
+    int fn = lua_gettop(L);
+    luaL_checkstack(L, ar.nparams + 4, NULL);
+    for (int i = 1; i <= ar.nparams; i++) {
+        lua_pushvalue(L, fn);
+        const char *name = lua_getlocal(L, NULL, i);
+        lua_pop(L, 1);
+        if (!name) die("front_rules: match has no debug information");
+        if (graph_find(r->pattern, name)) return bad(L, r, "match has two parameters %s", name);
+        Value *v = graph_input(r->pattern, name, (Type){.rank = -1});
+        v->loc = r->loc;
+        ops_push_value(L, v);
+    }
+    return ar.nparams;
+}
+
+/* What match returned, from stack index `first` on. */
+static void read_outputs(lua_State *L, Rule *r, int first) {
+    int n = lua_gettop(L) - first + 1;
+    if (n < 1) bad(L, r, "match returns nothing");
+    if (n > MAX_OUT) bad(L, r, "match returns more than %d values", MAX_OUT);
+    for (int i = first; i <= lua_gettop(L); i++) {
+        Value *v = ops_test_value(L, i);
+        if (!v) bad(L, r, "match returns %s as result %d, expects a value", lua_isnil(L, i) ? "nil" : luaL_typename(L, i), i - first + 1);
+        if (v->kind != VALUE_NODE) bad(L, r, "match returns its parameter %s", v->name);
+        if (graph_is_output(r->pattern, v)) bad(L, r, "match returns %s twice", v->name);
+        graph_output(r->pattern, v);
+    }
+}
+
+static bool reached(const Graph *g, const Node *n) {
+    for (int i = 0; i < n->n_out; i++)
+        if (graph_is_output(g, n->out[i])) return true;
+    for (size_t i = 0; i < g->nodes.n; i++)
+        for (int k = 0; k < g->nodes.at[i]->n_in; k++) {
+            const Value *v = g->nodes.at[i]->in[k];
+            if (v && v->def == n) return true; /* its reader is checked by itself */
+        }
+    return false;
+}
+
+static void check_pattern(lua_State *L, const Rule *r) {
+    const Graph *g = r->pattern;
+    for (size_t i = 0; i < g->nodes.n; i++) {
+        const Node *n = g->nodes.at[i];
+        if (!reached(g, n)) raise_loc(L, &n->loc, "fusion %s: %s is not part of what match returns", r->name, node_name(n));
+        for (int k = 0; k < n->n_in && k < op_info(n->op)->min_in; k++)
+            for (size_t j = 0; j < g->inputs.n; j++)
+                if (n->in[k] == g->inputs.at[j] && r->optional[j])
+                    raise_loc(L, &n->loc, "fusion %s: maybe(%s): %s cannot do without it", r->name, n->in[k]->name, op_info(n->op)->name);
+    }
+    for (size_t i = 0; i < g->inputs.n; i++)
+        if (!graph_uses(g, g->inputs.at[i])) bad(L, r, "parameter %s of match is not used", g->inputs.at[i]->name);
+}
+
+static void read_match(lua_State *L, Rule *r) {
+    Front *f = front_of(L);
+    r->pattern = f->g = graph_new(f->a, r->name);
+    f->mode = MODE_PATTERN;
+    f->scope = arena_printf(f->a, "rule %s", r->name);
+    f->n_maybe = f->n_recompute = 0;
+    if (lua_getfield(L, 1, "match") != LUA_TFUNCTION) bad(L, r, "match is missing (a function)");
+    int fn = lua_gettop(L), n = push_placeholders(L, r);
+    lua_call(L, n, LUA_MULTRET);
+    read_outputs(L, r, fn);
+    r->optional = arena_array(f->a, r->pattern->inputs.n, sizeof *r->optional);
+    r->recompute = arena_array(f->a, r->pattern->nodes.n, sizeof *r->recompute);
+    for (size_t i = 0; i < r->pattern->inputs.n; i++)
+        for (int k = 0; k < f->n_maybe; k++) r->optional[i] |= f->maybe[k] == r->pattern->inputs.at[i];
+    for (size_t i = 0; i < r->pattern->nodes.n; i++)
+        for (int k = 0; k < f->n_recompute; k++) r->recompute[i] |= f->recompute[k] == r->pattern->nodes.at[i];
+    check_pattern(L, r);
+    ops_end_graph(f);
+    lua_settop(L, fn - 1);
+}
+
+/* --- the rest of a rule ------------------------------------------------------------------------------------------- */
+
+static const char *kernel_name(lua_State *L, const Rule *r) {
+    const char *s = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
+    if (!name_ok(s)) bad(L, r, "a kernel is a template's name");
+    return arena_strdup(front_of(L)->a, s);
+}
+
+/* {T = 64, "few"}: on top of the stack. */
+static KernelChoice read_choice(lua_State *L, const Rule *r, bool last) {
+    KernelChoice k = {.max_t = INT64_MAX};
+    if (!lua_istable(L, -1)) bad(L, r, "a recipe lists entries like { T = 64, \"kernel\" }, the last without T");
+    lua_pushnil(L);
+    while (lua_next(L, -2)) {
+        bool is_t = lua_type(L, -2) == LUA_TSTRING && !strcmp(lua_tostring(L, -2), "T");
+        bool is_name = lua_isinteger(L, -2) && lua_tointeger(L, -2) == 1;
+        if (!is_t && !is_name) bad(L, r, "a recipe's entry has T and a kernel's name, nothing else");
+        if (is_name) k.name = kernel_name(L, r);
+        if (is_t && (!lua_isinteger(L, -1) || lua_tointeger(L, -1) < 1)) bad(L, r, "a recipe's T must be an integer of at least 1");
+        if (is_t) k.max_t = lua_tointeger(L, -1);
+        lua_pop(L, 1);
+    }
+    if (!k.name) bad(L, r, "a recipe's entry names no kernel");
+    if (last != (k.max_t == INT64_MAX)) bad(L, r, last ? "a recipe's last entry has no T" : "a recipe's entry %s needs a T (only the last has none)", k.name);
+    return k;
+}
+
+static void read_kernel(lua_State *L, Rule *r) {
+    int type = lua_getfield(L, 1, "kernel");
+    if (type == LUA_TNIL) bad(L, r, "kernel is missing (a template's name, or a recipe)");
+    if (type == LUA_TTABLE) {
+        int n = (int)lua_rawlen(L, -1);
+        if (n < 1 || n > (int)LEN(r->kernel)) bad(L, r, "a recipe has 1 to %d entries, this one %d", (int)LEN(r->kernel), n);
+        for (int i = 1; i <= n; i++) {
+            lua_rawgeti(L, -1, i);
+            KernelChoice k = read_choice(L, r, i == n);
+            if (r->n_kernel && k.max_t <= r->kernel[r->n_kernel - 1].max_t) bad(L, r, "a recipe's T must ascend");
+            r->kernel[r->n_kernel++] = k;
+            lua_pop(L, 1);
+        }
+    } else {
+        r->kernel[r->n_kernel++] = (KernelChoice){INT64_MAX, kernel_name(L, r)};
+    }
+    lua_pop(L, 1);
+}
+
+static void check_keys(lua_State *L, const Rule *r) {
+    static const char *const known[] = {"name", "match", "when", "kernel", "priority"};
+    lua_pushnil(L);
+    while (lua_next(L, 1)) {
+        bool ok = false;
+        for (size_t i = 0; i < LEN(known); i++) ok |= lua_type(L, -2) == LUA_TSTRING && !strcmp(lua_tostring(L, -2), known[i]);
+        if (!ok) bad(L, r, "no key %s (name, match, when, kernel, priority)", luaL_tolstring(L, -2, NULL));
+        lua_pop(L, 1);
+    }
+}
+
+static int l_fusion(lua_State *L) {
+    Front *f = front_of(L);
+    if (!lua_istable(L, 1)) return raise(L, "fusion", "fusion: expects a table");
+    if (f->mode != MODE_NONE) return raise(L, "fusion", "fusion: a graph is being built");
+    Rule *r = arena_alloc(f->a, sizeof *r);
+    r->loc = front_loc(L, 1, "fusion");
+    r->file = r->loc.file;
+    r->when = -1;
+    if (lua_getfield(L, 1, "name") != LUA_TSTRING || !name_ok(lua_tostring(L, -1)))
+        return raise_loc(L, &r->loc, "fusion: name is missing (a string of letters, digits, . _ - / $)");
+    r->name = arena_strdup(f->a, lua_tostring(L, -1));
+    check_keys(L, r);
+    int type = lua_getfield(L, 1, "priority");
+    if (type != LUA_TNIL && (!lua_isinteger(L, -1) || lua_tointeger(L, -1) != (int)lua_tointeger(L, -1))) return bad(L, r, "priority must be an integer");
+    r->priority = (int)lua_tointeger(L, -1);
+    read_kernel(L, r);
+    read_match(L, r);
+    type = lua_getfield(L, 1, "when");
+    if (type == LUA_TFUNCTION) r->when = luaL_ref(L, LUA_REGISTRYINDEX);
+    else if (type != LUA_TNIL) return bad(L, r, "when must be a function");
+    *(Rule **)lua_newuserdatauv(L, sizeof r, 0) = r;
+    luaL_setmetatable(L, RULE);
+    return 1;
+}
+
+/* --- rule files --------------------------------------------------------------------------------------------------- */
+
+static bool append(Front *f, RuleList *rules, uint64_t hash, Err *e) {
+    Rule **box = luaL_testudata(f->L, -1, RULE);
+    if (!box) return err_set(e, "%s: error: the file must return fusion { … } or a list of them", f->main_file);
+    Rule *r = *box;
+    for (size_t i = 0; i < rules->n; i++)
+        if (!strcmp(rules->at[i]->name, r->name)) return err_at(e, &r->loc, "fusion %s: %s has a rule of this name", r->name, rules->at[i]->file);
+    r->hash = hash;
+    PUSH(f->a, *rules, r);
+    return true;
+}
+
+bool front_rules(Front *f, const char *file, RuleList *rules, Err *e) {
+    uint64_t hash;
+    if (!front_run(f, file, &hash, e)) return false;
+    bool ok = true;
+    lua_Unsigned n = lua_istable(f->L, -1) ? lua_rawlen(f->L, -1) : 0;
+    if (!n) ok = append(f, rules, hash, e);
+    for (lua_Unsigned i = 1; ok && i <= n; i++) {
+        lua_rawgeti(f->L, -1, (lua_Integer)i);
+        ok = append(f, rules, hash, e);
+        lua_pop(f->L, 1);
+    }
+    lua_pop(f->L, 1);
+    return ok;
+}
+
+/* --- when(m) ------------------------------------------------------------------------------------------------------ */
+
+/* m.<name> that is no placeholder, m.attr.<op> that was not matched: upvalue 1 says what was looked for. */
+static int l_missing(lua_State *L) {
+    Front *f = front_of(L);
+    const char *key = luaL_tolstring(L, 2, NULL), *what = lua_tostring(L, lua_upvalueindex(1));
+    for (size_t i = 0; f->rule && !*what && i < f->rule->pattern->inputs.n; i++)
+        if (!strcmp(f->rule->pattern->inputs.at[i]->name, key)) return lua_pushnil(L), 1; /* optional and absent */
+    return raise(L, key, *what ? "%s %s" : "%sm has no %s: match has no parameter of this name", what, key);
+}
+
+static void strict(lua_State *L, const char *what) {
+    lua_newtable(L);
+    lua_pushstring(L, what);
+    lua_pushcclosure(L, l_missing, 1);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, -2);
+}
+
+static void push_attrs(lua_State *L, const Node *n) {
+    lua_newtable(L);
+    for (int i = 0; i < n->n_attr; i++) {
+        const Attr *a = &n->attr[i];
+        if (a->type == ATTR_INT) lua_pushinteger(L, a->i);
+        if (a->type == ATTR_FLOAT) lua_pushnumber(L, a->f);
+        if (a->type == ATTR_STR) lua_pushstring(L, a->s);
+        lua_setfield(L, -2, a->name);
+    }
+}
+
+typedef struct When When;
+struct When {
+    const Rule *r;
+    Value *const *bound;
+    Node *const *matched;
+    size_t n_matched;
+};
+
+/* m.attr.slice.width is the first matched slice's, m.attr.slice[2].width the second's. */
+static void push_all_attrs(lua_State *L, const When *w) {
+    lua_newtable(L);
+    for (size_t i = 0; i < w->n_matched; i++) {
+        const char *op = op_info(w->matched[i]->op)->name;
+        push_attrs(L, w->matched[i]);
+        if (lua_getfield(L, -2, op) == LUA_TNIL) { /* the first of its op also holds the list */
+            lua_pop(L, 1);
+            lua_pushvalue(L, -1);
+            lua_setfield(L, -3, op);
+            push_attrs(L, w->matched[i]);
+            lua_rawseti(L, -2, 1);
+            strict(L, arena_printf(front_of(L)->a, "%s has no attribute", op));
+        } else {
+            lua_pushvalue(L, -2);
+            lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+            lua_pop(L, 1);
+        }
+        lua_pop(L, 1);
+    }
+    strict(L, "m.attr: the pattern has no op");
+}
+
+static int l_when(lua_State *L) {
+    const When *w = lua_touserdata(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, w->r->when);
+    lua_newtable(L);
+    for (size_t i = 0; i < w->r->pattern->inputs.n; i++) {
+        if (!w->bound[i]) continue;
+        ops_push_value(L, w->bound[i]);
+        lua_setfield(L, -2, w->r->pattern->inputs.at[i]->name);
+    }
+    push_all_attrs(L, w);
+    lua_setfield(L, -2, "attr");
+    strict(L, "");
+    lua_call(L, 1, 1);
+    if (!lua_isboolean(L, -1)) return bad(L, w->r, "when gave %s, expects true or false", luaL_typename(L, -1));
+    return 1;
+}
+
+bool front_when(Front *f, const Rule *r, Value *const *bound, Node *const *matched, size_t n_matched, bool *failed, Err *e) {
+    *failed = false;
+    if (r->when < 0) return true;
+    lua_State *L = f->L;
+    When w = {r, bound, matched, n_matched};
+    f->mode = MODE_WHEN;
+    f->rule = (Rule *)r;
+    f->scope = arena_printf(f->a, "rule %s", r->name);
+    lua_pushcfunction(L, l_when);
+    lua_pushlightuserdata(L, &w);
+    bool ok = front_call(f, 1, 1, WHEN_STEPS, e), yes = false;
+    ops_end_graph(f);
+    *failed = !ok;
+    if (ok) yes = lua_toboolean(L, -1), lua_pop(L, 1);
+    return yes;
+}
+
+void rules_open(lua_State *L) {
+    luaL_newmetatable(L, RULE);
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+    lua_register(L, "fusion", l_fusion);
+    lua_register(L, "maybe", l_maybe);
+    lua_register(L, "recompute", l_recompute);
+}

@@ -1,0 +1,367 @@
+/* launch.c - a kernel's workgroups over threads; a workgroup's waves in turn on one of them.
+ *
+ * Waves are contexts that stop at barriers, at their end, or after their turn; with a seed the order and the lengths of
+ * the turns are drawn from it and the workgroup's number, so a run repeats whatever the thread count. Of several failing
+ * workgroups the first in launch order is reported. */
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "wave.h"
+
+/* --- faults --------------------------------------------------------------------------------------------------------------- */
+
+void wave_fault(Wave *w, const Inst *i, int lane, const char *fmt, ...) {
+    Group *g = w->g;
+    char what[512], where[24] = "";
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof what, fmt, ap);
+    va_end(ap);
+    if (lane >= 0) snprintf(where, sizeof where, ", lane %d", lane);
+    snprintf(g->msg, sizeof g->msg, "kernel %s, workgroup (%u,%u,%u), wave %u%s, pc 0x%x, %s: %s", g->job->k->pub.name, g->id[0],
+             g->id[1], g->id[2], w->id, where, i->pc, i->text, what);
+    longjmp(g->fault, 1);
+}
+
+/* --- a wave's start ---------------------------------------------------------------------------------------------------------- */
+
+enum { POISON = 0x7ff0dead }; /* in registers nobody has written: a NaN, and no address */
+
+static uint64_t scratch_base(const Wave *w) { return SCRATCH_BASE + (uint64_t)w->id * LANES * w->g->scratch_size; }
+
+/* The user SGPRs that the descriptor asks for, in the order the ABI fixes; then workgroup ids and the scratch offset. */
+static void start_sgprs(Wave *w) {
+    Job *job = w->g->job;
+    uint32_t p = job->k->props, n = 0, *s = w->s;
+    const uint64_t packet = (uint64_t)(uintptr_t)job->packet, args = (uint64_t)(uintptr_t)job->kernarg;
+    const struct { uint32_t bit, words; uint64_t value[2]; } user[] = {
+        {1, 4, {SCRATCH_BASE | 1ull << 63, 0x00ea0fac00000000ull | (uint32_t)-1}},
+        {2, 2, {packet}}, {4, 2, {0}}, {8, 2, {args}}, {16, 2, {0}}, {32, 2, {SCRATCH_BASE}}, {64, 1, {w->g->scratch_size}},
+    };
+    for (size_t k = 0; k < LEN(user); k++)
+        if (p & user[k].bit) memcpy(s + n, user[k].value, user[k].words * 4), n += user[k].words;
+    n = job->k->rsrc2 >> 1 & 31;
+    for (int d = 0; d < 3; d++)
+        if (job->k->rsrc2 >> (7 + d) & 1) s[n++] = w->g->id[d];
+    if (job->k->rsrc2 >> 10 & 1) s[n++] = 0;
+    if (job->k->rsrc2 & 1) s[n++] = (uint32_t)(scratch_base(w) - SCRATCH_BASE);
+}
+
+/* gfx90a packs the work-item ids into v0; EXEC has the lanes that exist. */
+static void start_lanes(Wave *w) {
+    const uint32_t *b = w->g->job->launch->block;
+    uint32_t total = b[0] * b[1] * b[2], *v0 = V(w, 0);
+    EXEC = 0;
+    EACH_LANE {
+        uint32_t t = w->id * LANES + (uint32_t)l;
+        if (t >= total) break;
+        EXEC |= 1ull << l;
+        v0[l] = t % b[0] | t / b[0] % b[1] << 10 | t / b[0] / b[1] << 20;
+    }
+}
+
+static void fill(uint32_t *d, size_t n) {
+    for (size_t k = 0; k < n; k++) d[k] = POISON;
+}
+
+static void wave_start(Wave *w, Group *g, uint32_t id) {
+    const Kernel *k = g->job->k;
+    uint32_t total = ((k->rsrc1 & 63) + 1) * 8, arch = ((k->rsrc3 & 63) + 1) * 4;
+    uint32_t acc = total > arch ? total - arch : 0;
+    w->g = g, w->id = id, w->state = ST_RUN, w->scc = 0, w->gpr_idx = 0, w->done = 0;
+    fill(w->v, (size_t)(arch < 256 ? arch : 256) * LANES);
+    fill(V(w, R_AGPR), (size_t)(acc < 256 ? acc : 256) * LANES);
+    fill(w->s, R_SGPRS);
+    w->mode = (k->rsrc1 >> 12 & 0xff) | (k->rsrc1 >> 21 & 1) << 8 | (k->rsrc1 >> 23 & 1) << 9;
+    wave_modes(w);
+    start_sgprs(w);
+    start_lanes(w);
+    w->ip = &g->job->m->code[0];
+    wave_jump(w, w->ip, (uint64_t)(uintptr_t)g->job->m->image + k->entry);
+}
+
+/* --- running -------------------------------------------------------------------------------------------------------------------- */
+
+static void wave_turn(Wave *w, uint64_t turn) {
+    uint64_t before = 0, after = 0;
+    for (int k = 0; k < C_KINDS; k++) before += w->n[k];
+    w->budget = turn;
+    do {
+        const Inst *i = w->ip++;
+        w->n[i->count]++;
+        i->run(w, i);
+    } while (--w->budget);
+    for (int k = 0; k < C_KINDS; k++) after += w->n[k];
+    w->done += after - before;
+    if (w->done >= w->limit && w->state == ST_RUN)
+        wave_fault(w, w->ip, -1, "hung: %llu instructions executed and no end", (unsigned long long)w->done);
+}
+
+static uint64_t draw(uint64_t *state) { /* splitmix64 */
+    uint64_t z = *state += 0x9e3779b97f4a7c15ull;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+    return z ^ z >> 31;
+}
+
+static size_t count_state(const Group *g, State s) {
+    size_t n = 0;
+    for (size_t k = 0; k < g->n_waves; k++) n += g->waves[k].state == s;
+    return n;
+}
+
+/* Ended waves do not hold up a barrier. */
+static void open_barrier(Group *g) {
+    for (size_t k = 0; k < g->n_waves; k++)
+        if (g->waves[k].state == ST_BARRIER) g->waves[k].state = ST_RUN;
+}
+
+enum { LONG_TURN = 1 << 20, MAX_TURN = 64 };
+
+static void run_waves(Group *g, uint64_t seed) {
+    uint64_t rng = seed;
+    for (size_t at = 0;; at++) {
+        size_t running = count_state(g, ST_RUN);
+        if (!running && count_state(g, ST_END) == g->n_waves) return;
+        if (!running) open_barrier(g), at = 0;
+        if (seed) at = (size_t)draw(&rng);
+        Wave *w = &g->waves[at % g->n_waves];
+        uint64_t turn = seed ? 1 + draw(&rng) % MAX_TURN : LONG_TURN, left = w->limit > w->done ? w->limit - w->done : 1;
+        if (w->state == ST_RUN) wave_turn(w, turn < left ? turn : left);
+    }
+}
+
+/* --- threads ---------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct Worker Worker;
+struct Worker {
+    Job *job;
+    pthread_t thread;
+    Group g;
+    uint32_t *registers; /* n_waves * 512 * 64 */
+    const Region **hit;
+    EmuCounts counts;
+};
+
+static void *map(size_t size) {
+    void *p = size ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : NULL;
+    if (p == MAP_FAILED) die("out of memory");
+    return p;
+}
+
+static size_t register_bytes(const Job *j) { return (size_t)j->n_waves * R_VGPRS * LANES * 4; }
+static size_t scratch_bytes(const Job *j) { return (size_t)j->n_waves * LANES * j->k->pub.scratch_bytes; }
+
+static void worker_open(Worker *t, Job *job) {
+    *t = (Worker){.job = job};
+    Group *g = &t->g;
+    t->registers = map(register_bytes(job));
+    t->hit = map(job->m->n_code * sizeof *t->hit);
+    g->waves = aligned_alloc(64, job->n_waves * sizeof *g->waves);
+    if (!g->waves) die("out of memory");
+    memset(g->waves, 0, job->n_waves * sizeof *g->waves);
+    g->job = job, g->n_waves = job->n_waves, g->lds_size = job->lds_size, g->scratch_size = job->k->pub.scratch_bytes;
+    g->lds = map(2 * ((size_t)job->lds_size + 16));
+    g->lds_bits = g->lds + job->lds_size + 16;
+    g->scratch = map(scratch_bytes(job));
+    for (size_t k = 0; k < g->n_waves; k++) {
+        Wave *w = &g->waves[k];
+        w->v = t->registers + k * R_VGPRS * LANES;
+        w->hit = t->hit;
+        w->limit = job->launch->max_instructions ? job->launch->max_instructions : 1ull << 33;
+    }
+}
+
+static void add_counts(EmuCounts *c, const Wave *w) {
+    c->waves++;
+    c->salu += w->n[C_SALU], c->valu += w->n[C_VALU], c->mfma += w->n[C_MFMA], c->smem += w->n[C_SMEM];
+    c->vmem += w->n[C_VMEM], c->lds += w->n[C_LDS], c->branch += w->n[C_BRANCH], c->barriers += w->n[C_BARRIER];
+    for (int k = 0; k < C_KINDS; k++) c->instructions += w->n[k];
+    c->bytes_read += w->bytes_read, c->bytes_written += w->bytes_written, c->lds_bytes += w->lds_bytes;
+}
+
+static void worker_close(Worker *t) {
+    Group *g = &t->g;
+    munmap(t->registers, register_bytes(t->job));
+    munmap((void *)t->hit, t->job->m->n_code * sizeof *t->hit);
+    munmap(g->lds, 2 * ((size_t)g->lds_size + 16));
+    if (g->scratch) munmap(g->scratch, scratch_bytes(t->job));
+    free(g->waves);
+}
+
+static void group_run(Group *g, uint64_t position, uint64_t linear) {
+    Job *job = g->job;
+    const uint32_t *grid = job->launch->grid;
+    g->id[0] = (uint32_t)(linear % grid[0]);
+    g->id[1] = (uint32_t)(linear / grid[0] % grid[1]);
+    g->id[2] = (uint32_t)(linear / grid[0] / grid[1]);
+    memset(g->lds, 0xa5, g->lds_size);
+    memset(g->lds_bits, 0, g->lds_size);
+    if (g->scratch) memset(g->scratch, 0xa5, scratch_bytes(job));
+    if (!setjmp(g->fault)) {
+        for (uint32_t k = 0; k < g->n_waves; k++) wave_start(&g->waves[k], g, k);
+        uint64_t mix = job->launch->seed + linear * 0x9e3779b97f4a7c15ull;
+        run_waves(g, job->launch->seed ? draw(&mix) | 1 : 0);
+        return;
+    }
+    pthread_mutex_lock(&job->lock);
+    if (position < job->failed_at) job->failed_at = position, snprintf(job->msg, sizeof job->msg, "%s", g->msg);
+    pthread_mutex_unlock(&job->lock);
+}
+
+static void *worker_run(void *arg) {
+    Worker *t = arg;
+    Job *job = t->job;
+    for (;;) {
+        uint64_t at = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
+        pthread_mutex_lock(&job->lock);
+        bool stop = at >= job->n_groups || at > job->failed_at;
+        pthread_mutex_unlock(&job->lock);
+        if (stop) break;
+        group_run(&t->g, at, job->launch->only ? job->launch->only[at] : at);
+        for (size_t k = 0; k < t->g.n_waves; k++) {
+            Wave *w = &t->g.waves[k];
+            add_counts(&t->counts, w);
+            memset(w->n, 0, sizeof w->n);
+            w->bytes_read = w->bytes_written = w->lds_bytes = 0;
+        }
+    }
+    return NULL;
+}
+
+static void sum_counts(EmuCounts *to, const EmuCounts *c) {
+    to->waves += c->waves, to->instructions += c->instructions, to->salu += c->salu, to->valu += c->valu;
+    to->mfma += c->mfma, to->smem += c->smem, to->vmem += c->vmem, to->lds += c->lds, to->branch += c->branch;
+    to->barriers += c->barriers, to->bytes_read += c->bytes_read, to->bytes_written += c->bytes_written;
+    to->lds_bytes += c->lds_bytes;
+}
+
+static void run_job(Job *job) {
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    uint64_t n = job->launch->threads ? job->launch->threads : cpus > 0 ? (uint64_t)cpus : 1;
+    if (n > job->n_groups) n = job->n_groups;
+    if (n > 256) n = 256;
+    Worker *t = calloc(n ? n : 1, sizeof *t);
+    if (!t) die("out of memory");
+    for (uint64_t k = 0; k < n; k++) worker_open(&t[k], job);
+    uint64_t started = 1;
+    while (started < n && !pthread_create(&t[started].thread, NULL, worker_run, &t[started])) started++;
+    if (n) worker_run(&t[0]);
+    for (uint64_t k = 1; k < started; k++) pthread_join(t[k].thread, NULL);
+    for (uint64_t k = 0; k < n; k++) sum_counts(&job->counts, &t[k].counts), worker_close(&t[k]);
+    free(t);
+}
+
+/* --- arguments ---------------------------------------------------------------------------------------------------------------------- */
+
+/* Hidden arguments by the metadata's kind; those that nobody reads here (printf, hostcall, heaps) are zero. */
+static uint64_t hidden_value(const EmuLaunch *l, const char *kind) {
+    const struct { const char *kind; uint64_t value; } values[] = {
+        {"hidden_block_count_x", l->grid[0]}, {"hidden_block_count_y", l->grid[1]}, {"hidden_block_count_z", l->grid[2]},
+        {"hidden_group_size_x", l->block[0]}, {"hidden_group_size_y", l->block[1]}, {"hidden_group_size_z", l->block[2]},
+        {"hidden_grid_dims", l->grid[2] * l->block[2] > 1 ? 3 : l->grid[1] * l->block[1] > 1 ? 2 : 1},
+        {"hidden_private_base", PRIVATE_BASE >> 32}, {"hidden_shared_base", SHARED_BASE >> 32},
+        {"hidden_dynamic_lds_size", l->dynamic_lds},
+    };
+    for (size_t k = 0; k < LEN(values); k++)
+        if (!strcmp(kind, values[k].kind)) return values[k].value;
+    return 0;
+}
+
+/* The HSA dispatch packet, as kernels that ask for blockDim or gridDim read it. */
+static void make_packet(Job *job) {
+    const EmuLaunch *l = job->launch;
+    uint64_t args = (uint64_t)(uintptr_t)job->kernarg;
+    uint16_t setup = 3, size;
+    memcpy(job->packet + 2, &setup, 2);
+    for (int d = 0; d < 3; d++) {
+        uint32_t grid = l->grid[d] * l->block[d];
+        size = (uint16_t)l->block[d];
+        memcpy(job->packet + 4 + 2 * d, &size, 2);
+        memcpy(job->packet + 12 + 4 * d, &grid, 4);
+    }
+    memcpy(job->packet + 24, &job->k->pub.scratch_bytes, 4);
+    memcpy(job->packet + 28, &job->lds_size, 4);
+    memcpy(job->packet + 40, &args, 8);
+}
+
+static void make_kernarg(Job *job, size_t size) {
+    const EmuLaunch *l = job->launch;
+    if (l->kernarg_size) memcpy(job->kernarg, l->kernarg, l->kernarg_size);
+    for (size_t k = 0; k < job->k->n_hidden; k++) {
+        const struct Hidden *h = &job->k->hidden[k];
+        uint64_t v = hidden_value(l, h->kind);
+        if (h->size <= 8 && h->offset + h->size <= size) memcpy(job->kernarg + h->offset, &v, h->size);
+    }
+}
+
+static int by_address(const void *a, const void *b) {
+    uint64_t x = ((const Region *)a)->lo, y = ((const Region *)b)->lo;
+    return (x > y) - (x < y);
+}
+
+static void add_region(Regions *r, const void *p, size_t size, const char *name, bool readonly) {
+    uint64_t lo = (uint64_t)(uintptr_t)p;
+    Region at = {.lo = lo, .hi = lo + size, .readonly = readonly};
+    snprintf(at.name, sizeof at.name, "%s", name);
+    if (size) r->at[r->n++] = at;
+}
+
+static const Kernel *find_kernel(const EmuModule *m, const char *name) {
+    for (size_t i = 0; i < m->n_kernels; i++)
+        if (!strcmp(m->kernels[i].pub.name, name)) return &m->kernels[i];
+    return NULL;
+}
+
+static bool check_launch(const Kernel *k, const EmuLaunch *l, Err *e) {
+    uint64_t block = (uint64_t)l->block[0] * l->block[1] * l->block[2], grid = 1;
+    for (int d = 0; d < 3; d++) {
+        if (__builtin_mul_overflow(grid, (uint64_t)l->grid[d], &grid)) return err_set(e, "kernel %s: the grid is too large", l->kernel);
+        if (!l->block[d] || l->block[d] > 1024) return err_set(e, "kernel %s: a block of %u", l->kernel, l->block[d]);
+    }
+    if (block > 1024) return err_set(e, "kernel %s: %llu work-items in a block (at most 1024)", l->kernel, (unsigned long long)block);
+    if (k->pub.max_block && block > k->pub.max_block)
+        return err_set(e, "kernel %s: a block of %llu work-items, but it was compiled for at most %u", l->kernel, (unsigned long long)block, k->pub.max_block);
+    if ((uint64_t)k->pub.lds_bytes + l->dynamic_lds > 65536)
+        return err_set(e, "kernel %s: %u + %u bytes of LDS (at most 65536)", l->kernel, k->pub.lds_bytes, l->dynamic_lds);
+    if (l->kernarg_size < k->explicit_bytes)
+        return err_set(e, "kernel %s: %zu bytes of arguments, but it takes %u", l->kernel, l->kernarg_size, k->explicit_bytes);
+    for (size_t i = 0; l->only && i < l->n_only; i++)
+        if (l->only[i] >= grid) return err_set(e, "kernel %s: workgroup %u of %llu", l->kernel, l->only[i], (unsigned long long)grid);
+    return true;
+}
+
+bool emu_launch(EmuModule *m, EmuMem *mem, const EmuLaunch *l, EmuCounts *counts, Err *e) {
+    const Kernel *k = find_kernel(m, l->kernel);
+    if (!k) return err_set(e, "no kernel named %s in this code object", l->kernel);
+    if (!check_launch(k, l, e)) return false;
+    uint32_t block = l->block[0] * l->block[1] * l->block[2];
+    size_t args = (l->kernarg_size > k->pub.kernarg_bytes ? l->kernarg_size : k->pub.kernarg_bytes) + 64;
+    struct timespec t0, t1;
+    clock_gettime(CLOCK_MONOTONIC, &t0);
+    Arena *arena = arena_new();
+    Job job = {.m = m, .k = k, .launch = l, .n_waves = (block + LANES - 1) / LANES, .lds_size = k->pub.lds_bytes + l->dynamic_lds,
+               .n_groups = l->only ? l->n_only : (uint64_t)l->grid[0] * l->grid[1] * l->grid[2], .failed_at = UINT64_MAX};
+    pthread_mutex_init(&job.lock, NULL);
+    job.kernarg = arena_alloc(arena, args);
+    job.packet = arena_alloc(arena, 64);
+    make_kernarg(&job, args - 64);
+    make_packet(&job);
+    pthread_rwlock_rdlock(&mem->lock);
+    job.regions.at = arena_array(arena, mem->n + 3, sizeof *job.regions.at);
+    for (size_t i = 0; i < mem->n; i++) job.regions.at[job.regions.n++] = mem->at[i];
+    add_region(&job.regions, m->image, m->image_size, "the code object", false);
+    add_region(&job.regions, job.kernarg, args - 64, "the kernel's arguments", true);
+    add_region(&job.regions, job.packet, 64, "the dispatch packet", true);
+    qsort(job.regions.at, job.regions.n, sizeof *job.regions.at, by_address);
+    run_job(&job);
+    pthread_rwlock_unlock(&mem->lock);
+    clock_gettime(CLOCK_MONOTONIC, &t1);
+    job.counts.launches = 1, job.counts.seconds = (double)(t1.tv_sec - t0.tv_sec) + 1e-9 * (double)(t1.tv_nsec - t0.tv_nsec);
+    if (counts) sum_counts(counts, &job.counts), counts->launches++, counts->seconds += job.counts.seconds;
+    pthread_mutex_destroy(&job.lock);
+    arena_free(arena);
+    return job.failed_at == UINT64_MAX || err_set(e, "%s", job.msg);
+}

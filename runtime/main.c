@@ -1,0 +1,71 @@
+/* main.c - gptoss-exec. Options: options.c. A mode is a row here and its mode_*.c. Only this file prints errors and exits. */
+#include "mode.h"
+
+#include <stdlib.h>
+
+#define VERSION "0.1"
+
+static const struct {
+    const char *name;
+    Mode *run; /* NULL: not implemented yet */
+    const char *why;
+} modes[] = {
+    {"getp", mode_getp, NULL},
+    {"getp_cpu", mode_getp, NULL}, /* session_load takes ref */
+    {"logits", mode_logits, NULL},
+    {"parity", mode_parity, NULL},
+    {"bench", mode_bench, NULL},
+    {"generate", NULL, "it comes with sampling (-T, -p, -s)"},
+    {"chat", NULL, "it comes with sampling and the chat template"},
+    {"eval", NULL, "it comes after sampling"},
+};
+
+static bool run_mode(const Options *o, Err *e) {
+    size_t i = 0;
+    while (i < LEN(modes) && strcmp(modes[i].name, o->mode)) i++;
+    if (i == LEN(modes)) return err_set(e, "no mode \"%s\"; there are getp, getp_cpu, generate, chat, logits, bench, parity, eval", o->mode);
+    if (!modes[i].run) return err_set(e, "-m %s: not implemented yet: %s; getp, getp_cpu, logits, parity and bench are", o->mode, modes[i].why);
+    Session s;
+    bool ok = session_open(&s, o, e) && modes[i].run(&s, e);
+    session_close(&s);
+    return ok;
+}
+
+static bool inspect(const Options *o, Err *e) {
+    Text t = {0};
+    Plan *p = plan_open(o->plan, e);
+    if (!p) return false;
+    if (o->json) plan_inspect_json(p, &t);
+    else plan_inspect(p, &t);
+    bool ok = file_write("-", t.at, t.n, e);
+    text_free(&t);
+    plan_close(p);
+    return ok;
+}
+
+static bool print(void (*what)(Text *), Err *e) {
+    Text t = {0};
+    what(&t);
+    bool ok = file_write("-", t.at, t.n, e);
+    text_free(&t);
+    return ok;
+}
+
+static void version(Text *t) { text_add(t, "gptoss-exec " VERSION ", plan version %d\n", PLAN_VERSION); }
+
+static bool run(const Options *o, Err *e) {
+    if (o->help) return print(options_help, e);
+    if (o->version) return print(version, e);
+    if (o->list_devices) return print(device_list, e);
+    if (o->self_test) return err_set(e, "--self-test: not implemented yet; -m parity compares every kernel on a model");
+    return o->inspect ? inspect(o, e) : run_mode(o, e);
+}
+
+int main(int argc, char **argv) {
+    Err e = {0};
+    Options o;
+    bool ok = options_parse(&o, argc, argv, &e) && run(&o, &e);
+    if (fflush(stdout) && ok) ok = err_set(&e, "stdout: cannot be written");
+    if (!ok) fprintf(stderr, "gptoss-exec: error: %s\n", e.msg);
+    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+}
