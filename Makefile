@@ -40,7 +40,7 @@ $(PROGRAMS:%=out/%):
 	$(CC) $(CFLAGS) -pthread $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(O)/compiler/%.o: EXTRA = $(LUA_CFLAGS)
-$(O)/runtime/emu/%.o: EXTRA = -O3
+$(O)/runtime/emu/%.o: EXTRA = -O3 -fno-math-errno -fno-trapping-math
 $(O)/ir/ref.o: EXTRA = -O3
 
 $(O)/%.o: %.c

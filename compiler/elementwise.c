@@ -15,8 +15,8 @@ struct Chain {
     FuseLog *log;
     bool (*accepts)(void *ctx, const Node *n);
     void *ctx;
-    Node **at;   /* the new list by position; NULL: inlined elsewhere */
-    bool *done;  /* by Node.id: looked at */
+    Node **at;  /* the new list by position; NULL: inlined elsewhere */
+    bool *done; /* by Node.id: looked at */
 };
 
 static void record(Chain *c, const Node *n, FuseOutcome outcome, const char *why) {
@@ -119,7 +119,8 @@ static const char *obstacle(const Chain *c, const Node *n, const Node *e) {
         if (e->in[i] == n->out[0]) continue;
         bool *seen = arena_array(c->tmp, c->g->nodes.n, sizeof *seen);
         if (comes_after(c, e->in[i]->def, n, seen))
-            return arena_printf(c->tmp, "%s reads %s, which depends on it by another way", node_name(e), e->in[i]->name);
+            return arena_printf(c->tmp, "%s reads %s, which depends on it by another way", node_name(e),
+                                e->in[i]->name);
         if (++room > MAX_IN) return arena_printf(c->tmp, "%s would be input %d", e->in[i]->name, room);
     }
     return NULL;
@@ -131,11 +132,8 @@ static void grow(Chain *c, Node *n) {
     int at = n->id;
     if (!e || !c->accepts(c->ctx, n)) return;
     Text what = {0};
-    for (const char *why; e; e = follower(c, n)) {
-        if ((why = obstacle(c, n, e))) {
-            record(c, n, FUSE_REFUSED, why);
-            break;
-        }
+    const char *why = NULL;
+    for (; e && !(why = obstacle(c, n, e)); e = follower(c, n)) {
         text_add(&what, "%s%s", what.n ? ", " : "", op_info(e->op)->name);
         if (n->op != OP_FUSED) wrap(c->g, n);
         absorb(n, e);
@@ -143,6 +141,7 @@ static void grow(Chain *c, Node *n) {
         c->at[at = e->id] = n;
     }
     if (what.n) record(c, n, FUSE_DONE, what.at);
+    if (why) record(c, n, FUSE_REFUSED, why);
     text_free(&what);
 }
 

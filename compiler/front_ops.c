@@ -114,9 +114,10 @@ static int l_shape_index(lua_State *L) {
         if (f->mode == MODE_GRAPH && ok) return lua_pushnil(L), 1; /* so that ipairs ends */
         return raise(L, "shape", "%s has the shape %s: no element %s", b->v->name, strchr(type_str(f->a, t), '['), luaL_tolstring(L, 2, NULL));
     }
+    push_dim(L, t->dim[i - 1]);
     if (f->mode == MODE_WHEN && !dim_is_const(t->dim[i - 1]))
-        return raise(L, "shape", "%s.shape[%d] is %s: testing a symbolic dimension", b->v->name, (int)i, strchr(type_str(f->a, t), '['));
-    return push_dim(L, t->dim[i - 1]), 1;
+        return raise(L, "shape", "%s.shape[%d] is %s: testing a symbolic dimension", b->v->name, (int)i, luaL_tolstring(L, -1, NULL));
+    return 1;
 }
 
 static int l_shape_len(lua_State *L) {

@@ -227,7 +227,7 @@ bool front_rules(Front *f, const char *file, RuleList *rules, Err *e) {
     if (!front_run(f, file, &hash, e)) return false;
     bool ok = true;
     lua_Unsigned n = lua_istable(f->L, -1) ? lua_rawlen(f->L, -1) : 0;
-    if (!n) ok = append(f, rules, hash, e);
+    if (!lua_istable(f->L, -1)) ok = append(f, rules, hash, e);
     for (lua_Unsigned i = 1; ok && i <= n; i++) {
         lua_rawgeti(f->L, -1, (lua_Integer)i);
         ok = append(f, rules, hash, e);

@@ -12,9 +12,9 @@
 
 typedef struct Group Group; /* an accepted match */
 struct Group {
-    Node *fused;    /* in, out, body; not in the graph before the end */
+    Node *fused;     /* in, out, body; not in the graph before the end */
     NodeList copied; /* nodes that it recomputes: duplicated into its body, the originals stay */
-    Node *last;     /* of its own nodes, by position: where the fused node goes */
+    Node *last;      /* of its own nodes, by position: where the fused node goes */
 };
 
 typedef struct Fuser Fuser;
@@ -122,11 +122,11 @@ static bool check_readers(Fuser *f, Trial *t) {
             bool output = graph_is_output(f->g, v), may_copy = k < 0 || (recompute && recompute[k]);
             if ((r || output) && may_copy) t->copy[n->id] = true;
             else if (output) return refuse(f, "%s is an output of the graph (export it or mark it recompute)", v->name);
-            else if (r) return refuse(f, "%s is read by %s too (export it or mark it recompute)", v->name, node_name(r));
+            else if (r)
+                return refuse(f, "%s is read by %s too (export it or mark it recompute)", v->name, node_name(r));
         }
         for (int j = 0; j < n->n_out && t->copy[n->id]; j++)
-            if (exported(t, n->out[j]))
-                return refuse(f, "%s cannot be both recomputed and exported", n->out[j]->name);
+            if (exported(t, n->out[j])) return refuse(f, "%s cannot be both recomputed and exported", n->out[j]->name);
     }
     return true;
 }
@@ -207,7 +207,9 @@ static bool check_cycle(Fuser *f, const Trial *t) {
         const Value *v = t->m->value[in->at[i]->id];
         if (v) visit_before(&w, v, t);
         const Node *n = walk_into_match(&w);
-        if (n) return refuse(f, "a cycle: it reads %s, which depends on %s, which it computes", v->name, node_name(n));
+        if (n)
+            return refuse(f, "it would make a cycle: its input %s waits for %s, which it computes", v->name,
+                          node_name(n));
     }
     return true;
 }
@@ -365,7 +367,8 @@ static RuleList in_order(Arena *a, const RuleList *rules, const char *const *off
     return l;
 }
 
-bool fuse_run(Front *front, Graph *g, const RuleList *rules, const char *const *off, size_t n_off, FuseLog *log, Err *e) {
+bool fuse_run(Front *front, Graph *g, const RuleList *rules, const char *const *off, size_t n_off, FuseLog *log,
+              Err *e) {
     Arena *tmp = arena_new();
     Fuser f = {.front = front, .g = g, .tmp = tmp, .log = log, .e = e};
     f.taken = arena_array(tmp, g->nodes.n, sizeof *f.taken);

@@ -136,7 +136,8 @@ static bool is_cast(const Value *v) { return v->def && v->def->op == OP_cast; }
 static bool bind_input(Match *m, const Value *pv, Value *gv) {
     if (!pv) return !gv;
     if (placeholder(pv)) {
-        bool optional = m->pattern->rule->optional && m->pattern->rule->optional[pv->id]; /* inputs are numbered first */
+        bool optional =
+            m->pattern->rule->optional && m->pattern->rule->optional[pv->id]; /* inputs are numbered first */
         return (gv || optional) && bind(m, pv, gv);
     }
     if (!gv) return false;

@@ -104,6 +104,17 @@ local defaults = {
 }
 local required = { "vocab", "hidden", "layers", "heads", "kv_heads", "head_dim", "experts", "topk", "intermediate" }
 
+-- What every kernel takes for granted.
+local limits = {
+  { "'head_dim' must be a multiple of 16 from 16 to 128", function(c) return c.head_dim % 16 == 0 and c.head_dim >= 16 and c.head_dim <= 128 end },
+  { "'hidden' must be a multiple of 32", function(c) return c.hidden % 32 == 0 end },
+  { "'intermediate' must be a multiple of 32", function(c) return c.intermediate % 32 == 0 end },
+  { "'topk' must be 1 to 8 and no more than experts", function(c) return c.topk >= 1 and c.topk <= 8 and c.topk <= c.experts end },
+  { "'heads' must be a multiple of kv_heads", function(c) return c.heads % c.kv_heads == 0 end },
+  { "'window' must be at least 1", function(c) return c.window >= 1 end },
+  { "'layers' must be at least 1", function(c) return c.layers >= 1 end },
+}
+
 local function same(a, b)
   if type(a) ~= "table" or type(b) ~= "table" then return a == b end
   for i = 1, math.max(#a, #b) do
@@ -128,6 +139,8 @@ local function configure(given)
   local function take(from)
     for k, v in pairs(from) do
       if not known[k] and k ~= "force" then error("a configuration has no '" .. tostring(k) .. "'", 4) end
+      local kind = k == "sliding" and "table" or type(defaults[k] or 0)
+      if k ~= "force" and type(v) ~= kind and k ~= "rope_truncate" then error("'" .. k .. "' is a " .. type(v) .. ", must be a " .. kind, 4) end
       c[k] = v
     end
   end
@@ -144,6 +157,9 @@ local function configure(given)
 
   for _, k in ipairs(required) do
     if c[k] == nil then error("the configuration does not give '" .. k .. "'", 3) end
+  end
+  for _, limit in ipairs(limits) do
+    if not limit[2](c) then error(limit[1], 3) end
   end
   if not c.sliding or #c.sliding ~= c.layers then -- layers 0, 2, 4 … slide
     c.sliding = {}

@@ -524,12 +524,12 @@ static bool verify_inputs(Verify *v, const Node *n) {
         const Value *x = n->in[i];
         if (!x) continue;
         if (map_get(&v->names, x->name) != x)
-            return err_set(v->e, "%s reads %s, which is not computed before it", op_info(n->op)->name, x->name);
+            return err_set(v->e, "%s: reads %s, which is not computed before it", op_info(n->op)->name, x->name);
         const Node *w = map_get_ptr(&v->written, x);
         if (w && writes(n, x))
-            return err_set(v->e, "%s updates %s, which %s has already updated", op_info(n->op)->name, x->name, node_name(w));
+            return err_set(v->e, "%s: updates %s, which %s has already updated", op_info(n->op)->name, x->name, node_name(w));
         if (w)
-            return err_set(v->e, "%s reads %s after %s updated it", op_info(n->op)->name, x->name, node_name(w));
+            return err_set(v->e, "%s: reads %s after %s updated it", op_info(n->op)->name, x->name, node_name(w));
     }
     return true;
 }
@@ -540,11 +540,11 @@ static bool verify_state(Verify *v, const Node *n) {
         if (k < 0) continue;
         const Value *x = n->in[k];
         bool state = x->kind == VALUE_STATE || (x->def && node_state_in(x->def, x->index) >= 0);
-        if (!state && !v->body) return err_set(v->e, "%s updates %s, which is no state", op_info(n->op)->name, x->name);
+        if (!state && !v->body) return err_set(v->e, "%s: updates %s, which is no state", op_info(n->op)->name, x->name);
         if (!v->body && graph_is_output(v->g, x))
-            return err_set(v->e, "%s updates %s, which is an output of the graph", op_info(n->op)->name, x->name);
+            return err_set(v->e, "%s: updates %s, which is an output of the graph", op_info(n->op)->name, x->name);
         for (int j = 0; j < n->n_in; j++)
-            if (j != k && n->in[j] == x) return err_set(v->e, "%s updates %s and reads it too", op_info(n->op)->name, x->name);
+            if (j != k && n->in[j] == x) return err_set(v->e, "%s: updates %s and reads it too", op_info(n->op)->name, x->name);
         map_put_ptr(&v->written, x, (void *)n);
     }
     return true;
@@ -669,7 +669,7 @@ bool err_at(Err *e, const Loc *loc, const char *fmt, ...) {
     else if (loc->file) text_add(&t, "%s:", loc->file);
     if (loc->file && loc->line && loc->col) text_add(&t, "%d:", loc->col);
     text_add(&t, "%serror: %s", t.n ? " " : "", msg);
-    if (loc->text) {
+    if (loc->text && loc->text[strspn(loc->text, " \t")]) {
         size_t skip = strspn(loc->text, " \t"), col = loc->col > 0 ? (size_t)loc->col - 1 : 0;
         text_add(&t, "\n    %.200s", loc->text + skip);
         if (loc->col && col >= skip && col <= strlen(loc->text) && col - skip < 200) {

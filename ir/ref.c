@@ -69,8 +69,18 @@ static int32_t *i32(const Tensor *t) {
     return t->data;
 }
 
-/* Elements [from, from + n) to floats; every type but i32 is exact in float. from is a multiple of 32 for mxfp4, and its value
- * may be infinite for scales of 253 and 254 (numerics.md). */
+/* A block of 32: the low nibble of a byte comes first. */
+static void decode_block(const Tensor *t, int64_t block, float *to) {
+    const uint8_t *nibbles = (const uint8_t *)t->data + block * 16;
+    float scale = e8m0_scale(((const uint8_t *)t->data)[tensor_count(t) / 2 + block]);
+    for (int i = 0; i < 16; i++) {
+        to[2 * i] = e2m1_table[nibbles[i] & 15] * scale;
+        to[2 * i + 1] = e2m1_table[nibbles[i] >> 4] * scale;
+    }
+}
+
+/* Elements [from, from + n) to floats; every type but i32 is exact in float. from and n are multiples of 32 for mxfp4, whose
+ * values may be infinite for scales of 253 and 254 (numerics.md). */
 static void decode(const Tensor *t, int64_t from, int64_t n, float *to) {
     switch (t->dtype) {
     case DT_F32: memcpy(to, (const float *)t->data + from, (size_t)n * sizeof *to); return;
@@ -79,15 +89,9 @@ static void decode(const Tensor *t, int64_t from, int64_t n, float *to) {
         for (int64_t i = 0; i < n; i++) to[i] = f32_of_bf16(x[i]);
         return;
     }
-    case DT_MXFP4: {
-        const uint8_t *nibbles = (const uint8_t *)t->data + from / 2;
-        const uint8_t *scales = (const uint8_t *)t->data + tensor_count(t) / 2 + from / 32;
-        for (int64_t i = 0; i < n; i++) {
-            int code = i & 1 ? nibbles[i / 2] >> 4 : nibbles[i / 2] & 15; /* low nibble first */
-            to[i] = e2m1_table[code] * e8m0_scale(scales[i / 32]);
-        }
+    case DT_MXFP4:
+        for (int64_t i = 0; i < n; i += 32) decode_block(t, (from + i) / 32, to + i);
         return;
-    }
     case DT_I32:
     case DT_COUNT: break;
     }

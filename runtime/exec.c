@@ -177,6 +177,7 @@ static bool open_kernels(Exec *x, Err *e) {
     const Plan *p = x->plan;
     const DeviceOps *ops = x->dev->ops;
     if (ops->run_node) return true;
+    if (!p->n_kernels) return err_set(e, "the plan has no kernels: only --device ref runs it");
     for (int i = 0; i < p->n_modules; i++) {
         if (!p->modules[i].code) return err_set(e, "the plan carries no code for %s, only source: recompile where the target's compiler is", p->modules[i].name);
         if (!(x->modules[i] = ops->module_load(x->dev, &p->modules[i], e))) return false;

@@ -11,7 +11,7 @@ static const struct {
     const char *why;
 } modes[] = {
     {"getp", mode_getp, NULL},
-    {"getp_cpu", mode_getp, NULL}, /* session_load takes ref */
+    {"getp_cpu", mode_getp, NULL}, /* open_device takes ref */
     {"logits", mode_logits, NULL},
     {"parity", mode_parity, NULL},
     {"bench", mode_bench, NULL},

@@ -112,21 +112,28 @@ static bool open_model(Session *s, Err *e) {
 
 /* --- open and close -------------------------------------------------------------------------------------------------------- */
 
-bool session_open(Session *s, const Options *o, Err *e) {
-    *s = (Session){.o = o, .arena = arena_new()};
-    return (s->plan = plan_open(o->plan, e)) && check_limits(s, e) && find_graphs(s, e) && open_model(s, e);
+Device *session_device(const Session *s, const char *name, Err *e) {
+    const DeviceOptions d = {(int)s->o->threads, (uint64_t)s->o->seed_schedule};
+    return device_open(name, 0, s->plan, &d, e);
 }
 
-Exec *session_exec(Session *s, const char *device, Device **dev, Err *e) {
-    const DeviceOptions d = {(int)s->o->threads, (uint64_t)s->o->seed_schedule};
-    if (!(*dev = device_open(device, 0, s->plan, &d, e))) return NULL;
-    return exec_open(s->plan, s->model, *dev, e);
+static bool open_device(Session *s, Err *e) {
+    const char *name = s->o->device;
+    if (!strcmp(s->o->mode, "getp_cpu")) {
+        if (strcmp(name, "auto") && strcmp(name, "ref")) return err_set(e, "-m getp_cpu runs on ref, not on %s", name);
+        name = "ref";
+    }
+    return (s->dev = session_device(s, name, e)) != NULL;
+}
+
+bool session_open(Session *s, const Options *o, Err *e) {
+    *s = (Session){.o = o, .arena = arena_new()};
+    return (s->plan = plan_open(o->plan, e)) && check_limits(s, e) && find_graphs(s, e) && open_device(s, e) && open_model(s, e);
 }
 
 bool session_load(Session *s, Err *e) {
     double begin = seconds_now();
-    const char *device = !strcmp(s->o->mode, "getp_cpu") ? "ref" : s->o->device;
-    if (!(s->exec = session_exec(s, device, &s->dev, e))) return false;
+    if (!(s->exec = exec_open(s->plan, s->model, s->dev, e))) return false;
     s->load_seconds = seconds_now() - begin;
     if (s->o->verbose) fprintf(stderr, "loaded %.1f MiB of weights in %.2f s\n", (double)s->exec->weight_bytes / 1048576, s->load_seconds);
     return true;

@@ -33,10 +33,10 @@ Mode mode_getp, mode_logits, mode_parity, mode_bench;
 void warn(const char *fmt, ...) PRINTF(1, 2);
 double seconds_now(void);
 
-/* Opens plan and model, and checks options against the plan. Device and weights come with session_load, once input is read. */
+/* Opens plan, device and model, and checks options against the plan. Weights come with session_load, once input is read. */
 bool session_open(Session *s, const Options *o, Err *e);
 bool session_load(Session *s, Err *e);
-Exec *session_exec(Session *s, const char *device, Device **dev, Err *e);
+Device *session_device(const Session *s, const char *name, Err *e);
 void session_close(Session *s);
 
 typedef struct Prompts Prompts;

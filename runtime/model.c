@@ -394,11 +394,11 @@ static bool dequantise(const uint8_t *blocks, const uint8_t *scales, size_t n, D
     uint16_t bf16[16];
     for (size_t b = 0; b < n; b++) {
         const uint8_t *codes = blocks + 16 * b;
-        if (b == 0 || scales[b] != scales[b - 1])
-            for (int i = 0; i < 16; i++) {
-                f32[i] = e2m1_table[i] * e8m0_scale(scales[b]);
-                bf16[i] = (uint16_t)(bits_of_f32(f32[i]) >> 16); /* exact: at most two significant bits */
-            }
+        float scale = e8m0_scale(scales[b]);
+        for (int i = 0; i < 16; i++) {
+            f32[i] = e2m1_table[i] * scale;
+            bf16[i] = (uint16_t)(bits_of_f32(f32[i]) >> 16); /* exact: at most two significant bits */
+        }
         if (scales[b] >= 253 && overflows(codes, f32))
             return err_set(e, "MXFP4 scale byte %zu is %d: the value overflows", b, scales[b]);
         if (want == DT_F32) EXPAND(float, f32);

@@ -28,12 +28,14 @@ struct Token {
 };
 
 /* Bytes to id. Open addressing; the bytes lie in Tok.token. */
+typedef struct Slot Slot;
+struct Slot {
+    uint32_t hash;
+    int32_t id; /* -1: free */
+};
 typedef struct TokMap TokMap;
 struct TokMap {
-    struct {
-        uint32_t hash;
-        int32_t id; /* -1: free */
-    } *slot;
+    Slot *slot;
     size_t mask;
 };
 

@@ -32,7 +32,8 @@ static bool comgr_open(Comgr *c, Err *e) {
     static const char *const names[] = {"libamd_comgr.so.2", "libamd_comgr.so.3", "libamd_comgr.so",
                                         "/opt/rocm/lib/libamd_comgr.so.2", "/opt/rocm/lib/libamd_comgr.so.3", "/opt/rocm/lib/libamd_comgr.so"};
     c->lib = NULL;
-    for (size_t i = 0; i < LEN(names) && !c->lib; i++) c->lib = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    /* Never closed: LLVM inside comgr does not survive being unloaded and loaded again. */
+    for (size_t i = 0; i < LEN(names) && !c->lib; i++) c->lib = dlopen(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!c->lib) return err_set(e, "the emulator needs libamd_comgr.so to disassemble code objects: %s", dlerror());
 #define X(f)                                                                                                           \
     *(void **)&c->f = dlsym(c->lib, "amd_comgr_" #f);                                                                  \

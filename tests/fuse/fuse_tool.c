@@ -1,10 +1,12 @@
 /* fuse_tool.c - runs one test of tests/fuse: a graph, rules, and what became of them, on stdout.
  *
- *   fuse_tool GRAPH.lua RULES.lua OPTION…      in the root of the repository
+ *   fuse_tool GRAPH.lua RULES.lua|- OPTION…      in the root of the repository
+ *     graph FILE     instead of GRAPH.lua
  *     rules FILE     another file of rules, after those of RULES.lua
  *     off NAME       a rule not to apply
  *     precision fast|strict    run precision first;  kv16: with a bf16 KV cache
- *     hook KERNEL    run fuse_elementwise; this kernel has a hook
+ *     hook KERNEL    run fuse_elementwise; this kernel has a hook ("all": every one)
+ *     log            no dump
  *
  * Prints "done RULE NODE: WHY" and "refused …" for each event, then the dump; or the error. Whatever the test is about, it
  * also checks, and dies if not: no rules, and rules that are all off, change nothing; the result verifies; its dump reads
@@ -22,7 +24,7 @@ struct Test {
     const char *graph, *precision;
     const char *file[8], *off[8], *hook[8];
     size_t n_file, n_off, n_hook;
-    bool kv16;
+    bool kv16, log_only;
 };
 
 static const char *dump(Arena *a, const Program *p) {
@@ -84,14 +86,20 @@ static void compute(Arena *a, const Graph *g) {
     }
 }
 
+static void check_same_values(const ValueList *l, const ValueList *m) {
+    if (l->n != m->n) die("%zu outputs or states before, %zu after", l->n, m->n);
+    for (size_t i = 0; i < l->n; i++) {
+        const Value *v = l->at[i], *w = m->at[i];
+        if (strcmp(v->name, w->name) || memcmp(v->mark, w->mark, type_bytes(&v->type, &sizes)))
+            die("%s of the fused graph differs from %s before", w->name, v->name);
+    }
+}
+
 static void check_same_numbers(Arena *a, const Graph *g, const Graph *h) {
     compute(a, g);
     compute(a, h);
-    for (size_t i = 0; i < g->outputs.n; i++) {
-        const Value *v = g->outputs.at[i], *w = h->outputs.at[i];
-        if (strcmp(v->name, w->name) || memcmp(v->mark, w->mark, type_bytes(&v->type, &sizes)))
-            die("output %s of the fused graph differs from %s before", w->name, v->name);
-    }
+    check_same_values(&g->outputs, &h->outputs);
+    check_same_values(&g->states, &h->states);
 }
 
 /* --- checks ------------------------------------------------------------------------------------------------------- */
@@ -103,20 +111,38 @@ static void check_nothing_done(const Test *t, Front *f, const Program *p, const 
     FuseLog log = {0};
     Err e;
     for (size_t i = 0; i < q->graphs.n; i++)
-        if (!fuse_run(f, q->graphs.at[i], &none, NULL, 0, &log, &e) || !fuse_run(f, q->graphs.at[i], rules, &all, 1, &log, &e))
+        if (!fuse_run(f, q->graphs.at[i], &none, NULL, 0, &log, &e) ||
+            !fuse_run(f, q->graphs.at[i], rules, &all, 1, &log, &e))
             die("without rules: %s", e.msg);
     if (log.n || strcmp(dump(t->a, p), dump(t->a, q))) die("without rules the graph changed:\n%s", dump(t->a, q));
+}
+
+/* What a body updates comes in as an input; alone it is a state. */
+static void inputs_to_states(Graph *g, const Node *n) {
+    for (int i = 0; i < n->n_out; i++) {
+        int at = node_state_in(n, i);
+        Value *v = at < 0 ? NULL : graph_find(g, n->in[at]->name);
+        size_t k = 0;
+        for (size_t j = 0; v && j < g->inputs.n; j++)
+            if (g->inputs.at[j] != v) g->inputs.at[k++] = g->inputs.at[j];
+        if (!v) continue;
+        g->inputs.n = k;
+        v->kind = VALUE_STATE;
+        PUSH(g->arena, g->states, v);
+    }
 }
 
 static void check_body(const Test *t, const Node *n) {
     Program *p = program_new(t->a, "body");
     Graph *g = graph_clone(t->a, n->body);
+    inputs_to_states(g, n);
     PUSH(t->a, p->graphs, g);
     const char *text = dump(t->a, p);
     if (strcmp(text, dump(t->a, copy(t->a, p)))) die("the body of %s reads back differently:\n%s", node_name(n), text);
     if (!n->hook || graph_find(n->body, n->hook->name) != n->hook) die("%s: its hook is not in its body", node_name(n));
     for (int i = 0; i < n->n_out; i++)
-        if (strcmp(n->out[i]->name, n->body->outputs.at[i]->name)) die("%s: the body's output %d is called otherwise", node_name(n), i);
+        if (strcmp(n->out[i]->name, n->body->outputs.at[i]->name))
+            die("%s: the body's output %d is called otherwise", node_name(n), i);
 }
 
 static void check(const Test *t, const Program *before, const Program *p) {
@@ -137,13 +163,14 @@ static bool accepts(void *ctx, const Node *n) {
     const Test *t = ctx;
     const char *kernel = n->op == OP_FUSED ? n->kernel[0].name : op_info(n->op)->name;
     for (size_t i = 0; i < t->n_hook; i++)
-        if (!strcmp(t->hook[i], kernel)) return true;
+        if (!strcmp(t->hook[i], kernel) || !strcmp(t->hook[i], "all")) return true;
     return false;
 }
 
 static void print_log(const FuseLog *log) {
     for (size_t i = 0; i < log->n; i++)
-        printf("%s %s %s: %s\n", log->at[i].outcome == FUSE_DONE ? "done" : "refused", log->at[i].rule, log->at[i].node, log->at[i].why);
+        printf("%s %s %s: %s\n", log->at[i].outcome == FUSE_DONE ? "done" : "refused", log->at[i].rule, log->at[i].node,
+               log->at[i].why);
 }
 
 static bool run(Test *t, Err *e) {
@@ -161,11 +188,12 @@ static bool run(Test *t, Err *e) {
         check_nothing_done(t, f, p, &rules);
     }
     for (size_t i = 0; ok && i < p->graphs.n; i++) ok = fuse_run(f, p->graphs.at[i], &rules, t->off, t->n_off, &log, e);
-    for (size_t i = 0; ok && t->n_hook && i < p->graphs.n; i++) ok = fuse_elementwise(p->graphs.at[i], accepts, t, &log, e);
+    for (size_t i = 0; ok && t->n_hook && i < p->graphs.n; i++)
+        ok = fuse_elementwise(p->graphs.at[i], accepts, t, &log, e);
     if (ok) {
         check(t, before, p);
         print_log(&log);
-        fputs(dump(t->a, p), stdout);
+        if (!t->log_only) fputs(dump(t->a, p), stdout);
     }
     front_close(f);
     return ok;
@@ -179,6 +207,7 @@ static bool push(const char **list, size_t *n, const char *arg) {
 
 static bool option(Test *t, const char *word, const char *arg) {
     if (!strcmp(word, "precision")) t->precision = arg;
+    else if (!strcmp(word, "graph")) t->graph = arg;
     else if (!strcmp(word, "rules")) return push(t->file, &t->n_file, arg);
     else if (!strcmp(word, "off")) return push(t->off, &t->n_off, arg);
     else if (!strcmp(word, "hook")) return push(t->hook, &t->n_hook, arg);
@@ -191,10 +220,12 @@ int main(int argc, char **argv) {
     Err e = {""};
     if (argc < 3) return fputs("usage: fuse_tool GRAPH.lua RULES.lua OPTION…\n", stderr), 2;
     t.graph = argv[1];
-    t.file[t.n_file++] = argv[2];
+    if (strcmp(argv[2], "-")) t.file[t.n_file++] = argv[2];
     for (int i = 3; i < argc; i++) {
         if (!strcmp(argv[i], "kv16")) t.kv16 = true;
-        else if (i + 1 == argc || !option(&t, argv[i], argv[i + 1])) return fprintf(stderr, "fuse_tool: what is %s?\n", argv[i]), 2;
+        else if (!strcmp(argv[i], "log")) t.log_only = true;
+        else if (i + 1 == argc || !option(&t, argv[i], argv[i + 1]))
+            return fprintf(stderr, "fuse_tool: what is %s?\n", argv[i]), 2;
         else i++;
     }
     if (!run(&t, &e)) puts(e.msg);

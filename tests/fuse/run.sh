@@ -16,13 +16,14 @@ report() { # NAME WHY: no why is fine
 }
 
 run_one() { # FILE: the tool's output, without the paths of the two halves
-    local x=$out/$(basename "$1")
+    local x=$out/$(basename "$1") rules=-
     awk '/^--- rules/ {exit} {print}' "$1" > "$x"
-    awk '/^--- rules/ {on = 1} {print on ? $0 : ""}' "$1" > "${x%.lua}.rules.lua"
-    grep -q '^--- rules' "$1" || echo 'return {}' > "${x%.lua}.rules.lua"
+    if grep -q '^--- rules' "$1"; then # the same line numbers
+        rules=${x%.lua}.rules.lua
+        awk '/^--- rules/ {on = 1} {print on ? $0 : ""}' "$1" > "$rules"
+    fi
     # shellcheck disable=SC2046
-    ulimit -t 60
-    "$out/fuse_tool" "$x" "${x%.lua}.rules.lua" $(sed -n 's/^-- run: //p' "$1") 2>&1 | sed "s|$out/||g"
+    timeout 60 "$out/fuse_tool" "$x" "$rules" $(sed -n 's/^-- run: //p' "$1") 2>&1 | sed "s|$out/||g"
     return "${PIPESTATUS[0]}"
 }
 

@@ -279,7 +279,7 @@ static void test_verify(Arena *a) {
     Node *n = g->nodes.at[0];
     g->nodes.at[0] = g->nodes.at[1];
     g->nodes.at[1] = n;
-    verify_says(a, g, "slice reads q, which is not computed before it", "order");
+    verify_says(a, g, "slice: reads q, which is not computed before it", "order");
 
     g = small(a);
     graph_find(g, "attn")->type.dim[1] = c(65);
@@ -292,14 +292,14 @@ static void test_verify(Arena *a) {
     g = small(a);
     Value **w = graph_find(g, "kv.next")->def->in;
     add(g, "kv_write", w, 6, NULL, 0, "kv.again");
-    verify_says(a, g, "kv_write updates kv, which kv.next has already updated", "state-twice");
+    verify_says(a, g, "kv_write: updates kv, which kv.next has already updated", "state-twice");
 
     g = small(a);
     Value *in[6];
     memcpy(in, graph_find(g, "attn")->def->in, sizeof in);
     in[1] = graph_find(g, "kv");
     add(g, "attention", in, 6, NULL, 0, "late");
-    verify_says(a, g, "attention reads kv after kv.next updated it", "state-late");
+    verify_says(a, g, "attention: reads kv after kv.next updated it", "state-late");
     graph_sort(g); /* puts the reader before the writer */
     Err e = {""};
     check(graph_verify(g, &e), "sort/state", e.msg);
@@ -309,7 +309,7 @@ static void test_verify(Arena *a) {
     memcpy(in, graph_find(g, "kv.next")->def->in, sizeof in);
     in[0] = fake;
     add(g, "kv_write", in, 6, NULL, 0, "bad");
-    verify_says(a, g, "kv_write updates fake, which is no state", "state-kind");
+    verify_says(a, g, "kv_write: updates fake, which is no state", "state-kind");
 
     g = small(a);
     graph_output(g, graph_find(g, "scaled"));
@@ -352,12 +352,18 @@ static const struct {
     {"rank", "program p\ngraph g\ninput x: f32[1,1,1,1,1,1]\nend\n", "more than 5 dimensions"},
     {"twice", "program p\ngraph g\ninput x: f32[T,4]\ninput x: f32[T,4]\nend\n", "x.ir:4:7: error: the name x is used twice"},
     {"wrong", "program p\ngraph g\ninput x: f32[T,4]\ny: f32[T,5] = scale(x) {by=1.0}\nend\n", "x.ir:4:15: error: scale: y is f32[T,5], must be f32[T,4]"},
-    {"cycle", "program p\ngraph g\ny: f32[T,5] = scale(y) {by=1.0}\nend\n", "scale reads y, which is not computed before it"},
+    {"cycle", "program p\ngraph g\ny: f32[T,5] = scale(y) {by=1.0}\nend\n", "scale: reads y, which is not computed before it"},
     {"infer", "program p\ngraph g\ninput x: f32[T,4]\nparam w: f32[4,5]\ny: f32[T,4] = linear(x, w)\nend\n", "x.ir:5:15: error: linear: input is 4 wide, weight expects 5"},
     {"body", "program p\ngraph g\ninput x: f32[T,4]\ny: f32[T,4] = FUSED(x)\nend\n", "expected rule, kernel, hook or body"},
     {"self-body", "program p\ngraph g\nstate s: i32[8]\ny: i32[8] = FUSED(s)\nrule r\nkernel k\nbody b\ninput s: i32[8]\ninput i: i32[S]\n"
                   "y: i32[8] = set_last(y, i, i)\noutput y\nend\nz: i32[8] = FUSED(s)\nrule r\nkernel k\nbody b\ninput s: i32[8]\noutput s\nend\nend\n",
      "error:"},
+    {"fused-state", "program p\ngraph g\nstate s: i32[8]\ninput i: i32[S]\nlate: i32[8] = FUSED(i, s)\nrule r\nkernel k\nbody b\ninput i: i32[S]\ninput s: i32[8]\n"
+                    "y: i32[8] = set_last(s, i, i)\noutput y\nend\nt: i32[S] = tokens(i, s)\noutput t\nend\n",
+     "x.ir:14:13: error: tokens: reads s after late updated it"},
+    {"fused-no-state", "program p\ngraph g\ninput s: i32[8]\ninput i: i32[S]\nlate: i32[8] = FUSED(i, s)\nrule r\nkernel k\nbody b\ninput i: i32[S]\ninput s: i32[8]\n"
+                       "y: i32[8] = set_last(s, i, i)\noutput y\nend\noutput late\nend\n",
+     "x.ir:5:16: error: FUSED: updates s, which is no state"},
     {"hook", "program p\ngraph g\ninput x: f32[T,4]\ny: f32[T,4] = FUSED(x)\nrule r\nkernel k\nhook h\nbody r\ninput x: f32[T,4]\ny: f32[T,4] = scale(x) {by=1.0}\noutput y\nend\nend\n",
      "x.ir:7:6: error: there is no value h in the body"},
 };

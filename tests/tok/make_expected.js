@@ -11,7 +11,7 @@
 //   gptoss-tok encode -0 -z o200k_base.tiktoken DIR/every.txt
 // (2026-11, PCRE2 10.42: 9,485 of 1,112,063 code points differ, those that Unicode 15 and 16 added, and only before 's or
 // before other digits: this tiktoken knows Unicode 16, that PCRE2 14, to which they are no letters or digits yet. In the
-// other 11 surroundings no token crosses the border that moved, so the ids agree.)
+// other 10 surroundings no token crosses the border that moved, so the ids agree.)
 const fs = require('fs');
 const { Tiktoken } = require('tiktoken');
 const base = require('tiktoken/encoders/o200k_base.json');

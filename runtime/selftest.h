@@ -1,0 +1,18 @@
+/* selftest.h - every kernel of a plan on a device, on random inputs, against its node's reference. See selftest.c. */
+#ifndef GPTOSS_SELFTEST_H
+#define GPTOSS_SELFTEST_H
+
+#include "device.h"
+
+typedef struct SelftestOptions SelftestOptions;
+struct SelftestOptions {
+    int64_t tokens;   /* the larger T */
+    uint64_t seed;
+    int threads;      /* for the reference; 0: all */
+    bool sample;      /* the device was opened to run a sample of each launch's blocks */
+    const char *only; /* part of a symbol; NULL: all */
+};
+/* Prints a line per kernel and T on stdout. False when one failed. */
+bool selftest_run(const Plan *p, Device *d, const SelftestOptions *o, Err *e);
+
+#endif

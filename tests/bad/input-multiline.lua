@@ -1,0 +1,6 @@
+return program { name = "p", step = function()
+  local x = input("x", f32, { T, 64 })
+  output(linear(
+    x,
+    param("w", f32, { 4, 65 })))
+end }

@@ -1,0 +1,3 @@
+return program { name = "p", step = function()
+  input(f32, { T, 64 })
+end }

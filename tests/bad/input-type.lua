@@ -1,0 +1,3 @@
+return program { name = "p", step = function()
+  input("x", "f16", { T, 64 })
+end }

@@ -1,0 +1,2 @@
+local s = string.rep(3)
+local t = ("x"):rep(-1, {})

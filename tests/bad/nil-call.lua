@@ -1,0 +1,2 @@
+local c = {}
+c.build()

@@ -1,0 +1,2 @@
+local c = {}
+local d = c.layers.count

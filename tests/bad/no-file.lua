@@ -1,0 +1,1 @@
+-- run: tests/bad/there-is-none.lua

@@ -1,0 +1,1 @@
+-- run: graphs/gpt_oss.lua

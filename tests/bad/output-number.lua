@@ -1,0 +1,3 @@
+return program { name = "p", step = function()
+  output(3)
+end }

@@ -1,0 +1,5 @@
+return program { name = "p", step = function()
+  local x = input("x", f32, { T, 64 })
+  output(x)
+  output(x)
+end }

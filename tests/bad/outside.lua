@@ -1,0 +1,1 @@
+local x = input("x", f32, { T, 64 })

@@ -1,0 +1,3 @@
+return program { name = "p", step = function()
+  param("w", mxfp4, { 64, 48 })
+end }

@@ -1,0 +1,1 @@
+return program { name = "p", config = { vocab = 3 }, step = function() end }

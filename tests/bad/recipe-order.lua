@@ -1,0 +1,6 @@
+-- run: --rules @
+return fusion {
+  name = "r",
+  match = function(x, w) return linear(x, w) end,
+  kernel = { { T = 8, "a" }, { T = 4, "b" }, { "c" } },
+}

@@ -1,0 +1,2 @@
+-- run: --rules @
+return { 3 }

@@ -1,0 +1,5 @@
+-- run: --rules @
+return fusion {
+  name = "r",
+  kernel = "linear",
+}

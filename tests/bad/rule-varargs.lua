@@ -1,0 +1,6 @@
+-- run: --rules @
+return fusion {
+  name = "r",
+  match = function(...) return linear(...) end,
+  kernel = "linear",
+}

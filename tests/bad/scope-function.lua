@@ -1,0 +1,3 @@
+return program { name = "p", step = function()
+  scope("layer", 3)
+end }

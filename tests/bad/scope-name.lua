@@ -1,0 +1,3 @@
+return program { name = "p", step = function()
+  scope(1, function() end)
+end }

@@ -1,0 +1,1 @@
+return program { name = "p", step = function()

@@ -1,0 +1,4 @@
+return program {
+  name = "p",
+  step = function() local x = = 3 end,
+}

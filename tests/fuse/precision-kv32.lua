@@ -1,0 +1,20 @@
+-- fast with --kv32: k, v and the cache stay.
+-- run: precision fast
+return program { name = "test", step = function()
+  local pos, slot, blocks = input("pos", i32, { T }), input("slot", i32, { T }), input("blocks", i32, { 4, 8 })
+  local x = embed(input("ids", i32, { T }), param("embed", f32, { 64, 32 }), { name = "x" })
+  local kv = state("kv", f32, { P, 2, 1, 4, 32 })
+  local n = rmsnorm(x, param("g", f32, { 32 }), { name = "n" })
+  local q = linear(n, param("q.w", f32, { 32, 32 }), param("q.b", f32, { 32 }), { name = "q" })
+  kv = kv_write(kv, linear(n, param("k.w", bf16, { 32, 32 }), { name = "k" }), n, slot, pos, blocks, { name = "kv.next" })
+  local a = attention(q, kv, param("sinks", f32, { 1 }), slot, pos, blocks, { name = "a" })
+  x = add(x, linear(a, param("o.w", f32, { 32, 32 }), { name = "o" }), { name = "x.attn" })
+  local m = rmsnorm(x, param("g2", f32, { 32 }), { name = "m" })
+  local best, ids = topk(linear(m, param("router.w", f32, { 8, 32 }), param("router.b", f32, { 8 }), { name = "router" }), { k = 2, name = "best" })
+  local h = expert_linear(m, param("mlp1.w", mxfp4, { 8, 64, 32 }), param("mlp1.b", f32, { 8, 64 }), ids, { name = "mlp1" })
+  local y = expert_linear(swiglu(h, { name = "swiglu" }), param("mlp2.w", f32, { 8, 32, 32 }), param("mlp2.b", f32, { 8, 32 }), ids, { name = "mlp2" })
+  output(add(x, combine(y, softmax(best, { name = "p" }), { name = "combine" }), { name = "hidden" }))
+end, sample = function()
+  local n = rmsnorm(rows(input("hidden", f32, { T, 32 }), input("rows", i32, { S }), { name = "x" }), param("norm", f32, { 32 }), { name = "n" })
+  output(linear(n, param("embed", f32, { 64, 32 }), { name = "logits" }))
+end }

@@ -1,0 +1,3 @@
+-- The builder by itself takes everything from the checkpoint.
+-- run: --model small graphs/gpt_oss.lua
+-- only: note|program|graph|layer1|hidden|embed

@@ -1,0 +1,2 @@
+-- run: graphs/gpt-oss-120b.lua
+-- only: note|program|graph|input|output|layer35|embed|hidden

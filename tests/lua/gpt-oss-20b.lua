@@ -1,0 +1,2 @@
+-- run: --max-seq 4096 graphs/gpt-oss-20b.lua
+-- only: note|program|graph|input|output|layer23|layer22.*attention|embed|hidden
