@@ -286,7 +286,7 @@ static bool knows(RtcKind kind, const RtcTool *t, const char *arch, Err *e) {
 }
 
 bool rtc_probe(Arena *a, RtcKind kind, const char *arch, const char **version, Err *e) {
-    Server s;
+    Server s = {0};
     if (!open_server(a, kind, NULL, 0, &s, e)) return false;
     close_server(&s);
     *version = s.tool->version;
@@ -427,7 +427,7 @@ bool rtc_compile(Arena *a, RtcKind kind, RtcJob *jobs, int n, const RtcOptions *
     static const RtcOptions none;
     size_t room = (size_t)(n > 0 ? n : 0);
     Pass p = {.a = a, .jobs = jobs, .o = o ? o : &none, .n = n};
-    Server s;
+    Server s = {0};
     if (n <= 0) return true;
     for (int i = 0; i < n; i++) {
         RtcJob *j = &jobs[i];

@@ -9,7 +9,7 @@
 
 extern const DeviceOps dev_emu; /* the table, at the end */
 
-enum { MEMORY_ALIGN = 256 };
+enum { MEMORY_ALIGN = 256, MAX_SAMPLE = 4096 };
 
 typedef struct Region Region;
 struct Region {
@@ -173,15 +173,26 @@ static DeviceKernel *emu_kernel(Device *d, DeviceModule *m, const char *symbol, 
     return u->kernels = k;
 }
 
+/* Linear ids of options.sample workgroups spread over the grid, the first and the last among them; 0: run all. */
+static size_t sample_blocks(const Emu *u, const uint32_t grid[3], uint32_t *only) {
+    uint64_t n = u->options.sample < MAX_SAMPLE ? u->options.sample : MAX_SAMPLE, all = (uint64_t)grid[0] * grid[1] * grid[2];
+    if (n < 2 || n >= all) return 0;
+    for (uint64_t i = 0; i < n; i++) only[i] = (uint32_t)(i * (all - 1) / (n - 1));
+    return n;
+}
+
 static bool emu_launch_kernel(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], uint32_t block, uint32_t lds,
                               void *const *args, int n_args, Err *e) {
     (void)stream;
     Emu *u = (Emu *)d;
+    uint32_t only[MAX_SAMPLE];
     EmuLaunch l = {
         .kernel = k->symbol, .grid = {grid[0], grid[1], grid[2]}, .block = {block, 1, 1}, .dynamic_lds = lds,
         .kernarg = args, .kernarg_size = (size_t)n_args * sizeof *args,
         .seed = u->options.seed, .threads = (uint32_t)u->options.threads,
     };
+    l.n_only = sample_blocks(u, grid, only);
+    l.only = l.n_only ? only : NULL;
     return emu_launch(k->code, u->mem, &l, &k->counts, e);
 }
 

@@ -21,6 +21,7 @@ typedef struct DeviceOptions DeviceOptions; /* zeros: the defaults */
 struct DeviceOptions {
     int threads;   /* host threads of emu, host and ref; 0: one per online CPU */
     uint64_t seed; /* emu: the order in which waves advance (--seed-schedule); 0: in order */
+    uint32_t sample; /* emu: of each launch run only so many workgroups, spread over the grid; 0: all */
 };
 
 typedef struct DeviceOps DeviceOps;

@@ -1,5 +1,6 @@
 /* main.c - gptoss-exec. Options: options.c. A mode is a row here and its mode_*.c. Only this file prints errors and exits. */
 #include "mode.h"
+#include "selftest.h"
 
 #include <stdlib.h>
 
@@ -43,6 +44,17 @@ static bool inspect(const Options *o, Err *e) {
     return ok;
 }
 
+static bool self_test(const Options *o, Err *e) {
+    DeviceOptions d = {.threads = (int)o->threads, .seed = (uint64_t)o->seed_schedule, .sample = (uint32_t)o->sample};
+    SelftestOptions t = {.tokens = 19, .seed = 1, .threads = (int)o->threads, .sample = o->sample > 0, .only = o->only};
+    Plan *p = plan_open(o->plan, e);
+    Device *dev = p ? device_open(o->device ? o->device : "auto", 0, p, &d, e) : NULL;
+    bool ok = dev && selftest_run(p, dev, &t, e);
+    device_close(dev);
+    plan_close(p);
+    return ok;
+}
+
 static bool print(void (*what)(Text *), Err *e) {
     Text t = {0};
     what(&t);
@@ -57,7 +69,7 @@ static bool run(const Options *o, Err *e) {
     if (o->help) return print(options_help, e);
     if (o->version) return print(version, e);
     if (o->list_devices) return print(device_list, e);
-    if (o->self_test) return err_set(e, "--self-test: not implemented yet; -m parity compares every kernel on a model");
+    if (o->self_test) return self_test(o, e);
     return o->inspect ? inspect(o, e) : run_mode(o, e);
 }
 

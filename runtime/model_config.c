@@ -128,6 +128,7 @@ static const json_t *rope_object(const json_t *root, const char **name) {
 
 static bool read_yarn(const json_t *r, const char *path, ModelConfig *c, Err *e) {
     double original = (double)c->original_context;
+    c->rope_truncate = r != NULL; /* transformers rounds unless told not to; gpt-oss's own object, and its default, say false */
     if (!read_number(get(r, "factor"), path, "rope factor", 0, 1e6, &c->rope_factor, e) ||
         !read_number(get(r, "beta_fast"), path, "beta_fast", 1e-6, 1e9, &c->rope_beta_fast, e) ||
         !read_number(get(r, "beta_slow"), path, "beta_slow", 1e-6, 1e9, &c->rope_beta_slow, e) ||

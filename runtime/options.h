@@ -11,6 +11,8 @@ struct Options {
     const char *system, *device, *dump_tensor;
     int64_t steps, batch, lines, chunk; /* -1: not given */
     int64_t gpus, threads, seed, seed_schedule;
+    int64_t sample; /* --self-test: workgroups of a launch; 0: all */
+    const char *only; /* --self-test: part of a kernel's symbol */
     size_t kv_memory; /* 0: not given */
     double temperature, top_p;
     bool input_ids, profile, json, verbose, swap_embeddings;

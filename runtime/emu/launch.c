@@ -118,7 +118,7 @@ static void open_barrier(Group *g) {
         if (g->waves[k].state == ST_BARRIER) g->waves[k].state = ST_RUN;
 }
 
-enum { LONG_TURN = 1 << 20, MAX_TURN = 64 };
+enum { LONG_TURN = 1 << 14, MAX_TURN = 64 }; /* long, yet waves that wait for each other in a loop get on */
 
 static void run_waves(Group *g, uint64_t seed) {
     uint64_t rng = seed;
