@@ -17,6 +17,7 @@ static void verdict(const char *name, bool ok, const char *why) {
     fflush(stdout);
 }
 
+#pragma GCC diagnostic ignored "-Woverlength-strings"
 static const char source[] =
 "typedef float f4 __attribute__((vector_size(16)));\n"
 "typedef short s4 __attribute__((vector_size(8)));\n"
