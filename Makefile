@@ -78,6 +78,20 @@ out/liball.a: $(ALL_OBJECTS)
 	@rm -f $@
 	ar rcs $@ $^
 
+# A HIP runtime without a GPU, for tests/hip: compiled against HIP's own headers where they are installed.
+HIP_HEADERS := $(firstword $(wildcard /usr/include/hip/hip_runtime_api.h $(or $(ROCM_PATH),/opt/rocm)/include/hip/hip_runtime_api.h))
+FAKEHIP := $(if $(HIP_HEADERS),out/tests/fakehip/libamdhip64.so.5)
+FAKEHIP_OBJECTS := $(patsubst %.c,$(O)/pic/%.o,tests/hip/fake/fakehip.c ir/base.c $(wildcard runtime/emu/*.c))
+tests: $(FAKEHIP)
+out/tests/fakehip/libamdhip64.so.5: $(FAKEHIP_OBJECTS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -shared -pthread -Wl,-soname,libamdhip64.so.5 $(LDFLAGS) -o $@ $^ -lxxhash -lm -ldl
+$(O)/pic/tests/%.o: EXTRA = -isystem $(patsubst %/hip/hip_runtime_api.h,%,$(HIP_HEADERS))
+$(O)/pic/runtime/emu/%.o: EXTRA = -O3 -fno-math-errno -fno-trapping-math
+$(O)/pic/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(BASE) $(WARN) $(CFLAGS) $(EXTRA) -fPIC -c $< -o $@
+
 PREFIX ?= /usr/local
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/gptoss

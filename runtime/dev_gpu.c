@@ -178,12 +178,15 @@ static void stream_close(Gpu *g, Stream *s) {
         if (s->done[i]) g->f->event_destroy(s->done[i]);
     if (s->stage) g->f->host_free(s->stage);
     if (s->handle) g->f->stream_destroy(s->handle);
+    *s = (Stream){0};
 }
 
 static Stream *stream_of(Gpu *g, int i, Err *e) {
     if (i < 0 || i >= STREAMS) die("device %s: stream %d", g->api->ops->name, i);
     if (!use(g, e)) return NULL;
-    return g->stream[i].handle || stream_open(g, &g->stream[i], e) ? &g->stream[i] : NULL;
+    if (g->stream[i].handle || stream_open(g, &g->stream[i], e)) return &g->stream[i];
+    stream_close(g, &g->stream[i]);
+    return NULL;
 }
 
 static bool drain_timed(Gpu *g, Err *e);
@@ -448,6 +451,16 @@ static bool time_end(Gpu *g, Stream *s, Err *e) {
     return !rc || failed(g, rc, "cannot time a launch", e);
 }
 
+/* A launch failed: nothing else may be called on a stream that is being captured. */
+static void capture_abandon(Gpu *g, Stream *s) {
+    void *graph = NULL;
+    if (!g->capturing) return;
+    g->f->capture_end(s->handle, &graph);
+    if (graph) g->f->graph_destroy(graph);
+    free(g->capturing);
+    g->capturing = NULL;
+}
+
 bool gpu_launch(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], uint32_t block, uint32_t lds, void *const *args, int n_args,
                 Err *e) {
     Gpu *g = (Gpu *)d;
@@ -461,7 +474,7 @@ bool gpu_launch(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], 
         g->capturing->last = k->symbol;
     }
     int rc = g->f->launch(k->function, grid[0], grid[1], grid[2], block, 1, 1, lds, s->handle, params, NULL);
-    if (rc) return failed(g, rc, "cannot launch", e);
+    if (rc) return failed(g, rc, "cannot launch", e), capture_abandon(g, s), false;
     if (g->profile && !time_end(g, s, e)) return false;
     return !g->sync_launches || drain(g, s, e);
 }
@@ -474,7 +487,9 @@ bool gpu_capture_begin(Device *d, int stream, Err *e) {
     if (!s) return false;
     int rc = g->f->capture_begin(s->handle, THREAD_LOCAL);
     if (rc) return failed(g, rc, "cannot begin to capture", e);
-    return (g->capturing = calloc(1, sizeof *g->capturing)) || err_set(e, "device %s: out of memory", g->api->ops->name);
+    g->capturing = calloc(1, sizeof *g->capturing);
+    if (!g->capturing) die("device %s: out of memory", g->api->ops->name);
+    return true;
 }
 
 void *gpu_capture_end(Device *d, int stream, Err *e) {
@@ -511,17 +526,32 @@ void gpu_graph_free(Device *d, void *graph) {
 
 /* --- profile ---------------------------------------------------------------------------------------------------------------- */
 
+static int by_time(const void *x, const void *y) {
+    const DeviceKernel *a = *(DeviceKernel *const *)x, *b = *(DeviceKernel *const *)y;
+    return a->ms < b->ms ? 1 : a->ms > b->ms ? -1 : strcmp(a->symbol, b->symbol);
+}
+
 void gpu_profile(Device *d, Text *t, bool json) {
     Gpu *g = (Gpu *)d;
     double sum = 0;
-    const char *sep = "";
-    for (const DeviceKernel *k = g->kernels; k; k = k->next) sum += k->ms;
-    text_add(t, "%s", json ? "[" : "kernel                                             launches        ms   us each      %\n");
-    for (const DeviceKernel *k = g->kernels; k; k = k->next) {
-        if (!k->launches) continue;
-        if (json) text_add(t, "%s{\"kernel\": \"%s\", \"launches\": %llu, \"seconds\": %.9f}", sep, k->symbol, (unsigned long long)k->launches, k->ms * 1e-3);
-        else text_add(t, "%-50s %8llu %9.2f %9.2f %6.1f\n", k->symbol, (unsigned long long)k->launches, k->ms, k->ms * 1e3 / (double)k->launches, sum > 0 ? 100 * k->ms / sum : 0);
-        sep = ", ";
+    size_t n = 0;
+    for (const DeviceKernel *k = g->kernels; k; k = k->next) sum += k->ms, n += k->launches > 0;
+    DeviceKernel **list = calloc(n + 1, sizeof *list);
+    if (!list) die("device %s: out of memory", g->api->ops->name);
+    n = 0;
+    for (DeviceKernel *k = g->kernels; k; k = k->next)
+        if (k->launches) list[n++] = k;
+    qsort(list, n, sizeof *list, by_time);
+    if (json) text_add(t, "[");
+    else text_add(t, "%-56s %8s %10s %9s %6s\n", "kernel", "launches", "ms", "us each", "%");
+    for (size_t i = 0; i < n; i++) {
+        const DeviceKernel *k = list[i];
+        unsigned long long launches = k->launches;
+        if (json) text_add(t, "%s{\"kernel\": \"%s\", \"launches\": %llu, \"seconds\": %.9f}", i ? ", " : "", k->symbol, launches, k->ms * 1e-3);
+        else
+            text_add(t, "%-56s %8llu %10.2f %9.2f %6.1f\n", k->symbol, launches, k->ms, k->ms * 1e3 / (double)k->launches,
+                     sum > 0 ? 100 * k->ms / sum : 0);
     }
-    text_add(t, "%s", json ? "]" : "");
+    if (json) text_add(t, "]");
+    free(list);
 }
