@@ -233,6 +233,7 @@ static void close_server(Server *s) {
 
 static bool open_server(Arena *a, RtcKind kind, RtcJob *jobs, int workers, Server *s, Err *e) {
     if (kind < 0 || kind >= RTC_KINDS) die("rtc: kind %d", (int)kind);
+    s->tool = arena_alloc(a, sizeof *s->tool);
     const char *tmp = getenv("TMPDIR");
     if (!tmp || !*tmp) tmp = "/tmp";
     char *dir = arena_printf(a, "%s/gptoss-XXXXXX", tmp);
@@ -240,7 +241,6 @@ static bool open_server(Arena *a, RtcKind kind, RtcJob *jobs, int workers, Serve
     if (!mkdtemp(dir))
         return err_set(e, "cannot make a temporary directory in %s: %s (TMPDIR names another)", tmp, strerror(errno));
     s->dir = dir;
-    s->tool = arena_alloc(a, sizeof *s->tool);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) {
         remove_tree(s->dir);
         return err_set(e, "cannot start a compiler: %s", strerror(errno));

@@ -11,7 +11,8 @@ static const struct {
     {"hip", NULL, "AMD GPUs through the HIP runtime"},
     {"cuda", NULL, "NVIDIA GPUs"},
     {"host", NULL, "this CPU, compiled code (plans made with --arch host)"},
-    {"emu", &dev_emu, "runs a plan's gfx90a code objects on the CPU, instruction by instruction, checking every access"},
+    {"emu", &dev_emu,
+     "runs a plan's gfx90a code objects on the CPU, instruction by instruction, checking every access"},
     {"ref", &dev_ref, "interprets a plan's graph on the CPU with the ops' reference functions"},
 };
 
@@ -29,8 +30,11 @@ static bool known(const char *name) {
 
 /* No device that --device auto could take is built yet; emu and ref are slow, so they are never taken silently. */
 static Device *open_auto(const Plan *p, Err *e) {
-    err_set(e, "no device here runs a plan for %s: --device emu runs its gfx90a code on the CPU, --device ref its graph (both slowly); "
-               "or recompile with gptoss-compile --arch host", p->arch);
+    err_set(e,
+            "no device here runs a plan for %s: --device emu runs its gfx90a code on the CPU, --device ref its graph "
+            "(both slowly); "
+            "or recompile with gptoss-compile --arch host",
+            p->arch);
     return NULL;
 }
 

@@ -28,10 +28,17 @@ double seconds_now(void) {
 static bool check_limits(Session *s, Err *e) {
     const Options *o = s->o;
     const Plan *p = s->plan;
-    if (o->steps > p->max_seq) return err_set(e, "-n %" PRId64 ": the plan has room for %" PRId64 " positions; recompile with --max-seq", o->steps, p->max_seq);
-    if (o->batch > p->max_batch) return err_set(e, "-b %" PRId64 ": the plan has %" PRId64 " slots; recompile with --max-batch", o->batch, p->max_batch);
-    if (o->gpus > 1) return err_set(e, "-g %" PRId64 ": this build runs on one device; several are not implemented yet", o->gpus);
-    if (o->temperature > 0) return err_set(e, "-T %g: sampling with a temperature is not implemented yet; leave -T out for greedy decoding", o->temperature);
+    if (o->steps > p->max_seq)
+        return err_set(e, "-n %" PRId64 ": the plan has room for %" PRId64 " positions; recompile with --max-seq",
+                       o->steps, p->max_seq);
+    if (o->batch > p->max_batch)
+        return err_set(e, "-b %" PRId64 ": the plan has %" PRId64 " slots; recompile with --max-batch", o->batch,
+                       p->max_batch);
+    if (o->gpus > 1)
+        return err_set(e, "-g %" PRId64 ": this build runs on one device; several are not implemented yet", o->gpus);
+    if (o->temperature > 0)
+        return err_set(e, "-T %g: sampling with a temperature is not implemented yet; leave -T out for greedy decoding",
+                       o->temperature);
     s->steps = o->steps > 0 ? o->steps : p->max_seq < DEFAULT_STEPS ? p->max_seq : DEFAULT_STEPS;
     s->slots = (int)(o->batch > 0 ? o->batch : p->max_batch);
     s->chunk = o->chunk > 0 && o->chunk < p->max_tokens ? o->chunk : p->max_tokens;
@@ -43,7 +50,8 @@ static int head_output(const Plan *p, int graph, DType dtype, int rank) {
     const Graph *ir = program_graph(p->program, p->graphs[graph].name);
     for (size_t i = 0; i < ir->outputs.n; i++) {
         const Value *v = ir->outputs.at[i];
-        if (v->type.dtype == dtype && v->type.rank == rank && v->type.dim[0].sym == SYM_S) return plan_value(&p->graphs[graph], v->name);
+        if (v->type.dtype == dtype && v->type.rank == rank && v->type.dim[0].sym == SYM_S)
+            return plan_value(&p->graphs[graph], v->name);
     }
     return -1;
 }
@@ -66,13 +74,15 @@ static bool same_shape(const ModelConfig *plan, const ModelConfig *m, const char
         const char *name;
         int64_t plan, model;
     } row[] = {
-        {"vocabulary", plan->vocab, m->vocab}, {"hidden size", plan->hidden, m->hidden}, {"experts", plan->experts, m->experts},
-        {"intermediate size", plan->intermediate, m->intermediate}, {"layers", plan->layers, m->layers},
-        {"head_dim", plan->head_dim, m->head_dim}, {"attention heads", plan->heads, m->heads}, {"kv heads", plan->kv_heads, m->kv_heads},
+        {"vocabulary", plan->vocab, m->vocab},      {"hidden size", plan->hidden, m->hidden},
+        {"experts", plan->experts, m->experts},     {"intermediate size", plan->intermediate, m->intermediate},
+        {"head_dim", plan->head_dim, m->head_dim},  {"attention heads", plan->heads, m->heads},
+        {"kv heads", plan->kv_heads, m->kv_heads},
     };
     for (size_t i = 0; i < LEN(row); i++)
         if (row[i].plan != row[i].model)
-            return err_set(e, "%s: %s is %" PRId64 ", in the plan %" PRId64 ": the plan was compiled for another model", path, row[i].name, row[i].model, row[i].plan);
+            return err_set(e, "%s: %s is %" PRId64 ", in the plan %" PRId64 ": the plan was compiled for another model",
+                           path, row[i].name, row[i].model, row[i].plan);
     return true;
 }
 
@@ -82,18 +92,25 @@ static void compare_numbers(const ModelConfig *plan, const ModelConfig *m) {
         const char *name;
         double plan, model;
     } row[] = {
-        {"experts per token", (double)plan->topk, (double)m->topk}, {"sliding window", (double)plan->window, (double)m->window},
-        {"rms_norm_eps", plan->rms_eps, m->rms_eps}, {"swiglu_limit", plan->swiglu_limit, m->swiglu_limit},
-        {"rope_theta", plan->rope_theta, m->rope_theta}, {"rope factor", plan->rope_factor, m->rope_factor},
-        {"rope beta_fast", plan->rope_beta_fast, m->rope_beta_fast}, {"rope beta_slow", plan->rope_beta_slow, m->rope_beta_slow},
+        {"layers", (double)plan->layers, (double)m->layers}, /* more than the checkpoint has: its weights are missed by name */
+        {"experts per token", (double)plan->topk, (double)m->topk},
+        {"sliding window", (double)plan->window, (double)m->window},
+        {"rms_norm_eps", plan->rms_eps, m->rms_eps},
+        {"swiglu_limit", plan->swiglu_limit, m->swiglu_limit},
+        {"rope_theta", plan->rope_theta, m->rope_theta},
+        {"rope factor", plan->rope_factor, m->rope_factor},
+        {"rope beta_fast", plan->rope_beta_fast, m->rope_beta_fast},
+        {"rope beta_slow", plan->rope_beta_slow, m->rope_beta_slow},
         {"rope truncate", plan->rope_truncate, m->rope_truncate},
         {"original context", (double)plan->original_context, (double)m->original_context},
     };
     for (size_t i = 0; i < LEN(row); i++)
-        if (row[i].plan != row[i].model) warn("%s is %g in the checkpoint, %g in the plan, which is used", row[i].name, row[i].model, row[i].plan);
-    for (int64_t i = 0; i < plan->layers; i++)
+        if (row[i].plan != row[i].model)
+            warn("%s is %g in the checkpoint, %g in the plan, which is used", row[i].name, row[i].model, row[i].plan);
+    for (int64_t i = 0; i < plan->layers && i < m->layers; i++)
         if (plan->sliding[i] != m->sliding[i]) {
-            warn("layer %" PRId64 " is %s in the checkpoint, %s in the plan, which is used", i, m->sliding[i] ? "sliding" : "full", plan->sliding[i] ? "sliding" : "full");
+            warn("layer %" PRId64 " is %s in the checkpoint, %s in the plan, which is used", i,
+                 m->sliding[i] ? "sliding" : "full", plan->sliding[i] ? "sliding" : "full");
             return;
         }
 }
@@ -102,7 +119,9 @@ static bool open_model(Session *s, Err *e) {
     const char *path = s->o->model;
     if (!path) path = s->plan->model_path;
     if (!path) path = getenv("GPTOSS_MODEL");
-    if (!path || !*path) return err_set(e, "no model: -w MODEL was not given, the plan records none (gptoss-compile --model), and GPTOSS_MODEL is not set");
+    if (!path || !*path)
+        return err_set(e, "no model: -w MODEL was not given, the plan records none (gptoss-compile --model), and "
+                          "GPTOSS_MODEL is not set");
     s->model_path = path;
     if (!(s->model = model_open(path, s->o->swap_embeddings, e))) return false;
     if (!same_shape(&s->plan->config, model_config(s->model), path, e)) return false;
@@ -128,14 +147,17 @@ static bool open_device(Session *s, Err *e) {
 
 bool session_open(Session *s, const Options *o, Err *e) {
     *s = (Session){.o = o, .arena = arena_new()};
-    return (s->plan = plan_open(o->plan, e)) && check_limits(s, e) && find_graphs(s, e) && open_device(s, e) && open_model(s, e);
+    return (s->plan = plan_open(o->plan, e)) && check_limits(s, e) && find_graphs(s, e) && open_device(s, e) &&
+           open_model(s, e);
 }
 
 bool session_load(Session *s, Err *e) {
     double begin = seconds_now();
     if (!(s->exec = exec_open(s->plan, s->model, s->dev, e))) return false;
     s->load_seconds = seconds_now() - begin;
-    if (s->o->verbose) fprintf(stderr, "loaded %.1f MiB of weights in %.2f s\n", (double)s->exec->weight_bytes / 1048576, s->load_seconds);
+    if (s->o->verbose)
+        fprintf(stderr, "loaded %.1f MiB of weights in %.2f s\n", (double)s->exec->weight_bytes / 1048576,
+                s->load_seconds);
     return true;
 }
 
@@ -174,7 +196,10 @@ static bool kv_pages(Session *s, const Request *r, size_t n, int64_t *pages, Err
     }
     if (!kv_budget(s, &budget, e)) return false;
     if (budget && one && budget / one < (size_t)at_once) at_once = (int64_t)(budget / one);
-    if (!at_once) return err_set(e, "kv cache: one request may need %.1f MiB, there are %.1f MiB: more --kv-memory, or a smaller -n", (double)one / 1048576, (double)budget / 1048576);
+    if (!at_once)
+        return err_set(e,
+                       "kv cache: one request may need %.1f MiB, there are %.1f MiB: more --kv-memory, or a smaller -n",
+                       (double)one / 1048576, (double)budget / 1048576);
     for (int k = 0; k < s->plan->n_kv; k++) pages[k] *= at_once;
     return true;
 }
@@ -182,13 +207,21 @@ static bool kv_pages(Session *s, const Request *r, size_t n, int64_t *pages, Err
 Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, size_t n, bool stop_at_eos, Err *e) {
     const Plan *p = s->plan;
     const ModelConfig *c = model_config(s->model);
-    int64_t *pages = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *pages), *window = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *window);
+    int64_t *pages = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *pages),
+            *window = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *window);
     if (!kv_pages(s, r, n, pages, e)) return NULL;
     for (int i = 0; i < n_execs; i++)
         if (!exec_kv(execs[i], pages, e)) return NULL;
     for (int k = 0; k < p->n_kv; k++) window[k] = p->kv[k].window;
-    const SchedOptions o = {.slots = s->slots, .max_tokens = p->max_tokens, .chunk = s->chunk, .max_blocks = p->max_blocks, .n_kv = p->n_kv,
-                            .window = window, .pages = pages, .eos = c->eos, .n_eos = stop_at_eos ? c->n_eos : 0};
+    const SchedOptions o = {.slots = s->slots,
+                            .max_tokens = p->max_tokens,
+                            .chunk = s->chunk,
+                            .max_blocks = p->max_blocks,
+                            .n_kv = p->n_kv,
+                            .window = window,
+                            .pages = pages,
+                            .eos = c->eos,
+                            .n_eos = stop_at_eos ? c->n_eos : 0};
     return sched_new(&o, r, n, e);
 }
 
@@ -233,16 +266,32 @@ static const char *first_bad(Session *s, const SchedStep *t, const Request *r, i
     }
     if (!exec_tokens(s->exec, src, t->slot, t->pos, t->n, &e)) return NULL;
     const char *name = exec_nonfinite(s->exec, s->step, &e);
-    if (name || !exec_rows(s->exec, t->rows + from, t->row_slot + from, n, &e)) return name;
+    if (name || !n || !exec_rows(s->exec, t->rows + from, t->row_slot + from, n, &e)) return name;
     return exec_nonfinite(s->exec, s->sample, &e);
 }
 
-static bool not_a_number(Session *s, const SchedStep *t, const Request *r, int64_t row, int64_t from, int64_t n, Err *e) {
+/* ref stops at the first op that cannot go on with a NaN; where that came from is said too. */
+bool session_step(Session *s, const Sched *sched, const SchedStep *t, const Request *r, Err *e) {
+    if (!session_inputs(s->exec, sched, t, e)) return false;
+    if (exec_graph(s->exec, s->step, e)) return true;
+    const char *name = s->dev->ops->run_node ? first_bad(s, t, r, 0, 0) : NULL;
+    size_t at = strlen(e->msg);
+    if (name)
+        snprintf(e->msg + at, sizeof e->msg - at, "; the first value that is not finite in this step is %s", name);
+    return false;
+}
+
+static bool not_a_number(Session *s, const SchedStep *t, const Request *r, int64_t row, int64_t from, int64_t n,
+                         Err *e) {
     size_t request = t->row_request[row];
     const char *name = first_bad(s, t, r, from, n);
-    err_set(e, "request %zu (of those run), token %" PRId64 ": its logits hold a NaN; ", request + 1, r[request].n_out + 1);
+    err_set(e, "request %zu (of those run), token %" PRId64 ": its logits hold a NaN; ", request + 1,
+            r[request].n_out + 1);
     size_t at = strlen(e->msg);
-    if (name) snprintf(e->msg + at, sizeof e->msg - at, "the first value that is not finite in this step is %s (-m parity compares every value with ref)", name);
+    if (name)
+        snprintf(e->msg + at, sizeof e->msg - at,
+                 "the first value that is not finite in this step is %s (-m parity compares every value with ref)",
+                 name);
     else snprintf(e->msg + at, sizeof e->msg - at, "-m parity finds the first value that differs from ref");
     return false;
 }
@@ -260,14 +309,15 @@ bool session_sample(Session *s, const SchedStep *t, const Request *r, int32_t *i
     return true;
 }
 
-static void progress(const Session *s, const Sched *sched, const Requests *r, const char *what, double begin, double *last) {
+static void progress(const Session *s, const Sched *sched, const Requests *r, const char *what, double begin,
+                     double *last) {
     double now = seconds_now();
     if (now - *last < 2 || !(s->o->verbose || isatty(2))) return;
     SchedStats st = sched_stats(sched);
     size_t done = 0;
     for (size_t i = 0; i < r->n; i++) done += r->at[i].done;
-    fprintf(stderr, "%s: %zu of %zu requests, %" PRId64 " tokens generated, %.1f tok/s\n", what, done, r->n, st.generated,
-            (double)(st.generated + st.prompt_tokens) / (now - begin));
+    fprintf(stderr, "%s: %zu of %zu requests, %" PRId64 " tokens generated, %.1f tok/s\n", what, done, r->n,
+            st.generated, (double)(st.generated + st.prompt_tokens) / (now - begin));
     *last = now;
 }
 
@@ -275,8 +325,7 @@ bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e
     int32_t *ids = arena_array(s->arena, (size_t)s->slots, sizeof *ids);
     double begin = seconds_now(), last = begin;
     for (const SchedStep *t; (t = sched_next(sched));) {
-        if (!session_inputs(s->exec, sched, t, e) || !exec_graph(s->exec, s->step, e)) return false;
-        if (!session_sample(s, t, r->at, ids, e)) return false;
+        if (!session_step(s, sched, t, r->at, e) || !session_sample(s, t, r->at, ids, e)) return false;
         sched_commit(sched, ids);
         progress(s, sched, r, what, begin, &last);
     }

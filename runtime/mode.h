@@ -45,7 +45,7 @@ struct Prompts {
     struct Prompt {
         int32_t *ids;
         size_t n;
-    } *at;
+    } * at;
 };
 /* The input file's requests as ids (formats.md, getp). Errors name file and line. */
 bool prompts_read(Session *s, const char *path, Prompts *p, Err *e);
@@ -64,6 +64,8 @@ Requests requests_make(Session *s, const Prompts *p, bool generate);
 Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, size_t n, bool stop_at_eos, Err *e);
 /* Tells an exec which pages and tables changed, and the step's inputs. */
 bool session_inputs(Exec *x, const Sched *sched, const SchedStep *t, Err *e);
+/* Those, then the graph "step". r: the scheduler's requests. */
+bool session_step(Session *s, const Sched *sched, const SchedStep *t, const Request *r, Err *e);
 /* Runs the sample head on the step's rows; ids: [n_rows]. A NaN is an error that names request and first bad value. */
 bool session_sample(Session *s, const SchedStep *t, const Request *r, int32_t *ids, Err *e);
 /* Runs requests to their end. */

@@ -10,7 +10,7 @@
 //! block  256
 //! reduce mfma 16x16x16 bf16, K in 4 segments, ascending
 //! hook   out
-//! tol    fast 1e-11
+//! tol    fast 1e-12
 // A block computes 16 weight rows of one expert for a tile of the pairs routed to it.
 
 DEVICE void run(const Args &a) {

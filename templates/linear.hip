@@ -6,7 +6,7 @@
 //! block  256
 //! reduce f64, K by 64 lanes in 16-byte chunks, lanes by butterfly
 //! hook   out
-//! tol    strict 1e-13 fast 1e-13
+//! tol    strict 1e-16 fast 1e-16
 // One wave a weight row, TOKENS tokens at once; products and sums in double.
 
 template <class X, class W> DEVICE void dot(const Args &a, const X *x, const W *w, int n, int t0, int count, double *sum) {

@@ -11,9 +11,10 @@
 //! block  256
 //! reduce f32, K by 64 lanes; mfma 16x16x16 bf16, K in 4 segments, ascending
 //! hook   out
-//! tol    fast 1e-6
+//! tol    fast 1e-7
 // linear.mfma.hip with the rows normalised and rounded to bf16 as they are read. Each block finds its tokens' scales itself.
-// NMSE: a scale in float may round an activation to the other bf16 neighbour (2^-9 of it, rarely).
+// NMSE: a scale in float may round an activation to the other bf16 neighbour (2^-9 of it, rarely):
+// measured up to 4.1e-9 at K = 64, 6e-16 at K = 2880 (emu, 2026-11-21).
 
 DEVICE void run(const Args &a) {
     __shared__ float part[4][ROWS][TOKENS + 1], scales[TOKENS];
@@ -26,7 +27,7 @@ DEVICE void run(const Args &a) {
             for (int i = 0; i < 4; i++) sum = __builtin_fmaf(v[i], v[i], sum);
         }
         sum = wave_sum(sum);
-        if (threadIdx.x % WAVE == 0) scales[t] = (float)(1 / __builtin_sqrt((double)sum / K + EPS));
+        if (threadIdx.x % WAVE == 0) scales[t] = (float)(1 / sqrt((double)sum / K + EPS));
     }
     __syncthreads();
     const int token = column < left ? column : left - 1, row = n0 + column < N ? n0 + column : N - 1;

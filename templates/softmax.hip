@@ -4,7 +4,7 @@
 //! block  64
 //! reduce f64, N by 64 lanes, lanes by butterfly
 //! hook   out
-//! tol    strict 1e-13 fast 1e-13
+//! tol    strict 1e-16 fast 1e-16
 // One wave a row.
 
 DEVICE void run(const Args &a) {

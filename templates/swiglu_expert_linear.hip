@@ -10,7 +10,7 @@
 //! block  256
 //! reduce f64, K by 64 lanes in 16-byte chunks, lanes by butterfly
 //! hook   out
-//! tol    strict 1e-13 fast 1e-13
+//! tol    strict 1e-16 fast 1e-16
 // A block computes the SwiGLU rows of its tile once into LDS, then each wave takes every fourth of ROWS weight rows.
 
 template <class W> DEVICE void dot(const float (*s)[K], const W *w, long row, int count, double *sum) {

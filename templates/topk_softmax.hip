@@ -3,7 +3,7 @@
 //! grid  T
 //! block 64
 //! reduce f64, in rank order
-//! tol   strict 1e-13 fast 1e-13
+//! tol   strict 1e-16 fast 1e-16
 // topk, then softmax over the R kept values, in double.
 
 // A float as an unsigned number of the same order; NaN below everything, so that an index is always valid.
