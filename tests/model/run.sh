@@ -53,7 +53,7 @@ out/gptoss-mkmodel tests/models/tiny.json $out/tiny --seed 3 >/dev/null 2>&1 || 
 out/gptoss-mkmodel tests/models/tiny.json $out/tiny.bin.model.bin --seed 3 >/dev/null 2>&1 || echo "FAIL mkmodel .bin"
 tail -n +2 data/input.txt | out/gptoss-tok encode -z $out/tiny/tokenizer.json >$out/prompts
 { wc -l <$out/prompts; cat $out/prompts; } >$out/requests
-compile graphs/tiny.lua --model $out/tiny --precision strict --max-batch 8 --max-tokens 64 -o $out/tiny.bin
+compile graphs/toy.lua --model $out/tiny --precision strict --max-batch 8 --max-tokens 64 -o $out/tiny.bin
 compile graphs/gpt_oss.lua --model $out/tiny.bin.model.bin --precision strict --max-batch 8 --max-tokens 64 -o $out/fp32.bin
 oracle() {
     python3 tests/oracle/oracle.py $out/tiny --ids $out/prompts --greedy 72 --eos 503,504 >$out/oracle.txt || return 1
@@ -73,7 +73,7 @@ check "the MXFP4 folder and the fp32 .bin of one seed give the same bits" bin_sa
 
 # --- batch, chunks, wave order ---
 for precision in strict fast; do
-    compile graphs/tiny.lua --model $out/tiny --precision $precision --max-batch 64 --max-tokens 64 -o $out/batch.bin || continue
+    compile graphs/toy.lua --model $out/tiny --precision $precision --max-batch 64 --max-tokens 64 -o $out/batch.bin || continue
     lines=8
     [ $precision = strict ] && [ -z "${TEST_ALL:-}" ] && lines=4 # strict is fp64 on an emulator
     variant() { exec_ $out/batch.bin -m getp --device emu -t $lines -n 40 -o $out/getp."$1" "${@:2}" && exec_ $out/batch.bin -m logits --device emu -t $lines -o $out/logits."$1" "${@:2}"; }
@@ -90,7 +90,7 @@ for precision in strict fast; do
 done
 fusions() { # every choice of rules computes the same
     for off in all mlp1_swiglu topk_softmax rmsnorm_qkv elementwise; do
-        compile graphs/tiny.lua --model $out/tiny --precision strict --max-batch 8 --max-tokens 64 --no-fusion $off -o $out/off.bin || return 1
+        compile graphs/toy.lua --model $out/tiny --precision strict --max-batch 8 --max-tokens 64 --no-fusion $off -o $out/off.bin || return 1
         exec_ $out/off.bin -m getp --device emu -t 4 -n 40 -o $out/off.txt || return 1
         cmp $out/off.txt $out/cpu || { echo "with --no-fusion $off"; return 1; }
     done
@@ -98,22 +98,22 @@ fusions() { # every choice of rules computes the same
 check "strict: same tokens with any rule off" fusions
 
 # --- changed graphs ---
-# What a person experimenting would edit: a number of graphs/tiny.lua, an op of graphs/gpt_oss.lua.
+# What a person experimenting would edit: a number of graphs/toy.lua, an op of graphs/gpt_oss.lua.
 changed_graph() { # name, file, sed script
     local dir=$out/graphs-$1
     cp -r graphs "$dir" && sed -i "$3" "$dir/$2"
     cmp -s "$dir/$2" "graphs/$2" && echo "FAIL changed graph $1: the edit does not apply"
     changed() {
-        compile "$dir/tiny.lua" --precision strict --max-batch 8 --max-tokens 64 -o $out/changed.bin || { cat $out/compile.err; return 1; }
+        compile "$dir/toy.lua" --precision strict --max-batch 8 --max-tokens 64 -o $out/changed.bin || { cat $out/compile.err; return 1; }
         exec_ $out/changed.bin -m getp --device emu -w $out/tiny -t 3 -n 32 -o $out/changed.emu && exec_ $out/changed.bin -m getp_cpu -w $out/tiny -t 3 -n 32 -o $out/changed.cpu && cmp $out/changed.emu $out/changed.cpu || return 1
         exec_ $out/tiny.bin -m getp_cpu -t 3 -n 32 -o $out/unchanged || return 1
         if cmp -s $out/unchanged $out/changed.cpu; then echo "the change changes nothing"; return 1; fi
     }
     check "changed graph: $1" changed
 }
-changed_graph layers tiny.lua 's/layers = 4/layers = 3/'
-changed_graph window tiny.lua 's/window = 16/window = 5/'
-changed_graph topk tiny.lua 's/topk = 2/topk = 3/'
+changed_graph layers toy.lua 's/layers = 4/layers = 3/'
+changed_graph window toy.lua 's/window = 16/window = 5/'
+changed_graph topk toy.lua 's/topk = 2/topk = 3/'
 changed_graph scaled gpt_oss.lua 's/return name(x + o, "out")/return name(x + o * 0.5, "out")/'
 changed_graph moved gpt_oss.lua 's/local best, ids = topk(r, /local best, ids = topk(softmax(r), /'
 changed_graph no-rope-on-keys gpt_oss.lua '/k = rope(k/d'
