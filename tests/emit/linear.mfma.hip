@@ -9,6 +9,7 @@ constexpr int b_RANK = 1;
 constexpr int y_RANK = 2;
 constexpr int ROWS = 16;
 constexpr int TOKENS = 16;
+constexpr int WAVES = 4;
 constexpr int OUT_COLUMNS = 64;
 
 struct Args {
@@ -28,16 +29,21 @@ DEVICE void out(const Args &a, int t, int n, float v) {
     store(a.y, at, v);
 }
 
-#line 13 "linear.mfma.hip"
+#line 14 "linear.mfma.hip"
 // A block computes 16 weight rows for 16 tokens; columns beyond the step's tokens repeat the last one and are not stored.
 
 DEVICE void run(const Args &a) {
-    __shared__ float part[4][ROWS][TOKENS + 1];
-    const int n0 = blockIdx.x * ROWS, t0 = blockIdx.y * TOKENS, left = row_count(a) - t0, column = threadIdx.x % 16;
+    __shared__ float part[WAVES][ROWS][TOKENS + 1];
+    const int n0 = blockIdx.x * ROWS, t0 = blockIdx.y * TOKENS, left = row_count(a) - t0;
     if (left <= 0) return;
-    const bf16 *x = a.x + (long)(t0 + (column < left ? column : left - 1)) * K;
-    const int row = n0 + column < N ? n0 + column : N - 1;
-    block_product(a.w, row, N, K, [=](int k) { return *(const s16x8 *)(x + k); }, part);
+    const bf16 *x[LINES];
+    int row[LINES];
+    for (int i = 0; i < LINES; i++) {
+        const int at = tile_line(i);
+        x[i] = a.x + (long)(t0 + (at < left ? at : left - 1)) * K;
+        row[i] = n0 + at < N ? n0 + at : N - 1;
+    }
+    block_product(a.w, row, N, K, [&](int i, int k) { return *(const s16x8 *)(x[i] + k); }, part);
     __syncthreads();
     const int n = threadIdx.x % ROWS, t = threadIdx.x / ROWS;
     if (t < left && n0 + n < N) out(a, t0 + t, n0 + n, block_sum(part, n, t) + (HAS_B ? a.b[n0 + n] : 0.f));
