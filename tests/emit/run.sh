@@ -21,7 +21,7 @@ for model in 20b 120b; do
         compare $model-$precision.txt $out/$model-$precision.txt
     done
 done
-out/gptoss-compile graphs/toy.lua --arch gfx90a --no-cache -o $out/a.bin 2>/dev/null && out/gptoss-compile graphs/tiny.lua --arch gfx90a --no-cache -j 1 -o $out/b.bin 2>/dev/null
+out/gptoss-compile graphs/toy.lua --arch gfx90a --no-cache -o $out/a.bin 2>/dev/null && out/gptoss-compile graphs/toy.lua --arch gfx90a --no-cache -j 1 -o $out/b.bin 2>/dev/null
 if cmp -s $out/a.bin $out/b.bin; then echo "ok equal inputs give equal plan bytes"; else echo "FAIL equal inputs give different plans"; fi
 out/gptoss-compile graphs/toy.lua --arch gfx90a --override $out/src -o $out/c.bin 2>/dev/null
 out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/d.bin 2>/dev/null
