@@ -193,7 +193,8 @@ Kernel *emit_kernel(Emitter *em, const Node *n, const char *kernel, KernelArg *a
         view.hook = &result;
     }
     Kernel *k = arena_alloc(em->a, sizeof *k);
-    if (!template_bind(em->a, em->templates, copies ? "elementwise" : kernel, &view, em->precision, em->target, &k->binding, e)) return NULL;
+    if (copies) kernel = result.type.rank == 1 && result.type.dim[0].sym == SYM_NONE ? "elementwise_row" : "elementwise";
+    if (!template_bind(em->a, em->templates, kernel, &view, em->precision, em->target, &k->binding, e)) return NULL;
     const Template *t = k->t = k->binding.t;
     if (!binding_eval(&k->binding, t->block, -1, &k->block, e)) return err_wrap(e, "%s", t->file), NULL;
     k->reduction = binding_reduction(em->a, &k->binding);

@@ -16,16 +16,16 @@ static const struct {
     {"logits", mode_logits, NULL},
     {"parity", mode_parity, NULL},
     {"bench", mode_bench, NULL},
+    {"eval", mode_eval, NULL},
     {"generate", NULL, "it comes with sampling (-T, -p, -s)"},
     {"chat", NULL, "it comes with sampling and the chat template"},
-    {"eval", NULL, "it comes after sampling"},
 };
 
 static bool run_mode(const Options *o, Err *e) {
     size_t i = 0;
     while (i < LEN(modes) && strcmp(modes[i].name, o->mode)) i++;
     if (i == LEN(modes)) return err_set(e, "no mode \"%s\"; there are getp, getp_cpu, generate, chat, logits, bench, parity, eval", o->mode);
-    if (!modes[i].run) return err_set(e, "-m %s: not implemented yet: %s; getp, getp_cpu, logits, parity and bench are", o->mode, modes[i].why);
+    if (!modes[i].run) return err_set(e, "-m %s: not implemented yet: %s; getp, getp_cpu, logits, parity, bench and eval are", o->mode, modes[i].why);
     Session s;
     bool ok = session_open(&s, o, e) && modes[i].run(&s, e);
     session_close(&s);

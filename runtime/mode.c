@@ -76,8 +76,8 @@ static bool same_shape(const ModelConfig *plan, const ModelConfig *m, const char
     } row[] = {
         {"vocabulary", plan->vocab, m->vocab},      {"hidden size", plan->hidden, m->hidden},
         {"experts", plan->experts, m->experts},     {"intermediate size", plan->intermediate, m->intermediate},
-        {"layers", plan->layers, m->layers},        {"head_dim", plan->head_dim, m->head_dim},
-        {"attention heads", plan->heads, m->heads}, {"kv heads", plan->kv_heads, m->kv_heads},
+        {"head_dim", plan->head_dim, m->head_dim},  {"attention heads", plan->heads, m->heads},
+        {"kv heads", plan->kv_heads, m->kv_heads},
     };
     for (size_t i = 0; i < LEN(row); i++)
         if (row[i].plan != row[i].model)
@@ -92,6 +92,7 @@ static void compare_numbers(const ModelConfig *plan, const ModelConfig *m) {
         const char *name;
         double plan, model;
     } row[] = {
+        {"layers", (double)plan->layers, (double)m->layers}, /* more than the checkpoint has: its weights are missed by name */
         {"experts per token", (double)plan->topk, (double)m->topk},
         {"sliding window", (double)plan->window, (double)m->window},
         {"rms_norm_eps", plan->rms_eps, m->rms_eps},
@@ -106,7 +107,7 @@ static void compare_numbers(const ModelConfig *plan, const ModelConfig *m) {
     for (size_t i = 0; i < LEN(row); i++)
         if (row[i].plan != row[i].model)
             warn("%s is %g in the checkpoint, %g in the plan, which is used", row[i].name, row[i].model, row[i].plan);
-    for (int64_t i = 0; i < plan->layers; i++)
+    for (int64_t i = 0; i < plan->layers && i < m->layers; i++)
         if (plan->sliding[i] != m->sliding[i]) {
             warn("layer %" PRId64 " is %s in the checkpoint, %s in the plan, which is used", i,
                  m->sliding[i] ? "sliding" : "full", plan->sliding[i] ? "sliding" : "full");

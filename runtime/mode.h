@@ -28,7 +28,7 @@ struct Session {
 
 /* A mode: does its work and reports, or says why not. */
 typedef bool Mode(Session *s, Err *e);
-Mode mode_getp, mode_logits, mode_parity, mode_bench;
+Mode mode_getp, mode_logits, mode_parity, mode_bench, mode_eval;
 
 void warn(const char *fmt, ...) PRINTF(1, 2);
 double seconds_now(void);
@@ -39,6 +39,9 @@ bool session_load(Session *s, Err *e);
 Device *session_device(const Session *s, const char *name, Err *e);
 void session_close(Session *s);
 
+/* Opens s->tok: -z, else tokenizer.json in the model's folder. */
+bool session_tokenizer(Session *s, Err *e);
+
 typedef struct Prompts Prompts;
 struct Prompts {
     size_t n;
@@ -47,6 +50,7 @@ struct Prompts {
         size_t n;
     } * at;
 };
+bool input_read(const char *path, Text *t, Err *e); /* appends a whole file; -: stdin */
 /* The input file's requests as ids (formats.md, getp). Errors name file and line. */
 bool prompts_read(Session *s, const char *path, Prompts *p, Err *e);
 

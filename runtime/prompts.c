@@ -13,7 +13,7 @@ static bool read_all(FILE *f, Text *t) {
     return !ferror(f);
 }
 
-static bool read_file(const char *path, Text *t, Err *e) {
+bool input_read(const char *path, Text *t, Err *e) {
     bool is_stdin = !strcmp(path, "-");
     FILE *f = is_stdin ? stdin : fopen(path, "rb");
     bool ok = f && read_all(f, t);
@@ -87,7 +87,7 @@ static bool parse_text(Session *s, Line l, struct Prompt *p, Err *e) {
 }
 
 /* -z, else tokenizer.json in the model's folder (that of a .bin file: beside it). */
-static bool open_tokenizer(Session *s, Err *e) {
+bool session_tokenizer(Session *s, Err *e) {
     struct stat st;
     const char *path = s->o->tokenizer;
     if (!path) {
@@ -134,7 +134,7 @@ bool prompts_read(Session *s, const char *path, Prompts *p, Err *e) {
     Text t = {0};
     *p = (Prompts){0};
     bool ok =
-        (s->o->input_ids || open_tokenizer(s, e)) && read_file(path, &t, e) && parse(s, path, (Line){t.at, t.n}, p, e);
+        (s->o->input_ids || session_tokenizer(s, e)) && input_read(path, &t, e) && parse(s, path, (Line){t.at, t.n}, p, e);
     text_free(&t);
     return ok;
 }

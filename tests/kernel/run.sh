@@ -27,12 +27,12 @@ compile() { # name, arguments of gptoss-compile
 }
 
 for precision in strict fast; do
-    compile tiny-$precision graphs/tiny.lua --precision $precision && selftest tiny-$precision
-    compile unfused-$precision graphs/tiny.lua --precision $precision --no-fusion all && selftest unfused-$precision
-    compile mlp2-$precision graphs/tiny.lua --precision $precision --no-fusion mlp1_swiglu && selftest mlp2-$precision
+    compile tiny-$precision graphs/toy.lua --precision $precision && selftest tiny-$precision
+    compile unfused-$precision graphs/toy.lua --precision $precision --no-fusion all && selftest unfused-$precision
+    compile mlp2-$precision graphs/toy.lua --precision $precision --no-fusion mlp1_swiglu && selftest mlp2-$precision
 done
-compile kv16 graphs/tiny.lua --precision strict --kv16 && selftest kv16 --only attention
-compile kv32 graphs/tiny.lua --precision fast --kv32 && selftest kv32 --only attention
+compile kv16 graphs/toy.lua --precision strict --kv16 && selftest kv16 --only attention
+compile kv32 graphs/toy.lua --precision fast --kv32 && selftest kv32 --only attention
 
 # Shapes: vocab hidden inter layers experts topk head_dim heads kv_heads window experts' type
 shape() {

@@ -318,7 +318,7 @@ static void lds_cases(void) {
 
 #define COMGR(X)                                                                                                       \
     X(create_data) X(set_data) X(set_data_name) X(create_data_set) X(data_set_add) X(create_action_info)               \
-    X(action_info_set_isa_name) X(do_action) X(action_data_get_data) X(get_data) X(action_info_set_option_list) X(action_info_set_logging)
+    X(action_info_set_isa_name) X(do_action) X(action_data_get_data) X(get_data) X(action_info_set_logging) X(release_data) X(destroy_data_set) X(destroy_action_info)
 #define X(f) static __typeof__(amd_comgr_##f) *comgr_##f;
 COMGR(X)
 #undef X
@@ -363,6 +363,8 @@ static void *assemble(const Text *t, size_t *size, Err *e) {
     comgr_get_data(exe, size, NULL);
     char *code = malloc(*size);
     comgr_get_data(exe, size, code);
+    comgr_release_data(src), comgr_release_data(exe), comgr_destroy_action_info(info);
+    comgr_destroy_data_set(in), comgr_destroy_data_set(obj), comgr_destroy_data_set(out);
     return code;
 }
 
@@ -425,7 +427,12 @@ static void check_case(const Case *c, const uint32_t *slot) {
         if (slot[l] != c->lanes[l]) err_set(&e, "lane %d is 0x%x, expected 0x%x", l, slot[l], c->lanes[l]);
     for (int l = 1; l < 64 && c->check & CHECK_V && !strstr(c->text, "exec"); l++) /* uniform inputs: every lane alike */
         if (slot[l] != slot[0] || (c->check & CHECK_VHI && slot[64 + l] != slot[64])) err_set(&e, "lane %d differs from lane 0", l);
-    if (*e.msg) printf("FAIL %s: %s\n", c->text, e.msg), failed++;
+    if (!*e.msg) return;
+    char name[512];
+    snprintf(name, sizeof name, "%s", c->text);
+    for (char *p = name; *p; p++)
+        if (*p == '\n') *p = ';';
+    printf("FAIL %s: %s\n", name, e.msg), failed++;
 }
 
 enum { BATCH = 400 };
