@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { STREAMS = 4, STAGE = 4 << 20, STAGE_ALIGN = 256, PENDING = 64, TIMED = 512, NON_BLOCKING = 1, NO_TIMING = 2, THREAD_LOCAL = 1 };
+enum { STREAMS = 4, STAGE = 4 << 20, STAGE_ALIGN = 256, PENDING = 64, TIMED = 512, MARKS = 16, NON_BLOCKING = 1, NO_TIMING = 2, THREAD_LOCAL = 1 };
 
 struct DeviceModule {
     void *handle;
@@ -51,6 +51,13 @@ struct Captured {
     const char *first, *last; /* kernels */
 };
 
+typedef struct Mark Mark; /* an event behind a replay: which one hangs? */
+struct Mark {
+    void *event;
+    uint64_t replay;
+    const Captured *graph;
+};
+
 typedef struct Timed Timed; /* a launch between two events */
 struct Timed {
     DeviceKernel *kernel;
@@ -74,6 +81,7 @@ struct Gpu {
     uint64_t launches, replays; /* for messages: what was started last */
     const char *last;
     const Captured *last_graph;
+    Mark mark[MARKS]; /* of replay r: r % MARKS */
     Timed timed[TIMED];
     int n_timed;
 };
@@ -125,11 +133,21 @@ int gpu_count(const GpuApi *api) {
 
 /* --- errors and waiting ------------------------------------------------------------------------------------------------ */
 
-/* What the device was last asked to do. */
+/* The oldest replay that has not come back, else the last. */
+static uint64_t open_replay(const Gpu *g) {
+    for (uint64_t r = g->replays < MARKS ? 1 : g->replays - MARKS + 1; r < g->replays; r++)
+        if (g->mark[r % MARKS].graph && g->f->event_query(g->mark[r % MARKS].event) == GPU_NOT_READY) return r;
+    return g->replays;
+}
+
+/* What the device was asked to do and has not done. */
 static const char *position(const Gpu *g, char *s, size_t n) {
-    if (g->last_graph)
-        snprintf(s, n, "the last started was graph replay %llu, of %d launches from %s to %s; GPTOSS_SYNC_LAUNCHES=1 runs them one by one and names "
-                       "the kernel", (unsigned long long)g->replays, g->last_graph->launches, g->last_graph->first, g->last_graph->last);
+    const Mark *m = g->last_graph ? &g->mark[open_replay(g) % MARKS] : NULL;
+    if (m && m->graph)
+        snprintf(s, n,
+                 "%s graph replay %llu, of %d launches from %s to %s; GPTOSS_SYNC_LAUNCHES=1 runs them one by one and "
+                 "names the kernel",
+                 g->hung ? "in" : "in or before", (unsigned long long)m->replay, m->graph->launches, m->graph->first, m->graph->last);
     else if (g->last)
         snprintf(s, n, "the last started was launch %llu, kernel %s%s", (unsigned long long)g->launches, g->last,
                  g->sync_launches ? "" : "; GPTOSS_SYNC_LAUNCHES=1 waits after each and names the kernel");
@@ -300,6 +318,8 @@ void gpu_close(Device *d) {
     if (!g->hung && g->context) use(g, &e);
     for (int i = 0; !g->hung && i < STREAMS; i++) stream_close(g, &g->stream[i]);
     for (int i = 0; !g->hung && i < TIMED && g->timed[i].begin; i++) g->f->event_destroy(g->timed[i].begin), g->f->event_destroy(g->timed[i].end);
+    for (int i = 0; !g->hung && i < MARKS; i++)
+        if (g->mark[i].event) g->f->event_destroy(g->mark[i].event);
     for (DeviceKernel *k = g->kernels, *next; k; k = next) {
         next = k->next;
         free(k->symbol);
@@ -511,8 +531,12 @@ bool gpu_replay(Device *d, int stream, void *graph, Err *e) {
     Gpu *g = (Gpu *)d;
     Stream *s = stream_of(g, stream, e);
     if (!s) return false;
-    g->replays++, g->last_graph = graph;
-    int rc = g->f->graph_launch(g->last_graph->exec, s->handle);
+    g->last_graph = graph;
+    Mark *m = &g->mark[++g->replays % MARKS];
+    *m = (Mark){m->event, g->replays, graph};
+    int rc = m->event ? GPU_OK : g->f->event_create(&m->event, NO_TIMING);
+    if (!rc) rc = g->f->graph_launch(g->last_graph->exec, s->handle);
+    if (!rc) rc = g->f->event_record(m->event, s->handle);
     return !rc || failed(g, rc, "cannot replay a graph", e);
 }
 
@@ -521,6 +545,8 @@ void gpu_graph_free(Device *d, void *graph) {
     Captured *c = graph;
     if (!g->hung) g->f->exec_destroy(c->exec);
     if (g->last_graph == c) g->last_graph = NULL;
+    for (int i = 0; i < MARKS; i++)
+        if (g->mark[i].graph == c) g->mark[i].graph = NULL;
     free(c);
 }
 

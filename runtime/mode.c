@@ -325,8 +325,10 @@ static void progress(const Session *s, const Sched *sched, const Requests *r, co
 bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e) {
     int32_t *ids = arena_array(s->arena, (size_t)s->slots, sizeof *ids);
     double begin = seconds_now(), last = begin;
-    for (const SchedStep *t; (t = sched_next(sched));) {
-        if (!session_step(s, sched, t, r->at, e) || !session_sample(s, t, r->at, ids, e)) return false;
+    int64_t step = 1;
+    for (const SchedStep *t; (t = sched_next(sched)); step++) {
+        if (!session_step(s, sched, t, r->at, e) || !session_sample(s, t, r->at, ids, e))
+            return err_wrap(e, "step %" PRId64 " (%" PRId64 " tokens)", step, (int64_t)t->n);
         sched_commit(sched, ids);
         progress(s, sched, r, what, begin, &last);
     }
