@@ -11,7 +11,17 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { STREAMS = 4, STAGE = 4 << 20, STAGE_ALIGN = 256, PENDING = 64, TIMED = 512, MARKS = 16, NON_BLOCKING = 1, NO_TIMING = 2, THREAD_LOCAL = 1 };
+enum {
+    STREAMS = 4,
+    STAGE = 4 << 20,
+    STAGE_ALIGN = 256,
+    PENDING = 64,
+    TIMED = 512,
+    MARKS = 16,
+    NON_BLOCKING = 1,
+    NO_TIMING = 2,
+    THREAD_LOCAL = 1
+};
 
 struct DeviceModule {
     void *handle;
@@ -35,11 +45,11 @@ struct Pending {
 typedef struct Stream Stream;
 struct Stream {
     void *handle;
-    char *stage;      /* two halves of STAGE bytes */
-    void *done[2];    /* events: what was copied from a half has left it */
+    char *stage;   /* two halves of STAGE bytes */
+    void *done[2]; /* events: what was copied from a half has left it */
     bool busy[2];
     int half;
-    size_t used;      /* of the half */
+    size_t used; /* of the half */
     Pending pending[PENDING];
     int n_pending;
 };
@@ -97,12 +107,14 @@ static double now(void) {
 static bool resolve(void *lib, const char *path, const GpuSymbol *symbols, size_t n, Err *e) {
     for (size_t i = 0; i < n; i++) {
         *symbols[i].slot = dlsym(lib, symbols[i].name);
-        if (!*symbols[i].slot && !symbols[i].optional) return err_set(e, "%s has no %s: it is too old, or not what its name says", path, symbols[i].name);
+        if (!*symbols[i].slot && !symbols[i].optional)
+            return err_set(e, "%s has no %s: it is too old, or not what its name says", path, symbols[i].name);
     }
     return true;
 }
 
-bool gpu_load(const char *const *names, size_t n_names, const char *const *dirs, size_t n_dirs, const GpuSymbol *symbols, size_t n, Err *e) {
+bool gpu_load(const char *const *names, size_t n_names, const char *const *dirs, size_t n_dirs,
+              const GpuSymbol *symbols, size_t n, Err *e) {
     char path[4096], broken[512] = ""; /* broken: why one that is there does not load */
     for (size_t d = 0; d < n_dirs; d++)
         for (size_t i = 0; dirs[d] && i < n_names; i++) {
@@ -121,7 +133,8 @@ static bool ready(const GpuApi *api, int *n, Err *e) {
     /* hipInit says "invalid device" where there is none */
     int rc = api->f->init(0);
     if (!rc) rc = api->f->count(n);
-    if (rc == GPU_NO_DEVICE || rc == GPU_INVALID_DEVICE || (!rc && !*n)) return err_set(e, "device %s: there is none: %s", api->ops->name, api->none);
+    if (rc == GPU_NO_DEVICE || rc == GPU_INVALID_DEVICE || (!rc && !*n))
+        return err_set(e, "device %s: there is none: %s", api->ops->name, api->none);
     return !rc || err_set(e, "device %s: %s at start: %s", api->ops->name, api->error_name(rc), api->none);
 }
 
@@ -147,7 +160,8 @@ static const char *position(const Gpu *g, char *s, size_t n) {
         snprintf(s, n,
                  "%s graph replay %llu, of %d launches from %s to %s; GPTOSS_SYNC_LAUNCHES=1 runs them one by one and "
                  "names the kernel",
-                 g->hung ? "in" : "in or before", (unsigned long long)m->replay, m->graph->launches, m->graph->first, m->graph->last);
+                 g->hung ? "in" : "in or before", (unsigned long long)m->replay, m->graph->launches, m->graph->first,
+                 m->graph->last);
     else if (g->last)
         snprintf(s, n, "the last started was launch %llu, kernel %s%s", (unsigned long long)g->launches, g->last,
                  g->sync_launches ? "" : "; GPTOSS_SYNC_LAUNCHES=1 waits after each and names the kernel");
@@ -157,7 +171,8 @@ static const char *position(const Gpu *g, char *s, size_t n) {
 
 static bool failed(const Gpu *g, int rc, const char *what, Err *e) {
     char at[512];
-    return err_set(e, "device %s %d: %s: %s; %s", g->api->ops->name, g->index, what, g->api->error_name(rc), position(g, at, sizeof at));
+    return err_set(e, "device %s %d: %s: %s; %s", g->api->ops->name, g->index, what, g->api->error_name(rc),
+                   position(g, at, sizeof at));
 }
 
 static bool use(Gpu *g, Err *e) {
@@ -174,8 +189,8 @@ static bool wait_for(Gpu *g, int (*query)(void *), void *what, Err *e) {
         if (rc != GPU_NOT_READY) return failed(g, rc, "a launch or copy failed", e);
         if (waited > g->hang_seconds) {
             g->hung = true;
-            return err_set(e, "device %s %d: hung: nothing has come back for %g s (GPTOSS_HANG_SECONDS); %s", g->api->ops->name, g->index,
-                           g->hang_seconds, position(g, at, sizeof at));
+            return err_set(e, "device %s %d: hung: nothing has come back for %g s (GPTOSS_HANG_SECONDS); %s",
+                           g->api->ops->name, g->index, g->hang_seconds, position(g, at, sizeof at));
         }
         if (waited > 1e-3) nanosleep(&nap, NULL);
     }
@@ -289,20 +304,27 @@ static bool asked(const char *variable) {
 
 static bool check_arch(Gpu *g, const Plan *p, Err *e) {
     const char *api = g->api->ops->name;
-    if (!g->api->arch(g->index, g->arch, sizeof g->arch)) return err_set(e, "device %s %d: its architecture cannot be read", api, g->index);
+    if (!g->api->arch(g->index, g->arch, sizeof g->arch))
+        return err_set(e, "device %s %d: its architecture cannot be read", api, g->index);
     if (g->api->runs(g->arch, p->arch)) return true;
-    return err_set(e, "device %s %d (%s) is %s, this plan is for %s: recompile with --arch %.*s", api, g->index, g->name, g->arch, p->arch,
-                   (int)strcspn(g->arch, ":"), g->arch);
+    return err_set(e, "device %s %d (%s) is %s, this plan is for %s: recompile with --arch %.*s", api, g->index,
+                   g->name, g->arch, p->arch, (int)strcspn(g->arch, ":"), g->arch);
 }
 
 Device *gpu_open(const GpuApi *api, int index, const Plan *p, const DeviceOptions *o, Err *e) {
     int n;
     if (!ready(api, &n, e)) return NULL;
-    if (index < 0 || index >= n) return err_set(e, "device %s %d: there are %d (0 to %d)", api->ops->name, index, n, n - 1), NULL;
+    if (index < 0 || index >= n)
+        return err_set(e, "device %s %d: there are %d (0 to %d)", api->ops->name, index, n, n - 1), NULL;
     Gpu *g = calloc(1, sizeof *g);
     if (!g) return err_set(e, "device %s: out of memory", api->ops->name), NULL;
     const char *hang = getenv("GPTOSS_HANG_SECONDS");
-    *g = (Gpu){.api = api, .f = api->f, .index = index, .ops = *api->ops, .profile = o->profile, .sync_launches = asked("GPTOSS_SYNC_LAUNCHES")};
+    *g = (Gpu){.api = api,
+               .f = api->f,
+               .index = index,
+               .ops = *api->ops,
+               .profile = o->profile,
+               .sync_launches = asked("GPTOSS_SYNC_LAUNCHES")};
     g->base.ops = &g->ops;
     g->hang_seconds = hang && atof(hang) > 0 ? atof(hang) : 120;
     if (g->profile || g->sync_launches) g->ops.capture_begin = NULL;
@@ -317,7 +339,8 @@ void gpu_close(Device *d) {
     Err e;
     if (!g->hung && g->context) use(g, &e);
     for (int i = 0; !g->hung && i < STREAMS; i++) stream_close(g, &g->stream[i]);
-    for (int i = 0; !g->hung && i < TIMED && g->timed[i].begin; i++) g->f->event_destroy(g->timed[i].begin), g->f->event_destroy(g->timed[i].end);
+    for (int i = 0; !g->hung && i < TIMED && g->timed[i].begin; i++)
+        g->f->event_destroy(g->timed[i].begin), g->f->event_destroy(g->timed[i].end);
     for (int i = 0; !g->hung && i < MARKS; i++)
         if (g->mark[i].event) g->f->event_destroy(g->mark[i].event);
     for (DeviceKernel *k = g->kernels, *next; k; k = next) {
@@ -390,8 +413,11 @@ void *gpu_alloc(Device *d, size_t size, const char *name, Err *e) {
     if (!use(g, e)) return NULL;
     int rc = g->f->alloc(&p, size ? size : 1);
     if (!rc) return p;
-    if (rc != GPU_OUT_OF_MEMORY || g->f->mem_info(&free, &total)) return failed(g, rc, "cannot allocate memory", e), NULL;
-    err_set(e, "device %s %d: out of memory: %.2f GiB for %s (%.2f of %.2f GiB free); try a smaller -b or -n, or compile with --kv16",
+    if (rc != GPU_OUT_OF_MEMORY || g->f->mem_info(&free, &total))
+        return failed(g, rc, "cannot allocate memory", e), NULL;
+    err_set(e,
+            "device %s %d: out of memory: %.2f GiB for %s (%.2f of %.2f GiB free); try a smaller -b or -n, or compile "
+            "with --kv16",
             g->api->ops->name, g->index, (double)size / 0x1p30, name, (double)free / 0x1p30, (double)total / 0x1p30);
     return NULL;
 }
@@ -412,8 +438,8 @@ DeviceModule *gpu_module_load(Device *d, const PlanModule *m, Err *e) {
     int rc = g->f->module_load(&r->handle, m->code);
     if (!rc) return r;
     free(r);
-    err_set(e, "device %s %d (%s): cannot load the code of %s: %s%s", g->api->ops->name, g->index, g->arch, m->name, g->api->error_name(rc),
-            rc == GPU_NO_BINARY ? ": it was compiled for another device" : "");
+    err_set(e, "device %s %d (%s): cannot load the code of %s: %s%s", g->api->ops->name, g->index, g->arch, m->name,
+            g->api->error_name(rc), rc == GPU_NO_BINARY ? ": it was compiled for another device" : "");
     return NULL;
 }
 
@@ -428,10 +454,12 @@ DeviceKernel *gpu_kernel(Device *d, DeviceModule *m, const char *symbol, Err *e)
     Gpu *g = (Gpu *)d;
     if (!use(g, e)) return NULL;
     DeviceKernel *k = calloc(1, sizeof *k);
-    if (!k || !(k->symbol = strdup(symbol))) return free(k), err_set(e, "device %s: out of memory", g->api->ops->name), NULL;
+    if (!k || !(k->symbol = strdup(symbol)))
+        return free(k), err_set(e, "device %s: out of memory", g->api->ops->name), NULL;
     int rc = g->f->module_function(&k->function, m->handle, symbol);
     if (rc) {
-        err_set(e, "device %s %d: the code has no kernel %s (%s)", g->api->ops->name, g->index, symbol, g->api->error_name(rc));
+        err_set(e, "device %s %d: the code has no kernel %s (%s)", g->api->ops->name, g->index, symbol,
+                g->api->error_name(rc));
         free(k->symbol);
         free(k);
         return NULL;
@@ -481,8 +509,8 @@ static void capture_abandon(Gpu *g, Stream *s) {
     g->capturing = NULL;
 }
 
-bool gpu_launch(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], uint32_t block, uint32_t lds, void *const *args, int n_args,
-                Err *e) {
+bool gpu_launch(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], uint32_t block, uint32_t lds,
+                void *const *args, int n_args, Err *e) {
     Gpu *g = (Gpu *)d;
     void *values[PLAN_MAX_ARGS], *params[PLAN_MAX_ARGS];
     Stream *s = stream_of(g, stream, e);
@@ -573,10 +601,12 @@ void gpu_profile(Device *d, Text *t, bool json) {
     for (size_t i = 0; i < n; i++) {
         const DeviceKernel *k = list[i];
         unsigned long long launches = k->launches;
-        if (json) text_add(t, "%s{\"kernel\": \"%s\", \"launches\": %llu, \"seconds\": %.9f}", i ? ", " : "", k->symbol, launches, k->ms * 1e-3);
+        if (json)
+            text_add(t, "%s{\"kernel\": \"%s\", \"launches\": %llu, \"seconds\": %.9f}", i ? ", " : "", k->symbol,
+                     launches, k->ms * 1e-3);
         else
-            text_add(t, "%-56s %8llu %10.2f %9.2f %6.1f\n", k->symbol, launches, k->ms, k->ms * 1e3 / (double)k->launches,
-                     sum > 0 ? 100 * k->ms / sum : 0);
+            text_add(t, "%-56s %8llu %10.2f %9.2f %6.1f\n", k->symbol, launches, k->ms,
+                     k->ms * 1e3 / (double)k->launches, sum > 0 ? 100 * k->ms / sum : 0);
     }
     if (json) text_add(t, "]");
     free(list);

@@ -58,6 +58,11 @@ FAKEHIP_ARCH=gfx908:sramecc+:xnack- getp strict; says other_arch $? "is gfx908:s
 FAKEHIP_ARCH=gfx90a1 getp strict; says longer_arch $? "is gfx90a1, this plan is for gfx90a"
 FAKEHIP_ARCH=gfx90a:sramecc-:xnack+ hip "$tmp/strict.bin" --self-test --only tokens; code=$?; clean any_feature $code 0 && ok any_feature
 
+six() { LD_LIBRARY_PATH=$PWD/out/tests/fakehip6:$fake FAKEHIP_LOG=$tmp/log $exec "$@" >"$tmp/out" 2>"$tmp/err"; }
+six "$tmp/strict.bin" --self-test --only linear_K64; code=$?
+clean rocm6 $code 0 && [ "$(calls hipGetDevicePropertiesR0600)" = 1 ] && [ "$(calls hipGetDeviceProperties)" = 0 ] && ok rocm6 || fail rocm6 "$(cat "$tmp/log")"
+FAKEHIP_ARCH=gfx942:sramecc+:xnack- six "$tmp/strict.bin" --self-test --only tokens; says rocm6_other_arch $? "is gfx942:sramecc+:xnack-, this plan is for gfx90a"
+
 # --- errors: each is one message, nothing stays behind
 FAKEHIP_MEMORY=150000 getp strict; says out_of_memory $? "device hip 0: out of memory: "
 FAKEHIP_FAIL=hipMalloc:${mallocs:-40}:2 getp strict; says out_of_memory_kv $? "out of memory: "
