@@ -6,6 +6,7 @@
 #ifndef GPTOSS_EXEC_H
 #define GPTOSS_EXEC_H
 
+#include "../ir/sampling.h"
 #include "device.h"
 
 typedef struct Exec Exec;
@@ -17,6 +18,7 @@ struct Exec {
     int *group;          /* [n_bufs] KV group of a pool, -1 otherwise */
     int64_t *pages;      /* [n_kv] pages of the group's pools */
     void *scratch;
+    int32_t *sampling;   /* [max_batch][SAMPLING_WORDS], being written */
     size_t weight_bytes; /* of all weights, adopted ones too */
     DeviceModule **modules;
     DeviceKernel **kernels;
@@ -39,8 +41,10 @@ bool exec_blocks(Exec *x, int kv, int slot, const int32_t *row, Err *e);
 
 /* Inputs of a step of n tokens, then the graph "step". exec_tokens without exec_graph lets a caller go node by node. */
 bool exec_tokens(Exec *x, const int32_t *src, const int32_t *slot, const int32_t *pos, int64_t n, Err *e);
-/* Inputs of a head graph: n rows of the last step, and the slots whose last sample they become (NULL: none). */
+/* Inputs of a head graph: n rows of the last step, and the slots whose last sample they become (NULL: none), drawn greedily. */
 bool exec_rows(Exec *x, const int32_t *rows, const int32_t *slots, int64_t n, Err *e);
+/* How each of these rows is drawn (NULL: greedily, as exec_rows leaves it). A plan without the input "sampling" is greedy. */
+bool exec_sampling(Exec *x, const Sampling *each, int64_t n, Err *e);
 bool exec_graph(Exec *x, int graph, Err *e);
 void exec_begin(Exec *x, int graph); /* what exec_graph does before its first node */
 bool exec_node(Exec *x, int graph, int node, Err *e);
