@@ -16,8 +16,8 @@ static const struct {
     {"logits", mode_logits, NULL},
     {"parity", mode_parity, NULL},
     {"bench", mode_bench, NULL},
-    {"generate", NULL, "it comes with sampling (-T, -p, -s)"},
-    {"chat", NULL, "it comes with sampling and the chat template"},
+    {"generate", mode_generate, NULL},
+    {"chat", mode_chat, NULL},
     {"eval", NULL, "it comes after sampling"},
 };
 
@@ -25,7 +25,7 @@ static bool run_mode(const Options *o, Err *e) {
     size_t i = 0;
     while (i < LEN(modes) && strcmp(modes[i].name, o->mode)) i++;
     if (i == LEN(modes)) return err_set(e, "no mode \"%s\"; there are getp, getp_cpu, generate, chat, logits, bench, parity, eval", o->mode);
-    if (!modes[i].run) return err_set(e, "-m %s: not implemented yet: %s; getp, getp_cpu, logits, parity and bench are", o->mode, modes[i].why);
+    if (!modes[i].run) return err_set(e, "-m %s: not implemented yet: %s; generate, chat, getp, getp_cpu, logits, parity and bench are", o->mode, modes[i].why);
     Session s;
     bool ok = session_open(&s, o, e) && modes[i].run(&s, e);
     session_close(&s);
@@ -79,5 +79,6 @@ int main(int argc, char **argv) {
     bool ok = options_parse(&o, argc, argv, &e) && run(&o, &e);
     if (fflush(stdout) && ok) ok = err_set(&e, "stdout: cannot be written");
     if (!ok) fprintf(stderr, "gptoss-exec: error: %s\n", e.msg);
+    options_free(&o);
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -31,11 +31,20 @@ static bool check_limits(Session *s, Err *e) {
     if (o->steps > p->max_seq) return err_set(e, "-n %" PRId64 ": the plan has room for %" PRId64 " positions; recompile with --max-seq", o->steps, p->max_seq);
     if (o->batch > p->max_batch) return err_set(e, "-b %" PRId64 ": the plan has %" PRId64 " slots; recompile with --max-batch", o->batch, p->max_batch);
     if (o->gpus > 1) return err_set(e, "-g %" PRId64 ": this build runs on one device; several are not implemented yet", o->gpus);
-    if (o->temperature > 0) return err_set(e, "-T %g: sampling with a temperature is not implemented yet; leave -T out for greedy decoding", o->temperature);
+    s->sampling = (Sampling){.top_p = 1};
+    if (!options_sampling(o, &s->sampling, e) || !session_draws(s, e)) return false;
+    if (s->sampling.temperature <= 0 && !strncmp(o->mode, "getp", 4) && (o->top_p >= 0 || o->min_p >= 0 || o->top_k >= 0))
+        warn("-m %s is greedy: -p, --top-k and --min-p mean something with -T above 0", o->mode);
+    s->rows = arena_array(s->arena, (size_t)p->max_batch, sizeof *s->rows);
     s->steps = o->steps > 0 ? o->steps : p->max_seq < DEFAULT_STEPS ? p->max_seq : DEFAULT_STEPS;
     s->slots = (int)(o->batch > 0 ? o->batch : p->max_batch);
     s->chunk = o->chunk > 0 && o->chunk < p->max_tokens ? o->chunk : p->max_tokens;
     return true;
+}
+
+bool session_draws(const Session *s, Err *e) {
+    if (s->sampling.temperature <= 0 || plan_buf(s->plan, "sampling") >= 0) return true;
+    return err_set(e, "%s: its graph \"sample\" has no input sampling, so -T must be 0: recompile with a graph that has it (graphs/gpt_oss.lua)", s->o->plan);
 }
 
 static int head_output(const Plan *p, int graph, DType dtype, int rank) {
@@ -204,6 +213,7 @@ Requests requests_make(Session *s, const Prompts *p, bool generate) {
             warn("request %zu has %" PRId64 " tokens, -n is %" PRId64 ": nothing is generated", i + 1, n, s->steps);
         } else {
             Request q = {.ids = p->at[i].ids, .n_ids = n, .max_new = generate ? s->steps - n + 1 : 0};
+            q.number = (uint32_t)i;
             q.out = arena_array(s->arena, (size_t)q.max_new + 1, sizeof *q.out);
             r.of[r.n] = i;
             r.at[r.n++] = q;
@@ -247,11 +257,22 @@ static bool not_a_number(Session *s, const SchedStep *t, const Request *r, int64
     return false;
 }
 
+/* How the rows from … from+n-1 are drawn: by request and position alone. */
+static bool write_sampling(Session *s, const SchedStep *t, const Request *r, int64_t from, int64_t n, Err *e) {
+    if (s->sampling.temperature <= 0) return true; /* as exec_rows left it */
+    for (int64_t i = 0; i < n; i++) {
+        s->rows[i] = s->sampling;
+        s->rows[i].request = r[t->row_request[from + i]].number;
+        s->rows[i].position = (uint32_t)t->pos[t->rows[from + i]] + 1;
+    }
+    return exec_sampling(s->exec, s->rows, n, e);
+}
+
 bool session_sample(Session *s, const SchedStep *t, const Request *r, int32_t *ids, Err *e) {
     int64_t max = exec_max(s->plan, s->sample);
     for (int64_t from = 0; from < t->n_rows; from += max) {
         int64_t n = t->n_rows - from < max ? t->n_rows - from : max;
-        if (!exec_rows(s->exec, t->rows + from, t->row_slot + from, n, e) || !exec_graph(s->exec, s->sample, e) ||
+        if (!exec_rows(s->exec, t->rows + from, t->row_slot + from, n, e) || !write_sampling(s, t, r, from, n, e) || !exec_graph(s->exec, s->sample, e) ||
             !exec_read(s->exec, s->ids_buf, 0, ids + from, (size_t)n * sizeof *ids, e))
             return false;
         for (int64_t i = from; i < from + n; i++)

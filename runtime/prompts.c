@@ -83,7 +83,7 @@ static bool parse_text(Session *s, Line l, struct Prompt *p, Err *e) {
 }
 
 /* -z, else tokenizer.json in the model's folder (that of a .bin file: beside it). */
-static bool open_tokenizer(Session *s, Err *e) {
+bool session_tokenizer(Session *s, Err *e) {
     struct stat st;
     const char *path = s->o->tokenizer;
     if (!path) {
@@ -123,7 +123,7 @@ static bool parse(Session *s, const char *path, Line rest, Prompts *p, Err *e) {
 bool prompts_read(Session *s, const char *path, Prompts *p, Err *e) {
     Text t = {0};
     *p = (Prompts){0};
-    bool ok = (s->o->input_ids || open_tokenizer(s, e)) && read_file(path, &t, e) && parse(s, path, (Line){t.at, t.n}, p, e);
+    bool ok = (s->o->input_ids || session_tokenizer(s, e)) && read_file(path, &t, e) && parse(s, path, (Line){t.at, t.n}, p, e);
     text_free(&t);
     return ok;
 }
