@@ -63,6 +63,14 @@ static bool upload_rows(Exec *x, const Model *m, int i, int64_t row, int64_t n, 
            ops->sync(x->dev, 0, e);
 }
 
+static void show_loading(const Exec *x, size_t done) {
+    size_t total = 0;
+    if (!x->loading) return;
+    for (int i = 0; i < x->plan->n_bufs; i++)
+        if (x->plan->bufs[i].kind == BUF_WEIGHT) total += type_bytes(&x->plan->bufs[i].type, &x->sizes);
+    x->loading->show(x->loading->ctx, done, total);
+}
+
 static bool upload_weight(Exec *x, const Model *m, int i, Err *e) {
     const Type *t = &x->plan->bufs[i].type;
     int64_t rows = t->dim[0].add;
@@ -73,8 +81,10 @@ static bool upload_weight(Exec *x, const Model *m, int i, Err *e) {
     if (at_once > rows) at_once = rows;
     void *stage = malloc(row_bytes * (size_t)at_once + 1);
     bool ok = stage || err_set(e, "out of memory for %s", x->plan->bufs[i].name);
-    for (int64_t row = 0; ok && row < rows; row += at_once)
+    for (int64_t row = 0; ok && row < rows; row += at_once) {
+        show_loading(x, x->weight_bytes - row_bytes * (size_t)(rows - row)); /* weight_bytes: this one's too */
         ok = upload_rows(x, m, i, row, rows - row < at_once ? rows - row : at_once, elements, stage, e);
+    }
     free(stage);
     return ok;
 }
@@ -231,9 +241,14 @@ static Exec *make(const Plan *p, Device *d) {
     return x;
 }
 
-Exec *exec_open(const Plan *p, const Model *m, Device *d, Err *e) {
+Exec *exec_open(const Plan *p, const Model *m, Device *d, Err *e) { return exec_open_shown(p, m, d, NULL, e); }
+
+Exec *exec_open_shown(const Plan *p, const Model *m, Device *d, const ExecLoading *loading, Err *e) {
     Exec *x = make(p, d);
-    if (open_kernels(x, e) && open_bufs(x, m, e)) return x;
+    x->loading = loading;
+    bool ok = open_kernels(x, e) && open_bufs(x, m, e);
+    x->loading = NULL;
+    if (ok) return x;
     exec_close(x);
     return NULL;
 }

@@ -9,6 +9,12 @@
 #include "../ir/sampling.h"
 #include "device.h"
 
+typedef struct ExecLoading ExecLoading; /* told how many bytes of the weights are there */
+struct ExecLoading {
+    void (*show)(void *ctx, size_t done, size_t total);
+    void *ctx;
+};
+
 typedef struct Exec Exec;
 struct Exec {
     const Plan *plan;
@@ -20,6 +26,7 @@ struct Exec {
     void *scratch;
     int32_t *sampling;   /* [max_batch][SAMPLING_WORDS], being written */
     size_t weight_bytes; /* of all weights, adopted ones too */
+    const ExecLoading *loading; /* while weights are loaded; may be NULL */
     DeviceModule **modules;
     DeviceKernel **kernels;
     void *(*captured)[PLAN_MAX_BUCKETS]; /* [n_graphs] replayable graphs, made at first use, where the device has them */
@@ -30,6 +37,8 @@ struct Exec {
 
 /* Allocates everything but the KV pools and loads the weights. Errors name tensor, expected and found shape. */
 Exec *exec_open(const Plan *p, const Model *m, Device *d, Err *e);
+/* The same, telling how much is loaded. */
+Exec *exec_open_shown(const Plan *p, const Model *m, Device *d, const ExecLoading *loading, Err *e);
 void exec_close(Exec *x); /* NULL is fine; before device_close */
 size_t exec_page_bytes(const Plan *p, int kv); /* of one page in all of the group's layers */
 bool exec_kv(Exec *x, const int64_t *pages /* [n_kv] */, Err *e);

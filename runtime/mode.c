@@ -1,10 +1,10 @@
 /* mode.c - see mode.h: sessions, memory for the KV cache, the loop of steps. Reading requests is in prompts.c. */
 #include "mode.h"
+#include "progress.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { DEFAULT_STEPS = 1024 };
 
@@ -140,9 +140,21 @@ bool session_open(Session *s, const Options *o, Err *e) {
     return (s->plan = plan_open(o->plan, e)) && check_limits(s, e) && find_graphs(s, e) && open_device(s, e) && open_model(s, e);
 }
 
+static void show_load(void *ctx, size_t done, size_t total) {
+    char detail[80];
+    Progress *bar = ctx;
+    if (!progress_due(bar)) return;
+    snprintf(detail, sizeof detail, "%.1f of %.1f GB  %.2f GB/s", (double)done * 1e-9, (double)total * 1e-9, (double)done * 1e-9 / (seconds_now() - bar->begin));
+    progress_draw(bar, (double)done / (double)total, detail);
+}
+
 bool session_load(Session *s, Err *e) {
     double begin = seconds_now();
-    if (!(s->exec = exec_open(s->plan, s->model, s->dev, e))) return false;
+    Progress bar;
+    progress_begin(&bar, "loading");
+    s->exec = exec_open_shown(s->plan, s->model, s->dev, &(ExecLoading){show_load, &bar}, e);
+    progress_end(&bar);
+    if (!s->exec) return false;
     s->load_seconds = seconds_now() - begin;
     if (s->o->verbose) fprintf(stderr, "loaded %.1f MiB of weights in %.2f s\n", (double)s->exec->weight_bytes / 1048576, s->load_seconds);
     return true;
@@ -281,27 +293,47 @@ bool session_sample(Session *s, const SchedStep *t, const Request *r, int32_t *i
     return true;
 }
 
-static void progress(const Session *s, const Sched *sched, const Requests *r, const char *what, double begin, double *last) {
+/* How much of the work is done, a request that stops early counting for a whole one. */
+static double share(const Requests *r, size_t *done) {
+    double sum = 0;
+    *done = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        const Request *q = &r->at[i];
+        *done += q->done;
+        sum += q->done ? 1 : q->max_new ? (double)q->n_out / (double)q->max_new : 0;
+    }
+    return r->n ? sum / (double)r->n : 1;
+}
+
+static void show_progress(const Session *s, const Sched *sched, const Requests *r, Progress *bar, double *said) {
+    char detail[120];
     double now = seconds_now();
-    if (now - *last < 2 || !(s->o->verbose || isatty(2))) return;
+    bool say = s->o->verbose && !bar->on && now - *said >= 2;
+    if (!progress_due(bar) && !say) return;
     SchedStats st = sched_stats(sched);
-    size_t done = 0;
-    for (size_t i = 0; i < r->n; i++) done += r->at[i].done;
-    fprintf(stderr, "%s: %zu of %zu requests, %" PRId64 " tokens generated, %.1f tok/s\n", what, done, r->n, st.generated,
-            (double)(st.generated + st.prompt_tokens) / (now - begin));
-    *last = now;
+    size_t done;
+    double part = share(r, &done);
+    snprintf(detail, sizeof detail, "%zu of %zu requests  %" PRId64 " tokens  %.1f tok/s", done, r->n, st.generated, (double)(st.generated + st.prompt_tokens) / (now - bar->begin));
+    progress_draw(bar, part, detail);
+    if (!say) return;
+    fprintf(stderr, "%s: %s\n", bar->what, detail);
+    *said = now;
 }
 
 bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e) {
     int32_t *ids = arena_array(s->arena, (size_t)s->slots, sizeof *ids);
-    double begin = seconds_now(), last = begin;
-    for (const SchedStep *t; (t = sched_next(sched));) {
-        if (!session_inputs(s->exec, sched, t, e) || !exec_graph(s->exec, s->step, e)) return false;
-        if (!session_sample(s, t, r->at, ids, e)) return false;
+    Progress bar;
+    bool ok = true;
+    progress_begin(&bar, what);
+    double said = bar.begin;
+    for (const SchedStep *t; ok && (t = sched_next(sched));) {
+        ok = session_inputs(s->exec, sched, t, e) && exec_graph(s->exec, s->step, e) && session_sample(s, t, r->at, ids, e);
+        if (!ok) break;
         sched_commit(sched, ids);
-        progress(s, sched, r, what, begin, &last);
+        show_progress(s, sched, r, &bar, &said);
     }
-    return true;
+    progress_end(&bar);
+    return ok;
 }
 
 void session_profile(Session *s) {

@@ -126,6 +126,7 @@ static bool turn(Chat *c, const char *text, Err *e) {
     fflush(stdout);
     close_turn(c, end);
     if (end == TALK_FULL) fprintf(stderr, "(the room of %" PRId64 " tokens is full: /new begins another conversation, a larger -n has more)\n", s->steps);
+    if (end == TALK_MOST) fprintf(stderr, "(cut off after --max-answer tokens)\n");
     if (end == TALK_INTERRUPTED) fprintf(stderr, "(interrupted)\n");
     if (s->o->verbose)
         fprintf(stderr, "turn: %" PRId64 " prompt tokens run, %" PRId64 " generated, %" PRId64 " in the cache, %.2f s\n", c->talk.ran, c->talk.r.n_out, sched_cached(c->talk.sched, 0), seconds_now() - begin);
@@ -192,6 +193,7 @@ static void open_talk(Chat *c) {
     Session *s = c->s;
     if (s->o->steps < 0) s->steps = s->plan->max_seq < DEFAULT_CONTEXT ? s->plan->max_seq : DEFAULT_CONTEXT;
     talk_open(&c->talk, s);
+    c->talk.most = s->o->max_answer > 0 ? s->o->max_answer : 0;
     talk_stop_at(&c->talk, c->tok.id[H_RETURN]), talk_stop_at(&c->talk, c->tok.id[H_CALL]);
 }
 

@@ -93,7 +93,7 @@ static bool prompt_ids(Session *s, HarmonyIds *ids, Err *e) {
 }
 
 bool mode_generate(Session *s, Err *e) {
-    static const char *const ends[] = {"a stop token", "--stop", "interrupt", "-n"};
+    static const char *const ends[] = {"a stop token", "--stop", "interrupt", "-n", "-n"};
     Talk t;
     TalkEnd end;
     if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);

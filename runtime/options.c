@@ -49,6 +49,7 @@ static const Row rows[] = {
     {"-y", "--system", TEXT, AT(system), "TEXT", "chat: instructions for the model (the developer message)"},
     {NULL, "--reasoning", TEXT, AT(reasoning), "EFFORT", "chat: low, medium or high (default medium)"},
     {NULL, "--hide-reasoning", FLAG, AT(hide_reasoning), NULL, "chat: print the answers only"},
+    {NULL, "--max-answer", COUNT, AT(max_answer), "N", "chat: at most N tokens an answer (default: while there is room)"},
     {NULL, "--date", TEXT, AT(date), "DATE", "chat: the date the model is told (default today, YYYY-MM-DD)"},
     {NULL, NULL, GROUP, 0, NULL, "device"},
     {NULL, "--device", TEXT, AT(device), "NAME", "auto, hip, cuda, host, emu, ref (default auto)"},
@@ -183,6 +184,7 @@ static bool check(const Options *o, Err *e) {
     if (!o->batch) return err_set(e, "-b 0: at least one request must be in flight");
     if (!o->chunk) return err_set(e, "--prefill-chunk 0: at least one token");
     if (!o->steps) return err_set(e, "-n 0: at least one step");
+    if (!o->max_answer) return err_set(e, "--max-answer 0: at least one token");
     if (!o->gpus) return err_set(e, "-g 0: at least one device");
     if (o->threads > 4096) return err_set(e, "--threads %lld: at most 4096", (long long)o->threads);
     return true;
@@ -190,7 +192,7 @@ static bool check(const Options *o, Err *e) {
 
 bool options_parse(Options *o, int argc, char **argv, Err *e) {
     *o = (Options){.device = "auto", .steps = -1, .batch = -1, .lines = -1, .chunk = -1, .gpus = 1,
-                   .temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1, .seed = -1, .reasoning = "medium"};
+                   .temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1, .max_answer = -1, .seed = -1, .reasoning = "medium"};
     if (!from_environment(o, e)) return false;
     const char **words = calloc((size_t)argc + 1, sizeof *words);
     if (!words) die("options: out of memory");

@@ -72,6 +72,7 @@ static bool begin(Talk *t, Err *e) {
     t->r.ids = t->ids.at, t->r.n_ids = (int64_t)t->ids.n, t->r.n_out = 0;
     t->r.max_new = s->steps - t->r.n_ids + 1;
     if (t->r.max_new < 1) return err_set(e, "%zu tokens do not fit into -n %" PRId64, t->ids.n, s->steps);
+    if (t->most && t->most < t->r.max_new) t->r.max_new = t->most;
     if (!t->sched) return (t->sched = session_sched(s, &s->exec, 1, &t->r, 1, false, e)) != NULL;
     return !t->r.done || sched_continue(t->sched, 0, e);
 }
@@ -81,7 +82,7 @@ bool talk_run(Talk *t, bool (*read)(void *ctx, int32_t id), void *ctx, TalkEnd *
     int32_t id;
     if (!begin(t, e)) return false;
     int64_t before = sched_stats(t->sched).prompt_tokens;
-    *end = TALK_FULL;
+    *end = TALK_FULL; /* max_new, whatever it came from */
     for (const SchedStep *step; (step = sched_next(t->sched));) {
         if (!session_inputs(s->exec, t->sched, step, e) || !exec_graph(s->exec, s->step, e) || !session_sample(s, step, &t->r, &id, e)) return false;
         sched_commit(t->sched, &id);
@@ -90,6 +91,7 @@ bool talk_run(Talk *t, bool (*read)(void *ctx, int32_t id), void *ctx, TalkEnd *
         else if (t->interrupted) *end = TALK_INTERRUPTED;
         if (*end != TALK_FULL) sched_finish(t->sched, 0);
     }
+    if (*end == TALK_FULL && t->r.n_out == t->most) *end = TALK_MOST;
     for (int64_t i = 0; i < t->r.n_out; i++) harmony_put(&t->ids, t->r.out[i]);
     t->ran = sched_stats(t->sched).prompt_tokens - before;
     return true;

@@ -10,7 +10,7 @@
 /* s->sampling: generation_config.json beside the model (absent: temperature 1), then what was given on the command line. */
 bool talk_sampling(Session *s, Err *e);
 
-typedef enum TalkEnd { TALK_STOP_ID, TALK_STOPPED /* by the reader */, TALK_INTERRUPTED, TALK_FULL } TalkEnd;
+typedef enum TalkEnd { TALK_STOP_ID, TALK_STOPPED /* by the reader */, TALK_INTERRUPTED, TALK_FULL, TALK_MOST } TalkEnd;
 
 typedef struct Talk Talk;
 struct Talk {
@@ -20,6 +20,7 @@ struct Talk {
     HarmonyIds ids;  /* the whole sequence: what is in the cache, then what is to be run */
     int32_t stop[MODEL_MAX_EOS + 8];
     int n_stop;
+    int64_t most;    /* ids that a run may generate; 0: as many as there is room for */
     int64_t ran;     /* prompt tokens that the last talk_run ran */
     volatile sig_atomic_t interrupted;
 };
