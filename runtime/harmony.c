@@ -135,6 +135,7 @@ static bool header_has_text(const Harmony *h) {
     bool named = s > h->header.at;
     s += strspn(s, " \n");
     if (!*s || starts(s, "to=")) return false;
+    if (h->state == HS_LOST) return !starts(s, "assistant");
     return h->state == HS_ROLE ? h->own_role : h->state == HS_CHANNEL && named;
 }
 
@@ -143,6 +144,7 @@ static bool may_be_header(const Harmony *h) {
     const char *s = h->header.at;
     size_t n = h->header.n, k = n < 4 ? n : 4;
     if (n > HEADER_MAX || memchr(s, '\n', n)) return false;
+    if (h->state == HS_LOST) return !memcmp(s, "assistant", n < 9 ? n : 9) && (n <= 9 || s[9] == ' '); /* a role that lacks its <|start|> */
     if (h->state != HS_ROLE || !h->own_role) return true;
     return !memcmp(s, " to=", k) || !memcmp(s, "to=", n < 3 ? n : 3) || strspn(s, " ") == n;
 }
@@ -158,7 +160,7 @@ static bool blank(const Harmony *h, int32_t id) {
 
 static HarmonyEvent ordinary(Harmony *h, int32_t id) {
     if (h->state == HS_BETWEEN && blank(h, id)) return event(h, false);
-    if (h->state == HS_BETWEEN) new_message(h), h->state = HS_CONTENT; /* no header: an answer */
+    if (h->state == HS_BETWEEN) new_message(h), h->state = HS_LOST;
     bool content = h->state == HS_CONTENT;
     tok_stream(&h->stream, h->t->tok, id, content ? &h->text : &h->header); /* no such id: nothing */
     if (!content && !may_be_header(h)) header_is_text(h);

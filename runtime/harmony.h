@@ -38,7 +38,7 @@ bool harmony_user(const HarmonyTok *h, HarmonyIds *to, const char *text, size_t 
 bool harmony_answer(const HarmonyTok *h, HarmonyIds *to, Err *e); /* "<|start|>assistant": the model's turn */
 
 typedef enum HarmonyChannel { CHANNEL_ANALYSIS, CHANNEL_COMMENTARY, CHANNEL_FINAL } HarmonyChannel;
-typedef enum HarmonyState { HS_BETWEEN, HS_ROLE, HS_CHANNEL, HS_CONSTRAIN, HS_CONTENT } HarmonyState;
+typedef enum HarmonyState { HS_BETWEEN, HS_LOST /* text between messages */, HS_ROLE, HS_CHANNEL, HS_CONSTRAIN, HS_CONTENT } HarmonyState;
 
 typedef struct HarmonyEvent HarmonyEvent; /* what one id did */
 struct HarmonyEvent {
