@@ -86,6 +86,10 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/gptoss
 	install $(PROGRAMS:%=out/%) $(DESTDIR)$(PREFIX)/bin
 	cp -r lua templates graphs $(DESTDIR)$(PREFIX)/share/gptoss
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -m 644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 tools/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/gptoss-exec
+	for p in $(filter-out gptoss-exec,$(PROGRAMS)); do ln -sf gptoss-exec $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p; done
 
 clean:
 	rm -rf out

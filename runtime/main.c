@@ -1,10 +1,10 @@
 /* main.c - gptoss-exec. Options: options.c. A mode is a row here and its mode_*.c. Only this file prints errors and exits. */
 #include "mode.h"
 #include "selftest.h"
+#include "version.h"
 
 #include <stdlib.h>
 
-#define VERSION "0.1"
 
 static const struct {
     const char *name;
@@ -63,7 +63,7 @@ static bool print(void (*what)(Text *), Err *e) {
     return ok;
 }
 
-static void version(Text *t) { text_add(t, "gptoss-exec " VERSION ", plan version %d\n", PLAN_VERSION); }
+static void version(Text *t) { text_add(t, "gptoss-exec " GPTOSS_VERSION ", plan version %d\n", PLAN_VERSION); }
 
 static bool run(const Options *o, Err *e) {
     if (o->help) return print(options_help, e);
