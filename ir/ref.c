@@ -738,7 +738,9 @@ static bool ref_sample(const Call *c, Err *e) {
         *to = argmax(x, width);
         if (!params || *to < 0) continue;
         const Sampling p = sampling_read(params + s * SAMPLING_WORDS);
-        if (!sampling_valid(&p)) ok = err_set(e, "row %" PRId64 ": temperature %g, top_k %d, top_p %g, min_p %g", s, p.temperature, p.top_k, p.top_p, p.min_p);
+        if (!sampling_valid(&p))
+            ok = err_set(e, "row %" PRId64 ": temperature %g, top_k %d, top_p %g, min_p %g", s, p.temperature, p.top_k,
+                         p.top_p, p.min_p);
         else if (p.temperature > 0) *to = draw(x, width, params + s * SAMPLING_WORDS, room, room + width);
     }
     free(room);

@@ -38,7 +38,8 @@ static inline Sampling sampling_read(const int32_t *words) {
 }
 
 static inline bool sampling_valid(const Sampling *s) {
-    return s->temperature >= 0 && s->temperature <= 1e6f && s->top_k >= 0 && s->top_p >= 0 && s->top_p <= 1 && s->min_p >= 0 && s->min_p <= 1;
+    return s->temperature >= 0 && s->temperature <= 1e6f && s->top_k >= 0 && s->top_p >= 0 && s->top_p <= 1 &&
+           s->min_p >= 0 && s->min_p <= 1;
 }
 
 /* Philox4x32-10 (Salmon et al., SC 2011): ten rounds, constants of Random123. */
@@ -53,7 +54,8 @@ static inline void philox(const uint32_t counter[4], const uint32_t key[2], uint
 }
 
 static inline uint64_t sampling_random(const Sampling *s) {
-    const uint32_t counter[4] = {s->position, s->request, 0, 0}, key[2] = {(uint32_t)s->seed, (uint32_t)(s->seed >> 32)};
+    const uint32_t counter[4] = {s->position, s->request, 0, 0},
+                   key[2] = {(uint32_t)s->seed, (uint32_t)(s->seed >> 32)};
     uint32_t out[4];
     philox(counter, key, out);
     return (uint64_t)out[1] << 32 | out[0];
@@ -63,9 +65,24 @@ static inline uint64_t sampling_random(const Sampling *s) {
  * 2^f the Taylor series of exp(f ln 2) by fma, so there is one way only to compute it. x <= most, no NaN. */
 static inline uint64_t sampling_weight(float x, float most, float temperature) {
     /* 1 / k!, k = 17 … 0: the next term is below 2^-63 */
-    static const double term[] = {0x1.952c77030ad4ap-49, 0x1.ae7f3e733b81fp-45, 0x1.ae7f3e733b81fp-41, 0x1.93974a8c07c9dp-37, 0x1.6124613a86d09p-33,
-                                  0x1.1eed8eff8d898p-29, 0x1.ae64567f544e4p-26, 0x1.27e4fb7789f5cp-22, 0x1.71de3a556c734p-19, 0x1.a01a01a01a01ap-16,
-                                  0x1.a01a01a01a01ap-13, 0x1.6c16c16c16c17p-10, 0x1.1111111111111p-7,  0x1.5555555555555p-5,  0x1.5555555555555p-3, 0.5, 1, 1};
+    static const double term[] = {0x1.952c77030ad4ap-49,
+                                  0x1.ae7f3e733b81fp-45,
+                                  0x1.ae7f3e733b81fp-41,
+                                  0x1.93974a8c07c9dp-37,
+                                  0x1.6124613a86d09p-33,
+                                  0x1.1eed8eff8d898p-29,
+                                  0x1.ae64567f544e4p-26,
+                                  0x1.27e4fb7789f5cp-22,
+                                  0x1.71de3a556c734p-19,
+                                  0x1.a01a01a01a01ap-16,
+                                  0x1.a01a01a01a01ap-13,
+                                  0x1.6c16c16c16c17p-10,
+                                  0x1.1111111111111p-7,
+                                  0x1.5555555555555p-5,
+                                  0x1.5555555555555p-3,
+                                  0.5,
+                                  1,
+                                  1};
     if (x == most) return 1ull << 40;
     const double ln2 = 0x1.62e42fefa39efp-1, t = ((double)x - (double)most) / ((double)temperature * ln2);
     if (!(t > -41)) return 0;
@@ -79,7 +96,8 @@ static inline uint64_t sampling_weight(float x, float most, float temperature) {
 }
 
 static inline uint64_t sampling_enough(uint64_t total, float top_p) {
-    const uint64_t p = (uint64_t)((double)top_p * 0x1p32), enough = (total >> 32) * p + (((total & 0xffffffffu) * p + 0xffffffffu) >> 32);
+    const uint64_t p = (uint64_t)((double)top_p * 0x1p32),
+                   enough = (total >> 32) * p + (((total & 0xffffffffu) * p + 0xffffffffu) >> 32);
     return enough ? enough : 1;
 }
 

@@ -111,8 +111,10 @@ int main(int argc, char **argv) {
                                             {0, 0, 0, 0}};
     double atol = 1e-6, rtol = 1e-5;
     const char *env_atol = getenv("GPTOSS_ATOL"), *env_rtol = getenv("GPTOSS_RTOL");
-    if (env_atol && *env_atol && !parse_tolerance(env_atol, &atol)) return usage_error("GPTOSS_ATOL: not a tolerance: %s", env_atol);
-    if (env_rtol && *env_rtol && !parse_tolerance(env_rtol, &rtol)) return usage_error("GPTOSS_RTOL: not a tolerance: %s", env_rtol);
+    if (env_atol && *env_atol && !parse_tolerance(env_atol, &atol))
+        return usage_error("GPTOSS_ATOL: not a tolerance: %s", env_atol);
+    if (env_rtol && *env_rtol && !parse_tolerance(env_rtol, &rtol))
+        return usage_error("GPTOSS_RTOL: not a tolerance: %s", env_rtol);
     for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) != -1;) switch (o) {
         case 'a':
             if (!parse_tolerance(optarg, &atol)) return usage_error("--atol: not a tolerance: %s", optarg);

@@ -11,7 +11,9 @@ static bool is_pool(const PlanBuf *b) { return b->type.rank && b->type.dim[0].sy
 
 /* --- buffers -------------------------------------------------------------------------------------------------------- */
 
-static void *allocate(Exec *x, size_t size, const char *name, Err *e) { return x->dev->ops->alloc(x->dev, size, name, e); }
+static void *allocate(Exec *x, size_t size, const char *name, Err *e) {
+    return x->dev->ops->alloc(x->dev, size, name, e);
+}
 
 static bool allocate_buf(Exec *x, int i, Err *e) {
     x->at[i] = allocate(x, x->plan->bufs[i].size, x->plan->bufs[i].name, e);
@@ -39,15 +41,16 @@ static bool check_shape(const PlanBuf *b, const ModelTensor *t, const char *path
     Text want = {0}, have = {0};
     for (int i = 0; i < b->type.rank; i++) text_add(&want, "%s%lld", i ? "," : "", (long long)b->type.dim[i].add);
     for (int i = 0; i < t->rank; i++) text_add(&have, "%s%lld", i ? "," : "", (long long)t->shape[i]);
-    err_set(e, "%s: tensor %s is [%s], the plan expects [%s]: the plan was compiled for another model", path, b->name, have.at ? have.at : "",
-            want.at ? want.at : "");
+    err_set(e, "%s: tensor %s is [%s], the plan expects [%s]: the plan was compiled for another model", path, b->name,
+            have.at ? have.at : "", want.at ? want.at : "");
     text_free(&want);
     text_free(&have);
     return false;
 }
 
 /* One piece: rows [row, row+n) of the outermost dimension. MXFP4: blocks and scales of a piece go to two places. */
-static bool upload_rows(Exec *x, const Model *m, int i, int64_t row, int64_t n, size_t row_elements, void *stage, Err *e) {
+static bool upload_rows(Exec *x, const Model *m, int i, int64_t row, int64_t n, size_t row_elements, void *stage,
+                        Err *e) {
     const PlanBuf *b = &x->plan->bufs[i];
     const DeviceOps *ops = x->dev->ops;
     size_t bytes, row_bytes, rows = (size_t)b->type.dim[0].add;
@@ -59,7 +62,8 @@ static bool upload_rows(Exec *x, const Model *m, int i, int64_t row, int64_t n, 
         return ops->upload(x->dev, 0, at + row_bytes * (size_t)row, stage, bytes, e) && ops->sync(x->dev, 0, e);
     size_t blocks = row_elements / 2, scales = row_elements / 32;
     return ops->upload(x->dev, 0, at + blocks * (size_t)row, stage, blocks * (size_t)n, e) &&
-           ops->upload(x->dev, 0, at + blocks * rows + scales * (size_t)row, (char *)stage + blocks * (size_t)n, scales * (size_t)n, e) &&
+           ops->upload(x->dev, 0, at + blocks * rows + scales * (size_t)row, (char *)stage + blocks * (size_t)n,
+                       scales * (size_t)n, e) &&
            ops->sync(x->dev, 0, e);
 }
 
@@ -76,7 +80,8 @@ static bool upload_weight(Exec *x, const Model *m, int i, Err *e) {
     int64_t rows = t->dim[0].add;
     size_t elements = 1, row_bytes;
     for (int d = 1; d < t->rank; d++) elements *= (size_t)t->dim[d].add;
-    if (!dtype_bytes(t->dtype, elements, &row_bytes)) return err_set(e, "%s: rows of %zu elements", x->plan->bufs[i].name, elements);
+    if (!dtype_bytes(t->dtype, elements, &row_bytes))
+        return err_set(e, "%s: rows of %zu elements", x->plan->bufs[i].name, elements);
     int64_t at_once = row_bytes < PIECE ? PIECE / (int64_t)(row_bytes ? row_bytes : 1) : 1;
     if (at_once > rows) at_once = rows;
     void *stage = malloc(row_bytes * (size_t)at_once + 1);
@@ -111,7 +116,8 @@ static bool vector_of(const PlanBuf *b, Sym sym) {
 }
 
 static bool open_step(Exec *x, int i, Err *e) {
-    return x->plan->bufs[i].size >= 4 * STEP_WORDS || err_set(e, "plan: input step has %zu bytes", x->plan->bufs[i].size);
+    return x->plan->bufs[i].size >= 4 * STEP_WORDS ||
+           err_set(e, "plan: input step has %zu bytes", x->plan->bufs[i].size);
 }
 
 static bool open_per_token(Exec *x, int i, Err *e) {
@@ -124,16 +130,18 @@ static bool open_per_row(Exec *x, int i, Err *e) {
 
 static bool open_sampling(Exec *x, int i, Err *e) {
     const Type *t = &x->plan->bufs[i].type;
-    bool fits = t->dtype == DT_I32 && t->rank == 2 && dim_eq(t->dim[0], dim_sym(SYM_S)) && dim_eq(t->dim[1], dim_const(SAMPLING_WORDS));
+    bool fits = t->dtype == DT_I32 && t->rank == 2 && dim_eq(t->dim[0], dim_sym(SYM_S)) &&
+                dim_eq(t->dim[1], dim_const(SAMPLING_WORDS));
     return fits || err_set(e, "plan: input sampling is not i32[S,%d]", SAMPLING_WORDS);
 }
 
 static bool open_rope(Exec *x, int i, Err *e) {
     const Plan *p = x->plan;
     const Type *t = &p->bufs[i].type;
-    if (t->dtype != DT_F32 || t->rank != 3 || t->dim[0].add < p->max_seq || t->dim[1].add != p->config.head_dim / 2 || t->dim[2].add != 2)
-        return err_set(e, "plan: input rope is %s, not f32[positions,%lld,2] of at least %lld positions", type_str(p->arena, t),
-                       (long long)p->config.head_dim / 2, (long long)p->max_seq);
+    if (t->dtype != DT_F32 || t->rank != 3 || t->dim[0].add < p->max_seq || t->dim[1].add != p->config.head_dim / 2 ||
+        t->dim[2].add != 2)
+        return err_set(e, "plan: input rope is %s, not f32[positions,%lld,2] of at least %lld positions",
+                       type_str(p->arena, t), (long long)p->config.head_dim / 2, (long long)p->max_seq);
     size_t n = type_bytes(t, &x->sizes);
     float *table = malloc(n);
     if (!table) return err_set(e, "out of memory for the rope table");
@@ -154,8 +162,9 @@ static const struct {
     const char *name; /* ends in '.': a prefix */
     bool (*open)(Exec *x, int i, Err *e);
 } inputs[] = {
-    {"step", open_step},   {"src", open_per_token},      {"slot", open_per_token}, {"pos", open_per_token},
-    {"rows", open_per_row}, {"sample_slot", open_per_row}, {"blocks.", open_blocks}, {"rope", open_rope}, {"sampling", open_sampling},
+    {"step", open_step},      {"src", open_per_token}, {"slot", open_per_token},
+    {"pos", open_per_token},  {"rows", open_per_row},  {"sample_slot", open_per_row},
+    {"blocks.", open_blocks}, {"rope", open_rope},     {"sampling", open_sampling},
 };
 
 static bool open_input(Exec *x, int i, Err *e) {
@@ -163,10 +172,14 @@ static bool open_input(Exec *x, int i, Err *e) {
     for (size_t k = 0; k < LEN(inputs); k++) {
         size_t n = strlen(inputs[k].name);
         bool prefix = inputs[k].name[n - 1] == '.';
-        if (prefix ? !strncmp(name, inputs[k].name, n) : !strcmp(name, inputs[k].name)) return allocate_buf(x, i, e) && inputs[k].open(x, i, e);
+        if (prefix ? !strncmp(name, inputs[k].name, n) : !strcmp(name, inputs[k].name))
+            return allocate_buf(x, i, e) && inputs[k].open(x, i, e);
     }
-    return err_set(e, "the plan wants an input \"%s\", which this program does not know: graph inputs are src, slot, pos, rows, "
-                      "sample_slot, sampling, blocks.*, rope", name);
+    return err_set(
+        e,
+        "the plan wants an input \"%s\", which this program does not know: graph inputs are src, slot, pos, rows, "
+        "sample_slot, sampling, blocks.*, rope",
+        name);
 }
 
 /* --- open and close --------------------------------------------------------------------------------------------------- */
@@ -195,11 +208,14 @@ static bool open_kernels(Exec *x, Err *e) {
     if (ops->run_node) return true;
     if (!p->n_kernels) return err_set(e, "the plan has no kernels: only --device ref runs it");
     for (int i = 0; i < p->n_modules; i++) {
-        if (!p->modules[i].code) return err_set(e, "the plan carries no code for %s, only source: recompile where the target's compiler is", p->modules[i].name);
+        if (!p->modules[i].code)
+            return err_set(e, "the plan carries no code for %s, only source: recompile where the target's compiler is",
+                           p->modules[i].name);
         if (!(x->modules[i] = ops->module_load(x->dev, &p->modules[i], e))) return false;
     }
     for (int i = 0; i < p->n_kernels; i++)
-        if (!(x->kernels[i] = ops->kernel(x->dev, x->modules[p->kernels[i].module], p->kernels[i].symbol, e))) return false;
+        if (!(x->kernels[i] = ops->kernel(x->dev, x->modules[p->kernels[i].module], p->kernels[i].symbol, e)))
+            return false;
     return true;
 }
 
@@ -209,7 +225,8 @@ static int *resolve(const PlanGraph *g, const Graph *ir, bool outputs) {
     for (size_t n = 0; n < ir->nodes.n; n++) {
         const Node *node = ir->nodes.at[n];
         Value *const *v = outputs ? node->out : node->in;
-        for (int i = 0; i < (outputs ? node->n_out : node->n_in); i++) bufs[n * (size_t)per + (size_t)i] = v[i] ? plan_value(g, v[i]->name) : -1;
+        for (int i = 0; i < (outputs ? node->n_out : node->n_in); i++)
+            bufs[n * (size_t)per + (size_t)i] = v[i] ? plan_value(g, v[i]->name) : -1;
     }
     return bufs;
 }
@@ -227,7 +244,8 @@ static Exec *make(const Plan *p, Device *d) {
     x->at = zeros(bufs, sizeof *x->at), x->own = zeros(bufs, sizeof *x->own), x->group = zeros(bufs, sizeof *x->group);
     x->sampling = zeros((size_t)p->max_batch * SAMPLING_WORDS, sizeof *x->sampling);
     x->pages = zeros((size_t)p->n_kv, sizeof *x->pages);
-    x->modules = zeros((size_t)p->n_modules, sizeof *x->modules), x->kernels = zeros((size_t)p->n_kernels, sizeof *x->kernels);
+    x->modules = zeros((size_t)p->n_modules, sizeof *x->modules),
+    x->kernels = zeros((size_t)p->n_kernels, sizeof *x->kernels);
     x->captured = zeros(graphs, sizeof *x->captured);
     x->ir = zeros(graphs, sizeof *x->ir), x->in = zeros(graphs, sizeof *x->in), x->out = zeros(graphs, sizeof *x->out);
     for (int i = 0; i < p->n_bufs; i++) x->group[i] = -1;
@@ -287,8 +305,10 @@ bool exec_kv(Exec *x, const int64_t *pages, Err *e) {
         for (int i = 0; i < kv->n_states; i++) {
             int s = kv->states[i];
             size_t size;
-            if (!size_mul(x->plan->bufs[s].size, (size_t)pages[k], &size)) return err_set(e, "%lld KV pages overflow", (long long)pages[k]);
-            if (!(x->at[s] = allocate(x, size, x->plan->bufs[s].name, e))) return err_wrap(e, "kv cache (try --kv-memory, -b or -n)");
+            if (!size_mul(x->plan->bufs[s].size, (size_t)pages[k], &size))
+                return err_set(e, "%lld KV pages overflow", (long long)pages[k]);
+            if (!(x->at[s] = allocate(x, size, x->plan->bufs[s].name, e)))
+                return err_wrap(e, "kv cache (try --kv-memory, -b or -n)");
             x->own[s] = true;
         }
     }
@@ -327,7 +347,8 @@ static bool write_sizes(Exec *x, Err *e) {
 bool exec_tokens(Exec *x, const int32_t *src, const int32_t *slot, const int32_t *pos, int64_t n, Err *e) {
     x->sizes.of[SYM_T] = n;
     x->sizes.of[SYM_S] = 0;
-    return write_sizes(x, e) && write_input(x, "src", src, n, e) && write_input(x, "slot", slot, n, e) && write_input(x, "pos", pos, n, e);
+    return write_sizes(x, e) && write_input(x, "src", src, n, e) && write_input(x, "slot", slot, n, e) &&
+           write_input(x, "pos", pos, n, e);
 }
 
 bool exec_sampling(Exec *x, const Sampling *each, int64_t n, Err *e) {
@@ -348,7 +369,8 @@ static int bucket_of(const Exec *x, int graph) {
     const PlanGraph *g = &x->plan->graphs[graph];
     int b = 0;
     while (b < g->n_buckets && g->buckets[b] < x->sizes.of[g->sym]) b++;
-    if (b == g->n_buckets) die("exec: %s with %lld rows, its largest bucket is smaller", g->name, (long long)x->sizes.of[g->sym]);
+    if (b == g->n_buckets)
+        die("exec: %s with %lld rows, its largest bucket is smaller", g->name, (long long)x->sizes.of[g->sym]);
     return b;
 }
 
@@ -379,7 +401,9 @@ static void begin_node(Exec *x, int graph, int node) {
 static bool launch_failed(const Exec *x, const PlanLaunch *l, const char *node, Err *e) {
     Text t = {0};
     for (int i = 0; i < l->n_args; i++)
-        if (l->args[i] >= 0) text_add(&t, "\n  arg %d %s %p, %zu bytes", i, x->plan->bufs[l->args[i]].name, x->at[l->args[i]], x->plan->bufs[l->args[i]].size);
+        if (l->args[i] >= 0)
+            text_add(&t, "\n  arg %d %s %p, %zu bytes", i, x->plan->bufs[l->args[i]].name, x->at[l->args[i]],
+                     x->plan->bufs[l->args[i]].size);
     err_wrap(e, "node %s, kernel %s", node, x->plan->kernels[l->kernel].symbol);
     size_t n = strlen(e->msg);
     snprintf(e->msg + n, sizeof e->msg - n, "%s", t.at ? t.at : "");
@@ -417,7 +441,8 @@ static bool launch_node(Exec *x, int graph, int node, Err *e) {
     int bucket = bucket_of(x, graph), lo = 0, hi = g->n_launches;
     while (lo < hi) { /* launches are in the order of their nodes */
         int mid = (lo + hi) / 2;
-        if (g->launches[mid].node < node) lo = mid + 1; else hi = mid;
+        if (g->launches[mid].node < node) lo = mid + 1;
+        else hi = mid;
     }
     for (; lo < g->n_launches && g->launches[lo].node == node; lo++)
         if (!launch(x, graph, &g->launches[lo], bucket, e)) return false;
@@ -480,7 +505,8 @@ static const char *scan_node(Exec *x, int graph, int node, Err *e) {
         if ((t->dtype != DT_F32 && t->dtype != DT_BF16) || x->plan->bufs[buf].kind == BUF_STATE) continue;
         size_t size = type_bytes(t, &x->sizes);
         void *data = malloc(size + 1);
-        bool bad = data && exec_read(x, buf, 0, data, size, e) && !all_finite(t->dtype, data, (size_t)type_count(t, &x->sizes));
+        bool bad = data && exec_read(x, buf, 0, data, size, e) &&
+                   !all_finite(t->dtype, data, (size_t)type_count(t, &x->sizes));
         free(data);
         if (bad) return n->out[i]->name;
     }

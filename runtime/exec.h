@@ -19,27 +19,28 @@ typedef struct Exec Exec;
 struct Exec {
     const Plan *plan;
     Device *dev;
-    void **at;           /* [n_bufs] device memory; KV pools NULL until exec_kv */
-    bool *own;           /* [n_bufs] allocated or adopted here (a temporary lies in scratch) */
-    int *group;          /* [n_bufs] KV group of a pool, -1 otherwise */
-    int64_t *pages;      /* [n_kv] pages of the group's pools */
+    void **at;      /* [n_bufs] device memory; KV pools NULL until exec_kv */
+    bool *own;      /* [n_bufs] allocated or adopted here (a temporary lies in scratch) */
+    int *group;     /* [n_bufs] KV group of a pool, -1 otherwise */
+    int64_t *pages; /* [n_kv] pages of the group's pools */
     void *scratch;
-    int32_t *sampling;   /* [max_batch][SAMPLING_WORDS], being written */
-    size_t weight_bytes; /* of all weights, adopted ones too */
+    int32_t *sampling;          /* [max_batch][SAMPLING_WORDS], being written */
+    size_t weight_bytes;        /* of all weights, adopted ones too */
     const ExecLoading *loading; /* while weights are loaded; may be NULL */
     DeviceModule **modules;
     DeviceKernel **kernels;
-    void *(*captured)[PLAN_MAX_BUCKETS]; /* [n_graphs] replayable graphs, made at first use, where the device has them */
-    const Graph **ir;    /* [n_graphs] */
-    int **in, **out;     /* [n_graphs][nodes * MAX_IN or MAX_OUT] buffers of the nodes' values */
-    Sizes sizes;         /* of the current step and head; SYM_P is set node by node */
+    void *(
+        *captured)[PLAN_MAX_BUCKETS]; /* [n_graphs] replayable graphs, made at first use, where the device has them */
+    const Graph **ir;                 /* [n_graphs] */
+    int **in, **out;                  /* [n_graphs][nodes * MAX_IN or MAX_OUT] buffers of the nodes' values */
+    Sizes sizes;                      /* of the current step and head; SYM_P is set node by node */
 };
 
 /* Allocates everything but the KV pools and loads the weights. Errors name tensor, expected and found shape. */
 Exec *exec_open(const Plan *p, const Model *m, Device *d, Err *e);
 /* The same, telling how much is loaded. */
 Exec *exec_open_shown(const Plan *p, const Model *m, Device *d, const ExecLoading *loading, Err *e);
-void exec_close(Exec *x); /* NULL is fine; before device_close */
+void exec_close(Exec *x);                      /* NULL is fine; before device_close */
 size_t exec_page_bytes(const Plan *p, int kv); /* of one page in all of the group's layers */
 bool exec_kv(Exec *x, const int64_t *pages /* [n_kv] */, Err *e);
 

@@ -5,14 +5,19 @@
 
 enum { HEADER_MAX = 96 }; /* bytes: a longer role, channel or type is no header */
 
-static const char *const names[H_IDS] = {"<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|return|>", "<|call|>"};
+static const char *const names[H_IDS] = {"<|start|>",     "<|end|>",    "<|message|>", "<|channel|>",
+                                         "<|constrain|>", "<|return|>", "<|call|>"};
 
 bool harmony_tok(HarmonyTok *h, const Tok *tok, Err *e) {
     Text missing = {0};
     h->tok = tok;
     for (int i = 0; i < H_IDS; i++)
-        if ((h->id[i] = tok_special(tok, names[i])) < 0 && i != H_CONSTRAIN && i != H_CALL) text_add(&missing, " %s", names[i]);
-    bool ok = !missing.n || err_set(e, "the tokenizer has no harmony tokens, which -m chat is made of: missing are%s. -z gives another tokenizer; -m generate needs none of them", missing.at);
+        if ((h->id[i] = tok_special(tok, names[i])) < 0 && i != H_CONSTRAIN && i != H_CALL)
+            text_add(&missing, " %s", names[i]);
+    bool ok = !missing.n || err_set(e,
+                                    "the tokenizer has no harmony tokens, which -m chat is made of: missing are%s. -z "
+                                    "gives another tokenizer; -m generate needs none of them",
+                                    missing.at);
     text_free(&missing);
     return ok;
 }
@@ -49,8 +54,11 @@ static bool message(const HarmonyTok *h, HarmonyIds *to, const char *role, const
 /* The words are openai-harmony's: the models were trained on them. */
 bool harmony_begin(const HarmonyTok *h, HarmonyIds *to, const HarmonySystem *s, Err *e) {
     Text t = {0};
-    text_add(&t, "You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: 2024-06\nCurrent date: %s\n\nReasoning: %s\n\n"
-                 "# Valid channels: analysis, commentary, final. Channel must be included for every message.", s->date, s->reasoning);
+    text_add(&t,
+             "You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: 2024-06\nCurrent date: "
+             "%s\n\nReasoning: %s\n\n"
+             "# Valid channels: analysis, commentary, final. Channel must be included for every message.",
+             s->date, s->reasoning);
     bool ok = message(h, to, "system", t.at, t.n, e);
     if (ok && s->instructions && *s->instructions) {
         t.n = 0;
@@ -61,7 +69,9 @@ bool harmony_begin(const HarmonyTok *h, HarmonyIds *to, const HarmonySystem *s, 
     return ok;
 }
 
-bool harmony_user(const HarmonyTok *h, HarmonyIds *to, const char *text, size_t n, Err *e) { return message(h, to, "user", text, n, e); }
+bool harmony_user(const HarmonyTok *h, HarmonyIds *to, const char *text, size_t n, Err *e) {
+    return message(h, to, "user", text, n, e);
+}
 
 bool harmony_answer(const HarmonyTok *h, HarmonyIds *to, Err *e) {
     harmony_put(to, h->id[H_START]);
@@ -90,7 +100,8 @@ static void find_recipient(Harmony *h, const char *header) {
     const char *to = strstr(header, "to=");
     if (!to || (to > header && to[-1] != ' ')) return;
     size_t n = strcspn(to + 3, " \t\n<");
-    snprintf(h->recipient, sizeof h->recipient, "%.*s", (int)(n < sizeof h->recipient ? n : sizeof h->recipient - 1), to + 3);
+    snprintf(h->recipient, sizeof h->recipient, "%.*s", (int)(n < sizeof h->recipient ? n : sizeof h->recipient - 1),
+             to + 3);
 }
 
 /* An unknown channel is shown like an answer rather than hidden. */
@@ -144,7 +155,8 @@ static bool may_be_header(const Harmony *h) {
     const char *s = h->header.at;
     size_t n = h->header.n, k = n < 4 ? n : 4;
     if (n > HEADER_MAX || memchr(s, '\n', n)) return false;
-    if (h->state == HS_LOST) return !memcmp(s, "assistant", n < 9 ? n : 9) && (n <= 9 || s[9] == ' '); /* a role that lacks its <|start|> */
+    if (h->state == HS_LOST)
+        return !memcmp(s, "assistant", n < 9 ? n : 9) && (n <= 9 || s[9] == ' '); /* a role that lacks its <|start|> */
     if (h->state != HS_ROLE || !h->own_role) return true;
     return !memcmp(s, " to=", k) || !memcmp(s, "to=", n < 3 ? n : 3) || strspn(s, " ") == n;
 }
@@ -194,7 +206,8 @@ HarmonyEvent harmony_feed(Harmony *h, int32_t id) {
         return new_message(h), v;
     }
     if (id == of[H_CHANNEL]) {
-        if (h->state != HS_CONTENT && h->state != HS_BETWEEN) return end_part(h), h->state = HS_CHANNEL, event(h, false);
+        if (h->state != HS_CONTENT && h->state != HS_BETWEEN)
+            return end_part(h), h->state = HS_CHANNEL, event(h, false);
         HarmonyEvent v = end_message(h, HS_CHANNEL); /* the next header, without its role */
         return new_message(h), v;
     }
@@ -207,7 +220,8 @@ HarmonyEvent harmony_feed(Harmony *h, int32_t id) {
         else if (h->state != HS_CONTENT) end_part(h); /* a second one inside text: dropped */
         return h->state = HS_CONTENT, event(h, false);
     }
-    if (id == of[H_END] || id == of[H_RETURN] || (id == of[H_CALL] && of[H_CALL] >= 0)) return end_message(h, HS_BETWEEN);
+    if (id == of[H_END] || id == of[H_RETURN] || (id == of[H_CALL] && of[H_CALL] >= 0))
+        return end_message(h, HS_BETWEEN);
     if (tok_is_special(h->t->tok, id)) return event(h, false); /* one that has no place in a turn */
     return ordinary(h, id);
 }

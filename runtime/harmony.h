@@ -33,20 +33,28 @@ struct HarmonySystem {
     const char *date;         /* "2025-08-05" */
     const char *instructions; /* the developer message; NULL or "": none */
 };
-bool harmony_begin(const HarmonyTok *h, HarmonyIds *to, const HarmonySystem *s, Err *e); /* system and developer messages */
+bool harmony_begin(const HarmonyTok *h, HarmonyIds *to, const HarmonySystem *s,
+                   Err *e); /* system and developer messages */
 bool harmony_user(const HarmonyTok *h, HarmonyIds *to, const char *text, size_t n, Err *e);
 bool harmony_answer(const HarmonyTok *h, HarmonyIds *to, Err *e); /* "<|start|>assistant": the model's turn */
 
 typedef enum HarmonyChannel { CHANNEL_ANALYSIS, CHANNEL_COMMENTARY, CHANNEL_FINAL } HarmonyChannel;
-typedef enum HarmonyState { HS_BETWEEN, HS_LOST /* text between messages */, HS_ROLE, HS_CHANNEL, HS_CONSTRAIN, HS_CONTENT } HarmonyState;
+typedef enum HarmonyState {
+    HS_BETWEEN,
+    HS_LOST /* text between messages */,
+    HS_ROLE,
+    HS_CHANNEL,
+    HS_CONSTRAIN,
+    HS_CONTENT
+} HarmonyState;
 
 typedef struct HarmonyEvent HarmonyEvent; /* what one id did */
 struct HarmonyEvent {
     HarmonyChannel channel;
-    bool begins, ends;     /* the message; begins comes with its first text */
-    const char *text;      /* whole UTF-8 characters of the message, valid until the next call */
+    bool begins, ends; /* the message; begins comes with its first text */
+    const char *text;  /* whole UTF-8 characters of the message, valid until the next call */
     size_t n;
-    char recipient[64];    /* of a call, "functions.f"; "" none */
+    char recipient[64]; /* of a call, "functions.f"; "" none */
 };
 
 typedef struct Harmony Harmony;
@@ -54,7 +62,7 @@ struct Harmony {
     const HarmonyTok *t;
     HarmonyState state;
     HarmonyChannel channel;
-    bool open, own_role;   /* open: the message has shown text; own_role: "assistant" was given by us */
+    bool open, own_role; /* open: the message has shown text; own_role: "assistant" was given by us */
     Text header, text;
     TokStream stream;
     char recipient[64];

@@ -13,7 +13,9 @@ struct Line {
     char *history; /* its file; NULL: none */
 };
 void line_open(Line *l, FILE *f); /* f: stdin, or a file of lines */
-char *line_read(Line *l, const char *prompt); /* malloc'ed, without its line break; NULL at the end. The prompt shows on a terminal */
+char *
+line_read(Line *l,
+          const char *prompt); /* malloc'ed, without its line break; NULL at the end. The prompt shows on a terminal */
 void line_close(Line *l);
 
 #endif

@@ -5,27 +5,24 @@
 
 #include <stdlib.h>
 
-
 static const struct {
     const char *name;
-    Mode *run; /* NULL: not implemented yet */
-    const char *why;
+    Mode *run;
 } modes[] = {
-    {"getp", mode_getp, NULL},
-    {"getp_cpu", mode_getp, NULL}, /* open_device takes ref */
-    {"logits", mode_logits, NULL},
-    {"parity", mode_parity, NULL},
-    {"bench", mode_bench, NULL},
-    {"generate", mode_generate, NULL},
-    {"chat", mode_chat, NULL},
-    {"eval", NULL, "it comes after sampling"},
+    {"getp", mode_getp},
+    {"getp_cpu", mode_getp}, /* open_device takes ref */
+    {"logits", mode_logits},
+    {"parity", mode_parity},
+    {"bench", mode_bench},
+    {"eval", mode_eval},
+    {"generate", mode_generate},
+    {"chat", mode_chat},
 };
 
 static bool run_mode(const Options *o, Err *e) {
     size_t i = 0;
     while (i < LEN(modes) && strcmp(modes[i].name, o->mode)) i++;
     if (i == LEN(modes)) return err_set(e, "no mode \"%s\"; there are getp, getp_cpu, generate, chat, logits, bench, parity, eval", o->mode);
-    if (!modes[i].run) return err_set(e, "-m %s: not implemented yet: %s; generate, chat, getp, getp_cpu, logits, parity and bench are", o->mode, modes[i].why);
     Session s;
     bool ok = session_open(&s, o, e) && modes[i].run(&s, e);
     session_close(&s);

@@ -28,9 +28,14 @@ double seconds_now(void) {
 static bool check_limits(Session *s, Err *e) {
     const Options *o = s->o;
     const Plan *p = s->plan;
-    if (o->steps > p->max_seq) return err_set(e, "-n %" PRId64 ": the plan has room for %" PRId64 " positions; recompile with --max-seq", o->steps, p->max_seq);
-    if (o->batch > p->max_batch) return err_set(e, "-b %" PRId64 ": the plan has %" PRId64 " slots; recompile with --max-batch", o->batch, p->max_batch);
-    if (o->gpus > 1) return err_set(e, "-g %" PRId64 ": this build runs on one device; several are not implemented yet", o->gpus);
+    if (o->steps > p->max_seq)
+        return err_set(e, "-n %" PRId64 ": the plan has room for %" PRId64 " positions; recompile with --max-seq",
+                       o->steps, p->max_seq);
+    if (o->batch > p->max_batch)
+        return err_set(e, "-b %" PRId64 ": the plan has %" PRId64 " slots; recompile with --max-batch", o->batch,
+                       p->max_batch);
+    if (o->gpus > 1)
+        return err_set(e, "-g %" PRId64 ": this build runs on one device; several are not implemented yet", o->gpus);
     s->sampling = (Sampling){.top_p = 1};
     if (!options_sampling(o, &s->sampling, e) || !session_draws(s, e)) return false;
     if (s->sampling.temperature <= 0 && !strncmp(o->mode, "getp", 4) && (o->top_p >= 0 || o->min_p >= 0 || o->top_k >= 0))
@@ -52,7 +57,8 @@ static int head_output(const Plan *p, int graph, DType dtype, int rank) {
     const Graph *ir = program_graph(p->program, p->graphs[graph].name);
     for (size_t i = 0; i < ir->outputs.n; i++) {
         const Value *v = ir->outputs.at[i];
-        if (v->type.dtype == dtype && v->type.rank == rank && v->type.dim[0].sym == SYM_S) return plan_value(&p->graphs[graph], v->name);
+        if (v->type.dtype == dtype && v->type.rank == rank && v->type.dim[0].sym == SYM_S)
+            return plan_value(&p->graphs[graph], v->name);
     }
     return -1;
 }
@@ -75,13 +81,15 @@ static bool same_shape(const ModelConfig *plan, const ModelConfig *m, const char
         const char *name;
         int64_t plan, model;
     } row[] = {
-        {"vocabulary", plan->vocab, m->vocab}, {"hidden size", plan->hidden, m->hidden}, {"experts", plan->experts, m->experts},
-        {"intermediate size", plan->intermediate, m->intermediate}, {"layers", plan->layers, m->layers},
-        {"head_dim", plan->head_dim, m->head_dim}, {"attention heads", plan->heads, m->heads}, {"kv heads", plan->kv_heads, m->kv_heads},
+        {"vocabulary", plan->vocab, m->vocab},      {"hidden size", plan->hidden, m->hidden},
+        {"experts", plan->experts, m->experts},     {"intermediate size", plan->intermediate, m->intermediate},
+        {"head_dim", plan->head_dim, m->head_dim},  {"attention heads", plan->heads, m->heads},
+        {"kv heads", plan->kv_heads, m->kv_heads},
     };
     for (size_t i = 0; i < LEN(row); i++)
         if (row[i].plan != row[i].model)
-            return err_set(e, "%s: %s is %" PRId64 ", in the plan %" PRId64 ": the plan was compiled for another model", path, row[i].name, row[i].model, row[i].plan);
+            return err_set(e, "%s: %s is %" PRId64 ", in the plan %" PRId64 ": the plan was compiled for another model",
+                           path, row[i].name, row[i].model, row[i].plan);
     return true;
 }
 
@@ -91,18 +99,25 @@ static void compare_numbers(const ModelConfig *plan, const ModelConfig *m) {
         const char *name;
         double plan, model;
     } row[] = {
-        {"experts per token", (double)plan->topk, (double)m->topk}, {"sliding window", (double)plan->window, (double)m->window},
-        {"rms_norm_eps", plan->rms_eps, m->rms_eps}, {"swiglu_limit", plan->swiglu_limit, m->swiglu_limit},
-        {"rope_theta", plan->rope_theta, m->rope_theta}, {"rope factor", plan->rope_factor, m->rope_factor},
-        {"rope beta_fast", plan->rope_beta_fast, m->rope_beta_fast}, {"rope beta_slow", plan->rope_beta_slow, m->rope_beta_slow},
+        {"layers", (double)plan->layers, (double)m->layers}, /* more than the checkpoint has: its weights are missed by name */
+        {"experts per token", (double)plan->topk, (double)m->topk},
+        {"sliding window", (double)plan->window, (double)m->window},
+        {"rms_norm_eps", plan->rms_eps, m->rms_eps},
+        {"swiglu_limit", plan->swiglu_limit, m->swiglu_limit},
+        {"rope_theta", plan->rope_theta, m->rope_theta},
+        {"rope factor", plan->rope_factor, m->rope_factor},
+        {"rope beta_fast", plan->rope_beta_fast, m->rope_beta_fast},
+        {"rope beta_slow", plan->rope_beta_slow, m->rope_beta_slow},
         {"rope truncate", plan->rope_truncate, m->rope_truncate},
         {"original context", (double)plan->original_context, (double)m->original_context},
     };
     for (size_t i = 0; i < LEN(row); i++)
-        if (row[i].plan != row[i].model) warn("%s is %g in the checkpoint, %g in the plan, which is used", row[i].name, row[i].model, row[i].plan);
-    for (int64_t i = 0; i < plan->layers; i++)
+        if (row[i].plan != row[i].model)
+            warn("%s is %g in the checkpoint, %g in the plan, which is used", row[i].name, row[i].model, row[i].plan);
+    for (int64_t i = 0; i < plan->layers && i < m->layers; i++)
         if (plan->sliding[i] != m->sliding[i]) {
-            warn("layer %" PRId64 " is %s in the checkpoint, %s in the plan, which is used", i, m->sliding[i] ? "sliding" : "full", plan->sliding[i] ? "sliding" : "full");
+            warn("layer %" PRId64 " is %s in the checkpoint, %s in the plan, which is used", i,
+                 m->sliding[i] ? "sliding" : "full", plan->sliding[i] ? "sliding" : "full");
             return;
         }
 }
@@ -111,7 +126,9 @@ static bool open_model(Session *s, Err *e) {
     const char *path = s->o->model;
     if (!path) path = s->plan->model_path;
     if (!path) path = getenv("GPTOSS_MODEL");
-    if (!path || !*path) return err_set(e, "no model: -w MODEL was not given, the plan records none (gptoss-compile --model), and GPTOSS_MODEL is not set");
+    if (!path || !*path)
+        return err_set(e, "no model: -w MODEL was not given, the plan records none (gptoss-compile --model), and "
+                          "GPTOSS_MODEL is not set");
     s->model_path = path;
     if (!(s->model = model_open(path, s->o->swap_embeddings, e))) return false;
     if (!same_shape(&s->plan->config, model_config(s->model), path, e)) return false;
@@ -122,7 +139,8 @@ static bool open_model(Session *s, Err *e) {
 /* --- open and close -------------------------------------------------------------------------------------------------------- */
 
 Device *session_device(const Session *s, const char *name, Err *e) {
-    const DeviceOptions d = {.threads = (int)s->o->threads, .seed = (uint64_t)s->o->seed_schedule};
+    const DeviceOptions d = {
+        .threads = (int)s->o->threads, .seed = (uint64_t)s->o->seed_schedule, .profile = s->o->profile};
     return device_open(name, 0, s->plan, &d, e);
 }
 
@@ -137,7 +155,8 @@ static bool open_device(Session *s, Err *e) {
 
 bool session_open(Session *s, const Options *o, Err *e) {
     *s = (Session){.o = o, .arena = arena_new()};
-    return (s->plan = plan_open(o->plan, e)) && check_limits(s, e) && find_graphs(s, e) && open_device(s, e) && open_model(s, e);
+    return (s->plan = plan_open(o->plan, e)) && check_limits(s, e) && find_graphs(s, e) && open_device(s, e) &&
+           open_model(s, e);
 }
 
 static void show_load(void *ctx, size_t done, size_t total) {
@@ -156,7 +175,9 @@ bool session_load(Session *s, Err *e) {
     progress_end(&bar);
     if (!s->exec) return false;
     s->load_seconds = seconds_now() - begin;
-    if (s->o->verbose) fprintf(stderr, "loaded %.1f MiB of weights in %.2f s\n", (double)s->exec->weight_bytes / 1048576, s->load_seconds);
+    if (s->o->verbose)
+        fprintf(stderr, "loaded %.1f MiB of weights in %.2f s\n", (double)s->exec->weight_bytes / 1048576,
+                s->load_seconds);
     return true;
 }
 
@@ -195,7 +216,10 @@ static bool kv_pages(Session *s, const Request *r, size_t n, int64_t *pages, Err
     }
     if (!kv_budget(s, &budget, e)) return false;
     if (budget && one && budget / one < (size_t)at_once) at_once = (int64_t)(budget / one);
-    if (!at_once) return err_set(e, "kv cache: one request may need %.1f MiB, there are %.1f MiB: more --kv-memory, or a smaller -n", (double)one / 1048576, (double)budget / 1048576);
+    if (!at_once)
+        return err_set(e,
+                       "kv cache: one request may need %.1f MiB, there are %.1f MiB: more --kv-memory, or a smaller -n",
+                       (double)one / 1048576, (double)budget / 1048576);
     for (int k = 0; k < s->plan->n_kv; k++) pages[k] *= at_once;
     return true;
 }
@@ -203,13 +227,21 @@ static bool kv_pages(Session *s, const Request *r, size_t n, int64_t *pages, Err
 Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, size_t n, bool stop_at_eos, Err *e) {
     const Plan *p = s->plan;
     const ModelConfig *c = model_config(s->model);
-    int64_t *pages = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *pages), *window = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *window);
+    int64_t *pages = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *pages),
+            *window = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *window);
     if (!kv_pages(s, r, n, pages, e)) return NULL;
     for (int i = 0; i < n_execs; i++)
         if (!exec_kv(execs[i], pages, e)) return NULL;
     for (int k = 0; k < p->n_kv; k++) window[k] = p->kv[k].window;
-    const SchedOptions o = {.slots = s->slots, .max_tokens = p->max_tokens, .chunk = s->chunk, .max_blocks = p->max_blocks, .n_kv = p->n_kv,
-                            .window = window, .pages = pages, .eos = c->eos, .n_eos = stop_at_eos ? c->n_eos : 0};
+    const SchedOptions o = {.slots = s->slots,
+                            .max_tokens = p->max_tokens,
+                            .chunk = s->chunk,
+                            .max_blocks = p->max_blocks,
+                            .n_kv = p->n_kv,
+                            .window = window,
+                            .pages = pages,
+                            .eos = c->eos,
+                            .n_eos = stop_at_eos ? c->n_eos : 0};
     return sched_new(&o, r, n, e);
 }
 
@@ -255,16 +287,32 @@ static const char *first_bad(Session *s, const SchedStep *t, const Request *r, i
     }
     if (!exec_tokens(s->exec, src, t->slot, t->pos, t->n, &e)) return NULL;
     const char *name = exec_nonfinite(s->exec, s->step, &e);
-    if (name || !exec_rows(s->exec, t->rows + from, t->row_slot + from, n, &e)) return name;
+    if (name || !n || !exec_rows(s->exec, t->rows + from, t->row_slot + from, n, &e)) return name;
     return exec_nonfinite(s->exec, s->sample, &e);
 }
 
-static bool not_a_number(Session *s, const SchedStep *t, const Request *r, int64_t row, int64_t from, int64_t n, Err *e) {
+/* ref stops at the first op that cannot go on with a NaN; where that came from is said too. */
+bool session_step(Session *s, const Sched *sched, const SchedStep *t, const Request *r, Err *e) {
+    if (!session_inputs(s->exec, sched, t, e)) return false;
+    if (exec_graph(s->exec, s->step, e)) return true;
+    const char *name = s->dev->ops->run_node ? first_bad(s, t, r, 0, 0) : NULL;
+    size_t at = strlen(e->msg);
+    if (name)
+        snprintf(e->msg + at, sizeof e->msg - at, "; the first value that is not finite in this step is %s", name);
+    return false;
+}
+
+static bool not_a_number(Session *s, const SchedStep *t, const Request *r, int64_t row, int64_t from, int64_t n,
+                         Err *e) {
     size_t request = t->row_request[row];
     const char *name = first_bad(s, t, r, from, n);
-    err_set(e, "request %zu (of those run), token %" PRId64 ": its logits hold a NaN; ", request + 1, r[request].n_out + 1);
+    err_set(e, "request %zu (of those run), token %" PRId64 ": its logits hold a NaN; ", request + 1,
+            r[request].n_out + 1);
     size_t at = strlen(e->msg);
-    if (name) snprintf(e->msg + at, sizeof e->msg - at, "the first value that is not finite in this step is %s (-m parity compares every value with ref)", name);
+    if (name)
+        snprintf(e->msg + at, sizeof e->msg - at,
+                 "the first value that is not finite in this step is %s (-m parity compares every value with ref)",
+                 name);
     else snprintf(e->msg + at, sizeof e->msg - at, "-m parity finds the first value that differs from ref");
     return false;
 }
@@ -327,7 +375,7 @@ bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e
     progress_begin(&bar, what);
     double said = bar.begin;
     for (const SchedStep *t; ok && (t = sched_next(sched));) {
-        ok = session_inputs(s->exec, sched, t, e) && exec_graph(s->exec, s->step, e) && session_sample(s, t, r->at, ids, e);
+        ok = session_step(s, sched, t, r->at, e) && session_sample(s, t, r->at, ids, e);
         if (!ok) break;
         sched_commit(sched, ids);
         show_progress(s, sched, r, &bar, &said);

@@ -102,7 +102,8 @@ static void close_turn(Chat *c, TalkEnd end) {
 
 static bool append(Chat *c, const char *text, Err *e) {
     HarmonyIds *ids = &c->talk.ids;
-    return (ids->n || harmony_begin(&c->tok, ids, &c->system, e)) && harmony_user(&c->tok, ids, text, strlen(text), e) && harmony_answer(&c->tok, ids, e);
+    return (ids->n || harmony_begin(&c->tok, ids, &c->system, e)) &&
+           harmony_user(&c->tok, ids, text, strlen(text), e) && harmony_answer(&c->tok, ids, e);
 }
 
 static bool turn(Chat *c, const char *text, Err *e) {
@@ -111,7 +112,8 @@ static bool turn(Chat *c, const char *text, Err *e) {
     size_t before = c->talk.ids.n;
     if (!append(c, text, e)) return false;
     if ((int64_t)c->talk.ids.n > s->steps) {
-        err_set(e, "the conversation has %zu tokens, there is room for %" PRId64 ": %s", c->talk.ids.n, s->steps, c->line.terminal ? "/new begins another" : "a larger -n");
+        err_set(e, "the conversation has %zu tokens, there is room for %" PRId64 ": %s", c->talk.ids.n, s->steps,
+                c->line.terminal ? "/new begins another" : "a larger -n");
         c->talk.ids.n = before;
         if (!c->line.terminal) return false;
         return fprintf(stderr, "%s\n", e->msg), true;
@@ -125,11 +127,16 @@ static bool turn(Chat *c, const char *text, Err *e) {
     if (ferror(stdout)) return err_set(e, "stdout: cannot be written");
     fflush(stdout);
     close_turn(c, end);
-    if (end == TALK_FULL) fprintf(stderr, "(the room of %" PRId64 " tokens is full: /new begins another conversation, a larger -n has more)\n", s->steps);
+    if (end == TALK_FULL)
+        fprintf(stderr,
+                "(the room of %" PRId64 " tokens is full: /new begins another conversation, a larger -n has more)\n",
+                s->steps);
     if (end == TALK_MOST) fprintf(stderr, "(cut off after --max-answer tokens)\n");
     if (end == TALK_INTERRUPTED) fprintf(stderr, "(interrupted)\n");
     if (s->o->verbose)
-        fprintf(stderr, "turn: %" PRId64 " prompt tokens run, %" PRId64 " generated, %" PRId64 " in the cache, %.2f s\n", c->talk.ran, c->talk.r.n_out, sched_cached(c->talk.sched, 0), seconds_now() - begin);
+        fprintf(stderr,
+                "turn: %" PRId64 " prompt tokens run, %" PRId64 " generated, %" PRId64 " in the cache, %.2f s\n",
+                c->talk.ran, c->talk.r.n_out, sched_cached(c->talk.sched, 0), seconds_now() - begin);
     return true;
 }
 
@@ -185,7 +192,8 @@ static bool check(Chat *c, Err *e) {
         return err_set(e, "--reasoning %s: it is low, medium or high", o->reasoning);
     if (o->input_ids) return err_set(e, "--input-ids: chat is text");
     strftime(c->date, sizeof c->date, "%Y-%m-%d", localtime_r(&now, &day));
-    c->system = (HarmonySystem){.reasoning = o->reasoning, .date = o->date ? o->date : c->date, .instructions = o->system};
+    c->system =
+        (HarmonySystem){.reasoning = o->reasoning, .date = o->date ? o->date : c->date, .instructions = o->system};
     return true;
 }
 
@@ -201,7 +209,8 @@ bool mode_chat(Session *s, Err *e) {
     Chat c = {.s = s};
     const char *path = s->o->input ? s->o->input : "-";
     if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
-    if (!check(&c, e) || !talk_sampling(s, e) || !session_tokenizer(s, e) || !harmony_tok(&c.tok, s->tok, e)) return false;
+    if (!check(&c, e) || !talk_sampling(s, e) || !session_tokenizer(s, e) || !harmony_tok(&c.tok, s->tok, e))
+        return false;
     FILE *f = strcmp(path, "-") ? fopen(path, "rb") : stdin;
     if (!f) return err_set(e, "%s: %s", path, strerror(errno));
     bool ok = session_load(s, e);
@@ -209,7 +218,9 @@ bool mode_chat(Session *s, Err *e) {
         open_talk(&c);
         line_open(&c.line, f);
         c.color = isatty(1);
-        if (c.line.terminal) fprintf(stderr, "%s on %s, %" PRId64 " tokens of context. /help tells the commands.\n", s->plan->model_name, s->dev->ops->name, s->steps);
+        if (c.line.terminal)
+            fprintf(stderr, "%s on %s, %" PRId64 " tokens of context. /help tells the commands.\n", s->plan->model_name,
+                    s->dev->ops->name, s->steps);
         ok = turns(&c, e);
         line_close(&c.line);
         harmony_free(&c.reader);

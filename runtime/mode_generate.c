@@ -20,7 +20,8 @@ struct Writer {
 };
 
 static bool write_out(Writer *w) {
-    bool ok = !w->to_stdout || (fwrite(w->fresh.at ? w->fresh.at : "", 1, w->fresh.n, stdout) == w->fresh.n && !fflush(stdout));
+    bool ok = !w->to_stdout ||
+              (fwrite(w->fresh.at ? w->fresh.at : "", 1, w->fresh.n, stdout) == w->fresh.n && !fflush(stdout));
     text_put(&w->all, w->fresh.at, w->fresh.n);
     w->fresh.n = 0;
     return ok;
@@ -53,30 +54,25 @@ static bool finish(Writer *w, bool done, Err *e) {
 
 /* --- the prompt ----------------------------------------------------------------------------------------------------------- */
 
-static bool read_stream(FILE *f, Text *t) {
-    char block[4096];
-    for (size_t n; (n = fread(block, 1, sizeof block, f)) > 0;) text_put(t, block, n);
-    if (t->n && t->at[t->n - 1] == '\n') t->n--;
-    if (t->n && t->at[t->n - 1] == '\r') t->n--;
-    return !ferror(f);
-}
-
 static bool read_prompt(const Options *o, Text *t, Err *e) {
     const char *path = o->input ? o->input : "-";
-    if (o->n_words && o->input) return err_set(e, "two prompts: -i %s, and \"%s\" on the command line", o->input, o->words[0]);
+    if (o->n_words && o->input)
+        return err_set(e, "two prompts: -i %s, and \"%s\" on the command line", o->input, o->words[0]);
     for (int i = 0; i < o->n_words; i++) text_add(t, "%s%s", i ? " " : "", o->words[i]);
     if (o->n_words) return true;
-    if (!o->input && isatty(0)) return err_set(e, "no prompt: gptoss-exec plan.bin -m generate \"text\", or -i FILE, or text on stdin");
-    FILE *f = strcmp(path, "-") ? fopen(path, "rb") : stdin;
-    bool ok = (f && read_stream(f, t)) || err_set(e, "%s: %s", path, strerror(errno));
-    if (f && f != stdin) fclose(f);
-    return ok;
+    if (!o->input && isatty(0))
+        return err_set(e, "no prompt: gptoss-exec plan.bin -m generate \"text\", or -i FILE, or text on stdin");
+    if (!input_read(path, t, e)) return false;
+    if (t->n && t->at[t->n - 1] == '\n') t->at[--t->n] = 0;
+    if (t->n && t->at[t->n - 1] == '\r') t->at[--t->n] = 0;
+    return true;
 }
 
 static bool parse_ids(const char *s, HarmonyIds *ids, Err *e) {
     for (char *end; s += strspn(s, " \t\r\n"), *s; s = end) {
         long id = strtol(s, &end, 10);
-        if (end == s || id < 0 || id > INT32_MAX || !strchr(" \t\r\n", *end)) return err_set(e, "\"%.20s\" is not a token id", s);
+        if (end == s || id < 0 || id > INT32_MAX || !strchr(" \t\r\n", *end))
+            return err_set(e, "\"%.20s\" is not a token id", s);
         harmony_put(ids, (int32_t)id);
     }
     return true;
@@ -86,7 +82,8 @@ static bool prompt_ids(Session *s, HarmonyIds *ids, Err *e) {
     Text t = {0};
     const HarmonyTok h = {.tok = s->tok};
     text_put(&t, "", 0);
-    bool ok = read_prompt(s->o, &t, e) && (s->o->input_ids ? parse_ids(t.at, ids, e) : harmony_text(&h, ids, t.at, t.n, e));
+    bool ok =
+        read_prompt(s->o, &t, e) && (s->o->input_ids ? parse_ids(t.at, ids, e) : harmony_text(&h, ids, t.at, t.n, e));
     if (ok && !ids->n) ok = err_set(e, "the prompt is empty");
     text_free(&t);
     return ok;
@@ -101,7 +98,8 @@ bool mode_generate(Session *s, Err *e) {
     talk_open(&t, s);
     Writer w = {.s = s, .to_stdout = !s->o->output || !strcmp(s->o->output, "-"), .stop = {.stops = s->o->stops}};
     bool ok = prompt_ids(s, &t.ids, e);
-    if (ok && (int64_t)t.ids.n > s->steps) ok = err_set(e, "the prompt has %zu tokens, -n is %" PRId64, t.ids.n, s->steps);
+    if (ok && (int64_t)t.ids.n > s->steps)
+        ok = err_set(e, "the prompt has %zu tokens, -n is %" PRId64, t.ids.n, s->steps);
     ok = ok && session_load(s, e);
     double start = seconds_now();
     ok = ok && talk_run(&t, take, &w, &end, e);
@@ -109,7 +107,8 @@ bool mode_generate(Session *s, Err *e) {
     Err why;
     if (!finish(&w, ok, ok ? e : &why)) ok = false;
     if (ok && s->o->verbose)
-        fprintf(stderr, "generate on %s: %" PRId64 " prompt + %" PRId64 " generated tokens in %.2f s, ended by %s\n", s->dev->ops->name, t.ran, t.r.n_out, seconds, ends[end]);
+        fprintf(stderr, "generate on %s: %" PRId64 " prompt + %" PRId64 " generated tokens in %.2f s, ended by %s\n",
+                s->dev->ops->name, t.ran, t.r.n_out, seconds, ends[end]);
     if (ok) session_profile(s);
     talk_close(&t);
     return ok;

@@ -17,7 +17,7 @@ struct Row {
 
 static const Row rows[] = {
     {NULL, NULL, GROUP, 0, NULL, "what to do"},
-    {"-m", "--mode", TEXT, AT(mode), "MODE", "generate, chat, getp, getp_cpu, logits, parity, bench (eval: not implemented yet)"},
+    {"-m", "--mode", TEXT, AT(mode), "MODE", "generate, chat, getp, getp_cpu, logits, parity, bench, eval"},
     {NULL, "--inspect", FLAG, AT(inspect), NULL, "print what is in the plan (--json: as JSON)"},
     {NULL, "--self-test", FLAG, AT(self_test), NULL, "run every kernel on the device on random inputs, against its reference"},
     {NULL, "--list-devices", FLAG, AT(list_devices), NULL, "print the devices this program can use here"},
@@ -27,8 +27,8 @@ static const Row rows[] = {
     {"-w", "--model", TEXT, AT(model), "MODEL", "checkpoint: folder or .bin (default: the plan's, else GPTOSS_MODEL)"},
     {NULL, "--swap-embeddings", FLAG, AT(swap_embeddings), NULL, "the .bin holds unembedding before embedding"},
     {"-z", "--tokenizer", TEXT, AT(tokenizer), "FILE", "default: tokenizer.json in the model's folder"},
-    {"-i", "--input", TEXT, AT(input), "FILE", "requests (getp: data/input.txt unless given); generate: the prompt; - is stdin"},
-    {"-o", "--output", TEXT, AT(output), "FILE", "results (getp: data/output.txt unless given; generate: stdout); - is stdout"},
+    {"-i", "--input", TEXT, AT(input), "FILE", "requests (default data/input.txt; - is stdin); generate: the prompt; eval: problems (default: the model's eval.jsonl)"},
+    {"-o", "--output", TEXT, AT(output), "FILE", "results (default data/output.txt; generate: stdout; - is stdout); eval: each problem with what was answered"},
     {"-v", "--verify", TEXT, AT(truth), "FILE", "compare the output with this file, token by token"},
     {NULL, "--input-ids", FLAG, AT(input_ids), NULL, "requests are token ids, not text"},
     {NULL, NULL, GROUP, 0, NULL, "requests"},

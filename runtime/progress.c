@@ -34,7 +34,8 @@ void progress_draw(Progress *p, double done, const char *detail) {
     bar[BAR] = 0;
     if (done > 0.01) time_left(left, sizeof left, (t - p->begin) * (1 - done) / done);
     int n = snprintf(line, sizeof line, "%s [%s] %3.0f%%  %s  %s", p->what, bar, 100 * done, detail, left);
-    if (!ioctl(2, TIOCGWINSZ, &size) && size.ws_col && n >= size.ws_col) line[size.ws_col - 1] = 0; /* a second line would stay */
+    if (!ioctl(2, TIOCGWINSZ, &size) && size.ws_col && n >= size.ws_col)
+        line[size.ws_col - 1] = 0; /* a second line would stay */
     fprintf(stderr, "\r%s\033[K", line);
     p->last = t;
 }

@@ -13,6 +13,6 @@ struct Progress {
 void progress_begin(Progress *p, const char *what);
 bool progress_due(const Progress *p); /* would a call now draw? Ten a second at most */
 void progress_draw(Progress *p, double done /* 0 … 1 */, const char *detail); /* detail: "12.3 tok/s" */
-void progress_end(Progress *p); /* takes the bar away */
+void progress_end(Progress *p);                                               /* takes the bar away */
 
 #endif

@@ -15,13 +15,13 @@ typedef struct Request Request;
 struct Request {
     const int32_t *ids; /* the prompt, at least one */
     int64_t n_ids;
-    int64_t max_new;    /* at most this many generated; 0: only the prompt is run */
-    int32_t *out;       /* room for max_new */
+    int64_t max_new; /* at most this many generated; 0: only the prompt is run */
+    int32_t *out;    /* room for max_new */
     int64_t n_out;
     bool done;
-    bool keep;          /* stays in its slot when it is done */
-    int64_t reserve;    /* positions to keep room for; 0: what this prompt and max_new need */
-    uint32_t number;    /* of sampling's key: the same request draws the same in any batch */
+    bool keep;       /* stays in its slot when it is done */
+    int64_t reserve; /* positions to keep room for; 0: what this prompt and max_new need */
+    uint32_t number; /* of sampling's key: the same request draws the same in any batch */
 };
 
 typedef struct SchedOptions SchedOptions;
@@ -36,7 +36,8 @@ struct SchedOptions {
     int n_eos;
 };
 
-typedef struct StepPage StepPage; /* group kv: page begins a new life, or (in Step.rows_changed) slot's table row changed */
+typedef struct StepPage
+    StepPage; /* group kv: page begins a new life, or (in Step.rows_changed) slot's table row changed */
 struct StepPage {
     int kv;
     int64_t at;
@@ -44,13 +45,13 @@ struct StepPage {
 
 typedef struct SchedStep SchedStep;
 struct SchedStep {
-    int64_t n;                  /* tokens */
-    int32_t *src, *slot, *pos;  /* src: an id, or -1 - slot: what was last sampled there */
-    size_t *request;            /* of each token */
-    int64_t n_rows;             /* tokens whose output is sampled */
-    int32_t *rows, *row_slot;   /* index into the tokens; slot */
+    int64_t n;                 /* tokens */
+    int32_t *src, *slot, *pos; /* src: an id, or -1 - slot: what was last sampled there */
+    size_t *request;           /* of each token */
+    int64_t n_rows;            /* tokens whose output is sampled */
+    int32_t *rows, *row_slot;  /* index into the tokens; slot */
     size_t *row_request;
-    int64_t n_decode;           /* the first n_decode tokens are generated ones, the others prompt */
+    int64_t n_decode;             /* the first n_decode tokens are generated ones, the others prompt */
     StepPage *new_pages, *tables; /* to be done before the step */
     size_t n_new_pages, n_tables;
 };
@@ -68,7 +69,7 @@ typedef struct Sched Sched;
 /* An error when a request could never be admitted. The requests stay the caller's. */
 Sched *sched_new(const SchedOptions *o, Request *requests, size_t n, Err *e);
 void sched_free(Sched *s);
-const SchedStep *sched_next(Sched *s);   /* valid until the next call; NULL: all requests are done */
+const SchedStep *sched_next(Sched *s); /* valid until the next call; NULL: all requests are done */
 void sched_commit(Sched *s, const int32_t *ids /* [n_rows] of the last step */);
 /* Ends a request behind the last committed step: a stop that the ids alone do not show. */
 void sched_finish(Sched *s, size_t request);

@@ -12,7 +12,8 @@
 static bool number(const json_t *root, const char *key, const char *path, double most, double *v, Err *e) {
     const json_t *j = json_object_get(root, key);
     if (!j || json_is_null(j)) return true;
-    if (!json_is_number(j) || !(json_number_value(j) >= 0) || json_number_value(j) > most) return err_set(e, "%s: %s must be a number from 0 to %g", path, key, most);
+    if (!json_is_number(j) || !(json_number_value(j) >= 0) || json_number_value(j) > most)
+        return err_set(e, "%s: %s must be a number from 0 to %g", path, key, most);
     return *v = json_number_value(j), true;
 }
 
@@ -30,8 +31,10 @@ bool talk_sampling(Session *s, Err *e) {
         json_decref(j);
         if (!ok) return false;
     }
-    s->sampling = (Sampling){.temperature = (float)temperature, .top_k = (int32_t)top_k, .top_p = (float)top_p, .min_p = (float)min_p};
-    bool old = plan_buf(s->plan, "sampling") < 0; /* a graph that only knows greedy: not an error unless -T asks for more */
+    s->sampling = (Sampling){
+        .temperature = (float)temperature, .top_k = (int32_t)top_k, .top_p = (float)top_p, .min_p = (float)min_p};
+    bool old =
+        plan_buf(s->plan, "sampling") < 0; /* a graph that only knows greedy: not an error unless -T asks for more */
     if (old) s->sampling.temperature = 0;
     return options_sampling(s->o, &s->sampling, e) && session_draws(s, e);
 }
@@ -48,8 +51,10 @@ void talk_open(Talk *t, Session *s) {
     *t = (Talk){.s = s};
     for (int i = 0; i < c->n_eos; i++) talk_stop_at(t, c->eos[i]);
     talk_stop_at(t, 200002), talk_stop_at(t, 199999);
-    if (s->tok) talk_stop_at(t, tok_special(s->tok, "<|return|>")), talk_stop_at(t, tok_special(s->tok, "<|endoftext|>"));
-    t->r = (Request){.keep = true, .reserve = s->steps, .out = arena_array(s->arena, (size_t)s->steps + 1, sizeof *t->r.out)};
+    if (s->tok)
+        talk_stop_at(t, tok_special(s->tok, "<|return|>")), talk_stop_at(t, tok_special(s->tok, "<|endoftext|>"));
+    t->r = (Request){
+        .keep = true, .reserve = s->steps, .out = arena_array(s->arena, (size_t)s->steps + 1, sizeof *t->r.out)};
     s->slots = 1;
 }
 
@@ -68,7 +73,11 @@ static bool begin(Talk *t, Err *e) {
     Session *s = t->s;
     int64_t vocab = s->plan->config.vocab;
     for (size_t i = t->sched ? (size_t)sched_cached(t->sched, 0) : 0; i < t->ids.n; i++)
-        if (t->ids.at[i] < 0 || t->ids.at[i] >= vocab) return err_set(e, "token id %" PRId32 " is not in the model's vocabulary of %" PRId64 ": the tokenizer does not fit the model", t->ids.at[i], vocab);
+        if (t->ids.at[i] < 0 || t->ids.at[i] >= vocab)
+            return err_set(e,
+                           "token id %" PRId32 " is not in the model's vocabulary of %" PRId64
+                           ": the tokenizer does not fit the model",
+                           t->ids.at[i], vocab);
     t->r.ids = t->ids.at, t->r.n_ids = (int64_t)t->ids.n, t->r.n_out = 0;
     t->r.max_new = s->steps - t->r.n_ids + 1;
     if (t->r.max_new < 1) return err_set(e, "%zu tokens do not fit into -n %" PRId64, t->ids.n, s->steps);
@@ -84,7 +93,7 @@ bool talk_run(Talk *t, bool (*read)(void *ctx, int32_t id), void *ctx, TalkEnd *
     int64_t before = sched_stats(t->sched).prompt_tokens;
     *end = TALK_FULL; /* max_new, whatever it came from */
     for (const SchedStep *step; (step = sched_next(t->sched));) {
-        if (!session_inputs(s->exec, t->sched, step, e) || !exec_graph(s->exec, s->step, e) || !session_sample(s, step, &t->r, &id, e)) return false;
+        if (!session_step(s, t->sched, step, &t->r, e) || !session_sample(s, step, &t->r, &id, e)) return false;
         sched_commit(t->sched, &id);
         if (step->n_rows && is_stop(t, id)) *end = TALK_STOP_ID;
         else if (step->n_rows && !read(ctx, id)) *end = TALK_STOPPED;

@@ -17,11 +17,11 @@ struct Talk {
     Session *s;
     Sched *sched;
     Request r;
-    HarmonyIds ids;  /* the whole sequence: what is in the cache, then what is to be run */
+    HarmonyIds ids; /* the whole sequence: what is in the cache, then what is to be run */
     int32_t stop[MODEL_MAX_EOS + 8];
     int n_stop;
-    int64_t most;    /* ids that a run may generate; 0: as many as there is room for */
-    int64_t ran;     /* prompt tokens that the last talk_run ran */
+    int64_t most; /* ids that a run may generate; 0: as many as there is room for */
+    int64_t ran;  /* prompt tokens that the last talk_run ran */
     volatile sig_atomic_t interrupted;
 };
 

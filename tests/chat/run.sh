@@ -12,7 +12,7 @@ refused() { # NAME PATTERN command…
     if got=$("$@" 2>&1 </dev/null); then report "$name" "taken"; else report "$name" "$(grep -q -- "$pattern" <<<"$got" || echo "$got")"; fi
 }
 { out/gptoss-mkmodel tests/models/tiny.json $out/model --seed 6 &&
-  out/gptoss-compile graphs/tiny.lua --arch gfx90a --model $out/model --precision strict --max-batch 4 --max-tokens 64 -o $out/plan.bin; } >$out/log 2>&1 ||
+  out/gptoss-compile graphs/toy.lua --arch gfx90a --model $out/model --precision strict --max-batch 4 --max-tokens 64 -o $out/plan.bin; } >$out/log 2>&1 ||
     { echo "FAIL compile: $(tail -1 $out/log)"; exit 1; }
 exec=out/gptoss-exec
 run() { $exec $out/plan.bin --device ref "$@" 2>>$out/log; }

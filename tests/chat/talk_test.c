@@ -32,8 +32,21 @@ static bool take(void *ctx, int32_t id) {
 
 static bool start(Run *r, double temperature, int64_t steps, int64_t chunk, Err *e) {
     memset(r, 0, sizeof *r);
-    r->o = (Options){.plan = DIR "/plan.bin", .mode = "generate", .device = "ref", .steps = steps, .batch = -1, .lines = -1, .chunk = chunk, .gpus = 1, .threads = 1,
-                     .temperature = temperature, .top_p = 0.9, .min_p = -1, .top_k = -1, .seed = 7, .max_answer = -1};
+    r->o = (Options){.plan = DIR "/plan.bin",
+                     .mode = "generate",
+                     .device = "ref",
+                     .steps = steps,
+                     .batch = -1,
+                     .lines = -1,
+                     .chunk = chunk,
+                     .gpus = 1,
+                     .threads = 1,
+                     .temperature = temperature,
+                     .top_p = 0.9,
+                     .min_p = -1,
+                     .top_k = -1,
+                     .seed = 7,
+                     .max_answer = -1};
     if (!session_open(&r->s, &r->o, e) || !talk_sampling(&r->s, e) || !session_load(&r->s, e)) return false;
     talk_open(&r->t, &r->s);
     r->t.n_stop = 0; /* a random model stops anywhere */
@@ -56,7 +69,8 @@ static bool go(Run *r, int64_t ids, TalkEnd want, Err *e) {
     TalkEnd got;
     r->left = ids;
     r->t.interrupted = 0;
-    return CHECK(talk_run(&r->t, take, r, &got, e), "%s", e->msg) && CHECK(got == want, "ended by %d, not %d", (int)got, (int)want);
+    return CHECK(talk_run(&r->t, take, r, &got, e), "%s", e->msg) &&
+           CHECK(got == want, "ended by %d, not %d", (int)got, (int)want);
 }
 
 /* Turns of these lengths, then the same in one run of a second sequence. */
@@ -68,12 +82,16 @@ static bool same_as_fresh(double temperature, int64_t chunk) {
     for (size_t i = 0; ok && i < LEN(prompt); i++) {
         int64_t cached = a.t.sched ? sched_cached(a.t.sched, 0) : 0, before = (int64_t)a.t.ids.n;
         say(&a, prompt[i], i + 1);
-        ok = go(&a, answer[i], TALK_STOPPED, &e) && CHECK(a.t.r.n_out == answer[i], "%lld generated", (long long)a.t.r.n_out) &&
-             CHECK(a.t.ran == before + prompt[i] - cached, "turn %zu ran %lld prompt tokens, %lld were new", i, (long long)a.t.ran, (long long)(before + prompt[i] - cached));
+        ok = go(&a, answer[i], TALK_STOPPED, &e) &&
+             CHECK(a.t.r.n_out == answer[i], "%lld generated", (long long)a.t.r.n_out) &&
+             CHECK(a.t.ran == before + prompt[i] - cached, "turn %zu ran %lld prompt tokens, %lld were new", i,
+                   (long long)a.t.ran, (long long)(before + prompt[i] - cached));
         ok = ok && CHECK(start(&b, temperature, 600, chunk, &e), "%s", e.msg);
         if (!ok) break;
         for (size_t k = 0; k < a.t.ids.n - (size_t)answer[i]; k++) harmony_put(&b.t.ids, a.t.ids.at[k]);
-        ok = go(&b, answer[i], TALK_STOPPED, &e) && CHECK(a.t.ids.n == b.t.ids.n && !memcmp(a.t.ids.at, b.t.ids.at, a.t.ids.n * sizeof(int32_t)), "turn %zu: the ids differ from a fresh run's", i);
+        ok = go(&b, answer[i], TALK_STOPPED, &e) &&
+             CHECK(a.t.ids.n == b.t.ids.n && !memcmp(a.t.ids.at, b.t.ids.at, a.t.ids.n * sizeof(int32_t)),
+                   "turn %zu: the ids differ from a fresh run's", i);
         end(&b);
     }
     end(&a);
@@ -88,7 +106,9 @@ static bool interrupted(void) {
     r.interrupt = true;
     ok = ok && go(&r, 5, TALK_INTERRUPTED, &e) && CHECK(r.t.ids.n == 15, "%zu ids", r.t.ids.n);
     say(&r, 10, 2);
-    ok = ok && go(&r, 5, TALK_INTERRUPTED, &e) && CHECK(r.t.ids.n == 30 && sched_cached(r.t.sched, 0) == 29, "%zu ids, %lld cached", r.t.ids.n, (long long)sched_cached(r.t.sched, 0));
+    ok = ok && go(&r, 5, TALK_INTERRUPTED, &e) &&
+         CHECK(r.t.ids.n == 30 && sched_cached(r.t.sched, 0) == 29, "%zu ids, %lld cached", r.t.ids.n,
+               (long long)sched_cached(r.t.sched, 0));
     end(&r);
     return ok;
 }
@@ -102,7 +122,8 @@ static bool restarted(void) {
         say(&r, 20, 5);
         ok = go(&r, 20, TALK_STOPPED, &e);
         if (ok && !i) memcpy(first, r.t.ids.at, sizeof first);
-        ok = ok && CHECK(r.t.ids.n == 40 && !memcmp(first, r.t.ids.at, sizeof first), "begun again, it says something else");
+        ok = ok &&
+             CHECK(r.t.ids.n == 40 && !memcmp(first, r.t.ids.at, sizeof first), "begun again, it says something else");
         if (ok) talk_restart(&r.t);
     }
     ok = ok && CHECK(sched_stats(r.t.sched).pages == 0, "pages are left");
@@ -129,7 +150,8 @@ static bool full(void) {
 }
 
 int main(void) {
-    if (system("mkdir -p " DIR " && { out/gptoss-mkmodel tests/models/tiny.json " DIR "/model --seed 4 && out/gptoss-compile graphs/tiny.lua --arch gfx90a --model " DIR "/model "
+    if (system("mkdir -p " DIR " && { out/gptoss-mkmodel tests/models/tiny.json " DIR
+               "/model --seed 4 && out/gptoss-compile graphs/toy.lua --arch gfx90a --model " DIR "/model "
                "--precision strict --max-batch 2 --max-tokens 48 -o " DIR "/plan.bin; } >" DIR "/log 2>&1"))
         return printf("FAIL compile: see " DIR "/log\n"), 1;
     result("continued/greedy", same_as_fresh(0, -1));
