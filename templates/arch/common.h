@@ -95,6 +95,16 @@ DEVICE double wave_max(double v) {
     return v;
 }
 
+// --- integer sums in shared memory: in any order the same ---
+
+#ifdef __CUDACC__
+DEVICE void lds_add(u64 *p, u64 v) { atomicAdd(p, v); }
+DEVICE void lds_add(int *p, int v) { atomicAdd(p, v); }
+#else
+DEVICE void lds_add(u64 *p, u64 v) { (void)__hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP); }
+DEVICE void lds_add(int *p, int v) { (void)__hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP); }
+#endif
+
 // --- the model's own functions ---
 
 // min(gate, limit) * sigmoid(alpha * min(gate, limit)) * (clamp(up, -limit, limit) + 1), in double, rounded once.
