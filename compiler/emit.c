@@ -113,6 +113,7 @@ static void emit_hook(Text *t, Arena *a, const Node *n, const Chain *c, KernelAr
 static void emit_consts(Text *t, const Binding *b) {
     for (size_t i = 0; i < b->consts.n; i++) {
         const Const *c = &b->consts.at[i];
+        if (c->of_target) continue; /* WAVE is defined before the prelude */
         if (c->is_float) text_add(t, "constexpr double %s = %.17g;\n", c->name, c->f);
         else text_add(t, "constexpr %s %s = %" PRId64 ";\n", c->i > INT32_MAX || c->i < INT32_MIN ? "long" : "int", c->name, c->i);
     }
@@ -193,7 +194,7 @@ Kernel *emit_kernel(Emitter *em, const Node *n, const char *kernel, KernelArg *a
     }
     Kernel *k = arena_alloc(em->a, sizeof *k);
     if (copies) kernel = result.type.rank == 1 && result.type.dim[0].sym == SYM_NONE ? "elementwise_row" : "elementwise";
-    if (!template_bind(em->a, em->templates, kernel, &view, em->precision, em->arch, &k->binding, e)) return NULL;
+    if (!template_bind(em->a, em->templates, kernel, &view, em->precision, em->target, &k->binding, e)) return NULL;
     const Template *t = k->t = k->binding.t;
     if (!binding_eval(&k->binding, t->block, -1, &k->block, e)) return err_wrap(e, "%s", t->file), NULL;
     k->reduction = binding_reduction(em->a, &k->binding);
@@ -228,7 +229,7 @@ Kernel *emit_kernel(Emitter *em, const Node *n, const char *kernel, KernelArg *a
 const char *emit_module(const Emitter *em, const Template *t, const char *prelude) {
     Text text = {0};
     text_add(&text, "// %s for %s, --precision %s. Made by gptoss-compile; to experiment: --emit DIR, edit, --override DIR.\n%s", t->file,
-             em->arch, em->precision, prelude);
+             em->target->arch, em->precision, prelude);
     for (size_t i = 0; i < em->kernels.n; i++) {
         const Kernel *k = em->kernels.at[i];
         if (k->t == t) text_add(&text, "\n#line 1 \"%s\"\n%s", k->symbol, k->text);

@@ -29,7 +29,8 @@ typedef struct Emitter Emitter;
 struct Emitter {
     Arena *a;
     const TemplateList *templates;
-    const char *precision, *arch;
+    const char *precision;
+    const Target *target;
     struct {
         Kernel **at;
         size_t n, cap;

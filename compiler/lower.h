@@ -7,7 +7,8 @@
 
 typedef struct LowerOptions LowerOptions;
 struct LowerOptions {
-    const char *precision, *arch;
+    const char *precision;
+    const Target *target;
     int64_t max_batch, max_tokens;
 };
 

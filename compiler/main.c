@@ -149,11 +149,17 @@ static const char *find_home(Arena *a, Err *e) {
 }
 
 static bool load_prelude(Compile *c, Err *e) {
-    const char *dir = arena_printf(c->a, "%s/templates/arch", c->home);
-    const char *arch = file_read(c->a, arena_printf(c->a, "%s/%s", dir, c->target->prelude), NULL, e);
-    const char *common = arch ? file_read(c->a, arena_printf(c->a, "%s/common.h", dir), NULL, e) : NULL;
-    if (common) c->prelude = arena_printf(c->a, "#line 1 \"arch/%s\"\n%s\n#line 1 \"arch/common.h\"\n%s", c->target->prelude, arch, common);
-    return common != NULL;
+    const char *files[] = {c->target->prelude, "common.h", c->target->matrix ? "tile.h" : NULL};
+    Text t = {0};
+    text_add(&t, "#define WAVE %d\n", c->target->wave);
+    for (size_t i = 0; i < LEN(files) && files[i]; i++) {
+        const char *text = file_read(c->a, arena_printf(c->a, "%s/templates/arch/%s", c->home, files[i]), NULL, e);
+        if (!text) return text_free(&t), false;
+        text_add(&t, "#line 1 \"arch/%s\"\n%s\n", files[i], text);
+    }
+    c->prelude = arena_strndup(c->a, t.at, t.n);
+    text_free(&t);
+    return true;
 }
 
 static int is_lua(const struct dirent *f) {
@@ -188,7 +194,6 @@ static bool load_rules(Compile *c, Err *e) {
 }
 
 static bool prepare(Compile *c, Err *e) {
-    c->target = target_find(c->o.arch);
     c->home = find_home(c->a, e);
     if (!c->home || !load_prelude(c, e)) return false;
     if (!templates_load(c->a, &c->templates, arena_printf(c->a, "%s/templates", c->home), e)) return false;
@@ -228,7 +233,7 @@ static void fill_plan(Compile *c) {
     Plan *p = &c->plan;
     p->arena = c->a;
     p->arch = c->o.arch;
-    p->target_id = arena_printf(c->a, "amdgcn-amd-amdhsa--%s", c->o.arch);
+    p->target_id = c->target->id;
     p->precision = c->o.precision;
     p->max_batch = c->o.max_batch;
     p->max_tokens = c->o.max_tokens;
@@ -245,6 +250,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "gptoss-compile: %s\n", e.msg);
         return 2;
     }
+    c.target = target_find(c.o.arch);
     fill_plan(&c);
     bool ok = prepare(&c, &e) && compile_run(&c, &e) && finish(&c, &e);
     if (!ok) fprintf(stderr, "%s%s\n", strstr(e.msg, ": error: ") ? "" : "gptoss-compile: ", e.msg);

@@ -27,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const RtcBackend *const backends[RTC_KINDS] = {[RTC_HIP] = &rtc_hip};
+static const RtcBackend *const backends[RTC_KINDS] = {[RTC_HIP] = &rtc_hip, [RTC_CUDA] = &rtc_cuda};
 
 enum { TIMEOUT = 300 }; /* seconds a job may take */
 
@@ -279,7 +279,7 @@ static bool knows(RtcKind kind, const RtcTool *t, const char *arch, Err *e) {
         if (strlen(t->archs[i]) == n && !strncmp(t->archs[i], arch, n)) return true;
     const char *needs = backends[kind]->needs(arch);
     if (*needs)
-        return err_set(e, "%s cannot compile for %s: its LLVM is too old; needs ROCm %s or later", t->name, arch,
+        return err_set(e, "%s cannot compile for %s: it is too old; needs %s or later", t->name, arch,
                        needs);
     return err_set(e, "%s cannot compile for %s: it knows %s to %s", t->name, arch,
                    t->n_archs ? t->archs[0] : "nothing", t->n_archs ? t->archs[t->n_archs - 1] : "");

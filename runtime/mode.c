@@ -132,7 +132,8 @@ static bool open_model(Session *s, Err *e) {
 /* --- open and close -------------------------------------------------------------------------------------------------------- */
 
 Device *session_device(const Session *s, const char *name, Err *e) {
-    const DeviceOptions d = {.threads = (int)s->o->threads, .seed = (uint64_t)s->o->seed_schedule};
+    const DeviceOptions d = {
+        .threads = (int)s->o->threads, .seed = (uint64_t)s->o->seed_schedule, .profile = s->o->profile};
     return device_open(name, 0, s->plan, &d, e);
 }
 

@@ -1,7 +1,7 @@
 //! kernel topk_softmax(x: f32[T,E]) -> (y: f32[T,R], ids: i32[T,R])
 //! where E <= 1024 && R <= 8
 //! grid  T
-//! block 64
+//! block WAVE
 //! reduce f64, in rank order
 //! tol   strict 1e-16 fast 1e-16
 // topk, then softmax over the R kept values, in double.

@@ -1,14 +1,16 @@
 // common.h - the dialect that templates are written in: no headers, so that hipRTC, NVRTC and a C++ compiler all take it.
-// An arch's prelude (gfx90a.h, …) stands before it and defines WAVE, wave shuffles and the matrix instructions.
+// WAVE (targets.def) and an arch's prelude (gfx90a.h, …) stand before it. The prelude defines
+//   f32x4, u32x4, s16x8           16-byte vectors with [i] and {}
+//   shuffle_xor(v, mask)          of int, float, u64, double: the value of lane ^ mask; all lanes of the wave take part
+//   wave_ballot(p), bit_count(m), bits_below(m, lane)
+//   for MATRIX targets also what tile.h lists
+// and, where the compiler lacks them, __builtin_fma, __builtin_fmaf, __builtin_inf, __builtin_inff.
 
 #define DEVICE static __device__ inline __attribute__((always_inline))
 
 typedef unsigned short bf16;           // bits of a bfloat16
 typedef unsigned char mxfp4;           // 16-byte blocks, then scale bytes
 typedef unsigned long long u64;
-typedef float f32x4 __attribute__((vector_size(16)));
-typedef unsigned u32x4 __attribute__((vector_size(16)));
-typedef double f64x4 __attribute__((vector_size(32)));
 
 DEVICE float as_f32(unsigned u) { return __builtin_bit_cast(float, u); }
 DEVICE unsigned as_u32(float f) { return __builtin_bit_cast(unsigned, f); }
