@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """generate.py - the problems that models/tiny is trained and judged on. Standard library only; equal seeds give equal text.
 
-    generate.py eval [N]        the evaluation set: N problems of each task, one JSON object a line (models/tiny/eval.jsonl)
-    generate.py show [N]        N training documents of each task, to look at
+    generate.py eval [N [SEED]]     the evaluation set: N problems of each task, one JSON object a line; models/tiny/eval.jsonl
+                                    is N = 100, SEED = 1
+    generate.py show [N]            N training documents of each task, to look at
 
 A document is a list of (prompt, answer, stop) turns, stop being a special token. A problem belongs to the evaluation set when
 the hash of its key is 0 modulo 8, and to training otherwise; so the two share no problem, whatever the seeds.
@@ -190,7 +191,7 @@ def main():
     what = sys.argv[1] if len(sys.argv) > 1 else ''
     n = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     if what == 'eval':
-        for p in evaluation(n or 100):
+        for p in evaluation(n or 100, int(sys.argv[3]) if len(sys.argv) > 3 else 1):
             print(json.dumps(p))
     elif what == 'show':
         for name, make, _ in TASKS:

@@ -445,17 +445,17 @@ def train(model, tok, pool, a, problems, report):
         step, seen = step + 1, seen + ids.numel()
         if step in (1, 10, 50, 200) or step % 500 == 0:
             say('step %d, %.0f%%: loss %.4f, imbalance %.3f, %.1f Mtokens, pool of %d rows, %.1f ms a step' % (
-                step, 100 * done, float(loss), float(imbalance), seen / 1e6, pool.n, 1e3 * (time.time() - begin) / step))
-            if not math.isfinite(float(loss)):
+                step, 100 * done, loss.item(), imbalance.item(), seen / 1e6, pool.n, 1e3 * (time.time() - begin) / step))
+            if not math.isfinite(loss.item()):
                 raise RuntimeError('the loss is not finite')
         if time.time() - last > a.every:
             accuracy = judge(model, tok, problems)
             say('step %d: %s' % (step, figures(accuracy)))
-            history.append({'step': step, 'loss': float(loss), 'accuracy': accuracy})
+            history.append({'step': step, 'loss': loss.item(), 'accuracy': accuracy})
             save(model, a.out, tok)
             write_json(a.out, 'report.json', report)
             last = time.time()
-    report.update(steps=step, tokens=seen, train_seconds=time.time() - begin, rows_generated=pool.n, loss=float(loss))
+    report.update(steps=step, tokens=seen, train_seconds=time.time() - begin, rows_generated=pool.n, loss=loss.item())
 
 
 def main():
