@@ -8,6 +8,7 @@
 typedef struct LowerOptions LowerOptions;
 struct LowerOptions {
     const char *precision, *arch;
+    bool c; /* the target's kernels are C, not HIP */
     int64_t max_batch, max_tokens;
 };
 

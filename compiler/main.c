@@ -65,7 +65,7 @@ static void help(void) {
         printf("  %-34s %s\n", left, o->help);
     }
     printf("\nExamples:\n  gptoss-compile graphs/gpt-oss-20b.lua --arch gfx90a\n"
-           "  gptoss-compile graphs/gpt_oss.lua --arch gfx90a --model DIR --precision strict\n"
+           "  gptoss-compile graphs/gpt_oss.lua --arch host --model DIR --precision strict\n"
            "  gptoss-compile graphs/tiny.lua --arch gfx90a --no-fusion mlp1_swiglu --explain --report text\n");
 }
 
@@ -151,6 +151,7 @@ static const char *find_home(Arena *a, Err *e) {
 static bool load_prelude(Compile *c, Err *e) {
     const char *dir = arena_printf(c->a, "%s/templates/arch", c->home);
     const char *arch = file_read(c->a, arena_printf(c->a, "%s/%s", dir, c->target->prelude), NULL, e);
+    if (arch && is_host(c)) return c->prelude = arena_printf(c->a, "#line 1 \"arch/%s\"\n%s", c->target->prelude, arch), true;
     const char *common = arch ? file_read(c->a, arena_printf(c->a, "%s/common.h", dir), NULL, e) : NULL;
     if (common) c->prelude = arena_printf(c->a, "#line 1 \"arch/%s\"\n%s\n#line 1 \"arch/common.h\"\n%s", c->target->prelude, arch, common);
     return common != NULL;
@@ -189,11 +190,13 @@ static bool load_rules(Compile *c, Err *e) {
 
 static bool prepare(Compile *c, Err *e) {
     c->target = target_find(c->o.arch);
+    if (is_host(c)) c->plan.target_id = rtc_host_target(c->a);
     c->home = find_home(c->a, e);
     if (!c->home || !load_prelude(c, e)) return false;
-    if (!templates_load(c->a, &c->templates, arena_printf(c->a, "%s/templates", c->home), e)) return false;
+    const char *ending = is_host(c) ? ".c" : ".hip";
+    if (!templates_load(c->a, &c->templates, arena_printf(c->a, is_host(c) ? "%s/templates/host" : "%s/templates", c->home), ending, e)) return false;
     for (size_t i = 0; i < c->o.templates.n; i++)
-        if (!templates_load(c->a, &c->templates, c->o.templates.at[i], e)) return false;
+        if (!templates_load(c->a, &c->templates, c->o.templates.at[i], ending, e)) return false;
     if (c->o.model && !(c->model = model_open(c->o.model, c->o.swap_embeddings, e))) return false;
     FrontOptions f = {.model = c->model ? model_config(c->model) : NULL, .max_batch = c->o.max_batch, .max_tokens = c->o.max_tokens, .max_seq = c->o.max_seq};
     f.lua_dir = arena_printf(c->a, "%s/lua", c->home);

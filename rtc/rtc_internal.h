@@ -32,6 +32,7 @@ struct RtcBackend {
     const char *(*needs)(const char *arch); /* the first version that knows arch, "" when not known */
 };
 extern const RtcBackend rtc_hip;
+extern const RtcBackend rtc_host;
 
 /* rtc_blob.c: a job's results as checksummed bytes. err is "" for success. Decode: false when damaged; all in the arena. */
 void rtc_encode(Text *t, const RtcJob *job, const char *err);

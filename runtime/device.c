@@ -1,7 +1,7 @@
 /* device.c - the devices this program knows. Add one: its dev_*.c and a row here. */
 #include "device.h"
 
-extern const DeviceOps dev_emu, dev_ref;
+extern const DeviceOps dev_emu, dev_host, dev_ref;
 
 static const struct {
     const char *name;
@@ -10,7 +10,7 @@ static const struct {
 } table[] = {
     {"hip", NULL, "AMD GPUs through the HIP runtime"},
     {"cuda", NULL, "NVIDIA GPUs"},
-    {"host", NULL, "this CPU, compiled code (plans made with --arch host)"},
+    {"host", &dev_host, "this CPU, compiled code (plans made with --arch host)"},
     {"emu", &dev_emu, "runs a plan's gfx90a code objects on the CPU, instruction by instruction, checking every access"},
     {"ref", &dev_ref, "interprets a plan's graph on the CPU with the ops' reference functions"},
 };
@@ -27,7 +27,7 @@ static bool known(const char *name) {
     return false;
 }
 
-/* No device that --device auto could take is built yet; emu and ref are slow, so they are never taken silently. */
+/* No other device that --device auto could take is built yet; emu and ref are slow, so they are never taken silently. */
 static Device *open_auto(const Plan *p, Err *e) {
     err_set(e, "no device here runs a plan for %s: --device emu runs its gfx90a code on the CPU, --device ref its graph (both slowly); "
                "or recompile with gptoss-compile --arch host", p->arch);
@@ -35,10 +35,11 @@ static Device *open_auto(const Plan *p, Err *e) {
 }
 
 Device *device_open(const char *name, int index, const Plan *p, const DeviceOptions *o, Err *e) {
+    if (!strcmp(name, "auto") && !strcmp(p->arch, "host")) name = "host";
     if (!strcmp(name, "auto")) return open_auto(p, e);
     const DeviceOps *ops = device_find(name);
     if (ops) return ops->open(index, p, o, e);
-    if (known(name)) err_set(e, "device %s: not built yet; --device emu and --device ref are", name);
+    if (known(name)) err_set(e, "device %s: not built yet; --device host, emu and ref are", name);
     else err_set(e, "no device \"%s\"; there are auto, hip, cuda, host, emu, ref", name);
     return NULL;
 }
