@@ -28,7 +28,7 @@ struct Room {
     char *at;
     size_t size;
     unsigned long long launch, made;
-    int made_y, thread;
+    int made_y, thread, next[2];
     void (*grow)(Room *room, size_t size);
 };
 typedef void HostKernel(void *const *args, const int *at, Room *room);
@@ -109,10 +109,16 @@ static void pause_cpu(void) {
 #endif
 }
 
+static uint64_t take(Host *h) { return atomic_fetch_add_explicit(&h->next, 1, memory_order_relaxed); }
+
 static void do_blocks(Host *h, Room *room) {
     const Work *w = &h->work;
+    uint64_t i = take(h), next;
     room->launch = w->launch;
-    for (uint64_t i; (i = atomic_fetch_add_explicit(&h->next, 1, memory_order_relaxed)) < w->blocks;) {
+    for (; i < w->blocks; i = next) {
+        next = take(h); /* taken before it is needed, so that block i can fetch its weights */
+        room->next[0] = next < w->blocks ? (int)(next % w->grid[0]) : -1;
+        room->next[1] = (int)(next / w->grid[0] % w->grid[1]);
         const int at[3] = {(int)(i % w->grid[0]), (int)(i / w->grid[0] % w->grid[1]), (int)(i / w->grid[0] / w->grid[1])};
         w->run(w->args, at, room);
     }

@@ -27,6 +27,7 @@ struct Room {
     size_t size;
     u64 launch, made; // this launch's number; the launch of what is in the room, 0: none
     int made_y, thread;
+    int next[2]; // the block that this thread will run after this one; next[0] < 0: none. For fetching ahead
     void (*grow)(Room *room, size_t size);
 };
 
@@ -41,6 +42,14 @@ DEVICE bool room_fresh(Room *room, int y) {
     room->made = room->launch;
     room->made_y = y;
     return true;
+}
+
+// The first row of weights that this thread's next block wants, `rows` a block; -1: none, or none to fetch.
+DEVICE long next_row(const Room *room, int rows) { return room->next[0] < 0 ? -1 : (long)room->next[0] * rows; }
+// The same with experts: tiles[y] names the expert, whose rows are N.
+DEVICE long next_expert_row(const Room *room, int rows, const int *tiles, int n_tiles, int N) {
+    const int y = room->next[1];
+    return room->next[0] < 0 || y >= n_tiles || tiles[y * 4 + 2] == 0 ? -1 : (long)tiles[y * 4] * N + (long)room->next[0] * rows;
 }
 
 DEVICE int min_int(int a, int b) { return a < b ? a : b; }
@@ -288,51 +297,53 @@ DEVICE void tiles_config(int rows, int b0, int b1) {
     _tile_loadconfig(&c);
 }
 
-// A block of 32 MXFP4 codes as bf16: a table of the 16 values times 2^(scale - 127), looked up with each nibble. bit 4 of an index
-// belongs to another nibble, hence 32 entries. Exact for 1 < scale <= 252.
-DEVICE __m512i mxfp4_table(void) {
-    return _mm512_broadcast_i64x4(_mm256_setr_epi16(0, 0x3f00, 0x3f80, 0x3fc0, 0x4000, 0x4040, 0x4080, 0x40c0, (short)0x8000, (short)0xbf00,
-                                                    (short)0xbf80, (short)0xbfc0, (short)0xc000, (short)0xc040, (short)0xc080, (short)0xc0c0));
+// A block of 32 MXFP4 codes as bf16: a table of the 16 values times 2^(scale - 127), looked up with each nibble. Bit 4 of an index
+// belongs to another nibble, hence 32 entries. One table for each scale, 16 KB in all, few of them hot. Exact for 1 < scale <= 252.
+static _Alignas(64) uint16_t mxfp4_tables[256][32];
+__attribute__((constructor)) static void mxfp4_fill(void) {
+    for (unsigned scale = 0; scale < 256; scale++)
+        for (unsigned i = 0; i < 32; i++) mxfp4_tables[scale][i] = (uint16_t)(as_u32(mxfp4_value(i & 15, scale)) >> 16);
 }
-DEVICE __m512i mxfp4_block(const mxfp4 *q, unsigned scale, __m512i table) {
-    const __m512i by = _mm512_set1_epi16((short)(((int)scale - 127) << 7));
-    const __m512i scaled = _mm512_mask_add_epi16(table, 0xfefefefeu, table, by); // not the zeros
-    const __m512i x = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)q));
-    return _mm512_permutexvar_epi16(_mm512_or_si512(x, _mm512_slli_epi32(x, 12)), scaled);
-}
-// 32 k of up to 16 rows to a tile's 1024 bytes.
-DEVICE void mxfp4_tile(bf16 *to, const mxfp4 *w, const mxfp4 *scales, int rows, long blocks, int c, __m512i table) {
+// Chunks first … last - 1 (of 32 k) of some rows to strip[chunk & mask][row][32].
+DEVICE void mxfp4_chunks(bf16 *strip, int mask, const mxfp4 *w, const mxfp4 *scales, int rows, long blocks, int first, int last) {
     for (int r = 0; r < rows; r++)
-        _mm512_store_si512(to + r * 32, mxfp4_block(w + (r * blocks + c) * 16, scales[r * blocks + c], table));
+        for (int c = first; c < last; c++) {
+            const __m512i x = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(w + (r * blocks + c) * 16)));
+            const __m512i index = _mm512_or_si512(x, _mm512_slli_epi32(x, 12)), table = _mm512_load_si512(mxfp4_tables[scales[r * blocks + c]]);
+            _mm512_store_si512(strip + ((c & mask) * ROWS_AT_ONCE + r) * 32, _mm512_permutexvar_epi16(index, table));
+        }
 }
 
-enum { AHEAD = 512 }; // bytes of a row that are fetched ahead; by measurement, bench/host.md
+// While one block's MXFP4 rows are multiplied the next block's are fetched, as they lie: chunk c of n fetches its share. (bf16
+// rows are longer: the CPU's own prefetching does better, bench/host.md.)
+DEVICE void fetch(const char *p, long bytes, int c, int n) {
+    const char *end = p + bytes * (c + 1) / n;
+    for (p += bytes * c / n / 64 * 64; p < end; p += 64) _mm_prefetch(p, _MM_HINT_T1);
+}
 
-// One pass over K for the tokens of one or two groups. strip: bf16 weights [K / 32][32][32] from MXFP4, kept when `keep`, there
-// already when !fill.
+enum { BATCH = 4 }; // chunks of a row that are made bf16 together: 64 bytes; they are made a batch before they are multiplied
+
+// One pass over K for the tokens of one or two groups. strip: bf16 weights from MXFP4, of all K when `keep`, made already when
+// !fill. next: the row where the next block begins, -1: none or not known.
 DEVICE void product_pass(const void *w, int type, long row, int rows, int K, long all, const char *b0, int c0, const char *b1, int c1,
-                         bf16 *strip, bool fill, bool keep) {
-    const long blocks = K / 32;
-    const mxfp4 *q = (const mxfp4 *)w + row * blocks * 16, *scales = (const mxfp4 *)w + all * (K / 2) + row * blocks;
+                         bf16 *strip, bool fill, bool keep, long next) {
+    const int n = K / 32, mask = keep ? -1 : 2 * BATCH - 1;
+    const mxfp4 *q = (const mxfp4 *)w + row * n * 16, *scales = (const mxfp4 *)w + all * (K / 2) + row * n;
     const bf16 *p = (const bf16 *)w + row * K;
-    const __m512i table = mxfp4_table();
     _tile_zero(0);
     if (c1) _tile_zero(1);
     if (rows > 16) _tile_zero(2);
     if (rows > 16 && c1) _tile_zero(3);
-    for (int c = 0; c < K / 32; c++) {
+    if (type == TYPE_MXFP4 && fill) mxfp4_chunks(strip, mask, q, scales, rows, n, 0, min_int(BATCH, n));
+    for (int c = 0; c < n; c++) {
         if (type == TYPE_MXFP4) {
-            bf16 *at = strip + (keep ? c : c & 1) * (32 * 32);
-            if (fill) {
-                if (c % 4 == 0)
-                    for (int r = 0; r < rows; r++) _mm_prefetch((const char *)q + (r * blocks + c) * 16 + AHEAD, _MM_HINT_T0);
-                mxfp4_tile(at, q, scales, rows < 16 ? rows : 16, blocks, c, table);
-                if (rows > 16) mxfp4_tile(at + 16 * 32, q + 16 * blocks * 16, scales + 16 * blocks, rows - 16, blocks, c, table);
-            }
+            if (next >= 0) fetch((const char *)w + next * n * 16, (long)ROWS_AT_ONCE * n * 16, c, n);
+            if (fill && c % BATCH == 0 && c + 2 * BATCH <= n) mxfp4_chunks(strip, mask, q, scales, rows, n, c + BATCH, c + 2 * BATCH);
+            else if (fill && c % BATCH == 0) mxfp4_chunks(strip, mask, q, scales, rows, n, c + BATCH, n);
+            const bf16 *at = strip + (c & mask) * (ROWS_AT_ONCE * 32);
             _tile_loadd(4, at, 64);
             if (rows > 16) _tile_loadd(5, at + 16 * 32, 64);
         } else {
-            for (int r = 0; fill && r < rows; r++) _mm_prefetch((const char *)(p + (long)r * K + c * 32) + AHEAD, _MM_HINT_T0);
             _tile_loadd(4, p + c * 32, (long)K * 2);
             if (rows > 16) _tile_loadd(5, p + 16L * K + c * 32, (long)K * 2);
         }
@@ -345,18 +356,21 @@ DEVICE void product_pass(const void *w, int type, long row, int rows, int K, lon
             if (rows > 16) _tile_dpbf16ps(3, 5, 7);
         }
     }
+    if (type == TYPE_MXFP4 && next >= 0) fetch((const char *)w + all * (K / 2) + next * n, (long)ROWS_AT_ONCE * n, 0, 1);
 }
 
-DEVICE size_t strip_size(int K) { return (size_t)ROWS_AT_ONCE * K * 2 + 4096; }
-DEVICE void product_of(const void *w, int type, long row, int rows, int K, long all, const char *panel, int count, char *strip, float (*sum)[PANEL]) {
+DEVICE size_t strip_size(int K) { return (size_t)ROWS_AT_ONCE * (K + 2 * BATCH * 32) * 2; }
+DEVICE void product_of(const void *w, int type, long row, int rows, int K, long all, const char *panel, int count, char *strip, long next,
+                       float (*sum)[PANEL]) {
     for (int g = 0; g < count; g += 32) {
         const int c0 = min_int(count - g, 16), c1 = min_int(count - g - c0, 16);
         const char *b0 = panel + (size_t)g * K * 2, *b1 = b0 + 16L * K * 2;
         const bool fill = g == 0, keep = count > 32;
+        const long ahead = fill ? next : -1;
         tiles_config(rows, c0, c1);
-        if (rows == 32 && c1) product_pass(w, type, row, 32, K, all, b0, c0, b1, c1, (bf16 *)strip, fill, keep);
-        else if (rows == 32) product_pass(w, type, row, 32, K, all, b0, c0, b1, 0, (bf16 *)strip, fill, keep);
-        else product_pass(w, type, row, rows, K, all, b0, c0, b1, c1, (bf16 *)strip, fill, keep);
+        if (rows == 32 && c1) product_pass(w, type, row, 32, K, all, b0, c0, b1, c1, (bf16 *)strip, fill, keep, ahead);
+        else if (rows == 32) product_pass(w, type, row, 32, K, all, b0, c0, b1, 0, (bf16 *)strip, fill, keep, ahead);
+        else product_pass(w, type, row, rows, K, all, b0, c0, b1, c1, (bf16 *)strip, fill, keep, ahead);
         _tile_stored(0, &sum[0][g], PANEL * 4);
         if (c1) _tile_stored(1, &sum[0][g + 16], PANEL * 4);
         if (rows > 16) _tile_stored(2, &sum[16][g], PANEL * 4);
@@ -453,8 +467,9 @@ DEVICE void product_4x2(const void *w, int type, long row, int rows, int K, long
 }
 
 DEVICE size_t strip_size(int K) { return (size_t)K & 0; }
-DEVICE void product_of(const void *w, int type, long row, int rows, int K, long all, const char *panel, int count, char *strip, float (*sum)[PANEL]) {
-    (void)strip;
+DEVICE void product_of(const void *w, int type, long row, int rows, int K, long all, const char *panel, int count, char *strip, long next,
+                       float (*sum)[PANEL]) {
+    (void)strip, (void)next;
     for (int r = 0; r < rows; r += 4)
         for (int t = 0; t < count; t += 2) {
             const float *x0 = (const float *)panel + (long)t * K, *x1 = t + 1 < count ? x0 + K : x0;
@@ -466,5 +481,7 @@ DEVICE void product_of(const void *w, int type, long row, int rows, int K, long 
 }
 #endif
 
-// rows of `all` rows of w from `row` on (at most 32), times the panel's count tokens; K % 32 == 0.
-#define product(w, row, rows, K, all, panel, count, strip, sum) product_of(w, TYPE_OF(w), row, rows, K, all, panel, count, strip, sum)
+// rows of `all` rows of w from `row` on (at most 32), times the panel's count tokens; K % 32 == 0. next: the row that this thread
+// will want next, -1 when not known.
+#define product(w, row, rows, K, all, panel, count, strip, next, sum) \
+    product_of(w, TYPE_OF(w), row, rows, K, all, panel, count, strip, next, sum)

@@ -23,7 +23,7 @@ DEVICE void run(const Args a, int x, int y, Room *room) {
     }
     float sum[32][PANEL];
     const float *bias = a.b + (long)expert * N + n0;
-    product(a.w, (long)expert * N + n0, rows, K, (long)E * N, panel, count, strip, sum);
+    product(a.w, (long)expert * N + n0, rows, K, (long)E * N, panel, count, strip, next_expert_row(room, 32, a.tiles, E + row_count(a) * R, N), sum);
     for (int i = 0; i < count; i++)
         for (int r = 0; r < rows; r++) out(a, pair[i], n0 + r, sum[r][i] + bias[r]);
 }

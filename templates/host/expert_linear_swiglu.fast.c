@@ -25,7 +25,7 @@ DEVICE void run(const Args a, int x, int y, Room *room) {
     }
     float sum[32][PANEL], gate[16], up[16], v[16];
     const float *bias = a.b + (long)expert * N + n0;
-    product(a.w, (long)expert * N + n0, 32, K, (long)E * N, panel, count, strip, sum);
+    product(a.w, (long)expert * N + n0, 32, K, (long)E * N, panel, count, strip, next_expert_row(room, 32, a.tiles, E + row_count(a) * R, N), sum);
     for (int i = 0; i < count; i++) {
         for (int r = 0; r < 16; r++) {
             gate[r] = sum[2 * r][i] + bias[2 * r];

@@ -22,7 +22,7 @@ DEVICE void run(const Args a, int x, int y, Room *room) {
         for (int i = 0; i < some; i++) from[i] = a.x + (long)(t0 + t + i) * K;
         if (fresh) panel_pack(panel, from, some, K);
         float sum[32][PANEL];
-        product(a.w, n0, rows, K, N, panel, some, strip, sum);
+        product(a.w, n0, rows, K, N, panel, some, strip, t + PANEL < count ? -1 : next_row(room, 32), sum);
         for (int i = 0; i < some; i++)
             for (int r = 0; r < rows; r++) out(a, t0 + t + i, n0 + r, sum[r][i] + (HAS_B ? a.b[n0 + r] : 0.f));
     }

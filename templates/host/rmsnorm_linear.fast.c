@@ -35,7 +35,7 @@ DEVICE void run(const Args a, int x, int y, Room *room) {
         char *panel = panels + t / PANEL * panel_size(K);
         if (fresh) pack(a, panel, t0 + t, some, (bf16 *)rows);
         float sum[32][PANEL];
-        product(a.w, n0, some_rows, K, N, panel, some, strip, sum);
+        product(a.w, n0, some_rows, K, N, panel, some, strip, t + PANEL < count ? -1 : next_row(room, 32), sum);
         for (int i = 0; i < some; i++)
             for (int r = 0; r < some_rows; r++) out(a, t0 + t + i, n0 + r, sum[r][i] + (HAS_B ? a.b[n0 + r] : 0.f));
     }
