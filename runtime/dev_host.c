@@ -72,13 +72,14 @@ struct Host {
     DeviceKernel *kernels; /* newest first */
     unsigned long long launches;
 
-    /* The crew. A launch writes work, then raises `epoch`; each worker takes blocks until there are none, then lowers `busy`. */
+    /* The crew. A launch writes work and makes `state` odd: open. A worker that sees it enters, takes blocks until there are none,
+     * and leaves. The caller does the same, makes state even and waits for those inside; one that still sleeps is not waited for. */
     Worker *workers; /* [0] is the caller */
     int n_workers;
     Work work;
-    _Alignas(64) atomic_uint epoch;
+    _Alignas(64) atomic_uint state;
     _Alignas(64) atomic_ullong next;
-    _Alignas(64) atomic_int busy;
+    _Alignas(64) atomic_int inside;
     atomic_int asleep;
     atomic_bool stop;
     pthread_mutex_t lock;
@@ -124,7 +125,10 @@ static void do_blocks(Host *h, Room *room) {
     }
 }
 
-static bool sees_work(Host *h, unsigned seen) { return atomic_load(&h->epoch) != seen || atomic_load(&h->stop); }
+static bool sees_work(Host *h, unsigned seen) {
+    unsigned s = atomic_load(&h->state);
+    return (s % 2 && s != seen) || atomic_load(&h->stop);
+}
 
 static void await_work(Host *h, unsigned seen) {
     for (int i = 0; i < SPINS; i++) {
@@ -140,11 +144,13 @@ static void await_work(Host *h, unsigned seen) {
 
 static void *work(void *arg) {
     Worker *w = arg;
-    for (unsigned seen = 0;; seen++) {
+    for (unsigned seen = 0;;) {
         await_work(w->host, seen);
         if (atomic_load(&w->host->stop)) return NULL;
-        do_blocks(w->host, &w->room);
-        atomic_fetch_sub(&w->host->busy, 1);
+        atomic_fetch_add(&w->host->inside, 1);
+        unsigned s = atomic_load(&w->host->state); /* once inside: while it is odd the work stays as it is */
+        if (s % 2) do_blocks(w->host, &w->room), seen = s;
+        atomic_fetch_sub(&w->host->inside, 1);
     }
 }
 
@@ -155,15 +161,15 @@ static void run_alone(Host *h) {
 
 static void run_together(Host *h) {
     atomic_store(&h->next, 0);
-    atomic_store(&h->busy, h->n_workers - 1);
-    atomic_fetch_add(&h->epoch, 1);
+    atomic_fetch_add(&h->state, 1);
     if (atomic_load(&h->asleep)) {
         pthread_mutex_lock(&h->lock);
         pthread_cond_broadcast(&h->wake);
         pthread_mutex_unlock(&h->lock);
     }
     do_blocks(h, &h->workers[0].room);
-    for (int i = 0; atomic_load(&h->busy); i++) {
+    atomic_fetch_add(&h->state, 1);
+    for (int i = 0; atomic_load(&h->inside); i++) {
         if (i < SPINS) pause_cpu();
         else sched_yield();
     }
