@@ -2,9 +2,9 @@
 #ifndef GPTOSS_COMPILE_H
 #define GPTOSS_COMPILE_H
 
-#include "../rtc/rtc.h"
 #include "fuse.h"
 #include "lower.h"
+#include "target.h"
 
 typedef struct Names Names;
 struct Names {
@@ -19,15 +19,6 @@ struct Options {
     int64_t max_batch, max_tokens, max_seq, workers;
     Names fusions, templates, no_fusion;
 };
-
-typedef struct Target Target; /* a row of targets.def */
-struct Target {
-    const char *arch;
-    RtcKind compiler;
-    const char *prelude, *options;
-};
-const Target *target_find(const char *arch); /* NULL when there is none */
-const char *target_list(Arena *a);           /* "gfx90a, …" */
 
 typedef struct Compile Compile;
 struct Compile {

@@ -6,11 +6,13 @@
  * so that a template never stores its first result itself. An elementwise op alone is the template "elementwise" (a copy)
  * with that op as its chain.
  *
- * For the host (Emitter.c) the same in C: no namespaces, so each kernel is a module of its own, and a constant is an enum. */
+ * For the host the same in C: no namespaces, so each kernel is a module of its own, and a constant is an enum. */
 #include "emit.h"
 
 #include <ctype.h>
 #include <inttypes.h>
+
+static bool is_c(const Emitter *em) { return em->target->compiler == RTC_HOST; }
 
 /* --- graph helpers --- */
 
@@ -83,18 +85,43 @@ static void operand(Text *t, Arena *a, const Node *n, const Value *v, const Valu
     else text_add(t, "load(a.%s, %s)", chain_arg(a, n, v, args, n_args), v->type.rank == 1 ? "n" : "at");
 }
 
+/* The text of each elementwise op: CODE in ops.def. */
+static const char *const code[OP_COUNT] = {
+#define OP(...)
+#define CODE(name, text) [OP_##name] = text,
+#include "../ir/ops.def"
+#undef OP
+};
+
+/* What $name in an op's text stands for: an input, or an attribute. */
+static void code_word(Text *t, Arena *a, const Node *n, const Node *op, const char *word, const Value *running, KernelArg *args, int *n_args) {
+    const char *names = op_info(op->op)->in_names;
+    for (int i = 0; i < op->n_in; i++, names += strcspn(names, " "), names += strspn(names, " "))
+        if (strcspn(names, " ") == strlen(word) && !strncmp(names, word, strlen(word))) {
+            operand(t, a, n, op->in[i], running, args, n_args);
+            return;
+        }
+    const Attr *attr = node_attr(op, word);
+    if (!attr) die("emit: CODE(%s): no input or attribute %s", op_info(op->op)->name, word);
+    if (attr->type == ATTR_STR) text_add(t, "%s", attr->s);
+    else if (attr->type == ATTR_INT) text_add(t, "%" PRId64, attr->i);
+    else text_add(t, "%.17g", attr->f);
+}
+
 static void chain_op(Text *t, Arena *a, const Node *n, const Node *op, const Value *running, KernelArg *args, int *n_args) {
+    const char *p = code[op->op];
+    if (!p) die("emit: elementwise op %s has no CODE in ops.def", op_info(op->op)->name);
     text_add(t, "    v = ");
-    switch (op->op) {
-    case OP_add:
-    case OP_mul:
-        operand(t, a, n, op->in[0], running, args, n_args);
-        text_add(t, op->op == OP_add ? " + " : " * ");
-        operand(t, a, n, op->in[1], running, args, n_args);
-        break;
-    case OP_scale: text_add(t, "(float)((double)v * %.17g)", node_float(op, "by")); break;
-    case OP_cast: text_add(t, strcmp(node_str(op, "to"), "bf16") ? "v" : "f32_of(bf16_of(v))"); break;
-    default: die("emit: no text for elementwise op %s", op_info(op->op)->name);
+    while (*p) {
+        char word[32];
+        size_t w = 0;
+        if (*p != '$') {
+            text_put(t, p++, 1);
+            continue;
+        }
+        for (p++; isalnum((unsigned char)*p) && w + 1 < sizeof word;) word[w++] = *p++;
+        word[w] = 0;
+        code_word(t, a, n, op, word, running, args, n_args);
     }
     text_add(t, "; // %s\n", op_info(op->op)->name);
 }
@@ -102,7 +129,7 @@ static void chain_op(Text *t, Arena *a, const Node *n, const Node *op, const Val
 static void emit_hook(Text *t, const Emitter *em, const Node *n, const Chain *c, KernelArg *args, int *n_args, const char *result) {
     Arena *a = em->a;
     text_add(t, "// Row t, column n of the kernel's result is v.\nDEVICE void out(const Args %sa, int t, int n, float v) {\n"
-                "    const long at = (long)t * OUT_COLUMNS + n;\n", em->c ? "" : "&");
+                "    const long at = (long)t * OUT_COLUMNS + n;\n", is_c(em) ? "" : "&");
     const Value *running = c->from;
     for (int i = c->n - 1; i >= 0; i--) {
         chain_op(t, a, n, c->node[i], running, args, n_args);
@@ -115,7 +142,7 @@ static void emit_hook(Text *t, const Emitter *em, const Node *n, const Chain *c,
 
 static void emit_int(Text *t, const Emitter *em, const char *name, int64_t i) {
     bool wide = i > INT32_MAX || i < INT32_MIN;
-    if (!em->c) text_add(t, "constexpr %s %s = %" PRId64 ";\n", wide ? "long" : "int", name, i);
+    if (!is_c(em)) text_add(t, "constexpr %s %s = %" PRId64 ";\n", wide ? "long" : "int", name, i);
     else if (wide) text_add(t, "static const long %s = %" PRId64 ";\n", name, i);
     else text_add(t, "enum { %s = %" PRId64 " };\n", name, i);
 }
@@ -123,7 +150,8 @@ static void emit_int(Text *t, const Emitter *em, const char *name, int64_t i) {
 static void emit_consts(Text *t, const Emitter *em, const Binding *b) {
     for (size_t i = 0; i < b->consts.n; i++) {
         const Const *c = &b->consts.at[i];
-        if (c->is_float) text_add(t, "%s double %s = %.17g;\n", em->c ? "static const" : "constexpr", c->name, c->f);
+        if (c->of_target) continue; /* WAVE is defined before the prelude */
+        if (c->is_float) text_add(t, "%s double %s = %.17g;\n", is_c(em) ? "static const" : "constexpr", c->name, c->f);
         else emit_int(t, em, c->name, c->i);
     }
 }
@@ -146,11 +174,11 @@ static int template_args(const Template *t, const Node *n, bool copies, KernelAr
 }
 
 static void emit_args(Text *t, const Emitter *em, const KernelArg *args, int n, Sym rows) {
-    text_add(t, "%sstruct Args {\n    const int *step;\n", em->c ? "typedef struct Args Args;\n" : "");
+    text_add(t, "%sstruct Args {\n    const int *step;\n", is_c(em) ? "typedef struct Args Args;\n" : "");
     for (int i = 0; i < n; i++)
         text_add(t, "    %s%s *%s;\n", args[i].written ? "" : "const ", dtype_ctype(args[i].dtype), args[i].name);
     text_add(t, "};\n");
-    if (rows) text_add(t, "DEVICE int row_count(const Args %sa) { return a.step[%d]; }\n", em->c ? "" : "&", rows == SYM_T ? 0 : 1);
+    if (rows) text_add(t, "DEVICE int row_count(const Args %sa) { return a.step[%d]; }\n", is_c(em) ? "" : "&", rows == SYM_T ? 0 : 1);
 }
 
 /* Of block at[0], at[1]; p: the launch's arguments, step first. */
@@ -209,7 +237,8 @@ Kernel *emit_kernel(Emitter *em, const Node *n, const char *kernel, KernelArg *a
         view.hook = &result;
     }
     Kernel *k = arena_alloc(em->a, sizeof *k);
-    if (!template_bind(em->a, em->templates, copies ? "elementwise" : kernel, &view, em->precision, em->arch, &k->binding, e)) return NULL;
+    if (copies) kernel = result.type.rank == 1 && result.type.dim[0].sym == SYM_NONE ? "elementwise_row" : "elementwise";
+    if (!template_bind(em->a, em->templates, kernel, &view, em->precision, em->target, &k->binding, e)) return NULL;
     const Template *t = k->t = k->binding.t;
     if (!binding_eval(&k->binding, t->block, -1, &k->block, e)) return err_wrap(e, "%s", t->file), NULL;
     k->reduction = binding_reduction(em->a, &k->binding);
@@ -233,7 +262,7 @@ Kernel *emit_kernel(Emitter *em, const Node *n, const char *kernel, KernelArg *a
     for (size_t i = 0; i < em->kernels.n; i++)
         if (em->kernels.at[i]->t == t && !strcmp(em->kernels.at[i]->inside, k->inside)) return em->kernels.at[i];
     k->symbol = symbol_of(em, &k->binding);
-    if (em->c) {
+    if (is_c(em)) {
         text_add(&text, "%s", k->inside);
         emit_c_wrapper(&text, k, *n_args);
     } else {
@@ -246,12 +275,12 @@ Kernel *emit_kernel(Emitter *em, const Node *n, const char *kernel, KernelArg *a
     return k;
 }
 
-const char *emit_module_name(const Emitter *em, const Kernel *k) { return em->c ? arena_printf(em->a, "%s.c", k->symbol) : k->t->file; }
+const char *emit_module_name(const Emitter *em, const Kernel *k) { return is_c(em) ? arena_printf(em->a, "%s.c", k->symbol) : k->t->file; }
 
 const char *emit_module(const Emitter *em, const char *module, const char *prelude) {
     Text text = {0};
     text_add(&text, "// %s for %s, --precision %s. Made by gptoss-compile; to experiment: --emit DIR, edit, --override DIR.\n%s", module,
-             em->arch, em->precision, prelude);
+             em->target->arch, em->precision, prelude);
     for (size_t i = 0; i < em->kernels.n; i++) {
         const Kernel *k = em->kernels.at[i];
         if (!strcmp(emit_module_name(em, k), module)) text_add(&text, "\n#line 1 \"%s\"\n%s", k->symbol, k->text);

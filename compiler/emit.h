@@ -29,8 +29,8 @@ typedef struct Emitter Emitter;
 struct Emitter {
     Arena *a;
     const TemplateList *templates;
-    const char *precision, *arch;
-    bool c; /* write C: a module a kernel, see emit.c */
+    const char *precision;
+    const Target *target;
     struct {
         Kernel **at;
         size_t n, cap;

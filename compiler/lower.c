@@ -60,7 +60,7 @@ static bool group_node(Graph *g, Node *n, const TemplateList *templates, const L
         Op op;
         if (op_find(kernel, &op) && op_info(op)->flags & OPF_ELEMENTWISE) return true;
         Binding b;
-        if (!template_bind(g->arena, templates, kernel, n, o->precision, o->arch, &b, e)) return false;
+        if (!template_bind(g->arena, templates, kernel, n, o->precision, o->target, &b, e)) return false;
         if (!b.t->group_ids) continue;
         const Const *c = binding_const(&b, b.t->group_tile);
         if (!c || c->i <= 0) return err_set(e, "%s: group's tile %s is no constant", b.t->file, b.t->group_tile);
@@ -331,7 +331,7 @@ static bool find_kv(Lower *l, const Graph *g, const PlanGraph *pg, Err *e) {
 
 bool lower_plan(Program *p, const TemplateList *templates, const char *prelude, const LowerOptions *o, Plan *plan, Err *e) {
     Lower l = {.a = plan->arena, .o = o, .plan = plan};
-    l.em = (Emitter){.a = plan->arena, .templates = templates, .precision = o->precision, .arch = o->arch, .c = o->c};
+    l.em = (Emitter){.a = plan->arena, .templates = templates, .precision = o->precision, .target = o->target};
     size_t nodes = 0;
     for (size_t i = 0; i < p->graphs.n; i++) nodes += p->graphs.at[i]->nodes.n;
     plan->program = p;

@@ -7,8 +7,8 @@
 
 typedef struct LowerOptions LowerOptions;
 struct LowerOptions {
-    const char *precision, *arch;
-    bool c; /* the target's kernels are C, not HIP */
+    const char *precision;
+    const Target *target;
     int64_t max_batch, max_tokens;
 };
 

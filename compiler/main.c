@@ -65,8 +65,9 @@ static void help(void) {
         printf("  %-34s %s\n", left, o->help);
     }
     printf("\nExamples:\n  gptoss-compile graphs/gpt-oss-20b.lua --arch gfx90a\n"
-           "  gptoss-compile graphs/gpt_oss.lua --arch host --model DIR --precision strict\n"
-           "  gptoss-compile graphs/tiny.lua --arch gfx90a --no-fusion mlp1_swiglu --explain --report text\n");
+           "  gptoss-compile graphs/gpt_oss.lua --arch gfx90a --model DIR --precision strict\n"
+           "  gptoss-compile graphs/tiny.lua --arch gfx90a --no-fusion mlp1_swiglu --explain --report text\n\n"
+           "An option --some-name is also read from the environment, GPTOSS_COMPILE_SOME_NAME. More: man gptoss-compile\n");
 }
 
 static bool number(const Option *o, const char *text, int64_t *n, Err *e) {
@@ -96,6 +97,18 @@ static bool apply(Arena *a, Options *to, const Option *o, const char *arg, Err *
     return true;
 }
 
+/* GPTOSS_COMPILE_MAX_BATCH for --max-batch; not GPTOSS_OUTPUT and so on, which are gptoss-exec's. The command line wins. */
+static bool from_environment(Arena *a, Options *o, Err *e) {
+    for (size_t i = 0; i < LEN(options); i++) {
+        char *name = arena_printf(a, "GPTOSS_COMPILE_%s", options[i].name);
+        for (char *s = name; *s; s++) *s = *s == '-' ? '_' : *s >= 'a' && *s <= 'z' ? (char)(*s - 32) : *s;
+        const char *v = options[i].kind == OPT_HELP || options[i].kind == OPT_VERSION ? NULL : getenv(name);
+        if (!v || !*v || (!options[i].arg && (!strcmp(v, "0") || !strcmp(v, "no")))) continue;
+        if (!apply(a, o, &options[i], arena_strdup(a, v), e)) return err_wrap(e, "%s", name);
+    }
+    return true;
+}
+
 static bool check(Arena *a, Options *o, Err *e) {
     if (!o->graph) return err_set(e, "no graph file; see --help");
     if (!o->arch) return err_set(e, "no --arch; it is one of: %s", target_list(a));
@@ -116,6 +129,7 @@ static bool parse(Arena *a, int argc, char **argv, Options *o, Err *e) {
         if (options[i].letter) snprintf(letters + strlen(letters), 3, "%c%s", options[i].letter, options[i].arg ? ":" : "");
     }
     opterr = 0;
+    if (!from_environment(a, o, e)) return false;
     for (int c; (c = getopt_long(argc, argv, letters, longs, NULL)) != -1;) {
         if (c == '?' || c == ':') {
             const char *which = argv[optind - 1];
@@ -149,12 +163,17 @@ static const char *find_home(Arena *a, Err *e) {
 }
 
 static bool load_prelude(Compile *c, Err *e) {
-    const char *dir = arena_printf(c->a, "%s/templates/arch", c->home);
-    const char *arch = file_read(c->a, arena_printf(c->a, "%s/%s", dir, c->target->prelude), NULL, e);
-    if (arch && is_host(c)) return c->prelude = arena_printf(c->a, "#line 1 \"arch/%s\"\n%s", c->target->prelude, arch), true;
-    const char *common = arch ? file_read(c->a, arena_printf(c->a, "%s/common.h", dir), NULL, e) : NULL;
-    if (common) c->prelude = arena_printf(c->a, "#line 1 \"arch/%s\"\n%s\n#line 1 \"arch/common.h\"\n%s", c->target->prelude, arch, common);
-    return common != NULL;
+    const char *files[] = {c->target->prelude, is_host(c) ? NULL : "common.h", c->target->matrix ? "tile.h" : NULL};
+    Text t = {0};
+    if (!is_host(c)) text_add(&t, "#define WAVE %d\n", c->target->wave);
+    for (size_t i = 0; i < LEN(files) && files[i]; i++) {
+        const char *text = file_read(c->a, arena_printf(c->a, "%s/templates/arch/%s", c->home, files[i]), NULL, e);
+        if (!text) return text_free(&t), false;
+        text_add(&t, "#line 1 \"arch/%s\"\n%s\n", files[i], text);
+    }
+    c->prelude = arena_strndup(c->a, t.at, t.n);
+    text_free(&t);
+    return true;
 }
 
 static int is_lua(const struct dirent *f) {
@@ -189,8 +208,6 @@ static bool load_rules(Compile *c, Err *e) {
 }
 
 static bool prepare(Compile *c, Err *e) {
-    c->target = target_find(c->o.arch);
-    if (is_host(c)) c->plan.target_id = rtc_host_target(c->a);
     c->home = find_home(c->a, e);
     if (!c->home || !load_prelude(c, e)) return false;
     const char *ending = is_host(c) ? ".c" : ".hip";
@@ -231,7 +248,7 @@ static void fill_plan(Compile *c) {
     Plan *p = &c->plan;
     p->arena = c->a;
     p->arch = c->o.arch;
-    p->target_id = arena_printf(c->a, "amdgcn-amd-amdhsa--%s", c->o.arch);
+    p->target_id = is_host(c) ? rtc_host_target(c->a) : c->target->id;
     p->precision = c->o.precision;
     p->max_batch = c->o.max_batch;
     p->max_tokens = c->o.max_tokens;
@@ -248,6 +265,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "gptoss-compile: %s\n", e.msg);
         return 2;
     }
+    c.target = target_find(c.o.arch);
     fill_plan(&c);
     bool ok = prepare(&c, &e) && compile_run(&c, &e) && finish(&c, &e);
     if (!ok) fprintf(stderr, "%s%s\n", strstr(e.msg, ": error: ") ? "" : "gptoss-compile: ", e.msg);

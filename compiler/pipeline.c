@@ -19,7 +19,7 @@ static double now(void) {
 /* --- targets --- */
 
 static const Target targets[] = {
-#define TARGET(arch, compiler, prelude, options) {arch, compiler, prelude, options},
+#define TARGET(arch, compiler, prelude, options, id, wave, matrix, lds) {arch, compiler, prelude, options, id, wave, matrix, lds},
 #include "targets.def"
 #undef TARGET
 };
@@ -118,7 +118,7 @@ static bool pass_elementwise(Compile *c, Err *e) {
 }
 
 static LowerOptions lower_options(const Compile *c) {
-    return (LowerOptions){.precision = c->o.precision, .arch = c->o.arch, .c = is_host(c), .max_batch = c->o.max_batch, .max_tokens = c->o.max_tokens};
+    return (LowerOptions){.precision = c->o.precision, .target = c->target, .max_batch = c->o.max_batch, .max_tokens = c->o.max_tokens};
 }
 
 static bool pass_group(Compile *c, Err *e) {
@@ -162,10 +162,11 @@ static PlanKernel *find_kernel(Plan *p, const char *symbol) {
     return NULL;
 }
 
-static bool check_kernel(Plan *p, const PlanModule *m, const RtcKernel *k, Err *e) {
+static bool check_kernel(Plan *p, const Target *target, const PlanModule *m, const RtcKernel *k, Err *e) {
     PlanKernel *to = find_kernel(p, k->symbol);
     if (!to) return true; /* an overridden source may hold more */
-    if (k->lds > 65536) return err_set(e, "%s: %s uses %u bytes of LDS, gfx90a has 65536", m->name, k->symbol, k->lds);
+    if (k->lds > (uint32_t)target->lds)
+        return err_set(e, "%s: %s uses %u bytes of LDS, %s has %d", m->name, k->symbol, k->lds, target->arch, target->lds);
     to->vgprs = k->vgprs;
     to->agprs = k->agprs;
     to->sgprs = k->sgprs;
@@ -182,7 +183,7 @@ static bool take_code(Compile *c, Err *e) {
         p->modules[i].code = c->jobs[i].code;
         p->modules[i].code_size = c->jobs[i].code_size;
         for (int k = 0; k < c->jobs[i].n_kernels; k++)
-            if (!check_kernel(p, &p->modules[i], &c->jobs[i].kernels[k], e)) return false;
+            if (!check_kernel(p, c->target, &p->modules[i], &c->jobs[i].kernels[k], e)) return false;
     }
     for (int i = 0; i < p->n_kernels; i++) {
         const RtcJob *j = &c->jobs[p->kernels[i].module];

@@ -455,10 +455,17 @@ static bool bind_consts(Arena *a, Binding *b, Err *e) {
     return true;
 }
 
-static bool bind(Arena *a, const Template *t, const Node *n, const char *precision, const char *arch, Binding *b, Err *e) {
+static void bind_target(Arena *a, Binding *b, const Target *t) {
+    PUSH(a, b->consts, ((Const){.name = "WAVE", .of_target = true, .i = t->wave}));
+    PUSH(a, b->consts, ((Const){.name = "MATRIX", .of_target = true, .i = t->matrix}));
+    PUSH(a, b->consts, ((Const){.name = "LDS", .of_target = true, .i = t->lds}));
+}
+
+static bool bind(Arena *a, const Template *t, const Node *n, const char *precision, const Target *target, Binding *b, Err *e) {
     *b = (Binding){.t = t};
+    bind_target(a, b, target);
     if (t->precision && strcmp(t->precision, precision)) return err_set(e, "is for --precision %s", t->precision);
-    if (t->arch && strcmp(t->arch, arch)) return err_set(e, "is for --arch %s", t->arch);
+    if (t->arch && strcmp(t->arch, target->arch)) return err_set(e, "is for --arch %s", t->arch);
     int n_in = n->op == OP_FUSED ? n->n_kernel_in : n->n_in;
     if (n_in > t->n_in) return err_set(e, "takes %d inputs, the node has %d", t->n_in, n_in);
     for (int i = 0; i < t->n_in; i++)
@@ -473,7 +480,7 @@ static bool bind(Arena *a, const Template *t, const Node *n, const char *precisi
 }
 
 bool template_bind(Arena *a, const TemplateList *list, const char *kernel, const Node *n, const char *precision,
-                   const char *arch, Binding *b, Err *e) {
+                   const Target *target, Binding *b, Err *e) {
     Text why = {0};
     bool found = false;
     for (size_t i = 0; i < list->n; i++) {
@@ -481,10 +488,10 @@ bool template_bind(Arena *a, const TemplateList *list, const char *kernel, const
         Binding candidate;
         Err not = {""};
         if (strcmp(t->kernel, kernel)) continue;
-        if (!bind(a, t, n, precision, arch, &candidate, &not)) text_add(&why, "\n  %s: %s", t->file, not.msg);
+        if (!bind(a, t, n, precision, target, &candidate, &not)) text_add(&why, "\n  %s: %s", t->file, not.msg);
         else if (!found || t->priority > b->t->priority) *b = candidate, found = true;
     }
-    if (!found) err_at(e, &n->loc, "no template computes %s with kernel %s for %s, %s%s", node_name(n), kernel, arch, precision, why.at ? why.at : ": there is none of that name");
+    if (!found) err_at(e, &n->loc, "no template computes %s with kernel %s for %s, %s%s", node_name(n), kernel, target->arch, precision, why.at ? why.at : ": there is none of that name");
     text_free(&why);
     return found;
 }

@@ -18,11 +18,13 @@
  *
  * A parameter's dimensions are names, bound to the node's constant sizes (and checked where bound before), numbers, or
  * "_" for any. T is the symbolic one: tokens of the step or rows of the head. "(R)" may be absent. "?" marks an optional
- * input: HAS_B is 1 or 0. Every dimension, x_RANK, HAS_B, the attrs and consts are constants in the emitted source. */
+ * input: HAS_B is 1 or 0. Every dimension, x_RANK, HAS_B, the attrs and consts are constants in the emitted source; heads may
+ * also use the target's WAVE, MATRIX and LDS (targets.def). */
 #ifndef GPTOSS_TEMPLATE_H
 #define GPTOSS_TEMPLATE_H
 
 #include "../ir/graph.h"
+#include "target.h"
 
 typedef struct Param Param;
 struct Param {
@@ -78,7 +80,7 @@ bool templates_load(Arena *a, TemplateList *list, const char *dir, const char *e
 typedef struct Const Const;
 struct Const {
     const char *name;
-    bool is_float;
+    bool is_float, of_target; /* of_target: WAVE, MATRIX, LDS; not emitted */
     int64_t i;
     double f;
 };
@@ -95,7 +97,7 @@ struct Binding {
 /* The best legal template for kernel `kernel` on node n (FUSED or plain), at most max_t tokens. Fills b. On error e says for
  * each candidate why not. */
 bool template_bind(Arena *a, const TemplateList *list, const char *kernel, const Node *n, const char *precision,
-                   const char *arch, Binding *b, Err *e);
+                   const Target *target, Binding *b, Err *e);
 /* Does the kernel have a template with a hook? (any candidate of that name) */
 bool template_has_hook(const TemplateList *list, const char *kernel);
 const char *node_kernel(const Node *n); /* a plain node's: its op's name; FUSED: kernel[0] */

@@ -27,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const RtcBackend *const backends[RTC_KINDS] = {[RTC_HIP] = &rtc_hip, [RTC_HOST] = &rtc_host};
+static const RtcBackend *const backends[RTC_KINDS] = {[RTC_HIP] = &rtc_hip, [RTC_CUDA] = &rtc_cuda, [RTC_HOST] = &rtc_host};
 
 enum { TIMEOUT = 300 }; /* seconds a job may take */
 
@@ -233,6 +233,7 @@ static void close_server(Server *s) {
 
 static bool open_server(Arena *a, RtcKind kind, RtcJob *jobs, int workers, Server *s, Err *e) {
     if (kind < 0 || kind >= RTC_KINDS) die("rtc: kind %d", (int)kind);
+    s->tool = arena_alloc(a, sizeof *s->tool);
     const char *tmp = getenv("TMPDIR");
     if (!tmp || !*tmp) tmp = "/tmp";
     char *dir = arena_printf(a, "%s/gptoss-XXXXXX", tmp);
@@ -240,7 +241,6 @@ static bool open_server(Arena *a, RtcKind kind, RtcJob *jobs, int workers, Serve
     if (!mkdtemp(dir))
         return err_set(e, "cannot make a temporary directory in %s: %s (TMPDIR names another)", tmp, strerror(errno));
     s->dir = dir;
-    s->tool = arena_alloc(a, sizeof *s->tool);
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) {
         remove_tree(s->dir);
         return err_set(e, "cannot start a compiler: %s", strerror(errno));
@@ -279,7 +279,7 @@ static bool knows(RtcKind kind, const RtcTool *t, const char *arch, Err *e) {
         if (strlen(t->archs[i]) == n && !strncmp(t->archs[i], arch, n)) return true;
     const char *needs = backends[kind]->needs(arch);
     if (*needs)
-        return err_set(e, "%s cannot compile for %s: its LLVM is too old; needs ROCm %s or later", t->name, arch,
+        return err_set(e, "%s cannot compile for %s: it is too old; needs %s or later", t->name, arch,
                        needs);
     return err_set(e, "%s cannot compile for %s: it knows %s to %s", t->name, arch,
                    t->n_archs ? t->archs[0] : "nothing", t->n_archs ? t->archs[t->n_archs - 1] : "");

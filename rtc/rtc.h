@@ -1,10 +1,11 @@
 /* rtc.h - source text to device code, through whatever compiler the target names, in forked parallel workers.
  *
  * hipRTC (libhiprtc.so of ROCm 6/7, or libamdhip64.so of 5.x) and comgr are loaded with dlopen: in the search path, then in
- * $ROCM_PATH/lib and /opt/rocm/lib. A worker that crashes is an error of its job, never of this process. Results are
+ * $ROCM_PATH/lib and /opt/rocm/lib; NVRTC likewise, then in $CUDA_HOME/lib64 and /usr/local/cuda/lib64. A worker that crashes is an error of its job, never of this process. Results are
  * cached by content: $GPTOSS_CACHE, else $XDG_CACHE_HOME/gptoss, else ~/.cache/gptoss.
  *
  * Call before this process has opened a device: workers are forks of it, and a HIP runtime in use does not survive a fork.
+ * RTC_CUDA adds --gpu-architecture=ARCH (sm_90 as sm_90a) --std=c++17 --fmad=false.
  * RTC_HIP adds --offload-arch=ARCH -O3 -std=c++17 -ffp-contract=off; a job's options come after them, so the last word is
  * theirs. A source should need only HIP's keywords (__global__, __device__, __shared__, __launch_bounds__ …) and builtins:
  * it then compiles without HIP's own header, which costs 80 ms a job. One that uses more (threadIdx, expf) still compiles.
@@ -18,11 +19,12 @@
 
 typedef enum RtcKind {
     RTC_HIP,  /* hipRTC, an AMDGPU code object */
+    RTC_CUDA, /* NVRTC, a cubin */
     RTC_HOST, /* the system's cc, a shared object; a job's arch is rtc_host_target's */
     RTC_KINDS
 } RtcKind;
 
-typedef struct RtcKernel RtcKernel; /* what comgr's metadata says of one kernel in a code object */
+typedef struct RtcKernel RtcKernel; /* what comgr's metadata, or ptxas, says of one kernel; 0 where it says nothing */
 struct RtcKernel {
     char symbol[256];
     uint32_t vgprs, agprs, sgprs, lds, scratch, vgpr_spills, sgpr_spills, kernarg, max_block;

@@ -203,7 +203,7 @@ static bool hip_compile(void *self, Arena *a, RtcJob *job, Err *e) {
 static const char *hip_needs(const char *arch) {
     static const struct {
         const char *prefix, *version;
-    } first[] = {{"gfx950", "7.0"}, {"gfx94", "6.0"}, {"gfx115", "6.4"}, {"gfx11", "5.5"}, {"gfx12", "6.4"}};
+    } first[] = {{"gfx950", "ROCm 7.0"}, {"gfx94", "ROCm 6.0"}, {"gfx115", "ROCm 6.4"}, {"gfx11", "ROCm 5.5"}, {"gfx12", "ROCm 6.4"}};
     for (size_t i = 0; i < LEN(first); i++)
         if (!strncmp(arch, first[i].prefix, strlen(first[i].prefix))) return first[i].version;
     return "";

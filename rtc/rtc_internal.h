@@ -1,4 +1,4 @@
-/* rtc_internal.h - what rtc.c, its compilers (rtc_hip.c) and its cache (rtc_cache.c) share. Not for others.
+/* rtc_internal.h - what rtc.c, its compilers (rtc_hip.c, rtc_cuda.c) and its cache (rtc_cache.c) share. Not for others.
  *
  * A compiler is a row of `backends` in rtc.c: open() and compile() run only in forked processes, never in the caller's. */
 #ifndef GPTOSS_RTC_INTERNAL_H
@@ -29,10 +29,9 @@ struct RtcBackend {
     void *(*open)(Arena *a, RtcTool *tool);
     /* Fills code, log and kernels. On false e says what failed; the log is kept. May crash. */
     bool (*compile)(void *self, Arena *a, RtcJob *job, Err *e);
-    const char *(*needs)(const char *arch); /* the first version that knows arch, "" when not known */
+    const char *(*needs)(const char *arch); /* the first version that knows arch: "ROCm 6.0"; "" when not known */
 };
-extern const RtcBackend rtc_hip;
-extern const RtcBackend rtc_host;
+extern const RtcBackend rtc_hip, rtc_cuda, rtc_host;
 
 /* rtc_blob.c: a job's results as checksummed bytes. err is "" for success. Decode: false when damaged; all in the arena. */
 void rtc_encode(Text *t, const RtcJob *job, const char *err);

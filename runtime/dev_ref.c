@@ -54,8 +54,10 @@ static void *ref_alloc(Device *d, size_t size, const char *name, Err *e) {
         r->owned = more, r->cap_owned = cap;
     }
     void *p = NULL;
-    if (posix_memalign(&p, MEMORY_ALIGN, size ? size : 1)) return err_set(e, "device ref: out of memory: %zu bytes for %s", size, name), NULL;
-    if (size <= POISON_MAX) memset(p, 0xff, size); /* NaNs and -1: what nobody wrote shows; larger pools stay untouched, unpaged */
+    if (posix_memalign(&p, MEMORY_ALIGN, size ? size : 1))
+        return err_set(e, "device ref: out of memory: %zu bytes for %s", size, name), NULL;
+    if (size <= POISON_MAX)
+        memset(p, 0xff, size); /* NaNs and -1: what nobody wrote shows; larger pools stay untouched, unpaged */
     return r->owned[r->n_owned++] = p;
 }
 
@@ -100,7 +102,17 @@ static bool ref_run_node(Device *d, const Node *n, void *const *in, void *const 
 }
 
 const DeviceOps dev_ref = {
-    .name = "ref", .count = ref_count, .open = ref_open, .close = ref_close, .info = ref_info,
-    .alloc = ref_alloc, .free = ref_free, .adopt = ref_adopt, .upload = ref_copy, .download = ref_copy, .fill = ref_fill, .sync = ref_sync,
+    .name = "ref",
+    .count = ref_count,
+    .open = ref_open,
+    .close = ref_close,
+    .info = ref_info,
+    .alloc = ref_alloc,
+    .free = ref_free,
+    .adopt = ref_adopt,
+    .upload = ref_copy,
+    .download = ref_copy,
+    .fill = ref_fill,
+    .sync = ref_sync,
     .run_node = ref_run_node,
 };

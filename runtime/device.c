@@ -1,18 +1,19 @@
 /* device.c - the devices this program knows. Add one: its dev_*.c and a row here. */
 #include "device.h"
 
-extern const DeviceOps dev_emu, dev_host, dev_ref;
+extern const DeviceOps dev_hip, dev_cuda, dev_host, dev_emu, dev_ref;
 
 static const struct {
-    const char *name;
+    const char *name, *arch; /* arch: what the archs of its plans begin with; NULL: --device auto never takes it */
     const DeviceOps *ops; /* NULL: not built yet */
     const char *what;
 } table[] = {
-    {"hip", NULL, "AMD GPUs through the HIP runtime"},
-    {"cuda", NULL, "NVIDIA GPUs"},
-    {"host", &dev_host, "this CPU, compiled code (plans made with --arch host)"},
-    {"emu", &dev_emu, "runs a plan's gfx90a code objects on the CPU, instruction by instruction, checking every access"},
-    {"ref", &dev_ref, "interprets a plan's graph on the CPU with the ops' reference functions"},
+    {"hip", "gfx", &dev_hip, "AMD GPUs through the HIP runtime"},
+    {"cuda", "sm_", &dev_cuda, "NVIDIA GPUs through the CUDA driver"},
+    {"host", "host", &dev_host, "this CPU, compiled code (plans made with --arch host)"},
+    {"emu", NULL, &dev_emu,
+     "runs a plan's gfx90a code objects on the CPU, instruction by instruction, checking every access"},
+    {"ref", NULL, &dev_ref, "interprets a plan's graph on the CPU with the ops' reference functions"},
 };
 
 const DeviceOps *device_find(const char *name) {
@@ -27,16 +28,23 @@ static bool known(const char *name) {
     return false;
 }
 
-/* No other device that --device auto could take is built yet; emu and ref are slow, so they are never taken silently. */
-static Device *open_auto(const Plan *p, Err *e) {
-    err_set(e, "no device here runs a plan for %s: --device emu runs its gfx90a code on the CPU, --device ref its graph (both slowly); "
-               "or recompile with gptoss-compile --arch host", p->arch);
+/* The device made for the plan's arch. emu and ref are slow, so they are never taken silently. */
+static Device *open_auto(int index, const Plan *p, const DeviceOptions *o, Err *e) {
+    Err why = {""};
+    for (size_t i = 0; i < LEN(table); i++) {
+        if (!table[i].arch || !table[i].ops || strncmp(p->arch, table[i].arch, strlen(table[i].arch))) continue;
+        Device *d = table[i].ops->open(index, p, o, &why);
+        if (d) return d;
+    }
+    err_set(e,
+            "no device here runs a plan for %s%s%s%s: --device emu runs gfx90a code on the CPU, --device ref the graph "
+            "(both slowly); or recompile with gptoss-compile --arch host",
+            p->arch, *why.msg ? " (" : "", why.msg, *why.msg ? ")" : "");
     return NULL;
 }
 
 Device *device_open(const char *name, int index, const Plan *p, const DeviceOptions *o, Err *e) {
-    if (!strcmp(name, "auto") && !strcmp(p->arch, "host")) name = "host";
-    if (!strcmp(name, "auto")) return open_auto(p, e);
+    if (!strcmp(name, "auto")) return open_auto(index, p, o, e);
     const DeviceOps *ops = device_find(name);
     if (ops) return ops->open(index, p, o, e);
     if (known(name)) err_set(e, "device %s: not built yet; --device host, emu and ref are", name);
@@ -53,5 +61,6 @@ void device_list(Text *t) {
         text_add(t, "%-5s %s: ", table[i].name, table[i].what);
         if (table[i].ops) text_add(t, "%d here\n", table[i].ops->count());
         else text_add(t, "not built yet\n");
+        if (table[i].ops && table[i].ops->list) table[i].ops->list(t);
     }
 }

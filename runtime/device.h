@@ -21,6 +21,7 @@ typedef struct DeviceOptions DeviceOptions; /* zeros: the defaults */
 struct DeviceOptions {
     int threads;   /* host threads of emu, host and ref; 0: one per online CPU */
     uint64_t seed; /* emu: the order in which waves advance (--seed-schedule); 0: in order */
+    bool profile;    /* GPUs: time every launch (no graphs are captured then) */
     uint32_t sample; /* emu: of each launch run only so many workgroups, spread over the grid; 0: all */
 };
 
@@ -28,6 +29,7 @@ typedef struct DeviceOps DeviceOps;
 struct DeviceOps {
     const char *name; /* "hip", "cuda", "host", "emu", "ref" */
     int (*count)(void); /* devices that could be opened now */
+    void (*list)(Text *t); /* a line for each of them, or why there is none; NULL: count says all */
     Device *(*open)(int index, const Plan *p, const DeviceOptions *o, Err *e); /* p: what it will run; checks arch */
     void (*close)(Device *d);
     bool (*info)(Device *d, DeviceInfo *i, Err *e);

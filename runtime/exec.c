@@ -11,7 +11,9 @@ static bool is_pool(const PlanBuf *b) { return b->type.rank && b->type.dim[0].sy
 
 /* --- buffers -------------------------------------------------------------------------------------------------------- */
 
-static void *allocate(Exec *x, size_t size, const char *name, Err *e) { return x->dev->ops->alloc(x->dev, size, name, e); }
+static void *allocate(Exec *x, size_t size, const char *name, Err *e) {
+    return x->dev->ops->alloc(x->dev, size, name, e);
+}
 
 static bool allocate_buf(Exec *x, int i, Err *e) {
     x->at[i] = allocate(x, x->plan->bufs[i].size, x->plan->bufs[i].name, e);
@@ -39,15 +41,16 @@ static bool check_shape(const PlanBuf *b, const ModelTensor *t, const char *path
     Text want = {0}, have = {0};
     for (int i = 0; i < b->type.rank; i++) text_add(&want, "%s%lld", i ? "," : "", (long long)b->type.dim[i].add);
     for (int i = 0; i < t->rank; i++) text_add(&have, "%s%lld", i ? "," : "", (long long)t->shape[i]);
-    err_set(e, "%s: tensor %s is [%s], the plan expects [%s]: the plan was compiled for another model", path, b->name, have.at ? have.at : "",
-            want.at ? want.at : "");
+    err_set(e, "%s: tensor %s is [%s], the plan expects [%s]: the plan was compiled for another model", path, b->name,
+            have.at ? have.at : "", want.at ? want.at : "");
     text_free(&want);
     text_free(&have);
     return false;
 }
 
 /* One piece: rows [row, row+n) of the outermost dimension. MXFP4: blocks and scales of a piece go to two places. */
-static bool upload_rows(Exec *x, const Model *m, int i, int64_t row, int64_t n, size_t row_elements, void *stage, Err *e) {
+static bool upload_rows(Exec *x, const Model *m, int i, int64_t row, int64_t n, size_t row_elements, void *stage,
+                        Err *e) {
     const PlanBuf *b = &x->plan->bufs[i];
     const DeviceOps *ops = x->dev->ops;
     size_t bytes, row_bytes, rows = (size_t)b->type.dim[0].add;
@@ -59,8 +62,17 @@ static bool upload_rows(Exec *x, const Model *m, int i, int64_t row, int64_t n, 
         return ops->upload(x->dev, 0, at + row_bytes * (size_t)row, stage, bytes, e) && ops->sync(x->dev, 0, e);
     size_t blocks = row_elements / 2, scales = row_elements / 32;
     return ops->upload(x->dev, 0, at + blocks * (size_t)row, stage, blocks * (size_t)n, e) &&
-           ops->upload(x->dev, 0, at + blocks * rows + scales * (size_t)row, (char *)stage + blocks * (size_t)n, scales * (size_t)n, e) &&
+           ops->upload(x->dev, 0, at + blocks * rows + scales * (size_t)row, (char *)stage + blocks * (size_t)n,
+                       scales * (size_t)n, e) &&
            ops->sync(x->dev, 0, e);
+}
+
+static void show_loading(const Exec *x, size_t done) {
+    size_t total = 0;
+    if (!x->loading) return;
+    for (int i = 0; i < x->plan->n_bufs; i++)
+        if (x->plan->bufs[i].kind == BUF_WEIGHT) total += type_bytes(&x->plan->bufs[i].type, &x->sizes);
+    x->loading->show(x->loading->ctx, done, total);
 }
 
 static bool upload_weight(Exec *x, const Model *m, int i, Err *e) {
@@ -68,13 +80,16 @@ static bool upload_weight(Exec *x, const Model *m, int i, Err *e) {
     int64_t rows = t->dim[0].add;
     size_t elements = 1, row_bytes;
     for (int d = 1; d < t->rank; d++) elements *= (size_t)t->dim[d].add;
-    if (!dtype_bytes(t->dtype, elements, &row_bytes)) return err_set(e, "%s: rows of %zu elements", x->plan->bufs[i].name, elements);
+    if (!dtype_bytes(t->dtype, elements, &row_bytes))
+        return err_set(e, "%s: rows of %zu elements", x->plan->bufs[i].name, elements);
     int64_t at_once = row_bytes < PIECE ? PIECE / (int64_t)(row_bytes ? row_bytes : 1) : 1;
     if (at_once > rows) at_once = rows;
     void *stage = malloc(row_bytes * (size_t)at_once + 1);
     bool ok = stage || err_set(e, "out of memory for %s", x->plan->bufs[i].name);
-    for (int64_t row = 0; ok && row < rows; row += at_once)
+    for (int64_t row = 0; ok && row < rows; row += at_once) {
+        show_loading(x, x->weight_bytes - row_bytes * (size_t)(rows - row)); /* weight_bytes: this one's too */
         ok = upload_rows(x, m, i, row, rows - row < at_once ? rows - row : at_once, elements, stage, e);
+    }
     free(stage);
     return ok;
 }
@@ -101,7 +116,8 @@ static bool vector_of(const PlanBuf *b, Sym sym) {
 }
 
 static bool open_step(Exec *x, int i, Err *e) {
-    return x->plan->bufs[i].size >= 4 * STEP_WORDS || err_set(e, "plan: input step has %zu bytes", x->plan->bufs[i].size);
+    return x->plan->bufs[i].size >= 4 * STEP_WORDS ||
+           err_set(e, "plan: input step has %zu bytes", x->plan->bufs[i].size);
 }
 
 static bool open_per_token(Exec *x, int i, Err *e) {
@@ -112,12 +128,20 @@ static bool open_per_row(Exec *x, int i, Err *e) {
     return vector_of(&x->plan->bufs[i], SYM_S) || err_set(e, "plan: input %s is not i32[S]", x->plan->bufs[i].name);
 }
 
+static bool open_sampling(Exec *x, int i, Err *e) {
+    const Type *t = &x->plan->bufs[i].type;
+    bool fits = t->dtype == DT_I32 && t->rank == 2 && dim_eq(t->dim[0], dim_sym(SYM_S)) &&
+                dim_eq(t->dim[1], dim_const(SAMPLING_WORDS));
+    return fits || err_set(e, "plan: input sampling is not i32[S,%d]", SAMPLING_WORDS);
+}
+
 static bool open_rope(Exec *x, int i, Err *e) {
     const Plan *p = x->plan;
     const Type *t = &p->bufs[i].type;
-    if (t->dtype != DT_F32 || t->rank != 3 || t->dim[0].add < p->max_seq || t->dim[1].add != p->config.head_dim / 2 || t->dim[2].add != 2)
-        return err_set(e, "plan: input rope is %s, not f32[positions,%lld,2] of at least %lld positions", type_str(p->arena, t),
-                       (long long)p->config.head_dim / 2, (long long)p->max_seq);
+    if (t->dtype != DT_F32 || t->rank != 3 || t->dim[0].add < p->max_seq || t->dim[1].add != p->config.head_dim / 2 ||
+        t->dim[2].add != 2)
+        return err_set(e, "plan: input rope is %s, not f32[positions,%lld,2] of at least %lld positions",
+                       type_str(p->arena, t), (long long)p->config.head_dim / 2, (long long)p->max_seq);
     size_t n = type_bytes(t, &x->sizes);
     float *table = malloc(n);
     if (!table) return err_set(e, "out of memory for the rope table");
@@ -138,8 +162,9 @@ static const struct {
     const char *name; /* ends in '.': a prefix */
     bool (*open)(Exec *x, int i, Err *e);
 } inputs[] = {
-    {"step", open_step},   {"src", open_per_token},      {"slot", open_per_token}, {"pos", open_per_token},
-    {"rows", open_per_row}, {"sample_slot", open_per_row}, {"blocks.", open_blocks}, {"rope", open_rope},
+    {"step", open_step},      {"src", open_per_token}, {"slot", open_per_token},
+    {"pos", open_per_token},  {"rows", open_per_row},  {"sample_slot", open_per_row},
+    {"blocks.", open_blocks}, {"rope", open_rope},     {"sampling", open_sampling},
 };
 
 static bool open_input(Exec *x, int i, Err *e) {
@@ -147,10 +172,14 @@ static bool open_input(Exec *x, int i, Err *e) {
     for (size_t k = 0; k < LEN(inputs); k++) {
         size_t n = strlen(inputs[k].name);
         bool prefix = inputs[k].name[n - 1] == '.';
-        if (prefix ? !strncmp(name, inputs[k].name, n) : !strcmp(name, inputs[k].name)) return allocate_buf(x, i, e) && inputs[k].open(x, i, e);
+        if (prefix ? !strncmp(name, inputs[k].name, n) : !strcmp(name, inputs[k].name))
+            return allocate_buf(x, i, e) && inputs[k].open(x, i, e);
     }
-    return err_set(e, "the plan wants an input \"%s\", which this program does not know: graph inputs are src, slot, pos, rows, "
-                      "sample_slot, blocks.*, rope", name);
+    return err_set(
+        e,
+        "the plan wants an input \"%s\", which this program does not know: graph inputs are src, slot, pos, rows, "
+        "sample_slot, sampling, blocks.*, rope",
+        name);
 }
 
 /* --- open and close --------------------------------------------------------------------------------------------------- */
@@ -179,11 +208,14 @@ static bool open_kernels(Exec *x, Err *e) {
     if (ops->run_node) return true;
     if (!p->n_kernels) return err_set(e, "the plan has no kernels: only --device ref runs it");
     for (int i = 0; i < p->n_modules; i++) {
-        if (!p->modules[i].code) return err_set(e, "the plan carries no code for %s, only source: recompile where the target's compiler is", p->modules[i].name);
+        if (!p->modules[i].code)
+            return err_set(e, "the plan carries no code for %s, only source: recompile where the target's compiler is",
+                           p->modules[i].name);
         if (!(x->modules[i] = ops->module_load(x->dev, &p->modules[i], e))) return false;
     }
     for (int i = 0; i < p->n_kernels; i++)
-        if (!(x->kernels[i] = ops->kernel(x->dev, x->modules[p->kernels[i].module], p->kernels[i].symbol, e))) return false;
+        if (!(x->kernels[i] = ops->kernel(x->dev, x->modules[p->kernels[i].module], p->kernels[i].symbol, e)))
+            return false;
     return true;
 }
 
@@ -193,7 +225,8 @@ static int *resolve(const PlanGraph *g, const Graph *ir, bool outputs) {
     for (size_t n = 0; n < ir->nodes.n; n++) {
         const Node *node = ir->nodes.at[n];
         Value *const *v = outputs ? node->out : node->in;
-        for (int i = 0; i < (outputs ? node->n_out : node->n_in); i++) bufs[n * (size_t)per + (size_t)i] = v[i] ? plan_value(g, v[i]->name) : -1;
+        for (int i = 0; i < (outputs ? node->n_out : node->n_in); i++)
+            bufs[n * (size_t)per + (size_t)i] = v[i] ? plan_value(g, v[i]->name) : -1;
     }
     return bufs;
 }
@@ -209,8 +242,10 @@ static Exec *make(const Plan *p, Device *d) {
     size_t bufs = (size_t)p->n_bufs, graphs = (size_t)p->n_graphs;
     *x = (Exec){.plan = p, .dev = d};
     x->at = zeros(bufs, sizeof *x->at), x->own = zeros(bufs, sizeof *x->own), x->group = zeros(bufs, sizeof *x->group);
+    x->sampling = zeros((size_t)p->max_batch * SAMPLING_WORDS, sizeof *x->sampling);
     x->pages = zeros((size_t)p->n_kv, sizeof *x->pages);
-    x->modules = zeros((size_t)p->n_modules, sizeof *x->modules), x->kernels = zeros((size_t)p->n_kernels, sizeof *x->kernels);
+    x->modules = zeros((size_t)p->n_modules, sizeof *x->modules),
+    x->kernels = zeros((size_t)p->n_kernels, sizeof *x->kernels);
     x->captured = zeros(graphs, sizeof *x->captured);
     x->ir = zeros(graphs, sizeof *x->ir), x->in = zeros(graphs, sizeof *x->in), x->out = zeros(graphs, sizeof *x->out);
     for (int i = 0; i < p->n_bufs; i++) x->group[i] = -1;
@@ -224,9 +259,14 @@ static Exec *make(const Plan *p, Device *d) {
     return x;
 }
 
-Exec *exec_open(const Plan *p, const Model *m, Device *d, Err *e) {
+Exec *exec_open(const Plan *p, const Model *m, Device *d, Err *e) { return exec_open_shown(p, m, d, NULL, e); }
+
+Exec *exec_open_shown(const Plan *p, const Model *m, Device *d, const ExecLoading *loading, Err *e) {
     Exec *x = make(p, d);
-    if (open_kernels(x, e) && open_bufs(x, m, e)) return x;
+    x->loading = loading;
+    bool ok = open_kernels(x, e) && open_bufs(x, m, e);
+    x->loading = NULL;
+    if (ok) return x;
     exec_close(x);
     return NULL;
 }
@@ -245,7 +285,7 @@ void exec_close(Exec *x) {
     if (x->scratch) ops->free(x->dev, x->scratch);
     for (int i = 0; i < p->n_modules; i++)
         if (x->modules[i]) ops->module_unload(x->dev, x->modules[i]);
-    free(x->at), free(x->own), free(x->group), free(x->pages), free(x->modules), free(x->kernels);
+    free(x->at), free(x->own), free(x->group), free(x->pages), free(x->sampling), free(x->modules), free(x->kernels);
     free(x->captured), free(x->ir), free(x->in), free(x->out);
     free(x);
 }
@@ -265,8 +305,10 @@ bool exec_kv(Exec *x, const int64_t *pages, Err *e) {
         for (int i = 0; i < kv->n_states; i++) {
             int s = kv->states[i];
             size_t size;
-            if (!size_mul(x->plan->bufs[s].size, (size_t)pages[k], &size)) return err_set(e, "%lld KV pages overflow", (long long)pages[k]);
-            if (!(x->at[s] = allocate(x, size, x->plan->bufs[s].name, e))) return err_wrap(e, "kv cache (try --kv-memory, -b or -n)");
+            if (!size_mul(x->plan->bufs[s].size, (size_t)pages[k], &size))
+                return err_set(e, "%lld KV pages overflow", (long long)pages[k]);
+            if (!(x->at[s] = allocate(x, size, x->plan->bufs[s].name, e)))
+                return err_wrap(e, "kv cache (try --kv-memory, -b or -n)");
             x->own[s] = true;
         }
     }
@@ -305,12 +347,20 @@ static bool write_sizes(Exec *x, Err *e) {
 bool exec_tokens(Exec *x, const int32_t *src, const int32_t *slot, const int32_t *pos, int64_t n, Err *e) {
     x->sizes.of[SYM_T] = n;
     x->sizes.of[SYM_S] = 0;
-    return write_sizes(x, e) && write_input(x, "src", src, n, e) && write_input(x, "slot", slot, n, e) && write_input(x, "pos", pos, n, e);
+    return write_sizes(x, e) && write_input(x, "src", src, n, e) && write_input(x, "slot", slot, n, e) &&
+           write_input(x, "pos", pos, n, e);
+}
+
+bool exec_sampling(Exec *x, const Sampling *each, int64_t n, Err *e) {
+    const Sampling greedy = {.top_p = 1};
+    for (int64_t i = 0; i < n; i++) sampling_write(each ? &each[i] : &greedy, x->sampling + i * SAMPLING_WORDS);
+    return write_input(x, "sampling", x->sampling, n * SAMPLING_WORDS, e);
 }
 
 bool exec_rows(Exec *x, const int32_t *rows, const int32_t *slots, int64_t n, Err *e) {
     x->sizes.of[SYM_S] = n;
-    return write_sizes(x, e) && write_input(x, "rows", rows, n, e) && (!slots || write_input(x, "sample_slot", slots, n, e));
+    return write_sizes(x, e) && write_input(x, "rows", rows, n, e) &&
+           (!slots || (write_input(x, "sample_slot", slots, n, e) && exec_sampling(x, NULL, n, e)));
 }
 
 int64_t exec_max(const Plan *p, int graph) { return p->graphs[graph].buckets[p->graphs[graph].n_buckets - 1]; }
@@ -319,7 +369,8 @@ static int bucket_of(const Exec *x, int graph) {
     const PlanGraph *g = &x->plan->graphs[graph];
     int b = 0;
     while (b < g->n_buckets && g->buckets[b] < x->sizes.of[g->sym]) b++;
-    if (b == g->n_buckets) die("exec: %s with %lld rows, its largest bucket is smaller", g->name, (long long)x->sizes.of[g->sym]);
+    if (b == g->n_buckets)
+        die("exec: %s with %lld rows, its largest bucket is smaller", g->name, (long long)x->sizes.of[g->sym]);
     return b;
 }
 
@@ -350,7 +401,9 @@ static void begin_node(Exec *x, int graph, int node) {
 static bool launch_failed(const Exec *x, const PlanLaunch *l, const char *node, Err *e) {
     Text t = {0};
     for (int i = 0; i < l->n_args; i++)
-        if (l->args[i] >= 0) text_add(&t, "\n  arg %d %s %p, %zu bytes", i, x->plan->bufs[l->args[i]].name, x->at[l->args[i]], x->plan->bufs[l->args[i]].size);
+        if (l->args[i] >= 0)
+            text_add(&t, "\n  arg %d %s %p, %zu bytes", i, x->plan->bufs[l->args[i]].name, x->at[l->args[i]],
+                     x->plan->bufs[l->args[i]].size);
     err_wrap(e, "node %s, kernel %s", node, x->plan->kernels[l->kernel].symbol);
     size_t n = strlen(e->msg);
     snprintf(e->msg + n, sizeof e->msg - n, "%s", t.at ? t.at : "");
@@ -388,7 +441,8 @@ static bool launch_node(Exec *x, int graph, int node, Err *e) {
     int bucket = bucket_of(x, graph), lo = 0, hi = g->n_launches;
     while (lo < hi) { /* launches are in the order of their nodes */
         int mid = (lo + hi) / 2;
-        if (g->launches[mid].node < node) lo = mid + 1; else hi = mid;
+        if (g->launches[mid].node < node) lo = mid + 1;
+        else hi = mid;
     }
     for (; lo < g->n_launches && g->launches[lo].node == node; lo++)
         if (!launch(x, graph, &g->launches[lo], bucket, e)) return false;
@@ -451,7 +505,8 @@ static const char *scan_node(Exec *x, int graph, int node, Err *e) {
         if ((t->dtype != DT_F32 && t->dtype != DT_BF16) || x->plan->bufs[buf].kind == BUF_STATE) continue;
         size_t size = type_bytes(t, &x->sizes);
         void *data = malloc(size + 1);
-        bool bad = data && exec_read(x, buf, 0, data, size, e) && !all_finite(t->dtype, data, (size_t)type_count(t, &x->sizes));
+        bool bad = data && exec_read(x, buf, 0, data, size, e) &&
+                   !all_finite(t->dtype, data, (size_t)type_count(t, &x->sizes));
         free(data);
         if (bad) return n->out[i]->name;
     }

@@ -1,10 +1,10 @@
 /* mode.c - see mode.h: sessions, memory for the KV cache, the loop of steps. Reading requests is in prompts.c. */
 #include "mode.h"
+#include "progress.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { DEFAULT_STEPS = 1024 };
 
@@ -28,14 +28,28 @@ double seconds_now(void) {
 static bool check_limits(Session *s, Err *e) {
     const Options *o = s->o;
     const Plan *p = s->plan;
-    if (o->steps > p->max_seq) return err_set(e, "-n %" PRId64 ": the plan has room for %" PRId64 " positions; recompile with --max-seq", o->steps, p->max_seq);
-    if (o->batch > p->max_batch) return err_set(e, "-b %" PRId64 ": the plan has %" PRId64 " slots; recompile with --max-batch", o->batch, p->max_batch);
-    if (o->gpus > 1) return err_set(e, "-g %" PRId64 ": this build runs on one device; several are not implemented yet", o->gpus);
-    if (o->temperature > 0) return err_set(e, "-T %g: sampling with a temperature is not implemented yet; leave -T out for greedy decoding", o->temperature);
+    if (o->steps > p->max_seq)
+        return err_set(e, "-n %" PRId64 ": the plan has room for %" PRId64 " positions; recompile with --max-seq",
+                       o->steps, p->max_seq);
+    if (o->batch > p->max_batch)
+        return err_set(e, "-b %" PRId64 ": the plan has %" PRId64 " slots; recompile with --max-batch", o->batch,
+                       p->max_batch);
+    if (o->gpus > 1)
+        return err_set(e, "-g %" PRId64 ": this build runs on one device; several are not implemented yet", o->gpus);
+    s->sampling = (Sampling){.top_p = 1};
+    if (!options_sampling(o, &s->sampling, e) || !session_draws(s, e)) return false;
+    if (s->sampling.temperature <= 0 && !strncmp(o->mode, "getp", 4) && (o->top_p >= 0 || o->min_p >= 0 || o->top_k >= 0))
+        warn("-m %s is greedy: -p, --top-k and --min-p mean something with -T above 0", o->mode);
+    s->rows = arena_array(s->arena, (size_t)p->max_batch, sizeof *s->rows);
     s->steps = o->steps > 0 ? o->steps : p->max_seq < DEFAULT_STEPS ? p->max_seq : DEFAULT_STEPS;
     s->slots = (int)(o->batch > 0 ? o->batch : p->max_batch);
     s->chunk = o->chunk > 0 && o->chunk < p->max_tokens ? o->chunk : p->max_tokens;
     return true;
+}
+
+bool session_draws(const Session *s, Err *e) {
+    if (s->sampling.temperature <= 0 || plan_buf(s->plan, "sampling") >= 0) return true;
+    return err_set(e, "%s: its graph \"sample\" has no input sampling, so -T must be 0: recompile with a graph that has it (graphs/gpt_oss.lua)", s->o->plan);
 }
 
 static int head_output(const Plan *p, int graph, DType dtype, int rank) {
@@ -43,7 +57,8 @@ static int head_output(const Plan *p, int graph, DType dtype, int rank) {
     const Graph *ir = program_graph(p->program, p->graphs[graph].name);
     for (size_t i = 0; i < ir->outputs.n; i++) {
         const Value *v = ir->outputs.at[i];
-        if (v->type.dtype == dtype && v->type.rank == rank && v->type.dim[0].sym == SYM_S) return plan_value(&p->graphs[graph], v->name);
+        if (v->type.dtype == dtype && v->type.rank == rank && v->type.dim[0].sym == SYM_S)
+            return plan_value(&p->graphs[graph], v->name);
     }
     return -1;
 }
@@ -66,13 +81,15 @@ static bool same_shape(const ModelConfig *plan, const ModelConfig *m, const char
         const char *name;
         int64_t plan, model;
     } row[] = {
-        {"vocabulary", plan->vocab, m->vocab}, {"hidden size", plan->hidden, m->hidden}, {"experts", plan->experts, m->experts},
-        {"intermediate size", plan->intermediate, m->intermediate}, {"layers", plan->layers, m->layers},
-        {"head_dim", plan->head_dim, m->head_dim}, {"attention heads", plan->heads, m->heads}, {"kv heads", plan->kv_heads, m->kv_heads},
+        {"vocabulary", plan->vocab, m->vocab},      {"hidden size", plan->hidden, m->hidden},
+        {"experts", plan->experts, m->experts},     {"intermediate size", plan->intermediate, m->intermediate},
+        {"head_dim", plan->head_dim, m->head_dim},  {"attention heads", plan->heads, m->heads},
+        {"kv heads", plan->kv_heads, m->kv_heads},
     };
     for (size_t i = 0; i < LEN(row); i++)
         if (row[i].plan != row[i].model)
-            return err_set(e, "%s: %s is %" PRId64 ", in the plan %" PRId64 ": the plan was compiled for another model", path, row[i].name, row[i].model, row[i].plan);
+            return err_set(e, "%s: %s is %" PRId64 ", in the plan %" PRId64 ": the plan was compiled for another model",
+                           path, row[i].name, row[i].model, row[i].plan);
     return true;
 }
 
@@ -82,18 +99,25 @@ static void compare_numbers(const ModelConfig *plan, const ModelConfig *m) {
         const char *name;
         double plan, model;
     } row[] = {
-        {"experts per token", (double)plan->topk, (double)m->topk}, {"sliding window", (double)plan->window, (double)m->window},
-        {"rms_norm_eps", plan->rms_eps, m->rms_eps}, {"swiglu_limit", plan->swiglu_limit, m->swiglu_limit},
-        {"rope_theta", plan->rope_theta, m->rope_theta}, {"rope factor", plan->rope_factor, m->rope_factor},
-        {"rope beta_fast", plan->rope_beta_fast, m->rope_beta_fast}, {"rope beta_slow", plan->rope_beta_slow, m->rope_beta_slow},
+        {"layers", (double)plan->layers, (double)m->layers}, /* more than the checkpoint has: its weights are missed by name */
+        {"experts per token", (double)plan->topk, (double)m->topk},
+        {"sliding window", (double)plan->window, (double)m->window},
+        {"rms_norm_eps", plan->rms_eps, m->rms_eps},
+        {"swiglu_limit", plan->swiglu_limit, m->swiglu_limit},
+        {"rope_theta", plan->rope_theta, m->rope_theta},
+        {"rope factor", plan->rope_factor, m->rope_factor},
+        {"rope beta_fast", plan->rope_beta_fast, m->rope_beta_fast},
+        {"rope beta_slow", plan->rope_beta_slow, m->rope_beta_slow},
         {"rope truncate", plan->rope_truncate, m->rope_truncate},
         {"original context", (double)plan->original_context, (double)m->original_context},
     };
     for (size_t i = 0; i < LEN(row); i++)
-        if (row[i].plan != row[i].model) warn("%s is %g in the checkpoint, %g in the plan, which is used", row[i].name, row[i].model, row[i].plan);
-    for (int64_t i = 0; i < plan->layers; i++)
+        if (row[i].plan != row[i].model)
+            warn("%s is %g in the checkpoint, %g in the plan, which is used", row[i].name, row[i].model, row[i].plan);
+    for (int64_t i = 0; i < plan->layers && i < m->layers; i++)
         if (plan->sliding[i] != m->sliding[i]) {
-            warn("layer %" PRId64 " is %s in the checkpoint, %s in the plan, which is used", i, m->sliding[i] ? "sliding" : "full", plan->sliding[i] ? "sliding" : "full");
+            warn("layer %" PRId64 " is %s in the checkpoint, %s in the plan, which is used", i,
+                 m->sliding[i] ? "sliding" : "full", plan->sliding[i] ? "sliding" : "full");
             return;
         }
 }
@@ -102,7 +126,9 @@ static bool open_model(Session *s, Err *e) {
     const char *path = s->o->model;
     if (!path) path = s->plan->model_path;
     if (!path) path = getenv("GPTOSS_MODEL");
-    if (!path || !*path) return err_set(e, "no model: -w MODEL was not given, the plan records none (gptoss-compile --model), and GPTOSS_MODEL is not set");
+    if (!path || !*path)
+        return err_set(e, "no model: -w MODEL was not given, the plan records none (gptoss-compile --model), and "
+                          "GPTOSS_MODEL is not set");
     s->model_path = path;
     if (!(s->model = model_open(path, s->o->swap_embeddings, e))) return false;
     if (!same_shape(&s->plan->config, model_config(s->model), path, e)) return false;
@@ -113,7 +139,8 @@ static bool open_model(Session *s, Err *e) {
 /* --- open and close -------------------------------------------------------------------------------------------------------- */
 
 Device *session_device(const Session *s, const char *name, Err *e) {
-    const DeviceOptions d = {.threads = (int)s->o->threads, .seed = (uint64_t)s->o->seed_schedule};
+    const DeviceOptions d = {
+        .threads = (int)s->o->threads, .seed = (uint64_t)s->o->seed_schedule, .profile = s->o->profile};
     return device_open(name, 0, s->plan, &d, e);
 }
 
@@ -128,14 +155,29 @@ static bool open_device(Session *s, Err *e) {
 
 bool session_open(Session *s, const Options *o, Err *e) {
     *s = (Session){.o = o, .arena = arena_new()};
-    return (s->plan = plan_open(o->plan, e)) && check_limits(s, e) && find_graphs(s, e) && open_device(s, e) && open_model(s, e);
+    return (s->plan = plan_open(o->plan, e)) && check_limits(s, e) && find_graphs(s, e) && open_device(s, e) &&
+           open_model(s, e);
+}
+
+static void show_load(void *ctx, size_t done, size_t total) {
+    char detail[80];
+    Progress *bar = ctx;
+    if (!progress_due(bar)) return;
+    snprintf(detail, sizeof detail, "%.1f of %.1f GB  %.2f GB/s", (double)done * 1e-9, (double)total * 1e-9, (double)done * 1e-9 / (seconds_now() - bar->begin));
+    progress_draw(bar, (double)done / (double)total, detail);
 }
 
 bool session_load(Session *s, Err *e) {
     double begin = seconds_now();
-    if (!(s->exec = exec_open(s->plan, s->model, s->dev, e))) return false;
+    Progress bar;
+    progress_begin(&bar, "loading");
+    s->exec = exec_open_shown(s->plan, s->model, s->dev, &(ExecLoading){show_load, &bar}, e);
+    progress_end(&bar);
+    if (!s->exec) return false;
     s->load_seconds = seconds_now() - begin;
-    if (s->o->verbose) fprintf(stderr, "loaded %.1f MiB of weights in %.2f s\n", (double)s->exec->weight_bytes / 1048576, s->load_seconds);
+    if (s->o->verbose)
+        fprintf(stderr, "loaded %.1f MiB of weights in %.2f s\n", (double)s->exec->weight_bytes / 1048576,
+                s->load_seconds);
     return true;
 }
 
@@ -174,7 +216,10 @@ static bool kv_pages(Session *s, const Request *r, size_t n, int64_t *pages, Err
     }
     if (!kv_budget(s, &budget, e)) return false;
     if (budget && one && budget / one < (size_t)at_once) at_once = (int64_t)(budget / one);
-    if (!at_once) return err_set(e, "kv cache: one request may need %.1f MiB, there are %.1f MiB: more --kv-memory, or a smaller -n", (double)one / 1048576, (double)budget / 1048576);
+    if (!at_once)
+        return err_set(e,
+                       "kv cache: one request may need %.1f MiB, there are %.1f MiB: more --kv-memory, or a smaller -n",
+                       (double)one / 1048576, (double)budget / 1048576);
     for (int k = 0; k < s->plan->n_kv; k++) pages[k] *= at_once;
     return true;
 }
@@ -182,13 +227,21 @@ static bool kv_pages(Session *s, const Request *r, size_t n, int64_t *pages, Err
 Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, size_t n, bool stop_at_eos, Err *e) {
     const Plan *p = s->plan;
     const ModelConfig *c = model_config(s->model);
-    int64_t *pages = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *pages), *window = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *window);
+    int64_t *pages = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *pages),
+            *window = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *window);
     if (!kv_pages(s, r, n, pages, e)) return NULL;
     for (int i = 0; i < n_execs; i++)
         if (!exec_kv(execs[i], pages, e)) return NULL;
     for (int k = 0; k < p->n_kv; k++) window[k] = p->kv[k].window;
-    const SchedOptions o = {.slots = s->slots, .max_tokens = p->max_tokens, .chunk = s->chunk, .max_blocks = p->max_blocks, .n_kv = p->n_kv,
-                            .window = window, .pages = pages, .eos = c->eos, .n_eos = stop_at_eos ? c->n_eos : 0};
+    const SchedOptions o = {.slots = s->slots,
+                            .max_tokens = p->max_tokens,
+                            .chunk = s->chunk,
+                            .max_blocks = p->max_blocks,
+                            .n_kv = p->n_kv,
+                            .window = window,
+                            .pages = pages,
+                            .eos = c->eos,
+                            .n_eos = stop_at_eos ? c->n_eos : 0};
     return sched_new(&o, r, n, e);
 }
 
@@ -204,6 +257,7 @@ Requests requests_make(Session *s, const Prompts *p, bool generate) {
             warn("request %zu has %" PRId64 " tokens, -n is %" PRId64 ": nothing is generated", i + 1, n, s->steps);
         } else {
             Request q = {.ids = p->at[i].ids, .n_ids = n, .max_new = generate ? s->steps - n + 1 : 0};
+            q.number = (uint32_t)i;
             q.out = arena_array(s->arena, (size_t)q.max_new + 1, sizeof *q.out);
             r.of[r.n] = i;
             r.at[r.n++] = q;
@@ -233,25 +287,52 @@ static const char *first_bad(Session *s, const SchedStep *t, const Request *r, i
     }
     if (!exec_tokens(s->exec, src, t->slot, t->pos, t->n, &e)) return NULL;
     const char *name = exec_nonfinite(s->exec, s->step, &e);
-    if (name || !exec_rows(s->exec, t->rows + from, t->row_slot + from, n, &e)) return name;
+    if (name || !n || !exec_rows(s->exec, t->rows + from, t->row_slot + from, n, &e)) return name;
     return exec_nonfinite(s->exec, s->sample, &e);
 }
 
-static bool not_a_number(Session *s, const SchedStep *t, const Request *r, int64_t row, int64_t from, int64_t n, Err *e) {
+/* ref stops at the first op that cannot go on with a NaN; where that came from is said too. */
+bool session_step(Session *s, const Sched *sched, const SchedStep *t, const Request *r, Err *e) {
+    if (!session_inputs(s->exec, sched, t, e)) return false;
+    if (exec_graph(s->exec, s->step, e)) return true;
+    const char *name = s->dev->ops->run_node ? first_bad(s, t, r, 0, 0) : NULL;
+    size_t at = strlen(e->msg);
+    if (name)
+        snprintf(e->msg + at, sizeof e->msg - at, "; the first value that is not finite in this step is %s", name);
+    return false;
+}
+
+static bool not_a_number(Session *s, const SchedStep *t, const Request *r, int64_t row, int64_t from, int64_t n,
+                         Err *e) {
     size_t request = t->row_request[row];
     const char *name = first_bad(s, t, r, from, n);
-    err_set(e, "request %zu (of those run), token %" PRId64 ": its logits hold a NaN; ", request + 1, r[request].n_out + 1);
+    err_set(e, "request %zu (of those run), token %" PRId64 ": its logits hold a NaN; ", request + 1,
+            r[request].n_out + 1);
     size_t at = strlen(e->msg);
-    if (name) snprintf(e->msg + at, sizeof e->msg - at, "the first value that is not finite in this step is %s (-m parity compares every value with ref)", name);
+    if (name)
+        snprintf(e->msg + at, sizeof e->msg - at,
+                 "the first value that is not finite in this step is %s (-m parity compares every value with ref)",
+                 name);
     else snprintf(e->msg + at, sizeof e->msg - at, "-m parity finds the first value that differs from ref");
     return false;
+}
+
+/* How the rows from … from+n-1 are drawn: by request and position alone. */
+static bool write_sampling(Session *s, const SchedStep *t, const Request *r, int64_t from, int64_t n, Err *e) {
+    if (s->sampling.temperature <= 0) return true; /* as exec_rows left it */
+    for (int64_t i = 0; i < n; i++) {
+        s->rows[i] = s->sampling;
+        s->rows[i].request = r[t->row_request[from + i]].number;
+        s->rows[i].position = (uint32_t)t->pos[t->rows[from + i]] + 1;
+    }
+    return exec_sampling(s->exec, s->rows, n, e);
 }
 
 bool session_sample(Session *s, const SchedStep *t, const Request *r, int32_t *ids, Err *e) {
     int64_t max = exec_max(s->plan, s->sample);
     for (int64_t from = 0; from < t->n_rows; from += max) {
         int64_t n = t->n_rows - from < max ? t->n_rows - from : max;
-        if (!exec_rows(s->exec, t->rows + from, t->row_slot + from, n, e) || !exec_graph(s->exec, s->sample, e) ||
+        if (!exec_rows(s->exec, t->rows + from, t->row_slot + from, n, e) || !write_sampling(s, t, r, from, n, e) || !exec_graph(s->exec, s->sample, e) ||
             !exec_read(s->exec, s->ids_buf, 0, ids + from, (size_t)n * sizeof *ids, e))
             return false;
         for (int64_t i = from; i < from + n; i++)
@@ -260,27 +341,47 @@ bool session_sample(Session *s, const SchedStep *t, const Request *r, int32_t *i
     return true;
 }
 
-static void progress(const Session *s, const Sched *sched, const Requests *r, const char *what, double begin, double *last) {
+/* How much of the work is done, a request that stops early counting for a whole one. */
+static double share(const Requests *r, size_t *done) {
+    double sum = 0;
+    *done = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        const Request *q = &r->at[i];
+        *done += q->done;
+        sum += q->done ? 1 : q->max_new ? (double)q->n_out / (double)q->max_new : 0;
+    }
+    return r->n ? sum / (double)r->n : 1;
+}
+
+static void show_progress(const Session *s, const Sched *sched, const Requests *r, Progress *bar, double *said) {
+    char detail[120];
     double now = seconds_now();
-    if (now - *last < 2 || !(s->o->verbose || isatty(2))) return;
+    bool say = s->o->verbose && !bar->on && now - *said >= 2;
+    if (!progress_due(bar) && !say) return;
     SchedStats st = sched_stats(sched);
-    size_t done = 0;
-    for (size_t i = 0; i < r->n; i++) done += r->at[i].done;
-    fprintf(stderr, "%s: %zu of %zu requests, %" PRId64 " tokens generated, %.1f tok/s\n", what, done, r->n, st.generated,
-            (double)(st.generated + st.prompt_tokens) / (now - begin));
-    *last = now;
+    size_t done;
+    double part = share(r, &done);
+    snprintf(detail, sizeof detail, "%zu of %zu requests  %" PRId64 " tokens  %.1f tok/s", done, r->n, st.generated, (double)(st.generated + st.prompt_tokens) / (now - bar->begin));
+    progress_draw(bar, part, detail);
+    if (!say) return;
+    fprintf(stderr, "%s: %s\n", bar->what, detail);
+    *said = now;
 }
 
 bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e) {
     int32_t *ids = arena_array(s->arena, (size_t)s->slots, sizeof *ids);
-    double begin = seconds_now(), last = begin;
-    for (const SchedStep *t; (t = sched_next(sched));) {
-        if (!session_inputs(s->exec, sched, t, e) || !exec_graph(s->exec, s->step, e)) return false;
-        if (!session_sample(s, t, r->at, ids, e)) return false;
+    Progress bar;
+    bool ok = true;
+    progress_begin(&bar, what);
+    double said = bar.begin;
+    for (const SchedStep *t; ok && (t = sched_next(sched));) {
+        ok = session_step(s, sched, t, r->at, e) && session_sample(s, t, r->at, ids, e);
+        if (!ok) break;
         sched_commit(sched, ids);
-        progress(s, sched, r, what, begin, &last);
+        show_progress(s, sched, r, &bar, &said);
     }
-    return true;
+    progress_end(&bar);
+    return ok;
 }
 
 void session_profile(Session *s) {

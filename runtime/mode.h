@@ -24,11 +24,13 @@ struct Session {
     int slots;                /* -b, or its default */
     int64_t chunk;
     double load_seconds;
+    Sampling *rows;    /* [max_batch] of the rows being sampled */
+    Sampling sampling; /* of every request, but for request and position; temperature 0 unless asked for */
 };
 
 /* A mode: does its work and reports, or says why not. */
 typedef bool Mode(Session *s, Err *e);
-Mode mode_getp, mode_logits, mode_parity, mode_bench;
+Mode mode_getp, mode_logits, mode_parity, mode_bench, mode_eval, mode_generate, mode_chat;
 
 void warn(const char *fmt, ...) PRINTF(1, 2);
 double seconds_now(void);
@@ -39,14 +41,19 @@ bool session_load(Session *s, Err *e);
 Device *session_device(const Session *s, const char *name, Err *e);
 void session_close(Session *s);
 
+bool session_draws(const Session *s, Err *e); /* can the plan do what s->sampling asks? */
+/* Opens s->tok: -z, else tokenizer.json in the model's folder. */
+bool session_tokenizer(Session *s, Err *e);
+
 typedef struct Prompts Prompts;
 struct Prompts {
     size_t n;
     struct Prompt {
         int32_t *ids;
         size_t n;
-    } *at;
+    } * at;
 };
+bool input_read(const char *path, Text *t, Err *e); /* appends a whole file; -: stdin */
 /* The input file's requests as ids (formats.md, getp). Errors name file and line. */
 bool prompts_read(Session *s, const char *path, Prompts *p, Err *e);
 
@@ -64,6 +71,8 @@ Requests requests_make(Session *s, const Prompts *p, bool generate);
 Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, size_t n, bool stop_at_eos, Err *e);
 /* Tells an exec which pages and tables changed, and the step's inputs. */
 bool session_inputs(Exec *x, const Sched *sched, const SchedStep *t, Err *e);
+/* Those, then the graph "step". r: the scheduler's requests. */
+bool session_step(Session *s, const Sched *sched, const SchedStep *t, const Request *r, Err *e);
 /* Runs the sample head on the step's rows; ids: [n_rows]. A NaN is an error that names request and first bad value. */
 bool session_sample(Session *s, const SchedStep *t, const Request *r, int32_t *ids, Err *e);
 /* Runs requests to their end. */

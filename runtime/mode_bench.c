@@ -29,14 +29,18 @@ static Requests made_up(Session *s) {
 }
 
 static void report(const Session *s, const Timing *prefill, const Timing *decode) {
-    double p = prefill->seconds > 0 ? (double)prefill->tokens / prefill->seconds : 0, d = decode->seconds > 0 ? (double)decode->tokens / decode->seconds : 0;
+    double p = prefill->seconds > 0 ? (double)prefill->tokens / prefill->seconds : 0,
+           d = decode->seconds > 0 ? (double)decode->tokens / decode->seconds : 0;
     if (s->o->json)
-        printf("{\"mode\": \"bench\", \"device\": \"%s\", \"batch\": %d, \"prefill_tokens\": %" PRId64 ", \"prefill_per_second\": %.3f, "
-               "\"decode_tokens\": %" PRId64 ", \"decode_per_second\": %.3f}\n", s->dev->ops->name, s->slots, prefill->tokens, p, decode->tokens, d);
+        printf("{\"mode\": \"bench\", \"device\": \"%s\", \"batch\": %d, \"prefill_tokens\": %" PRId64
+               ", \"prefill_per_second\": %.3f, "
+               "\"decode_tokens\": %" PRId64 ", \"decode_per_second\": %.3f}\n",
+               s->dev->ops->name, s->slots, prefill->tokens, p, decode->tokens, d);
     else
-        printf("bench on %s, batch %d\nprefill %8" PRId64 " tokens %6" PRId64 " steps %9.3f s %12.1f tok/s\ndecode  %8" PRId64 " tokens %6" PRId64
-               " steps %9.3f s %12.1f tok/s\n", s->dev->ops->name, s->slots, prefill->tokens, prefill->steps, prefill->seconds, p,
-               decode->tokens, decode->steps, decode->seconds, d);
+        printf("bench on %s, batch %d\nprefill %8" PRId64 " tokens %6" PRId64
+               " steps %9.3f s %12.1f tok/s\ndecode  %8" PRId64 " tokens %6" PRId64 " steps %9.3f s %12.1f tok/s\n",
+               s->dev->ops->name, s->slots, prefill->tokens, prefill->steps, prefill->seconds, p, decode->tokens,
+               decode->steps, decode->seconds, d);
 }
 
 bool mode_bench(Session *s, Err *e) {
@@ -51,7 +55,7 @@ bool mode_bench(Session *s, Err *e) {
     for (const SchedStep *t; ok && (t = sched_next(sched));) {
         double begin = seconds_now();
         Timing *at = &time[t->n_decode == t->n];
-        ok = session_inputs(s->exec, sched, t, e) && exec_graph(s->exec, s->step, e) && session_sample(s, t, r.at, ids, e);
+        ok = session_step(s, sched, t, r.at, e) && session_sample(s, t, r.at, ids, e);
         at->seconds += seconds_now() - begin, at->tokens += t->n, at->steps++;
         if (ok) sched_commit(sched, ids);
     }

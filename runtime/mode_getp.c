@@ -34,6 +34,30 @@ static void write_lines(const Prompts *p, const Requests *r, Text *t) {
     }
 }
 
+/* --- --print ---------------------------------------------------------------------------------------------------------------- */
+
+/* Every request's text, stop tokens left out. Ids that the tokenizer lacks have no text. */
+static void write_text(const Session *s, const Prompts *p, const Requests *r, Text *t) {
+    for (size_t i = 0, k = 0; i < p->n; i++) {
+        TokStream stream = {0};
+        const Request *q = k < r->n && r->of[k] == i ? &r->at[k++] : NULL;
+        text_add(t, "%s--- request %zu: %" PRId64 " tokens\n", i ? "\n" : "", i + 1, q ? q->n_out : 0);
+        for (int64_t j = 0; q && j < q->n_out; j++)
+            if (j + 1 < q->n_out || !tok_is_special(s->tok, q->out[j])) tok_stream(&stream, s->tok, q->out[j], t);
+        tok_stream_end(&stream, t);
+        if (t->at[t->n - 1] != '\n') text_put(t, "\n", 1);
+    }
+}
+
+static bool print_text(const Session *s, const Prompts *p, const Requests *r, Err *e) {
+    Text t = {0};
+    text_put(&t, "", 0);
+    write_text(s, p, r, &t);
+    bool ok = (fwrite(t.at, 1, t.n, stdout) == t.n && !fflush(stdout)) || err_set(e, "stdout: %s", strerror(errno));
+    text_free(&t);
+    return ok;
+}
+
 /* --- -v ------------------------------------------------------------------------------------------------------------------ */
 
 /* The next token of a line, "" at its end. */
@@ -56,7 +80,8 @@ static void compare_line(Verdict *v, size_t line, const char *got, const char *w
         v->equal_tokens += same;
         equal = equal && same;
         if (!same && !v->first.at)
-            text_add(&v->first, "request %zu, token %zu: got %.*s, expected %.*s", line, i, ng ? (int)ng : 3, ng ? g : "end", nw ? (int)nw : 3, nw ? w : "end");
+            text_add(&v->first, "request %zu, token %zu: got %.*s, expected %.*s", line, i, ng ? (int)ng : 3,
+                     ng ? g : "end", nw ? (int)nw : 3, nw ? w : "end");
     }
     v->equal_lines += equal;
 }
@@ -74,9 +99,10 @@ static bool verify(Session *s, const Text *got, Verdict *v, Err *e) {
     v->expected_lines = v->lines;
     for (; *g; g = after_line(g)) v->lines++;
     for (; *want && s->o->lines < 0; want = after_line(want)) v->expected_lines++; /* -t: only the first lines count */
-    if (v->lines != v->expected_lines && !v->first.at) text_add(&v->first, "%zu lines, expected %zu", v->lines, v->expected_lines);
-    fprintf(stderr, "verify: %zu of %zu requests equal, %zu of %zu tokens%s%s\n", v->equal_lines, v->lines, v->equal_tokens, v->tokens,
-            v->first.at ? "; first difference: " : "", v->first.at ? v->first.at : "");
+    if (v->lines != v->expected_lines && !v->first.at)
+        text_add(&v->first, "%zu lines, expected %zu", v->lines, v->expected_lines);
+    fprintf(stderr, "verify: %zu of %zu requests equal, %zu of %zu tokens%s%s\n", v->equal_lines, v->lines,
+            v->equal_tokens, v->tokens, v->first.at ? "; first difference: " : "", v->first.at ? v->first.at : "");
     return !v->first.at || err_set(e, "%s: the output differs: %s", s->o->truth, v->first.at);
 }
 
@@ -92,24 +118,28 @@ struct Summary {
 static void summary_text(const Session *s, const Summary *m) {
     double t = m->seconds > 0 ? m->seconds : 1e-9;
     fprintf(stderr,
-            "%s on %s: %zu requests (%zu skipped), %" PRId64 " prompt + %" PRId64 " generated tokens in %" PRId64 " steps, %.2f s (load %.2f s): "
+            "%s on %s: %zu requests (%zu skipped), %" PRId64 " prompt + %" PRId64 " generated tokens in %" PRId64
+            " steps, %.2f s (load %.2f s): "
             "%.1f generated tok/s, %.1f tok/s in all; at most %" PRId64 " in flight, %" PRId64 " KV pages\n",
-            s->o->mode, s->dev ? s->dev->ops->name : "no device", m->requests, m->skipped, m->stats.prompt_tokens, m->stats.generated, m->stats.steps, m->seconds,
-            s->load_seconds, (double)m->stats.generated / t, (double)(m->stats.generated + m->stats.prompt_tokens) / t,
-            m->stats.peak_in_flight, m->stats.peak_pages);
+            s->o->mode, s->dev ? s->dev->ops->name : "no device", m->requests, m->skipped, m->stats.prompt_tokens,
+            m->stats.generated, m->stats.steps, m->seconds, s->load_seconds, (double)m->stats.generated / t,
+            (double)(m->stats.generated + m->stats.prompt_tokens) / t, m->stats.peak_in_flight, m->stats.peak_pages);
 }
 
 static void summary_json(const Session *s, const Summary *m, const Verdict *v, FILE *to) {
     double t = m->seconds > 0 ? m->seconds : 1e-9;
-    json_t *j = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I}", "mode", s->o->mode, "device",
-                          s->dev ? s->dev->ops->name : "none", "requests", (json_int_t)m->requests, "skipped", (json_int_t)m->skipped, "prompt_tokens",
-                          (json_int_t)m->stats.prompt_tokens, "generated_tokens", (json_int_t)m->stats.generated, "steps", (json_int_t)m->stats.steps,
-                          "seconds", m->seconds, "load_seconds", s->load_seconds, "generated_per_second",
-                          (double)m->stats.generated / t, "peak_in_flight", (json_int_t)m->stats.peak_in_flight, "peak_pages",
-                          (json_int_t)m->stats.peak_pages);
+    json_t *j =
+        json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I}", "mode", s->o->mode, "device",
+                  s->dev ? s->dev->ops->name : "none", "requests", (json_int_t)m->requests, "skipped",
+                  (json_int_t)m->skipped, "prompt_tokens", (json_int_t)m->stats.prompt_tokens, "generated_tokens",
+                  (json_int_t)m->stats.generated, "steps", (json_int_t)m->stats.steps, "seconds", m->seconds,
+                  "load_seconds", s->load_seconds, "generated_per_second", (double)m->stats.generated / t,
+                  "peak_in_flight", (json_int_t)m->stats.peak_in_flight, "peak_pages", (json_int_t)m->stats.peak_pages);
     if (s->o->truth)
-        json_object_set_new(j, "verify", json_pack("{s:I, s:I, s:I, s:I, s:s?}", "requests", (json_int_t)v->lines, "equal_requests", (json_int_t)v->equal_lines,
-                                                   "tokens", (json_int_t)v->tokens, "equal_tokens", (json_int_t)v->equal_tokens, "first_difference", v->first.at));
+        json_object_set_new(j, "verify",
+                            json_pack("{s:I, s:I, s:I, s:I, s:s?}", "requests", (json_int_t)v->lines, "equal_requests",
+                                      (json_int_t)v->equal_lines, "tokens", (json_int_t)v->tokens, "equal_tokens",
+                                      (json_int_t)v->equal_tokens, "first_difference", v->first.at));
     Text profile = {0};
     if (s->o->profile && s->dev && s->dev->ops->profile) {
         s->dev->ops->profile(s->dev, &profile, true);
@@ -133,12 +163,16 @@ static bool run(Session *s, Requests *r, Summary *m, Err *e) {
 }
 
 bool mode_getp(Session *s, Err *e) {
-    const char *input = s->o->input ? s->o->input : "data/input.txt", *output = s->o->output ? s->o->output : "data/output.txt";
+    const char *input = s->o->input ? s->o->input : "data/input.txt",
+               *output = s->o->output ? s->o->output : "data/output.txt";
     Prompts p;
     Text t = {0};
     Verdict v = {0};
     if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
+    if (s->o->print && !strcmp(output, "-")) return err_set(e, "--print and -o - both write to stdout: give -o FILE");
+    if (s->o->truth && access(s->o->truth, R_OK)) return err_set(e, "%s: %s", s->o->truth, strerror(errno));
     if (!check_output(output, e) || !prompts_read(s, input, &p, e)) return false;
+    if (s->o->print && !s->tok && !session_tokenizer(s, e)) return false;
     Requests r = requests_make(s, &p, true);
     Summary m = {.requests = p.n, .skipped = p.n - r.n};
     bool ok = !r.n || run(s, &r, &m, e);
@@ -146,9 +180,10 @@ bool mode_getp(Session *s, Err *e) {
         text_put(&t, "", 0);
         write_lines(&p, &r, &t);
         ok = file_write(output, t.at, t.n, e);
+        if (ok && s->o->print) ok = print_text(s, &p, &r, e);
         summary_text(s, &m);
         if (ok && s->o->truth) ok = verify(s, &t, &v, e);
-        if (s->o->json) summary_json(s, &m, &v, strcmp(output, "-") ? stdout : stderr);
+        if (s->o->json) summary_json(s, &m, &v, strcmp(output, "-") && !s->o->print ? stdout : stderr);
         if (s->dev && !s->o->json) session_profile(s);
     }
     text_free(&t);

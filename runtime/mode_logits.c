@@ -13,9 +13,9 @@ struct Sink {
     FILE *f;
     const char *path; /* NULL: stdout, through an anonymous file */
     char *tmp;
-    int64_t *offset;  /* first row of each request */
+    int64_t *offset; /* first row of each request */
     size_t row_bytes;
-    float *rows;      /* of a slice */
+    float *rows; /* of a slice */
     int32_t *index;
 };
 
@@ -59,7 +59,8 @@ static bool write_rows(Session *s, Sink *k, const SchedStep *t, int64_t from, in
         int64_t row = k->offset[t->request[from + i]] + t->pos[from + i];
         const char *at = (const char *)k->rows + (size_t)i * k->row_bytes;
         for (size_t done = 0; done < k->row_bytes;) {
-            ssize_t w = pwrite(fileno(k->f), at + done, k->row_bytes - done, (off_t)((size_t)row * k->row_bytes + done));
+            ssize_t w =
+                pwrite(fileno(k->f), at + done, k->row_bytes - done, (off_t)((size_t)row * k->row_bytes + done));
             if (w < 0 && errno == EINTR) continue;
             if (w <= 0) return err_set(e, "%s: %s", k->path ? k->path : "temporary file", strerror(errno));
             done += (size_t)w;
@@ -73,7 +74,9 @@ static bool head(Session *s, Sink *k, const SchedStep *t, Err *e) {
     for (int64_t from = 0; from < t->n; from += max) {
         int64_t n = t->n - from < max ? t->n - from : max;
         for (int64_t i = 0; i < n; i++) k->index[i] = (int32_t)(from + i);
-        if (!exec_rows(s->exec, k->index, NULL, n, e) || !exec_graph(s->exec, s->logits, e) || !write_rows(s, k, t, from, n, e)) return false;
+        if (!exec_rows(s->exec, k->index, NULL, n, e) || !exec_graph(s->exec, s->logits, e) ||
+            !write_rows(s, k, t, from, n, e))
+            return false;
     }
     return true;
 }
@@ -84,14 +87,17 @@ static bool run(Session *s, Requests *r, Sink *k, Err *e) {
     bool ok = sched != NULL;
     double begin = seconds_now();
     for (const SchedStep *t; ok && (t = sched_next(sched)); sched_commit(sched, NULL))
-        if (!session_inputs(s->exec, sched, t, e) || !exec_graph(s->exec, s->step, e) || !head(s, k, t, e)) {
+        if (!session_step(s, sched, t, r->at, e) || !head(s, k, t, e)) {
             ok = false;
             break;
         }
     if (ok) {
         SchedStats st = sched_stats(sched);
-        fprintf(stderr, "logits on %s: %zu requests, %" PRId64 " rows of %" PRId64 " in %" PRId64 " steps, %.2f s (load %.2f s)\n", s->dev->ops->name, r->n,
-                st.prompt_tokens, s->plan->config.vocab, st.steps, seconds_now() - begin, s->load_seconds);
+        fprintf(stderr,
+                "logits on %s: %zu requests, %" PRId64 " rows of %" PRId64 " in %" PRId64
+                " steps, %.2f s (load %.2f s)\n",
+                s->dev->ops->name, r->n, st.prompt_tokens, s->plan->config.vocab, st.steps, seconds_now() - begin,
+                s->load_seconds);
         session_profile(s);
     }
     sched_free(sched);

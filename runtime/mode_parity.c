@@ -57,7 +57,8 @@ static bool read_delta(Parity *q, Exec *x, int buf, void *to, bool write, Err *e
         for (int kv = 0; kv < 2; kv++)
             for (int64_t h = 0; h < b->type.dim[2].add; h++, at += line) {
                 size_t from = kv_at(q, b, x->group[buf], i, kv, h);
-                if (!(write ? exec_write(x, buf, from, at, line, e) : exec_read(x, buf, from, at, line, e))) return false;
+                if (!(write ? exec_write(x, buf, from, at, line, e) : exec_read(x, buf, from, at, line, e)))
+                    return false;
             }
     return true;
 }
@@ -120,15 +121,22 @@ static bool close_enough(const Tensor *got, const Tensor *want) {
 static void judge(const Parity *q, Stage *st, const Tensor *got, const Tensor *want) {
     TensorDiff d = tensor_diff(got, want);
     st->max_abs = d.max_abs, st->max_rel = d.max_rel, st->nmse = d.nmse, st->at = d.at, st->count = d.count;
-    if (got->dtype == DT_I32) st->ok = q->strict ? !d.different : (double)st->flips <= 1 + flips_allowed * (double)(got->rank ? got->dim[0] : 1);
+    if (got->dtype == DT_I32)
+        st->ok =
+            q->strict ? !d.different : (double)st->flips <= 1 + flips_allowed * (double)(got->rank ? got->dim[0] : 1);
     else st->ok = q->strict ? close_enough(got, want) : d.nmse <= st->tolerance;
 }
 
-static double badness(const Parity *q, const Stage *st) { return q->strict ? st->max_abs : st->tolerance > 0 ? st->nmse / st->tolerance : st->nmse; }
+static double badness(const Parity *q, const Stage *st) {
+    return q->strict ? st->max_abs : st->tolerance > 0 ? st->nmse / st->tolerance : st->nmse;
+}
 
 static void print_stage(const Stage *st) {
-    fprintf(stderr, "%-4s step %-3" PRId64 " %-7s %-36s %-5s %-28s max abs %9.3g  rel %9.3g  nmse %9.3g (tol %.1g)  at %" PRId64 " of %" PRId64 "%s", st->ok ? "ok" : "BAD",
-            st->step, st->graph, st->name, st->dtype, st->kernel, st->max_abs, st->max_rel, st->nmse, st->tolerance, st->at, st->count, st->flips ? "" : "\n");
+    fprintf(stderr,
+            "%-4s step %-3" PRId64 " %-7s %-36s %-5s %-28s max abs %9.3g  rel %9.3g  nmse %9.3g (tol %.1g)  at %" PRId64
+            " of %" PRId64 "%s",
+            st->ok ? "ok" : "BAD", st->step, st->graph, st->name, st->dtype, st->kernel, st->max_abs, st->max_rel,
+            st->nmse, st->tolerance, st->at, st->count, st->flips ? "" : "\n");
     if (st->flips) fprintf(stderr, ", %" PRId64 " rows differ\n", st->flips);
 }
 
@@ -184,8 +192,13 @@ static bool compare(Parity *q, int graph, int node, const Node *n, const int *bu
         if (pair[i].got.dtype == DT_I32) pair[i].flips = mark_flips(&pair[i].got, &pair[i].want, flipped);
     for (int i = 0; i < n->n_out && ok; i++) {
         Pair *p = &pair[i];
-        Stage st = {.graph = q->dev->plan->graphs[graph].name, .name = n->out[i]->name, .kernel = k ? k->symbol : op_info(n->op)->name,
-                    .dtype = dtype_name(p->got.dtype), .step = q->step, .tolerance = k ? k->nmse : 0, .flips = p->flips};
+        Stage st = {.graph = q->dev->plan->graphs[graph].name,
+                    .name = n->out[i]->name,
+                    .kernel = k ? k->symbol : op_info(n->op)->name,
+                    .dtype = dtype_name(p->got.dtype),
+                    .step = q->step,
+                    .tolerance = k ? k->nmse : 0,
+                    .flips = p->flips};
         ok = dump(q, n->out[i]->name, &p->got, &p->want, e);
         if (p->got.dtype != DT_I32 && q->ref->group[bufs[i]] < 0 && !q->strict) leave_out(&p->got, &p->want, flipped);
         judge(q, &st, &p->got, &p->want);
@@ -223,7 +236,8 @@ static bool run_head(Parity *q, int graph, bool sample, Err *e) {
     if (graph < 0 || !q->t->n_rows) return true;
     int64_t max = exec_max(q->dev->plan, graph), n = q->t->n_rows < max ? q->t->n_rows : max;
     const int32_t *slots = sample ? q->t->row_slot : NULL;
-    return exec_rows(q->dev, q->t->rows, slots, n, e) && exec_rows(q->ref, q->t->rows, slots, n, e) && run_graph(q, graph, e);
+    return exec_rows(q->dev, q->t->rows, slots, n, e) && exec_rows(q->ref, q->t->rows, slots, n, e) &&
+           run_graph(q, graph, e);
 }
 
 /* --- the whole -------------------------------------------------------------------------------------------------------------- */
@@ -256,7 +270,8 @@ static bool requests(Session *s, Requests *r, Err *e) {
         for (size_t i = 0; i < r->n && s->o->steps < 0; i++)
             if (r->at[i].max_new > GENERATED) r->at[i].max_new = GENERATED; /* unless -n says how many */
     }
-    for (size_t i = 0; i < r->n; i++) r->at[i].out = arena_array(s->arena, (size_t)r->at[i].max_new + 1, sizeof *r->at[i].out);
+    for (size_t i = 0; i < r->n; i++)
+        r->at[i].out = arena_array(s->arena, (size_t)r->at[i].max_new + 1, sizeof *r->at[i].out);
     return true;
 }
 
@@ -265,12 +280,16 @@ static bool run_steps(Parity *q, Sched *sched, Err *e) {
     int32_t *ids = arena_array(s->arena, (size_t)s->slots, sizeof *ids);
     for (; (q->t = sched_next(sched)); q->step++) {
         if (!session_inputs(q->dev, sched, q->t, e) || !session_inputs(q->ref, sched, q->t, e)) return false;
-        if (!run_graph(q, s->step, e) || !run_head(q, s->logits, false, e) || !run_head(q, s->sample, true, e)) return false;
+        if (!run_graph(q, s->step, e) || !run_head(q, s->logits, false, e) || !run_head(q, s->sample, true, e))
+            return false;
         int64_t max = exec_max(s->plan, s->sample);
-        if (q->t->n_rows > max) return err_set(e, "parity: %" PRId64 " rows in a step, the head takes %" PRId64 "; use -b", q->t->n_rows, max);
+        if (q->t->n_rows > max)
+            return err_set(e, "parity: %" PRId64 " rows in a step, the head takes %" PRId64 "; use -b", q->t->n_rows,
+                           max);
         if (q->t->n_rows && !exec_read(q->dev, s->ids_buf, 0, ids, (size_t)q->t->n_rows * sizeof *ids, e)) return false;
         for (int64_t i = 0; i < q->t->n_rows; i++)
-            if (ids[i] < 0) return q->bad != 0; /* a NaN: nothing can follow, and its stage is known, if ref has none there */
+            if (ids[i] < 0)
+                return q->bad != 0; /* a NaN: nothing can follow, and its stage is known, if ref has none there */
         sched_commit(sched, ids);
         if (q->bad && q->strict) return true; /* all later ones follow from it */
     }
@@ -279,27 +298,34 @@ static bool run_steps(Parity *q, Sched *sched, Err *e) {
 
 static json_t *stage_json(const Stage *st) {
     if (!st->name) return json_null();
-    return json_pack("{s:s, s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:I, s:I}", "graph", st->graph, "name", st->name, "kernel", st->kernel, "step", (json_int_t)st->step,
-                     "max_abs", st->max_abs, "max_rel", isfinite(st->max_rel) ? st->max_rel : 1e308, "nmse", isfinite(st->nmse) ? st->nmse : 1e308,
+    return json_pack("{s:s, s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:I, s:I}", "graph", st->graph, "name", st->name,
+                     "kernel", st->kernel, "step", (json_int_t)st->step, "max_abs", st->max_abs, "max_rel",
+                     isfinite(st->max_rel) ? st->max_rel : 1e308, "nmse", isfinite(st->nmse) ? st->nmse : 1e308,
                      "tolerance", st->tolerance, "index", (json_int_t)st->at, "flips", (json_int_t)st->flips);
 }
 
 static bool report(Parity *q, Err *e) {
     const Stage *b = &q->first;
     if (q->s->o->json) {
-        json_t *j = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:o}", "mode", "parity", "device", q->dev->dev->ops->name, "precision", q->s->plan->precision,
-                              "steps", (json_int_t)q->step, "stages", (json_int_t)q->stages, "bad", (json_int_t)q->bad, "first_bad", stage_json(b), "worst", stage_json(&q->worst));
+        json_t *j =
+            json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:o}", "mode", "parity", "device", q->dev->dev->ops->name,
+                      "precision", q->s->plan->precision, "steps", (json_int_t)q->step, "stages", (json_int_t)q->stages,
+                      "bad", (json_int_t)q->bad, "first_bad", stage_json(b), "worst", stage_json(&q->worst));
         if (j) json_dumpf(j, stdout, JSON_INDENT(2)), fputc('\n', stdout);
         json_decref(j);
     } else {
-        printf("parity of %s and ref, %s: %" PRId64 " stages in %" PRId64 " steps, %" PRId64 " out of tolerance\n", q->dev->dev->ops->name, q->s->plan->precision,
-               q->stages, q->step, q->bad);
+        printf("parity of %s and ref, %s: %" PRId64 " stages in %" PRId64 " steps, %" PRId64 " out of tolerance\n",
+               q->dev->dev->ops->name, q->s->plan->precision, q->stages, q->step, q->bad);
         if (q->worst.name) fflush(stdout), fprintf(stderr, "worst: "), print_stage(&q->worst);
     }
-    if (q->s->o->dump_tensor && !q->dumped) return err_set(e, "--dump-tensor: no value is called %s", q->s->o->dump_tensor);
+    if (q->s->o->dump_tensor && !q->dumped)
+        return err_set(e, "--dump-tensor: no value is called %s", q->s->o->dump_tensor);
     if (!q->bad) return true;
-    return err_set(e, "parity: first stage out of tolerance: %s (graph %s, step %" PRId64 ", kernel %s): max abs %g, max rel %g, nmse %g (tolerance %g), at index %" PRId64 " of %" PRId64,
-                   b->name, b->graph, b->step, b->kernel, b->max_abs, b->max_rel, b->nmse, q->strict ? atol_strict : b->tolerance, b->at, b->count);
+    return err_set(e,
+                   "parity: first stage out of tolerance: %s (graph %s, step %" PRId64
+                   ", kernel %s): max abs %g, max rel %g, nmse %g (tolerance %g), at index %" PRId64 " of %" PRId64,
+                   b->name, b->graph, b->step, b->kernel, b->max_abs, b->max_rel, b->nmse,
+                   q->strict ? atol_strict : b->tolerance, b->at, b->count);
 }
 
 bool mode_parity(Session *s, Err *e) {

@@ -21,41 +21,72 @@ static const char *const kind_names[BUF_KINDS] = {"weight", "state", "input", "l
 
 /* --- tables of fields --------------------------------------------------------------------------------------------- */
 
-typedef enum FieldKind { F_INT, F_I64, F_U32, F_SIZE, F_HEX, F_REAL, F_BOOL, F_STR, F_STR_OR_NULL, F_DTYPE, F_BUFKIND, F_SYM, F_TYPE } FieldKind;
+typedef enum FieldKind {
+    F_INT,
+    F_I64,
+    F_U32,
+    F_SIZE,
+    F_HEX,
+    F_REAL,
+    F_BOOL,
+    F_STR,
+    F_STR_OR_NULL,
+    F_DTYPE,
+    F_BUFKIND,
+    F_SYM,
+    F_TYPE
+} FieldKind;
 typedef struct Field Field;
 struct Field {
     const char *name;
     FieldKind kind;
     size_t at;
 };
-#define ROW(type, kind, field) {#field, kind, offsetof(type, field)}
+#define ROW(type, kind, field)                                                                                         \
+    { #field, kind, offsetof(type, field) }
 
 static const Field config_fields[] = {
-    ROW(ModelConfig, F_I64, vocab), ROW(ModelConfig, F_I64, hidden), ROW(ModelConfig, F_I64, experts),
-    ROW(ModelConfig, F_I64, topk), ROW(ModelConfig, F_I64, intermediate), ROW(ModelConfig, F_I64, layers),
-    ROW(ModelConfig, F_I64, head_dim), ROW(ModelConfig, F_I64, heads), ROW(ModelConfig, F_I64, kv_heads),
-    ROW(ModelConfig, F_I64, max_seq), ROW(ModelConfig, F_I64, original_context), ROW(ModelConfig, F_REAL, rope_theta),
-    ROW(ModelConfig, F_REAL, rope_factor), ROW(ModelConfig, F_REAL, rope_beta_fast), ROW(ModelConfig, F_REAL, rope_beta_slow),
-    ROW(ModelConfig, F_BOOL, rope_truncate), ROW(ModelConfig, F_I64, window), ROW(ModelConfig, F_REAL, swiglu_limit),
-    ROW(ModelConfig, F_REAL, rms_eps), ROW(ModelConfig, F_DTYPE, dense), ROW(ModelConfig, F_DTYPE, experts_dtype),
+    ROW(ModelConfig, F_I64, vocab),
+    ROW(ModelConfig, F_I64, hidden),
+    ROW(ModelConfig, F_I64, experts),
+    ROW(ModelConfig, F_I64, topk),
+    ROW(ModelConfig, F_I64, intermediate),
+    ROW(ModelConfig, F_I64, layers),
+    ROW(ModelConfig, F_I64, head_dim),
+    ROW(ModelConfig, F_I64, heads),
+    ROW(ModelConfig, F_I64, kv_heads),
+    ROW(ModelConfig, F_I64, max_seq),
+    ROW(ModelConfig, F_I64, original_context),
+    ROW(ModelConfig, F_REAL, rope_theta),
+    ROW(ModelConfig, F_REAL, rope_factor),
+    ROW(ModelConfig, F_REAL, rope_beta_fast),
+    ROW(ModelConfig, F_REAL, rope_beta_slow),
+    ROW(ModelConfig, F_BOOL, rope_truncate),
+    ROW(ModelConfig, F_I64, window),
+    ROW(ModelConfig, F_REAL, swiglu_limit),
+    ROW(ModelConfig, F_REAL, rms_eps),
+    ROW(ModelConfig, F_DTYPE, dense),
+    ROW(ModelConfig, F_DTYPE, experts_dtype),
 };
 static const Field plan_fields[] = {
-    ROW(Plan, F_STR, model_name), ROW(Plan, F_STR_OR_NULL, model_path), ROW(Plan, F_STR, arch), ROW(Plan, F_STR, target_id),
-    ROW(Plan, F_STR, precision), ROW(Plan, F_I64, max_batch), ROW(Plan, F_I64, max_tokens), ROW(Plan, F_I64, max_seq),
+    ROW(Plan, F_STR, model_name), ROW(Plan, F_STR_OR_NULL, model_path),
+    ROW(Plan, F_STR, arch),       ROW(Plan, F_STR, target_id),
+    ROW(Plan, F_STR, precision),  ROW(Plan, F_I64, max_batch),
+    ROW(Plan, F_I64, max_tokens), ROW(Plan, F_I64, max_seq),
     ROW(Plan, F_I64, max_blocks), ROW(Plan, F_SIZE, scratch),
 };
 static const Field buf_fields[] = {
-    ROW(PlanBuf, F_STR, name), ROW(PlanBuf, F_BUFKIND, kind), ROW(PlanBuf, F_TYPE, type), ROW(PlanBuf, F_BOOL, may_round),
-    ROW(PlanBuf, F_SIZE, size), ROW(PlanBuf, F_SIZE, offset), ROW(PlanBuf, F_INT, graph), ROW(PlanBuf, F_INT, first),
-    ROW(PlanBuf, F_INT, last),
+    ROW(PlanBuf, F_STR, name),       ROW(PlanBuf, F_BUFKIND, kind), ROW(PlanBuf, F_TYPE, type),
+    ROW(PlanBuf, F_BOOL, may_round), ROW(PlanBuf, F_SIZE, size),    ROW(PlanBuf, F_SIZE, offset),
+    ROW(PlanBuf, F_INT, graph),      ROW(PlanBuf, F_INT, first),    ROW(PlanBuf, F_INT, last),
 };
 static const Field module_fields[] = {ROW(PlanModule, F_STR, name)};
 static const Field kernel_fields[] = {
-    ROW(PlanKernel, F_STR, symbol), ROW(PlanKernel, F_STR, template_name), ROW(PlanKernel, F_STR, reduction),
-    ROW(PlanKernel, F_INT, module), ROW(PlanKernel, F_U32, block), ROW(PlanKernel, F_U32, lds), ROW(PlanKernel, F_REAL, nmse),
-    ROW(PlanKernel, F_U32, vgprs), ROW(PlanKernel, F_U32, agprs), ROW(PlanKernel, F_U32, sgprs),
-    ROW(PlanKernel, F_U32, lds_static), ROW(PlanKernel, F_U32, scratch), ROW(PlanKernel, F_U32, vgpr_spills),
-    ROW(PlanKernel, F_U32, sgpr_spills),
+    ROW(PlanKernel, F_STR, symbol),      ROW(PlanKernel, F_STR, template_name), ROW(PlanKernel, F_STR, reduction),
+    ROW(PlanKernel, F_INT, module),      ROW(PlanKernel, F_U32, block),         ROW(PlanKernel, F_U32, lds),
+    ROW(PlanKernel, F_REAL, nmse),       ROW(PlanKernel, F_U32, vgprs),         ROW(PlanKernel, F_U32, agprs),
+    ROW(PlanKernel, F_U32, sgprs),       ROW(PlanKernel, F_U32, lds_static),    ROW(PlanKernel, F_U32, scratch),
+    ROW(PlanKernel, F_U32, vgpr_spills), ROW(PlanKernel, F_U32, sgpr_spills),
 };
 static const Field graph_fields[] = {ROW(PlanGraph, F_STR, name), ROW(PlanGraph, F_SYM, sym)};
 static const Field launch_fields[] = {ROW(PlanLaunch, F_INT, kernel), ROW(PlanLaunch, F_INT, node)};
@@ -94,7 +125,8 @@ static json_t *type_json(const Type *t) {
     json_t *j = json_array();
     json_array_append_new(j, json_string(dtype_name(t->dtype)));
     for (int i = 0; i < t->rank; i++)
-        json_array_append_new(j, json_pack("[i,I,I]", (int)t->dim[i].sym, (json_int_t)t->dim[i].mul, (json_int_t)t->dim[i].add));
+        json_array_append_new(
+            j, json_pack("[i,I,I]", (int)t->dim[i].sym, (json_int_t)t->dim[i].mul, (json_int_t)t->dim[i].add));
     return j;
 }
 
@@ -137,7 +169,8 @@ static json_t *ints_json(const int *v, int n) {
 
 static json_t *config_json(const ModelConfig *c) {
     json_t *j = RECORD(c, config_fields), *eos = json_array();
-    if (c->layers < 0 || c->layers > MODEL_MAX_LAYERS || c->n_eos < 0 || c->n_eos > MODEL_MAX_EOS) die("plan_write: config out of range");
+    if (c->layers < 0 || c->layers > MODEL_MAX_LAYERS || c->n_eos < 0 || c->n_eos > MODEL_MAX_EOS)
+        die("plan_write: config out of range");
     char sliding[MODEL_MAX_LAYERS + 1];
     for (int i = 0; i < c->layers; i++) sliding[i] = c->sliding[i] ? '1' : '0';
     json_object_set_new(j, "sliding", json_stringn(sliding, (size_t)c->layers));
@@ -217,9 +250,9 @@ static json_t *plan_json(const Plan *p, Text *blobs) {
     json_object_set_new(j, "program", text_blob_json(blobs, dump.at, dump.n));
     text_free(&dump);
     json_t *list;
-#define LIST(name, count, item)                                                                                   \
-    list = json_array();                                                                                          \
-    for (int i = 0; i < (count); i++) json_array_append_new(list, (item));                                        \
+#define LIST(name, count, item)                                                                                        \
+    list = json_array();                                                                                               \
+    for (int i = 0; i < (count); i++) json_array_append_new(list, (item));                                             \
     json_object_set_new(j, name, list)
     LIST("bufs", p->n_bufs, RECORD(&p->bufs[i], buf_fields));
     LIST("modules", p->n_modules, module_json(&p->modules[i], blobs));
@@ -284,10 +317,10 @@ static void fail(Reader *r, const char *fmt, ...) {
     else err_set(r->e, "%s: damaged plan: %s", r->path, what);
 }
 
-#define FAIL(r, ...)                                                                                              \
-    do {                                                                                                          \
-        fail(r, __VA_ARGS__);                                                                                     \
-        return;                                                                                                   \
+#define FAIL(r, ...)                                                                                                   \
+    do {                                                                                                               \
+        fail(r, __VA_ARGS__);                                                                                          \
+        return;                                                                                                        \
     } while (0)
 
 static const json_t *member(Reader *r, const json_t *j, const char *name) {
@@ -410,7 +443,9 @@ static int get_count(Reader *r, const json_t *j, const char *name, int max) {
     return r->failed ? 0 : (int)n;
 }
 
-static const json_t *item(const json_t *j, const char *list, int i) { return json_array_get(json_object_get(j, list), (size_t)i); }
+static const json_t *item(const json_t *j, const char *list, int i) {
+    return json_array_get(json_object_get(j, list), (size_t)i);
+}
 
 static void get_ints(Reader *r, const json_t *j, const char *list, int *v, int n) {
     for (int i = 0; i < n; i++) v[i] = (int)get_int(r, item(j, list, i), list, INT32_MIN, INT32_MAX);
@@ -421,7 +456,8 @@ static const void *get_blob(Reader *r, const json_t *j, const char *name, size_t
     *size = 0;
     if (json_array_size(j) != 2) return fail(r, "\"%s\" is not an offset and a size", name), nothing;
     uint64_t at = get_u64(r, json_array_get(j, 0), name), n = get_u64(r, json_array_get(j, 1), name);
-    if (!r->failed && (at % ALIGN || at > r->blobs_size || n > r->blobs_size - at)) fail(r, "\"%s\" lies outside the file", name);
+    if (!r->failed && (at % ALIGN || at > r->blobs_size || n > r->blobs_size - at))
+        fail(r, "\"%s\" lies outside the file", name);
     if (r->failed) return nothing;
     *size = n;
     return r->blobs + at;
@@ -429,10 +465,12 @@ static const void *get_blob(Reader *r, const json_t *j, const char *name, size_t
 
 static char *expand(Reader *r, const void *z, size_t size, const char *name) {
     unsigned long long n = ZSTD_getFrameContentSize(z, size);
-    if (n == ZSTD_CONTENTSIZE_UNKNOWN || n == ZSTD_CONTENTSIZE_ERROR || n > MAX_TEXT) return fail(r, "%s cannot be expanded", name), NULL;
+    if (n == ZSTD_CONTENTSIZE_UNKNOWN || n == ZSTD_CONTENTSIZE_ERROR || n > MAX_TEXT)
+        return fail(r, "%s cannot be expanded", name), NULL;
     char *text = malloc(n + 1);
     size_t got = text ? ZSTD_decompress(text, n, z, size) : 0;
-    if (!text || ZSTD_isError(got) || got != n || memchr(text, 0, n)) return free(text), fail(r, "%s cannot be expanded", name), NULL;
+    if (!text || ZSTD_isError(got) || got != n || memchr(text, 0, n))
+        return free(text), fail(r, "%s cannot be expanded", name), NULL;
     text[n] = 0;
     return text;
 }
@@ -468,9 +506,11 @@ static void get_launch(Reader *r, const json_t *j, PlanLaunch *l, int n_buckets)
     GET(r, j, l, launch_fields);
     l->n_args = get_count(r, j, "args", PLAN_MAX_ARGS);
     get_ints(r, j, "args", l->args, l->n_args);
-    if (get_count(r, j, "grid", 3 * PLAN_MAX_BUCKETS) != 3 * n_buckets) FAIL(r, "a launch of node %d has no grid for each bucket", l->node);
+    if (get_count(r, j, "grid", 3 * PLAN_MAX_BUCKETS) != 3 * n_buckets)
+        FAIL(r, "a launch of node %d has no grid for each bucket", l->node);
     l->grid = arena_array(r->arena, (size_t)n_buckets, sizeof *l->grid);
-    for (int i = 0; i < 3 * n_buckets; i++) l->grid[i / 3][i % 3] = (uint32_t)get_int(r, item(j, "grid", i), "grid", 0, UINT32_MAX);
+    for (int i = 0; i < 3 * n_buckets; i++)
+        l->grid[i / 3][i % 3] = (uint32_t)get_int(r, item(j, "grid", i), "grid", 0, UINT32_MAX);
 }
 
 static void get_graph(Reader *r, const json_t *j, PlanGraph *g) {
@@ -479,7 +519,8 @@ static void get_graph(Reader *r, const json_t *j, PlanGraph *g) {
     for (int i = 0; i < g->n_buckets; i++) g->buckets[i] = get_int(r, item(j, "buckets", i), "buckets", 1, INT32_MAX);
     g->n_launches = get_count(r, j, "launches", INT32_MAX);
     g->launches = arena_array(r->arena, (size_t)g->n_launches, sizeof *g->launches);
-    for (int i = 0; i < g->n_launches && !r->failed; i++) get_launch(r, item(j, "launches", i), &g->launches[i], g->n_buckets);
+    for (int i = 0; i < g->n_launches && !r->failed; i++)
+        get_launch(r, item(j, "launches", i), &g->launches[i], g->n_buckets);
     g->n_values = get_count(r, j, "values", INT32_MAX);
     g->values = arena_array(r->arena, (size_t)g->n_values, sizeof *g->values);
     for (int i = 0; i < g->n_values && !r->failed; i++) GET(r, item(j, "values", i), &g->values[i], value_fields);
@@ -504,15 +545,15 @@ static void decode(Reader *r, const json_t *j, Plan *p) {
     GET(r, j, p, plan_fields);
     get_config(r, member(r, j, "config"), &p->config);
     get_program(r, j, p);
-#define LIST(field, count, get_item)                                                                              \
-    p->count = get_count(r, j, #field, INT32_MAX);                                                                \
-    p->field = arena_array(r->arena, (size_t)p->count, sizeof *p->field);                                         \
-    r->list = #field;                                                                                             \
-    for (int i = 0; i < p->count && !r->failed; i++) {                                                            \
-        const json_t *at = item(j, #field, i);                                                                    \
-        r->item = i;                                                                                              \
-        get_item;                                                                                                 \
-    }                                                                                                             \
+#define LIST(field, count, get_item)                                                                                   \
+    p->count = get_count(r, j, #field, INT32_MAX);                                                                     \
+    p->field = arena_array(r->arena, (size_t)p->count, sizeof *p->field);                                              \
+    r->list = #field;                                                                                                  \
+    for (int i = 0; i < p->count && !r->failed; i++) {                                                                 \
+        const json_t *at = item(j, #field, i);                                                                         \
+        r->item = i;                                                                                                   \
+        get_item;                                                                                                      \
+    }                                                                                                                  \
     r->list = NULL
     LIST(bufs, n_bufs, GET(r, at, &p->bufs[i], buf_fields));
     LIST(modules, n_modules, get_module(r, at, &p->modules[i]));
@@ -527,7 +568,8 @@ static void decode(Reader *r, const json_t *j, Plan *p) {
 
 static bool dim_bytes(Dim d, const Sizes *s, size_t *n) {
     int64_t v;
-    if (__builtin_mul_overflow(d.mul, d.sym ? s->of[d.sym] : 0, &v) || __builtin_add_overflow(v, d.add, &v) || v < 0) return false;
+    if (__builtin_mul_overflow(d.mul, d.sym ? s->of[d.sym] : 0, &v) || __builtin_add_overflow(v, d.add, &v) || v < 0)
+        return false;
     return size_mul(*n, (size_t)v, n);
 }
 
@@ -558,31 +600,38 @@ static bool mentions(const Type *t, Sym sym) {
 
 static void verify_temp(Reader *r, const Plan *p, const PlanBuf *b) {
     size_t end;
-    if (!size_add(b->offset, b->size, &end) || end > p->scratch) FAIL(r, "%s reaches beyond the scratch arena of %zu bytes", b->name, p->scratch);
+    if (!size_add(b->offset, b->size, &end) || end > p->scratch)
+        FAIL(r, "%s reaches beyond the scratch arena of %zu bytes", b->name, p->scratch);
     if (b->graph < 0 || b->graph >= p->n_graphs) FAIL(r, "%s belongs to graph %d", b->name, b->graph);
     const Graph *g = program_graph(p->program, p->graphs[b->graph].name);
-    if (b->first < 0 || b->last < b->first || (size_t)b->last >= g->nodes.n) fail(r, "%s lives from node %d to %d of %zu", b->name, b->first, b->last, g->nodes.n);
+    if (b->first < 0 || b->last < b->first || (size_t)b->last >= g->nodes.n)
+        fail(r, "%s lives from node %d to %d of %zu", b->name, b->first, b->last, g->nodes.n);
 }
 
 static void verify_buf(Reader *r, const Plan *p, const PlanBuf *b, const Sizes *s) {
     size_t bytes;
     if (!*b->name) FAIL(r, "buffer without a name");
     if (!checked_bytes(&b->type, s, &bytes)) FAIL(r, "%s: its type overflows", b->name);
-    if (b->size < bytes || b->size > (size_t)1 << 48) FAIL(r, "%s has %zu bytes, its type needs %zu", b->name, b->size, bytes);
+    if (b->size < bytes || b->size > (size_t)1 << 48)
+        FAIL(r, "%s has %zu bytes, its type needs %zu", b->name, b->size, bytes);
     if (b->kind == BUF_TEMP) {
         verify_temp(r, p, b);
         return;
     }
-    if (b->graph != -1 || b->first != -1 || b->last != -1) FAIL(r, "%s is not a temporary but has a live range", b->name);
-    if (b->kind == BUF_WEIGHT && (mentions(&b->type, SYM_T) || mentions(&b->type, SYM_S) || mentions(&b->type, SYM_P))) FAIL(r, "weight %s has no fixed shape", b->name);
+    if (b->graph != -1 || b->first != -1 || b->last != -1)
+        FAIL(r, "%s is not a temporary but has a live range", b->name);
+    if (b->kind == BUF_WEIGHT && (mentions(&b->type, SYM_T) || mentions(&b->type, SYM_S) || mentions(&b->type, SYM_P)))
+        FAIL(r, "weight %s has no fixed shape", b->name);
     if (b->kind != BUF_STATE && mentions(&b->type, SYM_P)) FAIL(r, "%s is no state but counts pages", b->name);
     for (int i = 0; &p->bufs[i] != b; i++)
-        if (p->bufs[i].kind != BUF_TEMP && !strcmp(p->bufs[i].name, b->name)) FAIL(r, "a second buffer is called %s", b->name);
+        if (p->bufs[i].kind != BUF_TEMP && !strcmp(p->bufs[i].name, b->name))
+            FAIL(r, "a second buffer is called %s", b->name);
 }
 
 static void verify_kernel(Reader *r, const Plan *p, const PlanKernel *k) {
     if (!*k->symbol) fail(r, "no symbol");
-    if (k->module < 0 || k->module >= p->n_modules) fail(r, "%s is in module %d of %d", k->symbol, k->module, p->n_modules);
+    if (k->module < 0 || k->module >= p->n_modules)
+        fail(r, "%s is in module %d of %d", k->symbol, k->module, p->n_modules);
     if (k->block < 1 || k->block > 1024) fail(r, "%s has blocks of %u", k->symbol, k->block);
 }
 
@@ -591,19 +640,23 @@ static void verify_use(Reader *r, const Plan *p, int graph, int node, int buf, c
     if (buf < 0 || buf >= p->n_bufs) FAIL(r, "%s: buffer %d of %d", who, buf, p->n_bufs);
     const PlanBuf *b = &p->bufs[buf];
     if (b->kind == BUF_TEMP && b->graph != graph) FAIL(r, "%s uses %s of graph %d", who, b->name, b->graph);
-    if (b->kind == BUF_TEMP && (node < b->first || node > b->last)) fail(r, "%s (node %d) uses %s, which lives from node %d to %d", who, node, b->name, b->first, b->last);
+    if (b->kind == BUF_TEMP && (node < b->first || node > b->last))
+        fail(r, "%s (node %d) uses %s, which lives from node %d to %d", who, node, b->name, b->first, b->last);
 }
 
 static void verify_launch(Reader *r, const Plan *p, int graph, const Graph *g, const PlanLaunch *l) {
     if (l->kernel < 0 || l->kernel >= p->n_kernels) FAIL(r, "a launch of kernel %d of %d", l->kernel, p->n_kernels);
     const PlanKernel *k = &p->kernels[l->kernel];
-    if (l->node < 0 || (size_t)l->node >= g->nodes.n) FAIL(r, "%s computes node %d of %zu", k->symbol, l->node, g->nodes.n);
-    if (l->n_args < 1 || l->args[0] < 0 || l->args[0] >= p->n_bufs || strcmp(p->bufs[l->args[0]].name, "step")) FAIL(r, "%s: its first argument is not the step", k->symbol);
+    if (l->node < 0 || (size_t)l->node >= g->nodes.n)
+        FAIL(r, "%s computes node %d of %zu", k->symbol, l->node, g->nodes.n);
+    if (l->n_args < 1 || l->args[0] < 0 || l->args[0] >= p->n_bufs || strcmp(p->bufs[l->args[0]].name, "step"))
+        FAIL(r, "%s: its first argument is not the step", k->symbol);
     for (int i = 1; i < l->n_args; i++)
         if (l->args[i] != -1) verify_use(r, p, graph, l->node, l->args[i], k->symbol);
     for (int b = 0; b < p->graphs[graph].n_buckets; b++)
         for (int d = 0; d < 3; d++)
-            if ((uint64_t)l->grid[b][d] * (d ? 1 : k->block) > UINT32_MAX) fail(r, "%s: a grid of %u blocks", k->symbol, l->grid[b][d]);
+            if ((uint64_t)l->grid[b][d] * (d ? 1 : k->block) > UINT32_MAX)
+                fail(r, "%s: a grid of %u blocks", k->symbol, l->grid[b][d]);
 }
 
 static void verify_value(Reader *r, const Plan *p, int graph, int node, const Value *v) {
@@ -611,7 +664,8 @@ static void verify_value(Reader *r, const Plan *p, int graph, int node, const Va
     if (buf == -1) FAIL(r, "value %s has no buffer", v->name);
     verify_use(r, p, graph, node, buf, v->name);
     if (r->failed || type_eq(&p->bufs[buf].type, &v->type)) return;
-    fail(r, "value %s is %s, its buffer %s", v->name, type_str(r->arena, &v->type), type_str(r->arena, &p->bufs[buf].type));
+    fail(r, "value %s is %s, its buffer %s", v->name, type_str(r->arena, &v->type),
+         type_str(r->arena, &p->bufs[buf].type));
 }
 
 static void verify_graph(Reader *r, const Plan *p, int graph) {
@@ -623,7 +677,8 @@ static void verify_graph(Reader *r, const Plan *p, int graph) {
         if (pg->buckets[i] <= pg->buckets[i - 1]) fail(r, "%s: buckets do not ascend", pg->name);
     for (int i = 0; i < pg->n_launches && !r->failed; i++) {
         verify_launch(r, p, graph, g, &pg->launches[i]);
-        if (i && pg->launches[i].node < pg->launches[i - 1].node) fail(r, "%s: launches are not in the order of their nodes", pg->name);
+        if (i && pg->launches[i].node < pg->launches[i - 1].node)
+            fail(r, "%s: launches are not in the order of their nodes", pg->name);
     }
     for (size_t n = 0; n < g->nodes.n && !r->failed; n++) {
         const Node *node = g->nodes.at[n];
@@ -636,13 +691,15 @@ static void verify_graph(Reader *r, const Plan *p, int graph) {
 static void verify_kv(Reader *r, const Plan *p, const PlanKv *k, int *group, int self) {
     int blocks = plan_buf(p, k->blocks);
     Type want = {DT_I32, 2, {dim_const(p->max_batch), dim_const(p->max_blocks)}};
-    if (blocks < 0 || p->bufs[blocks].kind != BUF_INPUT || !type_eq(&p->bufs[blocks].type, &want)) FAIL(r, "block table %s is not an input i32[max_batch,max_blocks]", k->blocks);
+    if (blocks < 0 || p->bufs[blocks].kind != BUF_INPUT || !type_eq(&p->bufs[blocks].type, &want))
+        FAIL(r, "block table %s is not an input i32[max_batch,max_blocks]", k->blocks);
     if (k->window < 0) FAIL(r, "window %lld", (long long)k->window);
     for (int i = 0; i < k->n_states; i++) {
         int s = k->states[i];
         if (s < 0 || s >= p->n_bufs || p->bufs[s].kind != BUF_STATE) FAIL(r, "state %d is buffer %d", i, s);
         const Type *t = &p->bufs[s].type;
-        if (t->rank != 5 || !dim_eq(t->dim[0], dim_sym(SYM_P)) || !dim_eq(t->dim[3], dim_const(KV_PAGE))) FAIL(r, "%s is not a pool of pages of %d tokens", p->bufs[s].name, KV_PAGE);
+        if (t->rank != 5 || !dim_eq(t->dim[0], dim_sym(SYM_P)) || !dim_eq(t->dim[3], dim_const(KV_PAGE)))
+            FAIL(r, "%s is not a pool of pages of %d tokens", p->bufs[s].name, KV_PAGE);
         for (int d = 1; d < 5; d++)
             if (!dim_is_const(t->dim[d])) FAIL(r, "%s: a page has no fixed size", p->bufs[s].name);
         if (group[s] >= 0) FAIL(r, "%s is in two groups", p->bufs[s].name);
@@ -653,33 +710,38 @@ static void verify_kv(Reader *r, const Plan *p, const PlanKv *k, int *group, int
 static void verify_limits(Reader *r, const Plan *p) {
     Sizes s = largest(p);
     if (p->max_batch < 1 || p->max_batch > 1 << 20) fail(r, "max_batch is %lld", (long long)p->max_batch);
-    if (p->max_tokens < 1 || p->max_tokens > s.of[SYM_T]) fail(r, "max_tokens is %lld, the largest bucket %lld", (long long)p->max_tokens, (long long)s.of[SYM_T]);
+    if (p->max_tokens < 1 || p->max_tokens > s.of[SYM_T])
+        fail(r, "max_tokens is %lld, the largest bucket %lld", (long long)p->max_tokens, (long long)s.of[SYM_T]);
     if (p->max_seq < 1 || p->max_seq > INT32_MAX) fail(r, "max_seq is %lld", (long long)p->max_seq);
-    if (p->max_blocks < 1 || p->max_blocks > INT32_MAX || p->max_blocks * KV_PAGE < p->max_seq) fail(r, "max_blocks is %lld for %lld positions", (long long)p->max_blocks, (long long)p->max_seq);
+    if (p->max_blocks < 1 || p->max_blocks > INT32_MAX || p->max_blocks * KV_PAGE < p->max_seq)
+        fail(r, "max_blocks is %lld for %lld positions", (long long)p->max_blocks, (long long)p->max_seq);
     if (p->config.layers < 1 || p->config.head_dim < 2 || p->config.vocab < 1) fail(r, "config is out of range");
     if (p->scratch > (size_t)1 << 48) fail(r, "scratch of %zu bytes", p->scratch);
 }
 
 static void verify(Reader *r, const Plan *p) {
     for (int i = 0; i < p->n_graphs && !r->failed; i++) {
-        if (!program_graph(p->program, p->graphs[i].name)) fail(r, "the program has no graph \"%s\"", p->graphs[i].name);
+        if (!program_graph(p->program, p->graphs[i].name))
+            fail(r, "the program has no graph \"%s\"", p->graphs[i].name);
         if (plan_graph(p, p->graphs[i].name) != i) fail(r, "two graphs are called \"%s\"", p->graphs[i].name);
     }
     if (!r->failed) verify_limits(r, p);
     Sizes s = largest(p);
     int *group = arena_array(r->arena, (size_t)p->n_bufs, sizeof *group);
     memset(group, -1, (size_t)p->n_bufs * sizeof *group);
-#define EACH(field, count, check)                                                                                 \
-    r->list = #field;                                                                                             \
-    for (int i = 0; i < p->count && !r->failed; i++) {                                                            \
-        r->item = i;                                                                                              \
-        check;                                                                                                    \
-    }                                                                                                             \
+#define EACH(field, count, check)                                                                                      \
+    r->list = #field;                                                                                                  \
+    for (int i = 0; i < p->count && !r->failed; i++) {                                                                 \
+        r->item = i;                                                                                                   \
+        check;                                                                                                         \
+    }                                                                                                                  \
     r->list = NULL
     EACH(bufs, n_bufs, verify_buf(r, p, &p->bufs[i], &s));
     EACH(kernels, n_kernels, verify_kernel(r, p, &p->kernels[i]));
     EACH(kv, n_kv, verify_kv(r, p, &p->kv[i], group, i));
-    EACH(bufs, n_bufs, if (mentions(&p->bufs[i].type, SYM_P) && group[i] < 0) fail(r, "%s is in no group of layers", p->bufs[i].name));
+    EACH(bufs, n_bufs,
+         if (mentions(&p->bufs[i].type, SYM_P) && group[i] < 0)
+             fail(r, "%s is in no group of layers", p->bufs[i].name));
     EACH(graphs, n_graphs, verify_graph(r, p, i));
 #undef EACH
 }
@@ -713,10 +775,15 @@ static bool check_header(const Plan *p, const char *path, size_t *meta, Err *e) 
     memcpy(&version, h + 8, 4), memcpy(&zero, h + 12, 4);
     memcpy(&meta_size, h + 16, 8), memcpy(&total, h + 24, 8), memcpy(&hash, h + 32, 8);
     if (memcmp(h, magic, 8)) return err_set(e, "%s: not a plan (gptoss-compile makes one)", path);
-    if (version != PLAN_VERSION) return err_set(e, "%s: written by plan version %u, this is version %d: recompile with gptoss-compile", path, version, PLAN_VERSION);
-    if (total != p->map_size) return err_set(e, "%s: truncated plan: %zu bytes, its header says %llu", path, p->map_size, (unsigned long long)total);
+    if (version != PLAN_VERSION)
+        return err_set(e, "%s: written by plan version %u, this is version %d: recompile with gptoss-compile", path,
+                       version, PLAN_VERSION);
+    if (total != p->map_size)
+        return err_set(e, "%s: truncated plan: %zu bytes, its header says %llu", path, p->map_size,
+                       (unsigned long long)total);
     if (zero || meta_size > total - HEADER) return err_set(e, "%s: damaged plan: header", path);
-    if (hash64(h + HEADER, total - HEADER) != hash) return err_set(e, "%s: damaged plan: its checksum does not match its contents", path);
+    if (hash64(h + HEADER, total - HEADER) != hash)
+        return err_set(e, "%s: damaged plan: its checksum does not match its contents", path);
     *meta = meta_size;
     return true;
 }

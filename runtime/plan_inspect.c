@@ -33,9 +33,11 @@ static void inspect_head(const Plan *p, Text *t) {
     const ModelConfig *c = &p->config;
     text_add(t, "plan of %s for %s (%s), precision %s\n", p->model_name, p->arch, p->target_id, p->precision);
     text_add(t, "  model: %s\n", p->model_path ? p->model_path : "none recorded");
-    text_add(t, "  %lld layers, hidden %lld, %lld heads of %lld (%lld kv), %lld experts (top %lld) of %lld, vocabulary %lld\n",
-             (long long)c->layers, (long long)c->hidden, (long long)c->heads, (long long)c->head_dim, (long long)c->kv_heads,
-             (long long)c->experts, (long long)c->topk, (long long)c->intermediate, (long long)c->vocab);
+    text_add(
+        t,
+        "  %lld layers, hidden %lld, %lld heads of %lld (%lld kv), %lld experts (top %lld) of %lld, vocabulary %lld\n",
+        (long long)c->layers, (long long)c->hidden, (long long)c->heads, (long long)c->head_dim, (long long)c->kv_heads,
+        (long long)c->experts, (long long)c->topk, (long long)c->intermediate, (long long)c->vocab);
     text_add(t, "  at most %lld requests, %lld tokens a step, %lld positions\n", (long long)p->max_batch,
              (long long)p->max_tokens, (long long)p->max_seq);
 }
@@ -52,7 +54,8 @@ static void inspect_memory(const Plan *p, Text *t) {
         text_add(t, "\n");
     }
     for (int i = 0; i < p->n_kv; i++)
-        text_add(t, "  kv group %s: %d layers, window %lld\n", p->kv[i].blocks, p->kv[i].n_states, (long long)p->kv[i].window);
+        text_add(t, "  kv group %s: %d layers, window %lld\n", p->kv[i].blocks, p->kv[i].n_states,
+                 (long long)p->kv[i].window);
 }
 
 static void inspect_graphs(const Plan *p, Text *t) {
@@ -60,7 +63,8 @@ static void inspect_graphs(const Plan *p, Text *t) {
     for (int i = 0; i < p->n_graphs; i++) {
         const PlanGraph *g = &p->graphs[i];
         const Graph *ir = program_graph(p->program, g->name);
-        text_add(t, "  %-8s %zu nodes, %d launches, buckets of %s:", g->name, ir->nodes.n, g->n_launches, g->sym == SYM_T ? "T" : "S");
+        text_add(t, "  %-8s %zu nodes, %d launches, buckets of %s:", g->name, ir->nodes.n, g->n_launches,
+                 g->sym == SYM_T ? "T" : "S");
         for (int b = 0; b < g->n_buckets; b++) text_add(t, " %lld (%d)", (long long)g->buckets[b], launches_in(g, b));
         text_add(t, "\n");
     }
@@ -74,12 +78,13 @@ static int uses(const Plan *p, int kernel) {
 }
 
 static void inspect_kernels(const Plan *p, Text *t) {
-    text_add(t, "kernels\n  %-40s %-20s %8s %6s %5s %5s %5s %6s %6s  %s\n", "symbol", "template", "launches", "block", "vgpr", "agpr",
-             "sgpr", "lds", "spills", "reduction");
+    text_add(t, "kernels\n  %-40s %-20s %8s %6s %5s %5s %5s %6s %6s  %s\n", "symbol", "template", "launches", "block",
+             "vgpr", "agpr", "sgpr", "lds", "spills", "reduction");
     for (int i = 0; i < p->n_kernels; i++) {
         const PlanKernel *k = &p->kernels[i];
-        text_add(t, "  %-40s %-20s %8d %6u %5u %5u %5u %6u %6u  %s\n", k->symbol, k->template_name, uses(p, i), k->block, k->vgprs,
-                 k->agprs, k->sgprs, k->lds + k->lds_static, k->vgpr_spills + k->sgpr_spills, k->reduction);
+        text_add(t, "  %-40s %-20s %8d %6u %5u %5u %5u %6u %6u  %s\n", k->symbol, k->template_name, uses(p, i),
+                 k->block, k->vgprs, k->agprs, k->sgprs, k->lds + k->lds_static, k->vgpr_spills + k->sgpr_spills,
+                 k->reduction);
     }
     text_add(t, "modules\n");
     for (int i = 0; i < p->n_modules; i++) {
@@ -98,7 +103,8 @@ void plan_inspect(const Plan *p, Text *t) {
     inspect_kernels(p, t);
     text_add(t, "rules\n");
     for (int i = 0; i < p->n_rules; i++)
-        text_add(t, "  %-40s %016llx %d uses\n", p->rules[i].name, (unsigned long long)p->rules[i].hash, p->rules[i].uses);
+        text_add(t, "  %-40s %016llx %d uses\n", p->rules[i].name, (unsigned long long)p->rules[i].hash,
+                 p->rules[i].uses);
 }
 
 /* --- JSON ----------------------------------------------------------------------------------------------------------- */
@@ -108,26 +114,27 @@ static json_t *buf_json(const Plan *p, const PlanBuf *b) {
     json_t *j = json_pack("{s:s#, s:s, s:s, s:I}", "name", b->name, (int)strlen(b->name), "kind", kind[b->kind], "type",
                           type_str(p->arena, &b->type), "size", (json_int_t)b->size);
     if (b->kind == BUF_TEMP)
-        json_object_update_new(j, json_pack("{s:I, s:s, s:i, s:i}", "offset", (json_int_t)b->offset, "graph", p->graphs[b->graph].name,
-                                            "first", b->first, "last", b->last));
+        json_object_update_new(j, json_pack("{s:I, s:s, s:i, s:i}", "offset", (json_int_t)b->offset, "graph",
+                                            p->graphs[b->graph].name, "first", b->first, "last", b->last));
     return j;
 }
 
 static json_t *kernel_json(const Plan *p, int i) {
     const PlanKernel *k = &p->kernels[i];
-    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "symbol", k->symbol, "template",
-                     k->template_name, "reduction", k->reduction, "module", p->modules[k->module].name, "launches", uses(p, i),
-                     "block", (json_int_t)k->block, "lds_dynamic", (json_int_t)k->lds, "nmse", k->nmse, "vgprs",
-                     (json_int_t)k->vgprs, "agprs", (json_int_t)k->agprs, "sgprs", (json_int_t)k->sgprs, "lds",
-                     (json_int_t)k->lds_static, "scratch", (json_int_t)k->scratch, "vgpr_spills", (json_int_t)k->vgpr_spills,
-                     "sgpr_spills", (json_int_t)k->sgpr_spills);
+    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "symbol", k->symbol,
+                     "template", k->template_name, "reduction", k->reduction, "module", p->modules[k->module].name,
+                     "launches", uses(p, i), "block", (json_int_t)k->block, "lds_dynamic", (json_int_t)k->lds, "nmse",
+                     k->nmse, "vgprs", (json_int_t)k->vgprs, "agprs", (json_int_t)k->agprs, "sgprs",
+                     (json_int_t)k->sgprs, "lds", (json_int_t)k->lds_static, "scratch", (json_int_t)k->scratch,
+                     "vgpr_spills", (json_int_t)k->vgpr_spills, "sgpr_spills", (json_int_t)k->sgpr_spills);
 }
 
 static json_t *launch_json(const Plan *p, const Graph *ir, const PlanLaunch *l) {
     json_t *args = json_array();
     for (int i = 0; i < l->n_args; i++)
         json_array_append_new(args, l->args[i] < 0 ? json_null() : json_string(p->bufs[l->args[i]].name));
-    return json_pack("{s:s, s:s, s:o}", "kernel", p->kernels[l->kernel].symbol, "node", node_name(ir->nodes.at[l->node]), "args", args);
+    return json_pack("{s:s, s:s, s:o}", "kernel", p->kernels[l->kernel].symbol, "node",
+                     node_name(ir->nodes.at[l->node]), "args", args);
 }
 
 static json_t *graph_json(const Plan *p, const PlanGraph *g) {
@@ -140,23 +147,27 @@ static json_t *graph_json(const Plan *p, const PlanGraph *g) {
 }
 
 void plan_inspect_json(const Plan *p, Text *t) {
-    json_t *j = json_pack("{s:s, s:s?, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "model", p->model_name, "model_path", p->model_path,
-                          "arch", p->arch, "target_id", p->target_id, "precision", p->precision, "max_batch", (json_int_t)p->max_batch,
-                          "max_tokens", (json_int_t)p->max_tokens, "max_seq", (json_int_t)p->max_seq, "max_blocks",
-                          (json_int_t)p->max_blocks, "scratch", (json_int_t)p->scratch);
+    json_t *j =
+        json_pack("{s:s, s:s?, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "model", p->model_name, "model_path",
+                  p->model_path, "arch", p->arch, "target_id", p->target_id, "precision", p->precision, "max_batch",
+                  (json_int_t)p->max_batch, "max_tokens", (json_int_t)p->max_tokens, "max_seq", (json_int_t)p->max_seq,
+                  "max_blocks", (json_int_t)p->max_blocks, "scratch", (json_int_t)p->scratch);
     if (!j) j = json_object(); /* a path that is not UTF-8 */
     json_t *list;
     char hash[24];
-#define LIST(name, count, item)                                                                                   \
-    list = json_array();                                                                                          \
-    for (int i = 0; i < (count); i++) json_array_append_new(list, (item));                                        \
+#define LIST(name, count, item)                                                                                        \
+    list = json_array();                                                                                               \
+    for (int i = 0; i < (count); i++) json_array_append_new(list, (item));                                             \
     json_object_set_new(j, name, list)
     LIST("graphs", p->n_graphs, graph_json(p, &p->graphs[i]));
     LIST("kernels", p->n_kernels, kernel_json(p, i));
     LIST("buffers", p->n_bufs, buf_json(p, &p->bufs[i]));
-    LIST("kv", p->n_kv, json_pack("{s:s, s:I, s:i}", "blocks", p->kv[i].blocks, "window", (json_int_t)p->kv[i].window, "layers", p->kv[i].n_states));
-    LIST("rules", p->n_rules, (snprintf(hash, sizeof hash, "%016llx", (unsigned long long)p->rules[i].hash),
-                               json_pack("{s:s, s:s, s:i}", "name", p->rules[i].name, "hash", hash, "uses", p->rules[i].uses)));
+    LIST("kv", p->n_kv,
+         json_pack("{s:s, s:I, s:i}", "blocks", p->kv[i].blocks, "window", (json_int_t)p->kv[i].window, "layers",
+                   p->kv[i].n_states));
+    LIST("rules", p->n_rules,
+         (snprintf(hash, sizeof hash, "%016llx", (unsigned long long)p->rules[i].hash),
+          json_pack("{s:s, s:s, s:i}", "name", p->rules[i].name, "hash", hash, "uses", p->rules[i].uses)));
 #undef LIST
     char *s = json_dumps(j, JSON_INDENT(2));
     text_add(t, "%s\n", s ? s : "{}");

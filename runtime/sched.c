@@ -7,7 +7,7 @@
 
 typedef struct Slot Slot;
 struct Slot {
-    bool busy;
+    bool busy, parked;        /* parked: done, and kept */
     size_t request, admitted; /* admitted: a running number, the order of prefill */
     int64_t fed;              /* positions given to the device */
 };
@@ -15,11 +15,11 @@ struct Slot {
 typedef struct Pool Pool;
 struct Pool {
     int64_t window, total, reserved, n_free;
-    int32_t *free;       /* a stack */
-    int32_t *table;      /* [slots][max_blocks] */
+    int32_t *free;        /* a stack */
+    int32_t *table;       /* [slots][max_blocks] */
     int64_t *first, *end; /* [slots]: blocks first … end-1 have pages */
-    int64_t *reserve;    /* [slots] */
-    bool *changed;       /* [slots] the table's row */
+    int64_t *reserve;     /* [slots] */
+    bool *changed;        /* [slots] the table's row */
 };
 
 struct Sched {
@@ -44,7 +44,8 @@ int64_t sched_worst_pages(int64_t window, int64_t positions, int64_t chunk) {
 }
 
 /* The last generated token is not fed back. */
-int64_t sched_positions(const Request *r) { return r->n_ids + (r->max_new ? r->max_new - 1 : 0); }
+static int64_t needs(const Request *r) { return r->n_ids + (r->max_new ? r->max_new - 1 : 0); }
+int64_t sched_positions(const Request *r) { return needs(r) > r->reserve ? needs(r) : r->reserve; }
 
 static int64_t worst(const Sched *s, int kv, const Request *r) {
     return sched_worst_pages(s->pools[kv].window, sched_positions(r), s->o.chunk);
@@ -61,7 +62,8 @@ static void pool_open(Pool *p, const SchedOptions *o, int kv) {
     *p = (Pool){.window = o->window[kv], .total = o->pages[kv], .n_free = o->pages[kv]};
     p->free = zeros((size_t)p->total, sizeof *p->free);
     p->table = zeros(slots * blocks, sizeof *p->table);
-    p->first = zeros(slots, sizeof *p->first), p->end = zeros(slots, sizeof *p->end), p->reserve = zeros(slots, sizeof *p->reserve);
+    p->first = zeros(slots, sizeof *p->first), p->end = zeros(slots, sizeof *p->end),
+    p->reserve = zeros(slots, sizeof *p->reserve);
     p->changed = zeros(slots, sizeof *p->changed);
     memset(p->table, 0xff, slots * blocks * sizeof *p->table);
     for (int64_t i = 0; i < p->total; i++) p->free[i] = (int32_t)(p->total - 1 - i); /* page 0 on top */
@@ -71,11 +73,15 @@ static bool check_request(const Sched *s, size_t i, Err *e) {
     const Request *r = &s->requests[i];
     int64_t positions = sched_positions(r);
     if (r->n_ids < 1 || r->max_new < 0) die("sched: request %zu has %lld tokens", i, (long long)r->n_ids);
-    if (positions > s->o.max_blocks * KV_PAGE) return err_set(e, "request %zu: %lld positions, the plan has room for %lld", i + 1, (long long)positions, (long long)s->o.max_blocks * KV_PAGE);
+    if (positions > s->o.max_blocks * KV_PAGE)
+        return err_set(e, "request %zu: %lld positions, the plan has room for %lld", i + 1, (long long)positions,
+                       (long long)s->o.max_blocks * KV_PAGE);
     for (int k = 0; k < s->o.n_kv; k++)
         if (worst(s, k, r) > s->o.pages[k])
-            return err_set(e, "request %zu may need %lld pages of KV cache (%lld positions), there are %lld: more --kv-memory, or a smaller -n", i + 1,
-                           (long long)worst(s, k, r), (long long)positions, (long long)s->o.pages[k]);
+            return err_set(e,
+                           "request %zu may need %lld pages of KV cache (%lld positions), there are %lld: more "
+                           "--kv-memory, or a smaller -n",
+                           i + 1, (long long)worst(s, k, r), (long long)positions, (long long)s->o.pages[k]);
     return true;
 }
 
@@ -88,9 +94,11 @@ Sched *sched_new(const SchedOptions *o, Request *requests, size_t n, Err *e) {
     s->pools = zeros((size_t)o->n_kv, sizeof *s->pools);
     for (int k = 0; k < o->n_kv; k++) pool_open(&s->pools[k], o, k);
     SchedStep *t = &s->step;
-    t->src = zeros(tokens, sizeof *t->src), t->slot = zeros(tokens, sizeof *t->slot), t->pos = zeros(tokens, sizeof *t->pos);
+    t->src = zeros(tokens, sizeof *t->src), t->slot = zeros(tokens, sizeof *t->slot),
+    t->pos = zeros(tokens, sizeof *t->pos);
     t->request = zeros(tokens, sizeof *t->request);
-    t->rows = zeros(slots, sizeof *t->rows), t->row_slot = zeros(slots, sizeof *t->row_slot), t->row_request = zeros(slots, sizeof *t->row_request);
+    t->rows = zeros(slots, sizeof *t->rows), t->row_slot = zeros(slots, sizeof *t->row_slot),
+    t->row_request = zeros(slots, sizeof *t->row_request);
     s->cap_new_pages = (size_t)o->n_kv * (tokens + slots); /* a token needs a new page at most in each group */
     t->new_pages = zeros(s->cap_new_pages, sizeof *t->new_pages);
     t->tables = zeros((size_t)o->n_kv * slots, sizeof *t->tables);
@@ -129,7 +137,8 @@ static void release(Sched *s, Pool *p, int slot, int64_t to) {
 static void take(Sched *s, int kv, int slot, int64_t positions) {
     Pool *p = &s->pools[kv];
     for (; p->end[slot] * KV_PAGE < positions; p->end[slot]++) {
-        if (!p->n_free || p->end[slot] - p->first[slot] >= p->reserve[slot]) die("sched: slot %d of group %d outgrew its reservation", slot, kv);
+        if (!p->n_free || p->end[slot] - p->first[slot] >= p->reserve[slot])
+            die("sched: slot %d of group %d outgrew its reservation", slot, kv);
         int32_t page = p->free[--p->n_free];
         row(s, p, slot)[p->end[slot]] = page;
         p->changed[slot] = true;
@@ -157,9 +166,15 @@ static void leave(Sched *s, int slot) {
         p->reserved -= p->reserve[slot];
         p->reserve[slot] = 0;
     }
-    s->requests[s->slots[slot].request].done = true;
     s->slots[slot].busy = false;
+}
+
+static void finish(Sched *s, int slot) {
+    Request *r = &s->requests[s->slots[slot].request];
+    r->done = true;
     s->stats.in_flight--;
+    if (r->keep) s->slots[slot].parked = true;
+    else leave(s, slot);
 }
 
 static bool fits(const Sched *s, const Request *r) {
@@ -174,7 +189,7 @@ static void admit(Sched *s) {
         if (s->slots[slot].busy) continue;
         if (!fits(s, r)) return;
         for (int k = 0; k < s->o.n_kv; k++) s->pools[k].reserved += s->pools[k].reserve[slot] = worst(s, k, r);
-        s->slots[slot] = (Slot){true, s->next++, s->admitted++, 0};
+        s->slots[slot] = (Slot){.busy = true, .request = s->next++, .admitted = s->admitted++};
         if (++s->stats.in_flight > s->stats.peak_in_flight) s->stats.peak_in_flight = s->stats.in_flight;
     }
 }
@@ -196,7 +211,7 @@ static void add_row(Sched *s, int slot) {
 
 static void add_decode(Sched *s, int slot) {
     Slot *at = &s->slots[slot];
-    if (!at->busy || at->fed < s->requests[at->request].n_ids || s->step.n == s->o.max_tokens) return;
+    if (!at->busy || at->parked || at->fed < s->requests[at->request].n_ids || s->step.n == s->o.max_tokens) return;
     provide(s, slot, at->fed, 1);
     add_token(s, slot, -1 - slot);
     add_row(s, slot);
@@ -219,7 +234,7 @@ static int next_prompt(const Sched *s, size_t after) {
     int best = -1;
     for (int i = 0; i < s->o.slots; i++) {
         const Slot *at = &s->slots[i];
-        if (!at->busy || at->admitted < after || at->fed >= s->requests[at->request].n_ids) continue;
+        if (!at->busy || at->parked || at->admitted < after || at->fed >= s->requests[at->request].n_ids) continue;
         if (best < 0 || at->admitted < s->slots[best].admitted) best = i;
     }
     return best;
@@ -241,7 +256,8 @@ const SchedStep *sched_next(Sched *s) {
     admit(s);
     for (int i = 0; i < s->o.slots; i++) add_decode(s, i);
     size_t after = 0;
-    for (int i; t->n < s->o.max_tokens && (i = next_prompt(s, after)) >= 0; after = s->slots[i].admitted + 1) add_prompt(s, i);
+    for (int i; t->n < s->o.max_tokens && (i = next_prompt(s, after)) >= 0; after = s->slots[i].admitted + 1)
+        add_prompt(s, i);
     list_tables(s);
     s->stats.steps += t->n > 0;
     if (!t->n && (s->next < s->n_requests || s->stats.in_flight)) die("sched: nothing to run, but requests are left");
@@ -260,13 +276,54 @@ void sched_commit(Sched *s, const int32_t *ids) {
         Request *r = &s->requests[t->row_request[i]];
         r->out[r->n_out++] = ids[i];
         s->stats.generated++;
-        if (r->n_out == r->max_new || is_eos(s, ids[i])) leave(s, t->row_slot[i]);
+        if (r->n_out == r->max_new || is_eos(s, ids[i])) finish(s, t->row_slot[i]);
     }
     for (int i = 0; i < s->o.slots; i++) { /* those that only wanted their prompt run */
         const Slot *at = &s->slots[i];
-        const Request *r = at->busy ? &s->requests[at->request] : NULL;
-        if (r && !r->max_new && at->fed == r->n_ids) leave(s, i);
+        const Request *r = at->busy && !at->parked ? &s->requests[at->request] : NULL;
+        if (r && !r->max_new && at->fed == r->n_ids) finish(s, i);
     }
+}
+
+/* --- requests that go on -------------------------------------------------------------------------------------------- */
+
+static int slot_of(const Sched *s, size_t request) {
+    for (int i = 0; i < s->o.slots; i++)
+        if (s->slots[i].busy && s->slots[i].request == request) return i;
+    return -1;
+}
+
+void sched_finish(Sched *s, size_t request) {
+    int slot = slot_of(s, request);
+    if (slot >= 0 && !s->slots[slot].parked) finish(s, slot);
+}
+
+int64_t sched_cached(const Sched *s, size_t request) {
+    int slot = slot_of(s, request);
+    return slot < 0 ? 0 : s->slots[slot].fed;
+}
+
+bool sched_continue(Sched *s, size_t request, Err *e) {
+    int slot = slot_of(s, request);
+    Request *r = &s->requests[request];
+    if (slot < 0 || !s->slots[slot].parked || r->n_ids <= s->slots[slot].fed)
+        die("sched: request %zu cannot go on", request);
+    for (int k = 0; k < s->o.n_kv; k++)
+        if (sched_worst_pages(s->pools[k].window, needs(r), s->o.chunk) > s->pools[k].reserve[slot])
+            return err_set(e, "request %zu: %lld positions, room was kept for %lld", request + 1, (long long)needs(r),
+                           (long long)r->reserve);
+    r->done = s->slots[slot].parked = false;
+    s->stats.in_flight++;
+    return true;
+}
+
+void sched_restart(Sched *s, size_t request) {
+    int slot = slot_of(s, request);
+    if (slot < 0 || !s->slots[slot].parked || request + 1 != s->n_requests || s->next != s->n_requests)
+        die("sched: request %zu cannot begin again", request);
+    leave(s, slot);
+    s->requests[request].done = false;
+    s->next = request;
 }
 
 const int32_t *sched_table(const Sched *s, int kv, int slot) { return row(s, &s->pools[kv], slot); }

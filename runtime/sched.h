@@ -4,7 +4,8 @@
  * generate, in each KV group; a group with a window holds only the pages that the window and one chunk can touch, as pages
  * wholly behind the window are given back first. So an admitted request never waits for memory: no preemption.
  * A step: first the next token of every request that generates (slot order), then chunks of prompts (admission order).
- * What a request generates does not depend on any of this; the kernels see to that. */
+ * What a request generates does not depend on any of this; the kernels see to that.
+ * A request with `keep` goes on after it is done (chat): its slot and pages stay, and sched_continue gives it more to run. */
 #ifndef GPTOSS_SCHED_H
 #define GPTOSS_SCHED_H
 
@@ -14,10 +15,13 @@ typedef struct Request Request;
 struct Request {
     const int32_t *ids; /* the prompt, at least one */
     int64_t n_ids;
-    int64_t max_new;    /* at most this many generated; 0: only the prompt is run */
-    int32_t *out;       /* room for max_new */
+    int64_t max_new; /* at most this many generated; 0: only the prompt is run */
+    int32_t *out;    /* room for max_new */
     int64_t n_out;
     bool done;
+    bool keep;       /* stays in its slot when it is done */
+    int64_t reserve; /* positions to keep room for; 0: what this prompt and max_new need */
+    uint32_t number; /* of sampling's key: the same request draws the same in any batch */
 };
 
 typedef struct SchedOptions SchedOptions;
@@ -32,7 +36,8 @@ struct SchedOptions {
     int n_eos;
 };
 
-typedef struct StepPage StepPage; /* group kv: page begins a new life, or (in Step.rows_changed) slot's table row changed */
+typedef struct StepPage
+    StepPage; /* group kv: page begins a new life, or (in Step.rows_changed) slot's table row changed */
 struct StepPage {
     int kv;
     int64_t at;
@@ -40,13 +45,13 @@ struct StepPage {
 
 typedef struct SchedStep SchedStep;
 struct SchedStep {
-    int64_t n;                  /* tokens */
-    int32_t *src, *slot, *pos;  /* src: an id, or -1 - slot: what was last sampled there */
-    size_t *request;            /* of each token */
-    int64_t n_rows;             /* tokens whose output is sampled */
-    int32_t *rows, *row_slot;   /* index into the tokens; slot */
+    int64_t n;                 /* tokens */
+    int32_t *src, *slot, *pos; /* src: an id, or -1 - slot: what was last sampled there */
+    size_t *request;           /* of each token */
+    int64_t n_rows;            /* tokens whose output is sampled */
+    int32_t *rows, *row_slot;  /* index into the tokens; slot */
     size_t *row_request;
-    int64_t n_decode;           /* the first n_decode tokens are generated ones, the others prompt */
+    int64_t n_decode;             /* the first n_decode tokens are generated ones, the others prompt */
     StepPage *new_pages, *tables; /* to be done before the step */
     size_t n_new_pages, n_tables;
 };
@@ -64,8 +69,16 @@ typedef struct Sched Sched;
 /* An error when a request could never be admitted. The requests stay the caller's. */
 Sched *sched_new(const SchedOptions *o, Request *requests, size_t n, Err *e);
 void sched_free(Sched *s);
-const SchedStep *sched_next(Sched *s);   /* valid until the next call; NULL: all requests are done */
+const SchedStep *sched_next(Sched *s); /* valid until the next call; NULL: all requests are done */
 void sched_commit(Sched *s, const int32_t *ids /* [n_rows] of the last step */);
+/* Ends a request behind the last committed step: a stop that the ids alone do not show. */
+void sched_finish(Sched *s, size_t request);
+/* A kept request that is done goes on. The caller has set ids and n_ids (the whole sequence: what is in the cache, unchanged,
+ * and at least one id more), max_new, out and reset n_out. Errors: more positions than were reserved. */
+bool sched_continue(Sched *s, size_t request, Err *e);
+int64_t sched_cached(const Sched *s, size_t request); /* positions of a kept request in the cache */
+/* A kept request, the last of all, gives back its pages and is to be run from the start; its fields as for sched_new. */
+void sched_restart(Sched *s, size_t request);
 const int32_t *sched_table(const Sched *s, int kv, int slot); /* row of the block table, -1 where there is no page */
 int64_t sched_free_pages(const Sched *s, int kv);
 SchedStats sched_stats(const Sched *s);

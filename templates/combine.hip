@@ -3,7 +3,7 @@
 //! block  256
 //! reduce f64, in rank order
 //! hook   out
-//! tol    strict 1e-13 fast 1e-13
+//! tol    strict 1e-16 fast 1e-16
 
 DEVICE void run(const Args &a) {
     const int t = blockIdx.y, h = blockIdx.x * 256 + threadIdx.x;

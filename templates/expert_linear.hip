@@ -1,13 +1,13 @@
 //! kernel expert_linear(x: f32|bf16[T,(R),K], w: f32|bf16|mxfp4[E,N,K], b: f32[E,N], ids: i32[T,R]) -> (y: f32[T,R,N])
 //! where  K % 32 == 0
-//! const  ROWS = 4
+//! const  ROWS = 256 / WAVE
 //! const  TILE = 4
 //! group  perm, tiles = ids, TILE
 //! grid   ceil(N, ROWS), min(E, T * R) + T * R / TILE
 //! block  256
-//! reduce f64, K by 64 lanes in 16-byte chunks, lanes by butterfly
+//! reduce f64, K by {WAVE} lanes in 16-byte chunks, lanes by butterfly
 //! hook   out
-//! tol    strict 1e-13 fast 1e-13
+//! tol    strict 1e-16 fast 1e-16
 // One wave a weight row of one expert, a tile of the pairs routed to it; products and sums in double.
 
 template <class X, class W> DEVICE void dot(const X *x, const W *w, long row, const int *pair, int count, double *sum) {

@@ -2,14 +2,14 @@
 //! attr   LIMIT = swiglu.limit
 //! attr   ALPHA = swiglu.alpha
 //! where  K % 32 == 0 && N == 2 * I
-//! const  ROWS = 4
+//! const  ROWS = 256 / WAVE
 //! const  TILE = 4
 //! group  perm, tiles = ids, TILE
 //! grid   ceil(I, ROWS), min(E, T * R) + T * R / TILE
 //! block  256
-//! reduce f64, K by 64 lanes in 16-byte chunks, lanes by butterfly
+//! reduce f64, K by {WAVE} lanes in 16-byte chunks, lanes by butterfly
 //! hook   out
-//! tol    strict 1e-12 fast 1e-12
+//! tol    strict 1e-16 fast 1e-16
 // One wave a gate row and its up row (2i, 2i + 1) of one expert, a tile of the pairs routed to it; in double.
 
 template <class X, class W> DEVICE void dot(const X *x, const W *w, long row, const int *pair, int count, double *gate, double *up) {

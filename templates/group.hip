@@ -4,7 +4,7 @@
 //! where E <= 1024
 //! grid  1
 //! block 256
-// One block. Waves count and place the pairs of their experts 64 at a time, in order, so the permutation is stable.
+// One block. Waves count and place the pairs of their experts WAVE at a time, in order, so the permutation is stable.
 // Then tiles: expert e's run of perm cut into pieces of at most TILE; unused entries are zero.
 
 DEVICE void run(const Args &a) {
@@ -12,7 +12,7 @@ DEVICE void run(const Args &a) {
     const int pairs = row_count(a) * R, lane = threadIdx.x % WAVE, wave = threadIdx.x / WAVE;
     for (int e = wave; e < E; e += 256 / WAVE) {
         int n = 0;
-        for (int p = 0; p < pairs; p += WAVE) n += bit_count(ballot(p + lane < pairs && a.ids[p + lane] == e));
+        for (int p = 0; p < pairs; p += WAVE) n += bit_count(wave_ballot(p + lane < pairs && a.ids[p + lane] == e));
         if (lane == 0) count[e] = n;
     }
     __syncthreads();
@@ -28,7 +28,7 @@ DEVICE void run(const Args &a) {
         int at = start[e];
         for (int p = 0; p < pairs; p += WAVE) {
             const bool mine = p + lane < pairs && a.ids[p + lane] == e;
-            const u64 m = ballot(mine);
+            const u64 m = wave_ballot(mine);
             if (mine) a.perm[at + bits_below(m, lane)] = p + lane;
             at += bit_count(m);
         }

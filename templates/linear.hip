@@ -1,12 +1,12 @@
 //! kernel linear(x: f32|bf16[T,K], w: f32|bf16|mxfp4[N,K], b?: f32[N]) -> (y: f32[T,N])
 //! where  K % 16 == 0
-//! const  ROWS = 4
+//! const  ROWS = 256 / WAVE
 //! const  TOKENS = 4
 //! grid   ceil(N, ROWS), ceil(T, TOKENS)
 //! block  256
-//! reduce f64, K by 64 lanes in 16-byte chunks, lanes by butterfly
+//! reduce f64, K by {WAVE} lanes in 16-byte chunks, lanes by butterfly
 //! hook   out
-//! tol    strict 1e-13 fast 1e-13
+//! tol    strict 1e-16 fast 1e-16
 // One wave a weight row, TOKENS tokens at once; products and sums in double.
 
 template <class X, class W> DEVICE void dot(const Args &a, const X *x, const W *w, int n, int t0, int count, double *sum) {

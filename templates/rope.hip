@@ -3,7 +3,7 @@
 //! grid  ceil(W, 256), T
 //! block 256
 //! hook  out
-//! tol   strict 1e-13 fast 1e-13
+//! tol   strict 1e-16 fast 1e-16
 // Rotate-half: element i pairs with i + D/2; products in double, rounded once.
 
 DEVICE void run(const Args &a) {

@@ -1,10 +1,10 @@
 //! kernel softmax(x: f32[T,N]) -> (y: f32[T,N])
 //! where  N <= 1024
 //! grid   T
-//! block  64
-//! reduce f64, N by 64 lanes, lanes by butterfly
+//! block  WAVE
+//! reduce f64, N by {WAVE} lanes, lanes by butterfly
 //! hook   out
-//! tol    strict 1e-13 fast 1e-13
+//! tol    strict 1e-16 fast 1e-16
 // One wave a row.
 
 DEVICE void run(const Args &a) {

@@ -5,7 +5,7 @@
 //! grid  ceil(I, 256), T * R
 //! block 256
 //! hook  out
-//! tol   strict 1e-13 fast 1e-13
+//! tol   strict 1e-16 fast 1e-16
 // Even columns gate, odd ones up.
 
 DEVICE void run(const Args &a) {

@@ -2,15 +2,15 @@
 //! attr   LIMIT = swiglu.limit
 //! attr   ALPHA = swiglu.alpha
 //! cast   S = swiglu
-//! where  K % 32 == 0 && G == 2 * K && K <= 3840
 //! const  ROWS = 64
 //! const  TILE = 4
+//! where  K % 32 == 0 && G == 2 * K && TILE * K * 4 + 2048 <= LDS
 //! group  perm, tiles = ids, TILE
 //! grid   ceil(N, ROWS), min(E, T * R) + T * R / TILE
 //! block  256
-//! reduce f64, K by 64 lanes in 16-byte chunks, lanes by butterfly
+//! reduce f64, K by {WAVE} lanes in 16-byte chunks, lanes by butterfly
 //! hook   out
-//! tol    strict 1e-13 fast 1e-13
+//! tol    strict 1e-16 fast 1e-16
 // A block computes the SwiGLU rows of its tile once into LDS, then each wave takes every fourth of ROWS weight rows.
 
 template <class W> DEVICE void dot(const float (*s)[K], const W *w, long row, int count, double *sum) {

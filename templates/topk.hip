@@ -1,7 +1,7 @@
 //! kernel topk(x: f32[T,E]) -> (y: f32[T,R], ids: i32[T,R])
 //! where E <= 1024 && R <= 8
 //! grid  T
-//! block 64
+//! block WAVE
 // One wave a token: R times the largest of what is left; ties to the lower index.
 
 

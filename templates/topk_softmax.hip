@@ -1,9 +1,9 @@
 //! kernel topk_softmax(x: f32[T,E]) -> (y: f32[T,R], ids: i32[T,R])
 //! where E <= 1024 && R <= 8
 //! grid  T
-//! block 64
+//! block WAVE
 //! reduce f64, in rank order
-//! tol   strict 1e-13 fast 1e-13
+//! tol   strict 1e-16 fast 1e-16
 // topk, then softmax over the R kept values, in double.
 
 // A float as an unsigned number of the same order; NaN below everything, so that an index is always valid.

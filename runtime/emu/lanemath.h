@@ -15,6 +15,13 @@
 static inline uint64_t bits_of_f64(double d) { uint64_t u; memcpy(&u, &d, 8); return u; }
 static inline double f64_of_bits(uint64_t u) { double d; memcpy(&d, &u, 8); return d; }
 
+/* v_rcp_f64, v_rsq_f64 and v_sqrt_f64 are good to 2^29 ulp only ("precision is (2**29) ULP"): code must refine them. Their
+ * results are given with 25 significant bits, so that code which does not shows here too. */
+static inline double f64_coarse(double d) {
+    uint64_t u = bits_of_f64(d);
+    return (u >> 52 & 0x7ff) == 0x7ff ? d : f64_of_bits((u + (1ull << 27)) & ~((1ull << 28) - 1));
+}
+
 /* --- f16 --------------------------------------------------------------------------------------------------------- */
 
 static inline float f32_of_f16(uint16_t h) {

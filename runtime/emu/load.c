@@ -187,12 +187,14 @@ static bool read_descriptor(EmuModule *m, const Elf *f, Kernel *k, const char *s
     memcpy(&k->rsrc2, kd + 52, 4);
     k->props = (uint32_t)kd[56] | (uint32_t)kd[57] << 8;
     k->entry = at + (uint64_t)entry;
+    if (kd[58] | kd[59]) return err_set(e, "kernel %s preloads its arguments into SGPRs: not implemented", k->pub.name);
     return true;
 }
 
 static bool read_kernel(EmuModule *m, const Comgr *c, const Elf *f, Kernel *k, Node map, Err *e) {
     char symbol[256];
-    meta_string(c, map, ".name", k->pub.name, sizeof k->pub.name);
+    if (!meta_string(c, map, ".name", k->pub.name, sizeof k->pub.name))
+        return err_set(e, "a kernel without a name, or with one over %zu letters", sizeof k->pub.name - 1);
     if (!meta_string(c, map, ".symbol", symbol, sizeof symbol)) return err_set(e, "kernel %s has no symbol", k->pub.name);
     const struct { const char *key; uint32_t *to; } fields[] = {
         {".vgpr_count", &k->pub.vgprs}, {".agpr_count", &k->pub.agprs}, {".sgpr_count", &k->pub.sgprs},

@@ -36,14 +36,23 @@ static int b_lane(int blgp, int l) {
     }
 }
 
-static float element(const uint32_t *v, Type t, int l, int e) {
-    if (t == T_f32) return f32_of_bits(v[l]);
-    uint16_t h = (uint16_t)(v[(e >> 1) * LANES + l] >> 16 * (e & 1));
-    return f32_flush(t == T_h16 ? f32_of_bf16(h & 0x7f80 ? h : h & 0x8000) : f32_of_f16(h & 0x7c00 ? h : h & 0x8000));
+/* Element e of n neighbouring lanes, as f32, subnormal halves flushed. */
+static inline void elements(float *d, const uint32_t *v, Type t, int e, int n) {
+    if (t == T_f32) {
+        memcpy(d, v, (size_t)n * 4);
+        return;
+    }
+    v += (e >> 1) * LANES;
+    int down = 16 * (e & 1);
+    for (int l = 0; l < n; l++) {
+        uint32_t h = v[l] >> down & 0xffff;
+        h = h & (t == T_h16 ? 0x7f80 : 0x7c00) ? h : h & 0x8000;
+        d[l] = t == T_h16 ? f32_of_bits(h << 16) : f32_of_f16((uint16_t)h);
+    }
 }
 
 /* The register and first lane of D's row r of a block: columns follow in the next lanes. */
-static int place(const Shape *s, int block, int row, int *lane) {
+static inline int place(const Shape *s, int block, int row, int *lane) {
     if (s->m == 4) return *lane = block * 4, row;
     int groups = LANES / s->m;
     *lane = row / 4 % groups * s->m;
@@ -52,79 +61,92 @@ static int place(const Shape *s, int block, int row, int *lane) {
 
 typedef struct Tile Tile;
 struct Tile {
-    float a[M_MAX][K_MAX], b[K_MAX][M_MAX], c[M_MAX][M_MAX];
+    float a[K_MAX][M_MAX], b[K_MAX][M_MAX]; /* both by k: columns of A, rows of B */
 };
 
-static void gather_f32(Wave *w, const Inst *i, const Shape *s, int block, const uint32_t *av, const uint32_t *bv, Tile *t) {
+static inline void gather(const Inst *i, const Shape *s, int block, const uint32_t *a, const uint32_t *b, Tile *t) {
     Type type = i->op->dt;
-    (void)w;
     for (int g = 0; g < s->groups; g++)
-        for (int e = 0; e < s->per_lane; e++)
-            for (int r = 0; r < s->m; r++) {
-                int base = g * s->m * s->blocks + r;
-                t->a[r][g * s->per_lane + e] = element(av, type, base + a_block(i, block) * s->m, e);
-                t->b[g * s->per_lane + e][r] = element(bv, type, b_lane(i->blgp, base + block * s->m), e);
-            }
+        for (int e = 0; e < s->per_lane; e++) {
+            int base = g * s->m * s->blocks, k = g * s->per_lane + e;
+            elements(t->a[k], a + base + a_block(i, block) * s->m, type, e, s->m);
+            elements(t->b[k], b + base + block * s->m, type, e, s->m);
+        }
 }
 
-/* Constant sizes let the compiler keep a row of the result in registers. */
-#define MULTIPLY(name, M)                                                                                              \
-    static inline void name(Tile *t, int k_size) {                                                                     \
-        for (int r = 0; r < M; r++) {                                                                                  \
-            float acc[M];                                                                                              \
-            memcpy(acc, t->c[r], sizeof acc);                                                                          \
-            for (int k = 0; k < k_size; k++) {                                                                         \
-                float x = t->a[r][k];                                                                                  \
-                for (int j = 0; j < M; j++) acc[j] = FMAF(x, t->b[k][j], acc[j]);                                      \
-            }                                                                                                          \
-            memcpy(t->c[r], acc, sizeof acc);                                                                          \
-        }                                                                                                              \
+/* One row of D over constant sizes, so that it stays in registers. */
+#define ROW(name, M)                                                                                                   \
+    static inline void name(const Tile *t, int r, int k_size, const float *c, float *d) {                              \
+        float acc[M];                                                                                                  \
+        memcpy(acc, c, sizeof acc);                                                                                    \
+        for (int k = 0; k < k_size; k++)                                                                               \
+            for (int j = 0; j < M; j++) acc[j] = FMAF(t->a[k][r], t->b[k][j], acc[j]);                                 \
+        memcpy(d, acc, sizeof acc);                                                                                    \
     }
-MULTIPLY(multiply4, 4)
-MULTIPLY(multiply16, 16)
-MULTIPLY(multiply32, 32)
+ROW(row4, 4)
+ROW(row16, 16)
+ROW(row32, 32)
 
-static inline void multiply(Tile *t, int m, int k) {
-    if (m == 32) multiply32(t, k);
-    else if (m == 16) multiply16(t, k);
-    else multiply4(t, k);
+static inline void flush_all(float *d, const float *s, int n) {
+    for (int j = 0; j < n; j++) d[j] = f32_flush(s[j]);
 }
 
-#if defined __x86_64__
-__attribute__((target("avx512f,avx512vl,avx2,fma"))) static void multiply_avx512(Tile *t, int m, int k) { multiply(t, m, k); }
-__attribute__((target("avx2,fma"))) static void multiply_avx2(Tile *t, int m, int k) { multiply(t, m, k); }
-#endif
-static void multiply_base(Tile *t, int m, int k) { multiply(t, m, k); }
+/* b: B with blgp applied; c: row r's first word is at c + r * c_step + lane, or c_step 0 for a constant. */
+static inline void multiply(const Inst *i, const Shape *s, const uint32_t *a, const uint32_t *b, const uint32_t *c, int c_step, uint32_t *out) {
+    bool flushed = i->op->dt != T_f32;
+    for (int block = 0; block < s->blocks; block++) {
+        Tile t;
+        gather(i, s, block, a, b, &t);
+        for (int r = 0; r < s->m; r++) {
+            float acc[M_MAX];
+            int lane, reg = place(s, block, r, &lane);
+            memcpy(acc, c + reg * c_step + lane, (size_t)s->m * 4);
+            if (flushed) flush_all(acc, acc, s->m);
+            if (s->m == 32) row32(&t, r, s->k, acc, acc);
+            else if (s->m == 16) row16(&t, r, s->k, acc, acc);
+            else row4(&t, r, s->k, acc, acc);
+            if (flushed) flush_all(acc, acc, s->m);
+            memcpy(out + reg * LANES + lane, acc, (size_t)s->m * 4);
+        }
+    }
+}
 
-static void multiply_best(Tile *t, int m, int k) {
+typedef void Multiply(const Inst *i, const Shape *s, const uint32_t *a, const uint32_t *b, const uint32_t *c, int c_step, uint32_t *out);
 #if defined __x86_64__
-    if (lanes_best() == lanes_avx512) multiply_avx512(t, m, k);
-    else if (lanes_best() == lanes_avx2) multiply_avx2(t, m, k);
-    else
+__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"), flatten)) static void
+multiply_avx512(const Inst *i, const Shape *s, const uint32_t *a, const uint32_t *b, const uint32_t *c, int c_step, uint32_t *out) {
+    multiply(i, s, a, b, c, c_step, out);
+}
+__attribute__((target("avx2,fma"), flatten)) static void
+multiply_avx2(const Inst *i, const Shape *s, const uint32_t *a, const uint32_t *b, const uint32_t *c, int c_step, uint32_t *out) {
+    multiply(i, s, a, b, c, c_step, out);
+}
 #endif
-        multiply_base(t, m, k);
+static void multiply_base(const Inst *i, const Shape *s, const uint32_t *a, const uint32_t *b, const uint32_t *c, int c_step, uint32_t *out) {
+    multiply(i, s, a, b, c, c_step, out);
+}
+
+static Multiply *multiply_best(void) {
+#if defined __x86_64__
+    if (lanes_best() == lanes_avx512) return multiply_avx512;
+    if (lanes_best() == lanes_avx2) return multiply_avx2;
+#endif
+    return multiply_base;
 }
 
 static void mfma_f32(Wave *w, const Inst *i) {
+    static Multiply *best; /* the same whoever computes it */
+    Multiply *m = __atomic_load_n(&best, __ATOMIC_RELAXED);
+    if (!m) m = multiply_best(), __atomic_store_n(&best, m, __ATOMIC_RELAXED);
     Shape s = shape_of(i->op);
-    uint32_t tmp[3][2 * LANES], out[LANES / 2][LANES];
-    const uint32_t *a = source_rows(w, &i->s[0], tmp[0]), *b = source_rows(w, &i->s[1], tmp[1]);
-    bool flushed = i->op->dt != T_f32;
-    int lane, regs = s.m == 4 ? 4 : s.blocks * s.m * s.m / LANES;
-    for (int block = 0; block < s.blocks; block++) {
-        Tile t;
-        gather_f32(w, i, &s, block, a, b, &t);
-        for (int r = 0; r < s.m; r++) {
-            int reg = place(&s, block, r, &lane);
-            const uint32_t *c = i->s[2].where == W_VGPR ? V(w, i->s[2].reg + reg) + lane : source_rows(w, &i->s[2], tmp[2]);
-            for (int j = 0; j < s.m; j++) t.c[r][j] = flushed ? f32_flush(f32_of_bits(c[j])) : f32_of_bits(c[j]);
-        }
-        multiply_best(&t, s.m, s.k);
-        for (int r = 0; r < s.m; r++) {
-            int reg = place(&s, block, r, &lane);
-            for (int j = 0; j < s.m; j++) out[reg][lane + j] = bits_of_f32(flushed ? f32_flush(t.c[r][j]) : t.c[r][j]);
-        }
+    uint32_t tmp[3][2 * LANES], turned[2 * LANES], out[LANES / 2 * LANES];
+    const uint32_t *a = source_rows(w, &i->s[0], tmp[0]), *b = source_rows(w, &i->s[1], tmp[1]), *c = source_rows(w, &i->s[2], tmp[2]);
+    int regs = s.m == 4 ? 4 : s.blocks * s.m * s.m / LANES, words = i->op->dt == T_f32 ? 1 : (s.per_lane + 1) / 2;
+    if (i->blgp) {
+        for (int k = 0; k < words; k++) EACH_LANE turned[k * LANES + l] = b[k * LANES + b_lane(i->blgp, l)];
+        b = turned;
     }
+    m(i, &s, a, b, c, i->s[2].where == W_VGPR ? LANES : 0, out);
     memcpy(V(w, i->d.reg), out, (size_t)regs * LANES * 4);
 }
 

@@ -127,24 +127,58 @@ void lift(const uint32_t *s, uint8_t *p, const Op *op, int l) {
     memcpy(p, &u, op->a);
 }
 
-static void land_dense(uint32_t *d, const uint8_t *p, uint32_t words) {
-    const uint32_t stride = words * 4;
-    for (uint32_t k = 0; k < words; k++) EACH_LANE memcpy(&d[k * LANES + (uint32_t)l], p + 4 * k + stride * (uint32_t)l, 4);
+/* All 64 lanes, n bytes each from or to its own address. Four dwords of four lanes are a 4x4 transposition. */
+typedef uint32_t Quad __attribute__((vector_size(16)));
+
+static inline void transpose(Quad *r) {
+    Quad a = __builtin_shuffle(r[0], r[1], (Quad){0, 4, 1, 5}), b = __builtin_shuffle(r[2], r[3], (Quad){0, 4, 1, 5});
+    Quad c = __builtin_shuffle(r[0], r[1], (Quad){2, 6, 3, 7}), d = __builtin_shuffle(r[2], r[3], (Quad){2, 6, 3, 7});
+    r[0] = __builtin_shuffle(a, b, (Quad){0, 1, 4, 5}), r[1] = __builtin_shuffle(a, b, (Quad){2, 3, 6, 7});
+    r[2] = __builtin_shuffle(c, d, (Quad){0, 1, 4, 5}), r[3] = __builtin_shuffle(c, d, (Quad){2, 3, 6, 7});
 }
-static void lift_dense(const uint32_t *s, uint8_t *p, uint32_t words) {
-    const uint32_t stride = words * 4;
-    for (uint32_t k = 0; k < words; k++) EACH_LANE memcpy(p + 4 * k + stride * (uint32_t)l, &s[k * LANES + (uint32_t)l], 4);
+
+static void gather4(uint32_t *d, const uint64_t *addr) {
+    for (int l = 0; l < LANES; l += 4) {
+        Quad r[4];
+        for (int k = 0; k < 4; k++) memcpy(&r[k], POINTER(addr[l + k]), 16);
+        transpose(r);
+        for (int k = 0; k < 4; k++) memcpy(d + k * LANES + l, &r[k], 16);
+    }
+}
+
+static void scatter4(const uint32_t *s, const uint64_t *addr) {
+    for (int l = 0; l < LANES; l += 4) {
+        Quad r[4];
+        for (int k = 0; k < 4; k++) memcpy(&r[k], s + k * LANES + l, 16);
+        transpose(r);
+        for (int k = 0; k < 4; k++) memcpy(POINTER(addr[l + k]), &r[k], 16);
+    }
+}
+
+static void gather(uint32_t *d, const uint64_t *addr, uint32_t words) {
+    if (words == 4) {
+        gather4(d, addr);
+        return;
+    }
+    EACH_LANE for (uint32_t k = 0; k < words; k++) memcpy(&d[k * LANES + (uint32_t)l], POINTER(addr[l]) + 4 * k, 4);
+}
+
+static void scatter(const uint32_t *s, const uint64_t *addr, uint32_t words) {
+    if (words == 4) {
+        scatter4(s, addr);
+        return;
+    }
+    EACH_LANE for (uint32_t k = 0; k < words; k++) memcpy(POINTER(addr[l]) + 4 * k, &s[k * LANES + (uint32_t)l], 4);
 }
 
 static void load_all(Wave *w, const Inst *i, const uint64_t *addr, uint64_t exec) {
     uint32_t n = i->op->a, *d = V(w, i->d.reg);
     bool all = check_wave(w, i, addr, exec, n, false);
     w->bytes_read += (uint64_t)n * (uint64_t)__builtin_popcountll(exec);
-    if (all && i->op->b == WORDS) {
-        if (n == 4) memcpy(d, POINTER(addr[0]), LANES * 4);
-        else land_dense(d, POINTER(addr[0]), n / 4);
-    } else if (!~exec && n == 4) {
-        EACH_LANE memcpy(&d[l], POINTER(addr[l]), 4);
+    if (all && i->op->b == WORDS && n == 4) {
+        memcpy(d, POINTER(addr[0]), LANES * 4);
+    } else if (!~exec && i->op->b == WORDS) {
+        gather(d, addr, n / 4);
     } else {
         for (uint64_t m = exec; m; m &= m - 1) land(d, POINTER(addr[__builtin_ctzll(m)]), i->op, __builtin_ctzll(m));
     }
@@ -155,9 +189,10 @@ static void store_all(Wave *w, const Inst *i, const uint64_t *addr, uint64_t exe
     const uint32_t *s = V(w, i->s[1].reg);
     bool all = check_wave(w, i, addr, exec, n, true);
     w->bytes_written += (uint64_t)n * (uint64_t)__builtin_popcountll(exec);
-    if (all && i->op->b == WORDS) {
-        if (n == 4) memcpy(POINTER(addr[0]), s, LANES * 4);
-        else lift_dense(s, POINTER(addr[0]), n / 4);
+    if (all && i->op->b == WORDS && n == 4) {
+        memcpy(POINTER(addr[0]), s, LANES * 4);
+    } else if (!~exec && i->op->b == WORDS) {
+        scatter(s, addr, n / 4);
     } else {
         for (uint64_t m = exec; m; m &= m - 1) lift(s, POINTER(addr[__builtin_ctzll(m)]), i->op, __builtin_ctzll(m));
     }

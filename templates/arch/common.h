@@ -1,14 +1,16 @@
 // common.h - the dialect that templates are written in: no headers, so that hipRTC, NVRTC and a C++ compiler all take it.
-// An arch's prelude (gfx90a.h, …) stands before it and defines WAVE, wave shuffles and the matrix instructions.
+// WAVE (targets.def) and an arch's prelude (gfx90a.h, …) stand before it. The prelude defines
+//   f32x4, u32x4, s16x8           16-byte vectors with [i] and {}
+//   shuffle_xor(v, mask)          of int, float, u64, double: the value of lane ^ mask; all lanes of the wave take part
+//   wave_ballot(p), bit_count(m), bits_below(m, lane)
+//   for MATRIX targets also what tile.h lists
+// and, where the compiler lacks them, __builtin_fma, __builtin_fmaf, __builtin_inf, __builtin_inff.
 
 #define DEVICE static __device__ inline __attribute__((always_inline))
 
 typedef unsigned short bf16;           // bits of a bfloat16
 typedef unsigned char mxfp4;           // 16-byte blocks, then scale bytes
 typedef unsigned long long u64;
-typedef float f32x4 __attribute__((vector_size(16)));
-typedef unsigned u32x4 __attribute__((vector_size(16)));
-typedef double f64x4 __attribute__((vector_size(32)));
 
 DEVICE float as_f32(unsigned u) { return __builtin_bit_cast(float, u); }
 DEVICE unsigned as_u32(float f) { return __builtin_bit_cast(unsigned, f); }
@@ -21,6 +23,10 @@ DEVICE bf16 bf16_of(float f) { // nearest even; NaN stays NaN
     if ((u & 0x7fffffffu) > 0x7f800000u) return (bf16)(u >> 16 | 0x40u);
     return (bf16)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
 }
+
+// The op cast, by what it casts to.
+DEVICE float cast_bf16(float v) { return f32_of(bf16_of(v)); }
+DEVICE float cast_f32(float v) { return v; }
 
 DEVICE float load(const float *p, long i) { return p[i]; }
 DEVICE float load(const bf16 *p, long i) { return f32_of(p[i]); }
@@ -88,6 +94,16 @@ DEVICE double wave_max(double v) {
     }
     return v;
 }
+
+// --- integer sums in shared memory: in any order the same ---
+
+#ifdef __CUDACC__
+DEVICE void lds_add(u64 *p, u64 v) { atomicAdd(p, v); }
+DEVICE void lds_add(int *p, int v) { atomicAdd(p, v); }
+#else
+DEVICE void lds_add(u64 *p, u64 v) { (void)__hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP); }
+DEVICE void lds_add(int *p, int v) { (void)__hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP); }
+#endif
 
 // --- the model's own functions ---
 

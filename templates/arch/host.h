@@ -72,6 +72,10 @@ DEVICE bf16 bf16_of(float f) { // nearest even; NaN stays NaN
     return (bf16)((u & 0x7fffffffu) > 0x7f800000u ? u >> 16 | 0x40u : rounded);
 }
 
+// The op cast, by what it casts to.
+DEVICE float cast_bf16(float v) { return f32_of(bf16_of(v)); }
+DEVICE float cast_f32(float v) { return v; }
+
 DEVICE float load_f32(const float *p, long i) { return p[i]; }
 DEVICE float load_bf16(const bf16 *p, long i) { return f32_of(p[i]); }
 DEVICE void store_f32(float *p, long i, float v) { p[i] = v; }

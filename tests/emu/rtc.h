@@ -16,14 +16,15 @@ static inline void *rtc_compile(const char *source, const char *option, size_t *
     if (!lib) return err_set(e, "no hipRTC: %s", dlerror()), NULL;
     int (*create)(Prog *, const char *, const char *, int, const char **, const char **);
     int (*compile)(Prog, int, const char **);
-    int (*log_size)(Prog, size_t *), (*get_log)(Prog, char *), (*code_size)(Prog, size_t *), (*get_code)(Prog, char *);
+    int (*destroy)(Prog *), (*log_size)(Prog, size_t *), (*get_log)(Prog, char *), (*code_size)(Prog, size_t *), (*get_code)(Prog, char *);
     *(void **)&create = dlsym(lib, "hiprtcCreateProgram");
     *(void **)&compile = dlsym(lib, "hiprtcCompileProgram");
     *(void **)&log_size = dlsym(lib, "hiprtcGetProgramLogSize");
     *(void **)&get_log = dlsym(lib, "hiprtcGetProgramLog");
     *(void **)&code_size = dlsym(lib, "hiprtcGetCodeSize");
     *(void **)&get_code = dlsym(lib, "hiprtcGetCode");
-    if (!create || !compile || !log_size || !get_log || !code_size || !get_code) return err_set(e, "hipRTC without its functions"), NULL;
+    *(void **)&destroy = dlsym(lib, "hiprtcDestroyProgram");
+    if (!destroy || !create || !compile || !log_size || !get_log || !code_size || !get_code) return err_set(e, "hipRTC without its functions"), NULL;
     Prog p;
     const char *options[] = {"--offload-arch=gfx90a", option ? option : "-O3"};
     if (create(&p, source, "test.hip", 0, NULL, NULL)) return err_set(e, "hiprtcCreateProgram"), NULL;
@@ -36,6 +37,7 @@ static inline void *rtc_compile(const char *source, const char *option, size_t *
     if (code_size(p, size)) return err_set(e, "hiprtcGetCodeSize"), NULL;
     void *code = malloc(*size);
     if (!code || get_code(p, code)) return err_set(e, "hiprtcGetCode"), NULL;
+    destroy(&p);
     return code;
 }
 

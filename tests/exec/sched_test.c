@@ -25,9 +25,18 @@ struct World {
 };
 static const int32_t eos[] = {EOS};
 
-static void world(World *w, int slots, int64_t tokens, int64_t chunk, int64_t window, int64_t full_pages, int64_t window_pages) {
+static void world(World *w, int slots, int64_t tokens, int64_t chunk, int64_t window, int64_t full_pages,
+                  int64_t window_pages) {
     *w = (World){.window = {0, window}, .pages = {full_pages, window_pages}};
-    w->o = (SchedOptions){.slots = slots, .max_tokens = tokens, .chunk = chunk, .max_blocks = 16, .n_kv = 2, .window = w->window, .pages = w->pages, .eos = eos, .n_eos = 1};
+    w->o = (SchedOptions){.slots = slots,
+                          .max_tokens = tokens,
+                          .chunk = chunk,
+                          .max_blocks = 16,
+                          .n_kv = 2,
+                          .window = w->window,
+                          .pages = w->pages,
+                          .eos = eos,
+                          .n_eos = 1};
 }
 
 static void request(World *w, int64_t n, int64_t max_new) {
@@ -46,7 +55,8 @@ static int32_t model(size_t request, int64_t pos) {
 static bool check_token(World *w, const Sched *s, const SchedStep *t, int64_t i) {
     size_t r = t->request[i];
     int64_t pos = t->pos[i];
-    if (!CHECK(pos == w->fed[r], "request %zu: position %lld after %lld", r, (long long)pos, (long long)w->fed[r])) return false;
+    if (!CHECK(pos == w->fed[r], "request %zu: position %lld after %lld", r, (long long)pos, (long long)w->fed[r]))
+        return false;
     w->fed[r]++;
     int32_t want = pos < w->r[r].n_ids ? w->r[r].ids[pos] : -1 - t->slot[i];
     if (!CHECK(t->src[i] == want, "request %zu: source %d at %lld", r, t->src[i], (long long)pos)) return false;
@@ -54,7 +64,9 @@ static bool check_token(World *w, const Sched *s, const SchedStep *t, int64_t i)
     for (int k = 0; k < 2; k++) {
         int64_t first = w->window[k] && pos - w->window[k] + 1 > 0 ? pos - w->window[k] + 1 : 0;
         for (int64_t b = first / KV_PAGE; b <= pos / KV_PAGE; b++)
-            if (!CHECK(sched_table(s, k, t->slot[i])[b] >= 0, "request %zu reads page %lld of group %d, which it has not", r, (long long)b, k)) return false;
+            if (!CHECK(sched_table(s, k, t->slot[i])[b] >= 0,
+                       "request %zu reads page %lld of group %d, which it has not", r, (long long)b, k))
+                return false;
     }
     return true;
 }
@@ -69,12 +81,15 @@ static bool check_pages(World *w, const Sched *s) {
             for (int64_t b = 0; b < w->o.max_blocks; b++) {
                 int32_t page = sched_table(s, k, slot)[b];
                 if (page < 0) continue;
-                if (!CHECK(page < w->pages[k] && !used[page]++, "page %d of group %d is in two tables", page, k)) return false;
+                if (!CHECK(page < w->pages[k] && !used[page]++, "page %d of group %d is in two tables", page, k))
+                    return false;
                 n++, mine++;
             }
             if (k && mine > w->peak_window) w->peak_window = mine;
         }
-        if (!CHECK(n + sched_free_pages(s, k) == w->pages[k], "group %d: %lld pages used, %lld free, of %lld", k, (long long)n, (long long)sched_free_pages(s, k), (long long)w->pages[k])) return false;
+        if (!CHECK(n + sched_free_pages(s, k) == w->pages[k], "group %d: %lld pages used, %lld free, of %lld", k,
+                   (long long)n, (long long)sched_free_pages(s, k), (long long)w->pages[k]))
+            return false;
     }
     return true;
 }
@@ -94,9 +109,11 @@ static bool run(World *w, SchedStats *stats) {
     for (size_t i = 0; ok && i < w->n; i++) {
         const Request *r = &w->r[i];
         ok = CHECK(r->done && w->fed[i] >= r->n_ids, "request %zu is not done", i);
-        for (int64_t k = 0; ok && k < r->n_out; k++) ok = CHECK(r->out[k] == model(i, r->n_ids - 1 + k), "request %zu got another's token", i);
+        for (int64_t k = 0; ok && k < r->n_out; k++)
+            ok = CHECK(r->out[k] == model(i, r->n_ids - 1 + k), "request %zu got another's token", i);
         bool stopped = r->n_out && r->out[r->n_out - 1] == EOS;
-        ok = ok && CHECK(stopped || r->n_out == r->max_new, "request %zu stopped after %lld tokens", i, (long long)r->n_out);
+        ok = ok &&
+             CHECK(stopped || r->n_out == r->max_new, "request %zu stopped after %lld tokens", i, (long long)r->n_out);
     }
     if (ok && stats) *stats = sched_stats(s);
     if (ok) ok = CHECK(sched_stats(s).in_flight == 0 && sched_stats(s).pages == 0, "slots or pages are left");
@@ -110,7 +127,8 @@ static void mixed(World *w) {
 }
 
 static void test_shapes(void) {
-    static const int64_t shape[][4] = {{1, 1, 1, 1}, {4, 16, 16, 16}, {4, 3, 2, 16}, {3, 64, 64, 128}, {8, 500, 400, 100}, {12, 5, 5, 64}, {2, 7, 100, 1}};
+    static const int64_t shape[][4] = {{1, 1, 1, 1},       {4, 16, 16, 16}, {4, 3, 2, 16}, {3, 64, 64, 128},
+                                       {8, 500, 400, 100}, {12, 5, 5, 64},  {2, 7, 100, 1}};
     for (size_t i = 0; i < LEN(shape); i++) {
         World *w = malloc(sizeof *w);
         char name[64];
@@ -130,14 +148,17 @@ static void test_admission(void) {
     int64_t window = sched_worst_pages(20, 499, 16);
     world(w, 4, 16, 16, 20, 8, window);
     for (int i = 0; i < 5; i++) request(w, 300, 200);
-    result("one_worst_case", run(w, &st) && CHECK(st.peak_in_flight == 1, "%lld were in flight", (long long)st.peak_in_flight));
+    result("one_worst_case",
+           run(w, &st) && CHECK(st.peak_in_flight == 1, "%lld were in flight", (long long)st.peak_in_flight));
     world(w, 4, 16, 16, 20, 16, 2 * window);
     for (int i = 0; i < 5; i++) request(w, 300, 200);
-    result("two_worst_cases", run(w, &st) && CHECK(st.peak_in_flight == 2, "%lld were in flight", (long long)st.peak_in_flight));
+    result("two_worst_cases",
+           run(w, &st) && CHECK(st.peak_in_flight == 2, "%lld were in flight", (long long)st.peak_in_flight));
     world(w, 4, 16, 16, 20, 7, window);
     request(w, 300, 200);
     Sched *s = sched_new(&w->o, w->r, w->n, &e);
-    result("never_fits", CHECK(!s && strstr(e.msg, "may need 8 pages") && strstr(e.msg, "--kv-memory"), "%s", s ? "accepted" : e.msg));
+    result("never_fits", CHECK(!s && strstr(e.msg, "may need 8 pages") && strstr(e.msg, "--kv-memory"), "%s",
+                               s ? "accepted" : e.msg));
     sched_free(s);
     world(w, 4, 16, 16, 20, 100, 100);
     request(w, 390, 700);
@@ -166,7 +187,8 @@ static void test_window(void) {
             ok = check_pages(w, s);
             for (int64_t j = 0; ok && j < t->n; j++) ok = check_token(w, s, t, j);
         }
-        ok = ok && CHECK(w->fed[0] == 894 && w->peak_window <= worst, "fed %lld, held %lld of %lld pages", (long long)w->fed[0], (long long)w->peak_window, (long long)worst);
+        ok = ok && CHECK(w->fed[0] == 894 && w->peak_window <= worst, "fed %lld, held %lld of %lld pages",
+                         (long long)w->fed[0], (long long)w->peak_window, (long long)worst);
         result(name, ok);
         sched_free(s);
         free(w);
@@ -180,7 +202,8 @@ static void test_edges(void) {
     result("no_requests", run(w, &st) && CHECK(!st.steps, "%lld steps", (long long)st.steps));
     world(w, 2, 8, 8, 16, 8, 8);
     for (int i = 0; i < 5; i++) request(w, 1 + i * 9, 0);
-    result("prompt_only", run(w, &st) && CHECK(st.generated == 0 && st.prompt_tokens == 95, "%lld tokens", (long long)st.prompt_tokens));
+    result("prompt_only", run(w, &st) && CHECK(st.generated == 0 && st.prompt_tokens == 95, "%lld tokens",
+                                               (long long)st.prompt_tokens));
     world(w, 8, 4, 4, 16, 64, 64);
     for (int i = 0; i < 20; i++) request(w, 2, 30);
     result("more_slots_than_tokens", run(w, NULL));

@@ -25,7 +25,7 @@ if ! command -v "${CC:-cc}" >/dev/null && ! command -v gcc >/dev/null && ! comma
 fi
 
 out/gptoss-mkmodel tests/models/tiny.json $w/model --seed 1 >/dev/null 2>&1 || { fail mkmodel "failed"; exit 1; }
-tiny() { $compile graphs/tiny.lua --arch host --model $w/model "$@"; }
+tiny() { $compile graphs/toy.lua --arch host --model $w/model "$@"; }
 
 # --- kernels ---
 for p in strict fast; do
@@ -71,6 +71,11 @@ for p in strict fast; do
 done
 getp $w/strict.none.bin $w/got
 same getp_strict_any_cpu $w/got $w/cpu
+for o in "-T 1" "-T 0.8 -p 0.9" "-T 2 --top-k 40 --min-p 0.02"; do
+    $exec $w/strict.bin -m getp_cpu -w $w/model --input-ids -i $w/in -n 190 -s 5 $o -o $w/cpu.drawn 2>$w/err
+    getp $w/strict.bin $w/got -s 5 $o
+    same "getp_strict_$(tr -d ' .-' <<<"$o")" $w/got $w/cpu.drawn
+done
 check auto_is_host $exec $w/strict.bin -m getp -w $w/model --input-ids -i $w/in -n 10 -o $w/got
 
 # --- 4,500 tokens of prompt: past the window, past YaRN's original context, many pages ---
@@ -87,12 +92,12 @@ check long_getp_cpu $exec $w/long.strict.bin -m getp_cpu -w $w/long --input-ids 
 same long_strict_is_getp_cpu $w/long.strict $w/long.cpu
 
 # --- errors ---
-refuses no_cc "no C compiler found" env -u CC PATH=/nowhere $compile graphs/tiny.lua --arch host -o $w/none.bin
-refuses cc_missing 'CC is "no-such-cc"' env CC=no-such-cc $compile graphs/tiny.lua --arch host -o $w/none.bin
+refuses no_cc "no C compiler found" env -u CC PATH=/nowhere $compile graphs/toy.lua --arch host -o $w/none.bin
+refuses cc_missing 'CC is "no-such-cc"' env CC=no-such-cc $compile graphs/toy.lua --arch host -o $w/none.bin
 [ -e $w/none.bin ] && fail no_plan_left "there is a plan"
 refuses lacks_and_no_cc "which this one has not, and cannot be compiled here: no C compiler" \
     env -u CC PATH=/nowhere GPTOSS_HOST_FEATURES=none GPTOSS_CACHE=$w/empty "$PWD/$exec" $w/fast.bin --self-test --device host
 refuses other_arch "recompile with --arch gfx90a" $exec $w/fast.bin --self-test --device emu
 cp -r templates/host $w/templates && echo "no such type;" >>$w/templates/rope.c
-refuses bad_template "rope.c:.*error" $compile graphs/tiny.lua --arch host --templates $w/templates -o $w/none.bin
+refuses bad_template "rope.c:.*error" $compile graphs/toy.lua --arch host --templates $w/templates -o $w/none.bin
 exit $failed

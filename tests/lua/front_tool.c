@@ -6,7 +6,7 @@
 
 #include "../../compiler/front.h"
 
-/* A checkpoint that differs from tiny.lua. */
+/* A checkpoint that differs from toy.lua. */
 static const ModelConfig small = {
     .vocab = 512, .hidden = 96, .experts = 4, .topk = 2, .intermediate = 64, .layers = 2, .head_dim = 16, .heads = 4, .kv_heads = 2,
     .max_seq = 1024, .original_context = 64, .rope_theta = 150000, .rope_factor = 32, .rope_beta_fast = 32, .rope_beta_slow = 1,

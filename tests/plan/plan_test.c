@@ -15,7 +15,8 @@ static void result(const char *name, bool ok, const char *why) {
 
 /* The hand-made plan with everything that it lacks: modules, kernels, launches, rules; with extreme values. */
 static Plan *full_plan(void) {
-    static const char code[] = "\x7f" "ELF\0\0\xff\xfe binary \0 code";
+    static const char code[] = "\x7f"
+                               "ELF\0\0\xff\xfe binary \0 code";
     Plan *p = hand_plan();
     char *source = arena_alloc(p->arena, 200001);
     for (int i = 0; i < 200000; i++) source[i] = "int x;\n"[i % 7];
@@ -24,7 +25,8 @@ static Plan *full_plan(void) {
     p->modules[0] = (PlanModule){"linear.hip", source, code, sizeof code};
     p->modules[1] = (PlanModule){"source_only.hip", "", NULL, 0};
     p->n_kernels = 2, p->kernels = arena_array(p->arena, 2, sizeof *p->kernels);
-    p->kernels[0] = (PlanKernel){"k0", "linear", "mfma16x16x16, K in 4 segments", 0, 256, 65536, 5e-324, 512, 256, 104, 65536, UINT32_MAX, 0, 1};
+    p->kernels[0] = (PlanKernel){
+        "k0", "linear", "mfma16x16x16, K in 4 segments", 0, 256, 65536, 5e-324, 512, 256, 104, 65536, UINT32_MAX, 0, 1};
     p->kernels[1] = (PlanKernel){"k1", "\"quoted\" \\ \n", "", 1, 1024, 0, INFINITY, 0, 0, 0, 0, 0, 0, 0};
     p->n_rules = 2, p->rules = arena_array(p->arena, 2, sizeof *p->rules);
     p->rules[0] = (PlanRule){"rmsnorm_qkv", UINT64_MAX, 24};
@@ -35,7 +37,8 @@ static Plan *full_plan(void) {
         PlanLaunch *l = &g->launches[i];
         *l = (PlanLaunch){.kernel = i, .node = i, .n_args = 3, .args = {plan_buf(p, "step"), plan_buf(p, "embed"), -1}};
         l->grid = arena_array(p->arena, (size_t)g->n_buckets, sizeof *l->grid);
-        for (int b = 0; b < g->n_buckets; b++) l->grid[b][0] = i ? 4194303 : 0, l->grid[b][1] = l->grid[b][2] = UINT32_MAX;
+        for (int b = 0; b < g->n_buckets; b++)
+            l->grid[b][0] = i ? 4194303 : 0, l->grid[b][1] = l->grid[b][2] = UINT32_MAX;
     }
     p->config.rope_theta = 1.0 / 3, p->config.rms_eps = 4.9e-324;
     return p;
@@ -59,54 +62,73 @@ static void dump(const char *name, const char *bytes, size_t n) {
 /* --- the inverse ------------------------------------------------------------------------------------------------------ */
 
 static bool same_config(const ModelConfig *a, const ModelConfig *b) {
-    return a->vocab == b->vocab && a->rope_theta == b->rope_theta && a->rms_eps == b->rms_eps && a->layers == b->layers &&
-           !memcmp(a->sliding, b->sliding, sizeof a->sliding) && a->n_eos == b->n_eos && !memcmp(a->eos, b->eos, sizeof a->eos) &&
-           a->dense == b->dense && a->experts_dtype == b->experts_dtype && a->rope_truncate == b->rope_truncate && a->window == b->window;
+    return a->vocab == b->vocab && a->rope_theta == b->rope_theta && a->rms_eps == b->rms_eps &&
+           a->layers == b->layers && !memcmp(a->sliding, b->sliding, sizeof a->sliding) && a->n_eos == b->n_eos &&
+           !memcmp(a->eos, b->eos, sizeof a->eos) && a->dense == b->dense && a->experts_dtype == b->experts_dtype &&
+           a->rope_truncate == b->rope_truncate && a->window == b->window;
 }
 
 static bool same_buf(const PlanBuf *a, const PlanBuf *b) {
-    return !strcmp(a->name, b->name) && a->kind == b->kind && type_eq(&a->type, &b->type) && a->may_round == b->may_round && a->size == b->size &&
-           a->offset == b->offset && a->graph == b->graph && a->first == b->first && a->last == b->last;
+    return !strcmp(a->name, b->name) && a->kind == b->kind && type_eq(&a->type, &b->type) &&
+           a->may_round == b->may_round && a->size == b->size && a->offset == b->offset && a->graph == b->graph &&
+           a->first == b->first && a->last == b->last;
 }
 
 static bool same_kernel(const PlanKernel *a, const PlanKernel *b) {
-    return !strcmp(a->symbol, b->symbol) && !strcmp(a->template_name, b->template_name) && !strcmp(a->reduction, b->reduction) &&
-           a->module == b->module && a->block == b->block && a->lds == b->lds && a->nmse == b->nmse && a->vgprs == b->vgprs &&
-           a->agprs == b->agprs && a->sgprs == b->sgprs && a->lds_static == b->lds_static && a->scratch == b->scratch &&
-           a->vgpr_spills == b->vgpr_spills && a->sgpr_spills == b->sgpr_spills;
+    return !strcmp(a->symbol, b->symbol) && !strcmp(a->template_name, b->template_name) &&
+           !strcmp(a->reduction, b->reduction) && a->module == b->module && a->block == b->block && a->lds == b->lds &&
+           a->nmse == b->nmse && a->vgprs == b->vgprs && a->agprs == b->agprs && a->sgprs == b->sgprs &&
+           a->lds_static == b->lds_static && a->scratch == b->scratch && a->vgpr_spills == b->vgpr_spills &&
+           a->sgpr_spills == b->sgpr_spills;
 }
 
 static bool same_graph(const PlanGraph *a, const PlanGraph *b) {
-    bool same = !strcmp(a->name, b->name) && a->sym == b->sym && a->n_buckets == b->n_buckets && !memcmp(a->buckets, b->buckets, sizeof a->buckets) &&
-                a->n_launches == b->n_launches && a->n_values == b->n_values;
+    bool same = !strcmp(a->name, b->name) && a->sym == b->sym && a->n_buckets == b->n_buckets &&
+                !memcmp(a->buckets, b->buckets, sizeof a->buckets) && a->n_launches == b->n_launches &&
+                a->n_values == b->n_values;
     for (int i = 0; same && i < a->n_launches; i++) {
         const PlanLaunch *x = &a->launches[i], *y = &b->launches[i];
-        same = x->kernel == y->kernel && x->node == y->node && x->n_args == y->n_args && !memcmp(x->args, y->args, sizeof x->args) &&
+        same = x->kernel == y->kernel && x->node == y->node && x->n_args == y->n_args &&
+               !memcmp(x->args, y->args, sizeof x->args) &&
                !memcmp(x->grid, y->grid, (size_t)a->n_buckets * sizeof *x->grid);
     }
-    for (int i = 0; same && i < a->n_values; i++) same = !strcmp(a->values[i].name, b->values[i].name) && a->values[i].buf == b->values[i].buf;
+    for (int i = 0; same && i < a->n_values; i++)
+        same = !strcmp(a->values[i].name, b->values[i].name) && a->values[i].buf == b->values[i].buf;
     return same;
 }
 
 static const char *difference(const Plan *a, const Plan *b) {
-    if (strcmp(a->model_name, b->model_name) || strcmp(a->model_path, b->model_path) || strcmp(a->arch, b->arch) || strcmp(a->target_id, b->target_id) || strcmp(a->precision, b->precision)) return "texts";
-    if (a->max_batch != b->max_batch || a->max_tokens != b->max_tokens || a->max_seq != b->max_seq || a->max_blocks != b->max_blocks || a->scratch != b->scratch) return "limits";
+    if (strcmp(a->model_name, b->model_name) || strcmp(a->model_path, b->model_path) || strcmp(a->arch, b->arch) ||
+        strcmp(a->target_id, b->target_id) || strcmp(a->precision, b->precision))
+        return "texts";
+    if (a->max_batch != b->max_batch || a->max_tokens != b->max_tokens || a->max_seq != b->max_seq ||
+        a->max_blocks != b->max_blocks || a->scratch != b->scratch)
+        return "limits";
     if (!same_config(&a->config, &b->config)) return "config";
-    if (a->n_bufs != b->n_bufs || a->n_modules != b->n_modules || a->n_kernels != b->n_kernels || a->n_graphs != b->n_graphs || a->n_kv != b->n_kv || a->n_rules != b->n_rules) return "counts";
+    if (a->n_bufs != b->n_bufs || a->n_modules != b->n_modules || a->n_kernels != b->n_kernels ||
+        a->n_graphs != b->n_graphs || a->n_kv != b->n_kv || a->n_rules != b->n_rules)
+        return "counts";
     for (int i = 0; i < a->n_bufs; i++)
         if (!same_buf(&a->bufs[i], &b->bufs[i])) return a->bufs[i].name;
     for (int i = 0; i < a->n_modules; i++) {
         const PlanModule *x = &a->modules[i], *y = &b->modules[i];
-        if (strcmp(x->name, y->name) || strcmp(x->source, y->source) || !x->code != !y->code || x->code_size != y->code_size || (x->code && memcmp(x->code, y->code, x->code_size))) return "modules";
+        if (strcmp(x->name, y->name) || strcmp(x->source, y->source) || !x->code != !y->code ||
+            x->code_size != y->code_size || (x->code && memcmp(x->code, y->code, x->code_size)))
+            return "modules";
     }
     for (int i = 0; i < a->n_kernels; i++)
         if (!same_kernel(&a->kernels[i], &b->kernels[i])) return "kernels";
     for (int i = 0; i < a->n_graphs; i++)
         if (!same_graph(&a->graphs[i], &b->graphs[i])) return a->graphs[i].name;
     for (int i = 0; i < a->n_kv; i++)
-        if (strcmp(a->kv[i].blocks, b->kv[i].blocks) || a->kv[i].window != b->kv[i].window || a->kv[i].n_states != b->kv[i].n_states || memcmp(a->kv[i].states, b->kv[i].states, (size_t)a->kv[i].n_states * sizeof(int))) return "kv";
+        if (strcmp(a->kv[i].blocks, b->kv[i].blocks) || a->kv[i].window != b->kv[i].window ||
+            a->kv[i].n_states != b->kv[i].n_states ||
+            memcmp(a->kv[i].states, b->kv[i].states, (size_t)a->kv[i].n_states * sizeof(int)))
+            return "kv";
     for (int i = 0; i < a->n_rules; i++)
-        if (strcmp(a->rules[i].name, b->rules[i].name) || a->rules[i].hash != b->rules[i].hash || a->rules[i].uses != b->rules[i].uses) return "rules";
+        if (strcmp(a->rules[i].name, b->rules[i].name) || a->rules[i].hash != b->rules[i].hash ||
+            a->rules[i].uses != b->rules[i].uses)
+            return "rules";
     Text x = {0}, y = {0};
     program_dump(a->program, &x), program_dump(b->program, &y);
     bool same = !strcmp(x.at, y.at);
@@ -198,7 +220,21 @@ static void test_resealed(const char *file, size_t n) {
 
 /* Metadata that is valid JSON with other numbers in it. */
 static void test_metadata(const char *file, size_t n) {
-    static const char *const odd[] = {"-1", "0", "1", "7", "2147483647", "-2147483648", "4294967295", "9223372036854775807", "-9223372036854775808", "null", "\"0xffffffffffffffff\"", "[]", "{}", "1e300", "\"\""};
+    static const char *const odd[] = {"-1",
+                                      "0",
+                                      "1",
+                                      "7",
+                                      "2147483647",
+                                      "-2147483648",
+                                      "4294967295",
+                                      "9223372036854775807",
+                                      "-9223372036854775808",
+                                      "null",
+                                      "\"0xffffffffffffffff\"",
+                                      "[]",
+                                      "{}",
+                                      "1e300",
+                                      "\"\""};
     Err e;
     uint64_t meta_size, seed = 2;
     memcpy(&meta_size, file + 16, 8);

@@ -1,3 +1,3 @@
--- The whole of tiny with every rule and every hook: which rule applies where, and what is refused.
--- run: graph graphs/tiny.lua precision fast kv16 log hook all
+-- The whole of toy with every rule and every hook: which rule applies where, and what is refused.
+-- run: graph graphs/toy.lua precision fast kv16 log hook all
 -- run: rules lua/fusions/final_norm_unembed.lua rules lua/fusions/mlp1_swiglu.lua rules lua/fusions/rmsnorm_qkv.lua rules lua/fusions/swiglu_mlp2.lua rules lua/fusions/topk_softmax.lua

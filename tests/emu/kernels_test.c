@@ -1,6 +1,6 @@
 /* kernels.c - whole HIP kernels, compiled by hipRTC, executed by the emulator, compared with plain C; and kernels with a
  * planted bug, each of which must be reported in the right words.
- * The program is compiled three ways, and run in order and under two seeds. */
+ * The program is compiled four ways, and run in order and under two seeds. */
 #include <math.h>
 
 #include "../../runtime/emu/emu.h"
@@ -17,6 +17,7 @@ static void verdict(const char *name, bool ok, const char *why) {
     fflush(stdout);
 }
 
+#pragma GCC diagnostic ignored "-Woverlength-strings"
 static const char source[] =
 "typedef float f4 __attribute__((vector_size(16)));\n"
 "typedef short s4 __attribute__((vector_size(8)));\n"
@@ -400,7 +401,7 @@ static void test_schedule(void) {
 int main(void) {
     Err e = {0};
     size_t size;
-    static const char *const options[] = {"-O3", "-O1", "-fgpu-flush-denormals-to-zero"};
+    static const char *const options[] = {"-O3", "-O1", "-O0", "-fgpu-flush-denormals-to-zero"};
     for (size_t o = 0; o < LEN(options); o++) {
         void *code = rtc_compile(source, options[o], &size, &e);
         if (!code && !strncmp(e.msg, "no hipRTC", 9)) return printf("skip kernels: %s\n", e.msg), 0;

@@ -1,3 +1,3 @@
 -- What a checkpoint says wins over the table, and each difference is noted.
--- run: --model small graphs/tiny.lua
+-- run: --model small graphs/toy.lua
 -- only: note|program|graph|layer0|hidden|blocks

@@ -1,0 +1,79 @@
+#!/bin/bash
+# The cuda device on a real GPU, with what bench/pack.sh put into .carry/: every kernel against its reference, whole models
+# against ref, batches against each other, a 20b-shaped random checkpoint. A line per check: ok, FAIL; ends with the counts.
+#   bench/h200_check.sh [quick|20b]     quick: no 20b-shaped model; 20b: only that.  MODEL_DIR: where 14 GB may go (/dev/shm)
+cd "$(dirname "$0")/.." || exit 2
+what=${1:-all}
+carry=$PWD/.carry
+export LD_LIBRARY_PATH=$carry/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} PATH=$carry/bin:$PATH
+tmp=$(mktemp -d) && trap 'rm -rf "$tmp"' EXIT
+log=${OUT:-$tmp}
+ok=0 bad=0
+date -u +'%Y-%m-%d %H:%M UTC'
+echo "commit $(cat .carry/commit 2>/dev/null)"
+
+check() { # name, command… : its last line of stderr is the reason
+    local name=$1 start=$SECONDS
+    shift
+    if timeout "${LIMIT:-120}" "$@" >"$log/$name.out" 2>"$log/$name.err"; then ok=$((ok + 1)); echo "ok $name ($((SECONDS - start)) s)"
+    else bad=$((bad + 1)); echo "FAIL $name: exit $?"; grep '^FAIL' "$log/$name.out" | head -8; tail -3 "$log/$name.err"
+    fi
+}
+same() { # name, two files
+    if cmp -s "$2" "$3"; then ok=$((ok + 1)); echo "ok $1"; else bad=$((bad + 1)); echo "FAIL $1: $(cmp "$2" "$3" 2>&1)"; fi
+}
+show() { sed "s/^/    /" "$log/$1.out" "$log/$1.err" | tail -"${2:-20}"; }
+
+check list gptoss-exec --list-devices; show list
+
+getp() { # name, plan, model, input, options…
+    local name=$1 plan=$2 model=$3 input=$4
+    shift 4
+    check "$name" gptoss-exec "$carry/plans/$plan.bin" -w "$model" --input-ids -i "$input" -o "$tmp/$name.ids" "$@"
+}
+
+if [ "$what" != 20b ]; then
+    for plan in tiny unfused mlp2 odd wide mqa d80; do
+        for precision in strict fast; do check "selftest-$plan-$precision" gptoss-exec "$carry/plans/$plan-$precision.bin" --self-test; done
+    done
+    check selftest-kv16 gptoss-exec "$carry/plans/kv16.bin" --self-test --only attention
+    check selftest-kv32 gptoss-exec "$carry/plans/kv32.bin" --self-test --only attention
+
+    check mkmodel-tiny gptoss-mkmodel "$carry/models/tiny.json" "$tmp/tiny" --seed 3
+    for precision in strict fast; do
+        getp cpu-$precision tiny-$precision "$tmp/tiny" "$carry/tiny.in" -m getp_cpu -n 200
+        for b in 1 3 64; do getp cuda-$precision-b$b tiny-$precision "$tmp/tiny" "$carry/tiny.in" -m getp -n 200 -b $b; done
+        same $precision-b3-as-b1 "$tmp/cuda-$precision-b3.ids" "$tmp/cuda-$precision-b1.ids"
+        same $precision-b64-as-b1 "$tmp/cuda-$precision-b64.ids" "$tmp/cuda-$precision-b1.ids"
+        getp again-$precision tiny-$precision "$tmp/tiny" "$carry/tiny.in" -m getp -n 200 -b 64 -f
+        same $precision-profiled "$tmp/again-$precision.ids" "$tmp/cuda-$precision-b1.ids"
+        check parity-$precision gptoss-exec "$carry/plans/tiny-$precision.bin" -w "$tmp/tiny" --input-ids -i "$carry/tiny.in" -m parity -t 6 -n 40
+    done
+    same strict-as-ref "$tmp/cuda-strict-b64.ids" "$tmp/cpu-strict.ids"
+    if [ $bad != 0 ]; then
+        export GPTOSS_SYNC_LAUNCHES=1
+        getp sync-strict tiny-strict "$tmp/tiny" "$carry/tiny.in" -m getp -n 100 -b 8
+    fi
+    show again-fast 40
+fi
+
+if [ "$what" != quick ]; then
+    LIMIT=200 check selftest-20b-fast gptoss-exec "$carry/plans/20b-fast.bin" --self-test
+    big=${MODEL_DIR:-/dev/shm}/gptoss-20b
+    [ -f "$big/config.json" ] || LIMIT=200 check mkmodel-20b gptoss-mkmodel "$carry/models/20b.json" "$big" --seed 1
+    for b in 1 64; do
+        LIMIT=200 check bench-20b-b$b gptoss-exec "$carry/plans/20b-fast.bin" -w "$big" -m bench -b $b -n 256 --verbose
+        show bench-20b-b$b
+    done
+    LIMIT=200 check profile-20b-b1 gptoss-exec "$carry/plans/20b-fast.bin" -w "$big" -m bench -b 1 -n 64 -f
+    show profile-20b-b1 40
+    for b in 1 3 64; do LIMIT=300 getp 20b-b$b 20b-fast "$big" "$carry/20b.in" -m getp -n 220 -t 12 -b $b; done
+    same 20b-b3-as-b1 "$tmp/20b-b3.ids" "$tmp/20b-b1.ids"
+    same 20b-b64-as-b1 "$tmp/20b-b64.ids" "$tmp/20b-b1.ids"
+    LIMIT=200 check selftest-20b-strict gptoss-exec "$carry/plans/20b-strict.bin" --self-test
+    LIMIT=200 check bench-20b-strict gptoss-exec "$carry/plans/20b-strict.bin" -w "$big" -m bench -b 1 -n 32
+    show bench-20b-strict
+    rm -rf "$big"
+fi
+echo "$ok ok, $bad failed"
+[ $bad = 0 ]

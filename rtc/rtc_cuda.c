@@ -1,0 +1,173 @@
+/* rtc_cuda.c - the same source to a cubin for NVIDIA GPUs through NVRTC: rtc.c's compiler for RTC_CUDA.
+ *
+ * Declared here by hand, from nvrtc.h (unchanged from CUDA 11.1 to 13), so that building needs no CUDA.
+ * Runs in forked processes only. Kernel statistics are what ptxas prints (-v), taken out of the log.
+ * Add an option for every kernel to `base`. */
+#include "rtc_internal.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+typedef struct Program *Program; /* nvrtcProgram */
+
+/* clang-format off */
+#define NVRTC_FUNCTIONS(X)                                                                             \
+    X(CreateProgram,     (Program *, const char *source, const char *name, int n, const char **headers, const char **names)) \
+    X(CompileProgram,    (Program, int n, const char **options))                                       \
+    X(GetProgramLogSize, (Program, size_t *))                                                          \
+    X(GetProgramLog,     (Program, char *))                                                            \
+    X(GetCUBINSize,      (Program, size_t *))                                                          \
+    X(GetCUBIN,          (Program, char *))                                                            \
+    X(GetNumSupportedArchs, (int *))                                                                   \
+    X(GetSupportedArchs, (int *))                                                                      \
+    X(Version,           (int *major, int *minor))
+/* clang-format on */
+
+typedef struct Nvrtc Nvrtc;
+struct Nvrtc {
+#define X(name, args) int(*name) args;
+    NVRTC_FUNCTIONS(X)
+#undef X
+    const char *(*GetErrorString)(int);
+};
+
+static const char *const base[] = {
+    "--std=c++17",
+    "--fmad=false", /* what is not written as fma is not fused, as with -ffp-contract=off */
+    "--ptxas-options=-v",
+};
+
+static bool resolve(Nvrtc *h, void *lib) {
+#define X(name, args)                                                                                                  \
+    if (!(*(void **)&h->name = dlsym(lib, "nvrtc" #name))) return false;
+    NVRTC_FUNCTIONS(X)
+    X(GetErrorString, )
+#undef X
+    return true;
+}
+
+/* The first library that holds NVRTC; *name is what it was asked by. */
+static bool load(Arena *a, Nvrtc *h, const char **name, Err *e) {
+    static const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"};
+    const char *home = getenv("CUDA_HOME");
+    const char *dirs[] = {"", home && *home ? arena_printf(a, "%s/lib64/", home) : "", "/usr/local/cuda/lib64/"};
+    const char *broken = ""; /* why one that is there does not load */
+    for (size_t d = 0; d < LEN(dirs); d++)
+        for (size_t i = 0; i < LEN(names); i++) {
+            const char *path = arena_printf(a, "%s%s", dirs[d], names[i]);
+            void *lib = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
+            *name = names[i];
+            if (lib && resolve(h, lib)) return true;
+            const char *why = lib ? NULL : dlerror();
+            if (why && strncmp(why, path, strlen(path))) broken = arena_printf(a, " (%s)", why);
+            if (lib) dlclose(lib);
+        }
+    return err_set(e,
+                   "no NVRTC found%s: looked for libnvrtc.so.13 and .12 in the library search path, $CUDA_HOME/lib64 and "
+                   "/usr/local/cuda/lib64; install the CUDA toolkit's NVRTC (cuda-nvrtc-13-0)",
+                   broken);
+}
+
+/* The library as a file, and what we add. */
+static uint64_t identity(const Nvrtc *h) {
+    Dl_info info;
+    struct stat st;
+    Text t = {0};
+    if (dladdr(*(void *const *)&h->CreateProgram, &info) && !stat(info.dli_fname, &st))
+        text_add(&t, "%s %lld %lld.%ld\n", info.dli_fname, (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+    for (size_t i = 0; i < LEN(base); i++) text_add(&t, "%s\n", base[i]);
+    uint64_t id = hash64(t.at ? t.at : "", t.n);
+    text_free(&t);
+    return id;
+}
+
+static void *cuda_open(Arena *a, RtcTool *tool) {
+    Nvrtc *h = arena_alloc(a, sizeof *h);
+    const char *name = "";
+    int major = 0, minor = 0, n = 0, archs[LEN(tool->archs)];
+    if (!load(a, h, &name, &tool->err)) return NULL;
+    h->Version(&major, &minor);
+    snprintf(tool->name, sizeof tool->name, "NVRTC %d.%d", major, minor);
+    snprintf(tool->version, sizeof tool->version, "%s (%s)", tool->name, name);
+    if (h->GetNumSupportedArchs(&n) || n > (int)LEN(archs) || h->GetSupportedArchs(archs)) n = 0;
+    for (int i = 0; i < n; i++) snprintf(tool->archs[i], sizeof tool->archs[i], "sm_%d", archs[i]);
+    tool->n_archs = (uint32_t)n;
+    tool->identity = identity(h);
+    return h;
+}
+
+/* --- what ptxas says ---------------------------------------------------------------------------------------------- */
+
+/* The number before `unit` in the line: "Used 40 registers, 8448 bytes smem". 0 when it is not there. */
+static uint32_t before(const char *line, const char *unit) {
+    const char *at = strstr(line, unit);
+    while (at && at > line && at[-1] == ' ') at--;
+    while (at && at > line && at[-1] >= '0' && at[-1] <= '9') at--;
+    return at ? (uint32_t)strtoul(at, NULL, 10) : 0;
+}
+
+static void describe(RtcKernel *k, const char *line) {
+    if (strstr(line, "bytes stack frame")) {
+        k->scratch = before(line, "bytes stack frame");
+        k->vgpr_spills = before(line, "bytes spill stores") / 4;
+    }
+    if (!strstr(line, "Used ")) return;
+    k->vgprs = before(line, "registers");
+    k->lds = before(line, "bytes smem");
+}
+
+/* Moves ptxas's report from the log into job->kernels. */
+static void take_statistics(Arena *a, RtcJob *job) {
+    static const char entry[] = "Compiling entry function '";
+    size_t n = 0;
+    for (const char *p = job->log; (p = strstr(p, entry)); p++) n++;
+    job->kernels = arena_array(a, n + 1, sizeof *job->kernels);
+    RtcKernel *k = NULL;
+    char *rest = arena_strdup(a, ""), *next;
+    for (char *line = job->log; *line; line = next) {
+        next = line + strcspn(line, "\n");
+        if (*next) *next++ = 0;
+        const char *name = strstr(line, entry);
+        bool ptxas = !strncmp(line, "ptxas info", 10) || !strncmp(line, "ptxas  ", 7);
+        if (name) {
+            name += strlen(entry);
+            k = &job->kernels[job->n_kernels++];
+            snprintf(k->symbol, sizeof k->symbol, "%.*s", (int)strcspn(name, "'"), name);
+        }
+        if (ptxas && k) describe(k, line);
+        if (!ptxas && *line) rest = arena_printf(a, "%s%s\n", rest, line);
+    }
+    job->log = rest;
+}
+
+/* --- compiling ---------------------------------------------------------------------------------------------------- */
+
+static bool cuda_compile(void *self, Arena *a, RtcJob *job, Err *e) {
+    const Nvrtc *h = self;
+    int n = 0;
+    Program p = NULL;
+    size_t size = 0;
+    const char **options = arena_array(a, LEN(base) + 1 + (size_t)job->n_options, sizeof *options);
+    options[n++] = arena_printf(a, "--gpu-architecture=%s%s", job->arch, strcmp(job->arch, "sm_90") ? "" : "a");
+    for (size_t i = 0; i < LEN(base); i++) options[n++] = base[i];
+    for (int i = 0; i < job->n_options; i++) options[n++] = job->options[i];
+    int rc = h->CreateProgram(&p, job->source, job->name, 0, NULL, NULL);
+    if (!rc) rc = h->CompileProgram(p, n, options);
+    job->log = arena_strdup(a, "");
+    if (p && !h->GetProgramLogSize(p, &size) && size) {
+        job->log = arena_alloc(a, size + 1);
+        h->GetProgramLog(p, job->log);
+    }
+    if (rc) return err_set(e, "does not compile (%s)", h->GetErrorString(rc));
+    take_statistics(a, job);
+    if ((rc = h->GetCUBINSize(p, &job->code_size))) return err_set(e, "no code (%s)", h->GetErrorString(rc));
+    job->code = arena_alloc(a, job->code_size);
+    if ((rc = h->GetCUBIN(p, job->code))) return err_set(e, "no code (%s)", h->GetErrorString(rc));
+    return true;
+}
+
+static const char *cuda_needs(const char *arch) { return strcmp(arch, "sm_90") ? "" : "CUDA 11.8"; }
+
+const RtcBackend rtc_cuda = {"cuda", cuda_open, cuda_compile, cuda_needs};

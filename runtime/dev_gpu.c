@@ -1,0 +1,527 @@
+/* dev_gpu.c - the device of GPUs, on whatever API dev_hip.c or dev_cuda.c gives it. See dev_gpu.h.
+ *
+ * Copies go through two pinned halves a stream, so that an upload returns once its bytes are staged and the host may run
+ * ahead; what was downloaded arrives at the next sync. Waiting is polling: work that has not come back after
+ * GPTOSS_HANG_SECONDS (120) is reported as hung, with what was launched last, and the device is not touched again.
+ *
+ * GPTOSS_SYNC_LAUNCHES=1 captures no graphs and waits after each launch: a fault or a hang then names its kernel. */
+#include "dev_gpu.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { STREAMS = 4, STAGE = 4 << 20, STAGE_ALIGN = 256, PENDING = 64, TIMED = 512, NON_BLOCKING = 1, NO_TIMING = 2, THREAD_LOCAL = 1 };
+
+struct DeviceModule {
+    void *handle;
+};
+
+struct DeviceKernel {
+    void *function;
+    char *symbol;
+    uint64_t launches; /* with -f */
+    double ms;
+    DeviceKernel *next;
+};
+
+typedef struct Pending Pending; /* a download that sync has to copy out of the stage */
+struct Pending {
+    void *dst;
+    const void *staged;
+    size_t n;
+};
+
+typedef struct Stream Stream;
+struct Stream {
+    void *handle;
+    char *stage;      /* two halves of STAGE bytes */
+    void *done[2];    /* events: what was copied from a half has left it */
+    bool busy[2];
+    int half;
+    size_t used;      /* of the half */
+    Pending pending[PENDING];
+    int n_pending;
+};
+
+typedef struct Captured Captured;
+struct Captured {
+    void *exec;
+    int launches;
+    const char *first, *last; /* kernels */
+};
+
+typedef struct Timed Timed; /* a launch between two events */
+struct Timed {
+    DeviceKernel *kernel;
+    void *begin, *end;
+};
+
+typedef struct Gpu Gpu;
+struct Gpu {
+    Device base;
+    DeviceOps ops; /* the table, without graphs where launches must run one by one */
+    const GpuApi *api;
+    const GpuFns *f;
+    int index;
+    void *context;
+    char arch[64], name[128];
+    Stream stream[STREAMS];
+    DeviceKernel *kernels; /* newest first */
+    Captured *capturing;   /* NULL: not */
+    bool sync_launches, profile, hung;
+    double hang_seconds;
+    uint64_t launches, replays; /* for messages: what was started last */
+    const char *last;
+    const Captured *last_graph;
+    Timed timed[TIMED];
+    int n_timed;
+};
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* --- the library ---------------------------------------------------------------------------------------------------- */
+
+static bool resolve(void *lib, const char *path, const GpuSymbol *symbols, size_t n, Err *e) {
+    for (size_t i = 0; i < n; i++) {
+        *symbols[i].slot = dlsym(lib, symbols[i].name);
+        if (!*symbols[i].slot && !symbols[i].optional) return err_set(e, "%s has no %s: it is too old, or not what its name says", path, symbols[i].name);
+    }
+    return true;
+}
+
+bool gpu_load(const char *const *names, size_t n_names, const char *const *dirs, size_t n_dirs, const GpuSymbol *symbols, size_t n, Err *e) {
+    char path[4096], broken[512] = ""; /* broken: why one that is there does not load */
+    for (size_t d = 0; d < n_dirs; d++)
+        for (size_t i = 0; dirs[d] && i < n_names; i++) {
+            snprintf(path, sizeof path, "%s%s", dirs[d], names[i]);
+            void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+            if (lib) return resolve(lib, path, symbols, n, e);
+            const char *why = dlerror();
+            if (why && strncmp(why, path, strlen(path))) snprintf(broken, sizeof broken, " (%s)", why);
+        }
+    return err_set(e, "no %s found%s", names[n_names - 1], broken);
+}
+
+static bool ready(const GpuApi *api, int *n, Err *e) {
+    *n = 0;
+    if (!api->load(e)) return err_wrap(e, "device %s", api->ops->name);
+    /* hipInit says "invalid device" where there is none */
+    int rc = api->f->init(0);
+    if (!rc) rc = api->f->count(n);
+    if (rc == GPU_NO_DEVICE || rc == GPU_INVALID_DEVICE || (!rc && !*n)) return err_set(e, "device %s: there is none: %s", api->ops->name, api->none);
+    return !rc || err_set(e, "device %s: %s at start: %s", api->ops->name, api->error_name(rc), api->none);
+}
+
+int gpu_count(const GpuApi *api) {
+    Err e;
+    int n;
+    return ready(api, &n, &e) ? n : 0;
+}
+
+/* --- errors and waiting ------------------------------------------------------------------------------------------------ */
+
+/* What the device was last asked to do. */
+static const char *position(const Gpu *g, char *s, size_t n) {
+    if (g->last_graph)
+        snprintf(s, n, "the last started was graph replay %llu, of %d launches from %s to %s; GPTOSS_SYNC_LAUNCHES=1 runs them one by one and names "
+                       "the kernel", (unsigned long long)g->replays, g->last_graph->launches, g->last_graph->first, g->last_graph->last);
+    else if (g->last)
+        snprintf(s, n, "the last started was launch %llu, kernel %s%s", (unsigned long long)g->launches, g->last,
+                 g->sync_launches ? "" : "; GPTOSS_SYNC_LAUNCHES=1 waits after each and names the kernel");
+    else snprintf(s, n, "no kernel has been launched yet");
+    return s;
+}
+
+static bool failed(const Gpu *g, int rc, const char *what, Err *e) {
+    char at[512];
+    return err_set(e, "device %s %d: %s: %s; %s", g->api->ops->name, g->index, what, g->api->error_name(rc), position(g, at, sizeof at));
+}
+
+static bool use(Gpu *g, Err *e) {
+    int rc = g->api->use(g->index, &g->context);
+    return !rc || failed(g, rc, "cannot be used", e);
+}
+
+static bool wait_for(Gpu *g, int (*query)(void *), void *what, Err *e) {
+    const struct timespec nap = {0, 50000};
+    double begin = now();
+    for (int rc; (rc = query(what));) {
+        double waited = now() - begin;
+        char at[512];
+        if (rc != GPU_NOT_READY) return failed(g, rc, "a launch or copy failed", e);
+        if (waited > g->hang_seconds) {
+            g->hung = true;
+            return err_set(e, "device %s %d: hung: nothing has come back for %g s (GPTOSS_HANG_SECONDS); %s", g->api->ops->name, g->index,
+                           g->hang_seconds, position(g, at, sizeof at));
+        }
+        if (waited > 1e-3) nanosleep(&nap, NULL);
+    }
+    return true;
+}
+
+/* --- streams ------------------------------------------------------------------------------------------------------------ */
+
+static bool stream_open(Gpu *g, Stream *s, Err *e) {
+    int rc = g->f->stream_create(&s->handle, NON_BLOCKING);
+    if (!rc) rc = g->f->host_alloc((void **)&s->stage, 2 * STAGE, 0);
+    for (int i = 0; !rc && i < 2; i++) rc = g->f->event_create(&s->done[i], NO_TIMING);
+    return !rc || failed(g, rc, "cannot make a stream", e);
+}
+
+static void stream_close(Gpu *g, Stream *s) {
+    for (int i = 0; i < 2; i++)
+        if (s->done[i]) g->f->event_destroy(s->done[i]);
+    if (s->stage) g->f->host_free(s->stage);
+    if (s->handle) g->f->stream_destroy(s->handle);
+}
+
+static Stream *stream_of(Gpu *g, int i, Err *e) {
+    if (i < 0 || i >= STREAMS) die("device %s: stream %d", g->api->ops->name, i);
+    if (!use(g, e)) return NULL;
+    return g->stream[i].handle || stream_open(g, &g->stream[i], e) ? &g->stream[i] : NULL;
+}
+
+static bool drain_timed(Gpu *g, Err *e);
+
+/* Waits for all of the stream; then downloads are in place and the stage is free. */
+static bool drain(Gpu *g, Stream *s, Err *e) {
+    if (!wait_for(g, g->f->stream_query, s->handle, e)) return false;
+    for (int i = 0; i < s->n_pending; i++) memcpy(s->pending[i].dst, s->pending[i].staged, s->pending[i].n);
+    s->n_pending = 0, s->used = 0;
+    s->busy[0] = s->busy[1] = false;
+    return drain_timed(g, e);
+}
+
+/* n <= STAGE bytes of pinned memory, for a copy that is queued next. */
+static char *stage(Gpu *g, Stream *s, size_t n, Err *e) {
+    if (s->used + n > STAGE) {
+        if (s->n_pending && !drain(g, s, e)) return NULL;
+        if (s->used) {
+            int rc = g->f->event_record(s->done[s->half], s->handle);
+            if (rc) return failed(g, rc, "cannot record an event", e), NULL;
+            s->busy[s->half] = true;
+            s->half ^= 1;
+            s->used = 0;
+            if (s->busy[s->half] && !wait_for(g, g->f->event_query, s->done[s->half], e)) return NULL;
+            s->busy[s->half] = false;
+        }
+    }
+    char *p = s->stage + (size_t)s->half * STAGE + s->used;
+    s->used += (n + STAGE_ALIGN - 1) / STAGE_ALIGN * STAGE_ALIGN;
+    return p;
+}
+
+bool gpu_upload(Device *d, int stream, void *dst, const void *src, size_t n, Err *e) {
+    Gpu *g = (Gpu *)d;
+    Stream *s = stream_of(g, stream, e);
+    for (size_t at = 0, piece; s && at < n; at += piece) {
+        piece = n - at < STAGE ? n - at : STAGE;
+        char *p = stage(g, s, piece, e);
+        if (!p) return false;
+        memcpy(p, (const char *)src + at, piece);
+        int rc = g->f->upload((char *)dst + at, p, piece, s->handle);
+        if (rc) return failed(g, rc, "cannot copy to the device", e);
+    }
+    return s != NULL;
+}
+
+bool gpu_download(Device *d, int stream, void *dst, const void *src, size_t n, Err *e) {
+    Gpu *g = (Gpu *)d;
+    Stream *s = stream_of(g, stream, e);
+    for (size_t at = 0, piece; s && at < n; at += piece) {
+        piece = n - at < STAGE ? n - at : STAGE;
+        if (s->n_pending == PENDING && !drain(g, s, e)) return false;
+        char *p = stage(g, s, piece, e);
+        if (!p) return false;
+        int rc = g->f->download(p, (const char *)src + at, piece, s->handle);
+        if (rc) return failed(g, rc, "cannot copy from the device", e);
+        s->pending[s->n_pending++] = (Pending){(char *)dst + at, p, piece};
+    }
+    return s != NULL;
+}
+
+bool gpu_fill(Device *d, int stream, void *dst, int byte, size_t n, Err *e) {
+    Gpu *g = (Gpu *)d;
+    Stream *s = stream_of(g, stream, e);
+    if (!s) return false;
+    int rc = n ? g->f->fill(dst, (unsigned char)byte, n, s->handle) : GPU_OK;
+    return !rc || failed(g, rc, "cannot fill memory", e);
+}
+
+bool gpu_sync(Device *d, int stream, Err *e) {
+    Gpu *g = (Gpu *)d;
+    Stream *s = stream_of(g, stream, e);
+    return s && drain(g, s, e);
+}
+
+/* --- open, close, info ----------------------------------------------------------------------------------------------------- */
+
+static bool asked(const char *variable) {
+    const char *v = getenv(variable);
+    return v && *v && strcmp(v, "0");
+}
+
+static bool check_arch(Gpu *g, const Plan *p, Err *e) {
+    const char *api = g->api->ops->name;
+    if (!g->api->arch(g->index, g->arch, sizeof g->arch)) return err_set(e, "device %s %d: its architecture cannot be read", api, g->index);
+    if (g->api->runs(g->arch, p->arch)) return true;
+    return err_set(e, "device %s %d (%s) is %s, this plan is for %s: recompile with --arch %.*s", api, g->index, g->name, g->arch, p->arch,
+                   (int)strcspn(g->arch, ":"), g->arch);
+}
+
+Device *gpu_open(const GpuApi *api, int index, const Plan *p, const DeviceOptions *o, Err *e) {
+    int n;
+    if (!ready(api, &n, e)) return NULL;
+    if (index < 0 || index >= n) return err_set(e, "device %s %d: there are %d (0 to %d)", api->ops->name, index, n, n - 1), NULL;
+    Gpu *g = calloc(1, sizeof *g);
+    if (!g) return err_set(e, "device %s: out of memory", api->ops->name), NULL;
+    const char *hang = getenv("GPTOSS_HANG_SECONDS");
+    *g = (Gpu){.api = api, .f = api->f, .index = index, .ops = *api->ops, .profile = o->profile, .sync_launches = asked("GPTOSS_SYNC_LAUNCHES")};
+    g->base.ops = &g->ops;
+    g->hang_seconds = hang && atof(hang) > 0 ? atof(hang) : 120;
+    if (g->profile || g->sync_launches) g->ops.capture_begin = NULL;
+    if (api->f->name(g->name, sizeof g->name, index)) strcpy(g->name, "?");
+    if (check_arch(g, p, e) && stream_of(g, 0, e)) return &g->base;
+    gpu_close(&g->base);
+    return NULL;
+}
+
+void gpu_close(Device *d) {
+    Gpu *g = (Gpu *)d;
+    Err e;
+    if (!g->hung && g->context) use(g, &e);
+    for (int i = 0; !g->hung && i < STREAMS; i++) stream_close(g, &g->stream[i]);
+    for (int i = 0; !g->hung && i < TIMED && g->timed[i].begin; i++) g->f->event_destroy(g->timed[i].begin), g->f->event_destroy(g->timed[i].end);
+    for (DeviceKernel *k = g->kernels, *next; k; k = next) {
+        next = k->next;
+        free(k->symbol);
+        free(k);
+    }
+    if (!g->hung) g->api->release(g->index, g->context);
+    free(g);
+}
+
+bool gpu_info(Device *d, DeviceInfo *i, Err *e) {
+    Gpu *g = (Gpu *)d;
+    *i = (DeviceInfo){.memory_total = 0};
+    snprintf(i->name, sizeof i->name, "%s", g->name);
+    snprintf(i->arch, sizeof i->arch, "%s", g->arch);
+    if (!use(g, e)) return false;
+    int rc = g->f->mem_info(&i->memory_free, &i->memory_total);
+    return !rc || failed(g, rc, "cannot ask for its memory", e);
+}
+
+/* The node of the CPU that the device hangs on, from sysfs; -1 when not known. */
+static int numa_node(const char *bus_id) {
+    char path[128], id[32];
+    int node = -1;
+    snprintf(id, sizeof id, "%s", bus_id);
+    for (char *p = id; *p; p++)
+        if (*p >= 'A' && *p <= 'F') *p += 'a' - 'A';
+    snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/numa_node", id);
+    FILE *f = fopen(path, "r");
+    if (f && fscanf(f, "%d", &node) != 1) node = -1;
+    if (f) fclose(f);
+    return node;
+}
+
+static void list_one(const GpuApi *api, int i, Text *t) {
+    char name[128] = "?", arch[64] = "", bus[32] = "";
+    size_t free = 0, total = 0;
+    void *context = NULL;
+    api->f->name(name, sizeof name, i);
+    api->arch(i, arch, sizeof arch);
+    api->f->bus_id(bus, sizeof bus, i);
+    int rc = api->use(i, &context);
+    if (!rc) rc = api->f->mem_info(&free, &total);
+    text_add(t, "      %s %d  %s  %s  ", api->ops->name, i, name, arch);
+    if (rc) text_add(t, "cannot be used: %s", api->error_name(rc));
+    else text_add(t, "%.1f of %.1f GiB free", (double)free / 0x1p30, (double)total / 0x1p30);
+    text_add(t, "  pci %s", bus);
+    if (numa_node(bus) >= 0) text_add(t, "  numa node %d", numa_node(bus));
+    text_add(t, "\n");
+    api->release(i, context);
+}
+
+void gpu_list(const GpuApi *api, Text *t) {
+    Err e;
+    int n;
+    if (!ready(api, &n, &e)) {
+        text_add(t, "      %s\n", e.msg);
+        return;
+    }
+    for (int i = 0; i < n; i++) list_one(api, i, t);
+}
+
+/* --- memory ---------------------------------------------------------------------------------------------------------------- */
+
+void *gpu_alloc(Device *d, size_t size, const char *name, Err *e) {
+    Gpu *g = (Gpu *)d;
+    void *p = NULL;
+    size_t free = 0, total = 0;
+    if (!use(g, e)) return NULL;
+    int rc = g->f->alloc(&p, size ? size : 1);
+    if (!rc) return p;
+    if (rc != GPU_OUT_OF_MEMORY || g->f->mem_info(&free, &total)) return failed(g, rc, "cannot allocate memory", e), NULL;
+    err_set(e, "device %s %d: out of memory: %.2f GiB for %s (%.2f of %.2f GiB free); try a smaller -b or -n, or compile with --kv16",
+            g->api->ops->name, g->index, (double)size / 0x1p30, name, (double)free / 0x1p30, (double)total / 0x1p30);
+    return NULL;
+}
+
+void gpu_free(Device *d, void *p) {
+    Gpu *g = (Gpu *)d;
+    Err e;
+    if (p && !g->hung && use(g, &e)) g->f->free(p); /* waits for what is running, which a hung device would never end */
+}
+
+/* --- modules and launches ------------------------------------------------------------------------------------------------- */
+
+DeviceModule *gpu_module_load(Device *d, const PlanModule *m, Err *e) {
+    Gpu *g = (Gpu *)d;
+    if (!use(g, e)) return NULL;
+    DeviceModule *r = calloc(1, sizeof *r);
+    if (!r) return err_set(e, "device %s: out of memory", g->api->ops->name), NULL;
+    int rc = g->f->module_load(&r->handle, m->code);
+    if (!rc) return r;
+    free(r);
+    err_set(e, "device %s %d (%s): cannot load the code of %s: %s%s", g->api->ops->name, g->index, g->arch, m->name, g->api->error_name(rc),
+            rc == GPU_NO_BINARY ? ": it was compiled for another device" : "");
+    return NULL;
+}
+
+void gpu_module_unload(Device *d, DeviceModule *m) {
+    Gpu *g = (Gpu *)d;
+    Err e;
+    if (m && !g->hung && use(g, &e)) g->f->module_unload(m->handle);
+    free(m);
+}
+
+DeviceKernel *gpu_kernel(Device *d, DeviceModule *m, const char *symbol, Err *e) {
+    Gpu *g = (Gpu *)d;
+    if (!use(g, e)) return NULL;
+    DeviceKernel *k = calloc(1, sizeof *k);
+    if (!k || !(k->symbol = strdup(symbol))) return free(k), err_set(e, "device %s: out of memory", g->api->ops->name), NULL;
+    int rc = g->f->module_function(&k->function, m->handle, symbol);
+    if (rc) {
+        err_set(e, "device %s %d: the code has no kernel %s (%s)", g->api->ops->name, g->index, symbol, g->api->error_name(rc));
+        free(k->symbol);
+        free(k);
+        return NULL;
+    }
+    k->next = g->kernels;
+    return g->kernels = k;
+}
+
+/* With -f: an event before and behind each launch. */
+static bool drain_timed(Gpu *g, Err *e) {
+    for (int i = 0; i < g->n_timed; i++) {
+        float ms = 0;
+        int rc = g->f->event_elapsed(&ms, g->timed[i].begin, g->timed[i].end);
+        if (rc) return failed(g, rc, "cannot time a launch", e);
+        g->timed[i].kernel->launches++;
+        g->timed[i].kernel->ms += ms;
+    }
+    g->n_timed = 0;
+    return true;
+}
+
+static bool time_begin(Gpu *g, Stream *s, DeviceKernel *k, Err *e) {
+    if (g->n_timed == TIMED && !drain(g, s, e)) return false;
+    Timed *t = &g->timed[g->n_timed];
+    int rc = GPU_OK;
+    t->kernel = k;
+    if (!t->begin) {
+        rc = g->f->event_create(&t->begin, 0);
+        if (!rc) rc = g->f->event_create(&t->end, 0);
+    }
+    if (!rc) rc = g->f->event_record(t->begin, s->handle);
+    return !rc || failed(g, rc, "cannot time a launch", e);
+}
+
+static bool time_end(Gpu *g, Stream *s, Err *e) {
+    int rc = g->f->event_record(g->timed[g->n_timed++].end, s->handle);
+    return !rc || failed(g, rc, "cannot time a launch", e);
+}
+
+bool gpu_launch(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], uint32_t block, uint32_t lds, void *const *args, int n_args,
+                Err *e) {
+    Gpu *g = (Gpu *)d;
+    void *values[PLAN_MAX_ARGS], *params[PLAN_MAX_ARGS];
+    Stream *s = stream_of(g, stream, e);
+    if (!s || (g->profile && !time_begin(g, s, k, e))) return false;
+    for (int i = 0; i < n_args; i++) values[i] = args[i], params[i] = &values[i];
+    g->launches++, g->last = k->symbol, g->last_graph = NULL;
+    if (g->capturing) {
+        if (!g->capturing->launches++) g->capturing->first = k->symbol;
+        g->capturing->last = k->symbol;
+    }
+    int rc = g->f->launch(k->function, grid[0], grid[1], grid[2], block, 1, 1, lds, s->handle, params, NULL);
+    if (rc) return failed(g, rc, "cannot launch", e);
+    if (g->profile && !time_end(g, s, e)) return false;
+    return !g->sync_launches || drain(g, s, e);
+}
+
+/* --- graphs ------------------------------------------------------------------------------------------------------------------ */
+
+bool gpu_capture_begin(Device *d, int stream, Err *e) {
+    Gpu *g = (Gpu *)d;
+    Stream *s = stream_of(g, stream, e);
+    if (!s) return false;
+    int rc = g->f->capture_begin(s->handle, THREAD_LOCAL);
+    if (rc) return failed(g, rc, "cannot begin to capture", e);
+    return (g->capturing = calloc(1, sizeof *g->capturing)) || err_set(e, "device %s: out of memory", g->api->ops->name);
+}
+
+void *gpu_capture_end(Device *d, int stream, Err *e) {
+    Gpu *g = (Gpu *)d;
+    Stream *s = stream_of(g, stream, e);
+    Captured *c = g->capturing;
+    void *graph = NULL;
+    g->capturing = NULL;
+    if (!s) return free(c), NULL;
+    int rc = g->f->capture_end(s->handle, &graph);
+    if (!rc) rc = g->api->instantiate(&c->exec, graph);
+    if (graph) g->f->graph_destroy(graph);
+    if (!rc) return c;
+    free(c);
+    return failed(g, rc, "cannot capture a graph", e), NULL;
+}
+
+bool gpu_replay(Device *d, int stream, void *graph, Err *e) {
+    Gpu *g = (Gpu *)d;
+    Stream *s = stream_of(g, stream, e);
+    if (!s) return false;
+    g->replays++, g->last_graph = graph;
+    int rc = g->f->graph_launch(g->last_graph->exec, s->handle);
+    return !rc || failed(g, rc, "cannot replay a graph", e);
+}
+
+void gpu_graph_free(Device *d, void *graph) {
+    Gpu *g = (Gpu *)d;
+    Captured *c = graph;
+    if (!g->hung) g->f->exec_destroy(c->exec);
+    if (g->last_graph == c) g->last_graph = NULL;
+    free(c);
+}
+
+/* --- profile ---------------------------------------------------------------------------------------------------------------- */
+
+void gpu_profile(Device *d, Text *t, bool json) {
+    Gpu *g = (Gpu *)d;
+    double sum = 0;
+    const char *sep = "";
+    for (const DeviceKernel *k = g->kernels; k; k = k->next) sum += k->ms;
+    text_add(t, "%s", json ? "[" : "kernel                                             launches        ms   us each      %\n");
+    for (const DeviceKernel *k = g->kernels; k; k = k->next) {
+        if (!k->launches) continue;
+        if (json) text_add(t, "%s{\"kernel\": \"%s\", \"launches\": %llu, \"seconds\": %.9f}", sep, k->symbol, (unsigned long long)k->launches, k->ms * 1e-3);
+        else text_add(t, "%-50s %8llu %9.2f %9.2f %6.1f\n", k->symbol, (unsigned long long)k->launches, k->ms, k->ms * 1e3 / (double)k->launches, sum > 0 ? 100 * k->ms / sum : 0);
+        sep = ", ";
+    }
+    text_add(t, "%s", json ? "]" : "");
+}

@@ -1,0 +1,223 @@
+/* mode_eval.c - -m eval: how many problems of an evaluation set the model answers exactly, by task.
+ *
+ * The set is a file of JSON objects, one a line: "task", "prompt", "answer", and perhaps "stop", the special token that must
+ * end the answer (else any of the model's stop ids). In prompt and answer the text of a special token is that token. An answer is
+ * right when the text generated up to the stop id is the answer, byte for byte. Greedy. See tools/tiny/generate.py. */
+#include "mode.h"
+
+#include <jansson.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+enum { SLACK = 8 }; /* tokens beyond the answer's own that may be generated, for an answer in other tokens */
+
+typedef struct Problem Problem;
+struct Problem {
+    const char *task, *prompt, *answer, *stop; /* stop: NULL where none is named */
+    int64_t n_answer;                          /* tokens */
+    Text got;                                  /* without the stop id */
+    bool right;
+};
+
+typedef struct Task Task;
+struct Task {
+    const char *name;
+    int64_t right, problems;
+};
+
+typedef struct Eval Eval;
+struct Eval {
+    struct {
+        Problem *at;
+        size_t n, cap;
+    } problems;
+    struct {
+        Task *at;
+        size_t n, cap;
+    } tasks; /* in order of first appearance */
+    Prompts prompts;
+    double seconds;
+    SchedStats stats;
+};
+
+/* --- the set --------------------------------------------------------------------------------------------------------------- */
+
+static bool encode(Session *s, const char *text, struct Prompt *p, Err *e) {
+    int32_t *ids = NULL;
+    size_t n = 0;
+    bool ok = tok_encode(s->tok, text, strlen(text), true, &ids, &n, e);
+    p->ids = arena_array(s->arena, n + 1, sizeof *p->ids);
+    if (n) memcpy(p->ids, ids, n * sizeof *ids);
+    p->n = n;
+    free(ids);
+    for (size_t i = 0; ok && i < n; i++)
+        if (p->ids[i] >= s->plan->config.vocab) ok = err_set(e, "token id %" PRId32 ": the tokenizer does not fit the model", p->ids[i]);
+    return ok;
+}
+
+static const char *text_of(Session *s, const json_t *o, const char *key) {
+    const char *text = json_string_value(json_object_get(o, key));
+    return text ? arena_strdup(s->arena, text) : NULL;
+}
+
+static bool read_problem(Session *s, const char *line, size_t n, Problem *p, struct Prompt *prompt, Err *e) {
+    json_error_t why;
+    struct Prompt answer;
+    json_t *o = json_loadb(line, n, JSON_REJECT_DUPLICATES, &why);
+    if (!json_is_object(o)) return json_decref(o), err_set(e, "not a JSON object%s%s", o ? "" : ": ", o ? "" : why.text);
+    *p = (Problem){.task = text_of(s, o, "task"), .prompt = text_of(s, o, "prompt"), .answer = text_of(s, o, "answer"), .stop = text_of(s, o, "stop")};
+    json_decref(o);
+    if (!p->task || !p->prompt || !p->answer) return err_set(e, "a problem has a \"task\", a \"prompt\" and an \"answer\", all strings");
+    if (!*p->prompt) return err_set(e, "the prompt is empty");
+    if (p->stop && tok_special(s->tok, p->stop) < 0) return err_set(e, "\"stop\": the tokenizer has no special token %s", p->stop);
+    if (!encode(s, p->prompt, prompt, e) || !encode(s, p->answer, &answer, e)) return false;
+    p->n_answer = (int64_t)answer.n;
+    return true;
+}
+
+static bool read_lines(Session *s, const char *path, const char *text, size_t size, Eval *v, Err *e) {
+    size_t line = 0, most = 1;
+    for (size_t i = 0; i < size; i++) most += text[i] == '\n';
+    v->prompts.at = arena_array(s->arena, most, sizeof *v->prompts.at);
+    for (const char *at = text, *end = text + size; at < end && (s->o->lines < 0 || v->problems.n < (size_t)s->o->lines);) {
+        const char *stop = memchr(at, '\n', (size_t)(end - at));
+        size_t n = (size_t)((stop ? stop : end) - at);
+        line++;
+        if (n && strspn(at, " \t\r") < n) {
+            Problem p;
+            if (!read_problem(s, at, n, &p, &v->prompts.at[v->prompts.n], e)) return err_wrap(e, "%s:%zu", path, line);
+            PUSH(s->arena, v->problems, p);
+            v->prompts.n++;
+        }
+        at += n + (stop != NULL);
+    }
+    return v->problems.n || err_set(e, "%s: no problems", path);
+}
+
+static bool read_set(Session *s, const char *path, Eval *v, Err *e) {
+    Text t = {0};
+    bool ok = input_read(path, &t, e) && read_lines(s, path, t.at, t.n, v, e);
+    text_free(&t);
+    return ok;
+}
+
+/* --- judging --------------------------------------------------------------------------------------------------------------- */
+
+static bool is_stop(const Session *s, const Problem *p, int32_t id) {
+    const ModelConfig *c = model_config(s->model);
+    bool eos = false;
+    for (int i = 0; i < c->n_eos; i++) eos |= c->eos[i] == id;
+    return eos && (!p->stop || id == tok_special(s->tok, p->stop));
+}
+
+static void judge(const Session *s, const Request *r, Problem *p) {
+    bool stopped = r->n_out && is_stop(s, p, r->out[r->n_out - 1]);
+    text_put(&p->got, "", 0);
+    for (int64_t i = 0; i < r->n_out - stopped; i++) {
+        size_t n = 0;
+        const char *bytes = tok_bytes(s->tok, r->out[i], &n);
+        if (bytes) text_put(&p->got, bytes, n);
+    }
+    p->right = stopped && p->got.n == strlen(p->answer) && !memcmp(p->got.at, p->answer, p->got.n);
+}
+
+static void count(Session *s, Eval *v) {
+    for (size_t i = 0, t; i < v->problems.n; i++) {
+        const Problem *p = &v->problems.at[i];
+        for (t = 0; t < v->tasks.n && strcmp(v->tasks.at[t].name, p->task);) t++;
+        if (t == v->tasks.n) PUSH(s->arena, v->tasks, ((Task){.name = p->task}));
+        v->tasks.at[t].problems++;
+        v->tasks.at[t].right += p->right;
+    }
+}
+
+static bool run(Session *s, Eval *v, Err *e) {
+    Requests r = requests_make(s, &v->prompts, true);
+    for (size_t k = 0; k < r.n; k++) {
+        int64_t enough = v->problems.at[r.of[k]].n_answer + SLACK;
+        if (r.at[k].max_new > enough) r.at[k].max_new = enough;
+    }
+    if (!session_load(s, e)) return false;
+    Sched *sched = session_sched(s, &s->exec, 1, r.at, r.n, true, e);
+    double begin = seconds_now();
+    bool ok = sched && session_run(s, sched, &r, s->o->mode, e);
+    v->seconds = seconds_now() - begin;
+    if (sched) v->stats = sched_stats(sched);
+    sched_free(sched);
+    for (size_t k = 0; ok && k < r.n; k++) judge(s, &r.at[k], &v->problems.at[r.of[k]]);
+    if (ok) count(s, v);
+    return ok;
+}
+
+/* --- results --------------------------------------------------------------------------------------------------------------- */
+
+static double percent(int64_t right, int64_t problems) { return problems ? 100 * (double)right / (double)problems : 0; }
+
+static Task total(const Eval *v) {
+    Task all = {.name = "all"};
+    for (size_t i = 0; i < v->tasks.n; i++) all.right += v->tasks.at[i].right, all.problems += v->tasks.at[i].problems;
+    return all;
+}
+
+static void print_table(const Session *s, const Eval *v) {
+    Task all = total(v);
+    printf("%-12s %8s %9s %12s\n", "task", "right", "problems", "exact match");
+    for (size_t i = 0; i <= v->tasks.n; i++) {
+        const Task *t = i < v->tasks.n ? &v->tasks.at[i] : &all;
+        printf("%-12s %8" PRId64 " %9" PRId64 " %11.1f%%\n", t->name, t->right, t->problems, percent(t->right, t->problems));
+    }
+    fprintf(stderr, "eval on %s: %zu problems, %" PRId64 " prompt + %" PRId64 " generated tokens, %.2f s\n", s->dev->ops->name, v->problems.n,
+            v->stats.prompt_tokens, v->stats.generated, v->seconds);
+}
+
+static void print_json(const Session *s, const Eval *v) {
+    Task all = total(v);
+    json_t *tasks = json_array();
+    for (size_t i = 0; i < v->tasks.n; i++) {
+        const Task *t = &v->tasks.at[i];
+        json_array_append_new(tasks, json_pack("{s:s, s:I, s:I, s:f}", "task", t->name, "right", (json_int_t)t->right, "problems", (json_int_t)t->problems,
+                                               "exact_match", percent(t->right, t->problems) / 100));
+    }
+    json_t *j = json_pack("{s:s, s:s, s:o, s:I, s:I, s:f, s:I, s:I, s:f}", "mode", s->o->mode, "device", s->dev->ops->name, "tasks", tasks, "right",
+                          (json_int_t)all.right, "problems", (json_int_t)all.problems, "exact_match", percent(all.right, all.problems) / 100,
+                          "prompt_tokens", (json_int_t)v->stats.prompt_tokens, "generated_tokens", (json_int_t)v->stats.generated, "seconds", v->seconds);
+    json_dumpf(j, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(j);
+}
+
+static json_t *valid(const char *text, size_t n) { /* what is not UTF-8 cannot stand in JSON */
+    json_t *o = json_stringn(text, n);
+    return o ? o : json_string("(not UTF-8)");
+}
+
+/* -o: the set's lines again, with "got" and "right". */
+static bool write_answers(const Eval *v, const char *path, Err *e) {
+    Text t = {0};
+    text_put(&t, "", 0);
+    for (size_t i = 0; i < v->problems.n; i++) {
+        const Problem *p = &v->problems.at[i];
+        json_t *o = json_pack("{s:s, s:s, s:s, s:o, s:b}", "task", p->task, "prompt", p->prompt, "answer", p->answer, "got",
+                              valid(p->got.at ? p->got.at : "", p->got.n), "right", (int)p->right);
+        char *line = json_dumps(o, JSON_COMPACT);
+        text_add(&t, "%s\n", line);
+        free(line);
+        json_decref(o);
+    }
+    bool ok = file_write(path, t.at, t.n, e);
+    text_free(&t);
+    return ok;
+}
+
+bool mode_eval(Session *s, Err *e) {
+    Eval v = {0};
+    const char *path = s->o->input ? s->o->input : arena_printf(s->arena, "%s/eval.jsonl", s->model_path);
+    if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
+    bool ok = session_tokenizer(s, e) && read_set(s, path, &v, e) && run(s, &v, e);
+    if (ok && s->o->output) ok = write_answers(&v, s->o->output, e);
+    if (ok && s->o->json) print_json(s, &v);
+    else if (ok) print_table(s, &v);
+    if (ok) session_profile(s);
+    for (size_t i = 0; i < v.problems.n; i++) text_free(&v.problems.at[i].got);
+    return ok;
+}

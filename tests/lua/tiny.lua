@@ -1,1 +1,0 @@
--- run: graphs/tiny.lua

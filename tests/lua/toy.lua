@@ -1,0 +1,1 @@
+-- run: graphs/toy.lua
