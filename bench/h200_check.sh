@@ -15,8 +15,10 @@ echo "commit $(cat .carry/commit 2>/dev/null)"
 check() { # name, command… : its last line of stderr is the reason
     local name=$1 start=$SECONDS
     shift
-    if timeout "${LIMIT:-120}" "$@" >"$log/$name.out" 2>"$log/$name.err"; then ok=$((ok + 1)); echo "ok $name ($((SECONDS - start)) s)"
-    else bad=$((bad + 1)); echo "FAIL $name: exit $?"; grep '^FAIL' "$log/$name.out" | head -8; tail -3 "$log/$name.err"
+    timeout "${LIMIT:-120}" "$@" >"$log/$name.out" 2>"$log/$name.err"
+    local code=$?
+    if [ $code = 0 ]; then ok=$((ok + 1)); echo "ok $name ($((SECONDS - start)) s)"
+    else bad=$((bad + 1)); echo "FAIL $name: exit $code"; grep '^FAIL' "$log/$name.out" | head -8; tail -3 "$log/$name.err"
     fi
 }
 same() { # name, two files
