@@ -51,6 +51,14 @@ if [ "$what" != 20b ]; then
         same $precision-profiled "$tmp/again-$precision.ids" "$tmp/cuda-$precision-b1.ids"
         check parity-$precision gptoss-exec "$carry/plans/tiny-$precision.bin" -w "$tmp/tiny" --input-ids -i "$carry/tiny.in" -m parity -t 6 -n 40
     done
+    for precision in strict fast; do # the trained model: as many right answers as on ref
+        for device in cuda ref; do
+            check eval-$precision-$device gptoss-exec "$carry/plans/trained-$precision.bin" -w "$carry/models/trained" -m eval --device $device \
+                -i "$carry/models/trained/eval.jsonl" -o "$tmp/eval-$precision-$device.jsonl"
+        done
+        show eval-$precision-cuda
+    done
+    same eval-strict-as-ref "$tmp/eval-strict-cuda.jsonl" "$tmp/eval-strict-ref.jsonl"
     same strict-as-ref "$tmp/cuda-strict-b64.ids" "$tmp/cpu-strict.ids"
     if [ $bad != 0 ]; then
         export GPTOSS_SYNC_LAUNCHES=1
