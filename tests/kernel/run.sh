@@ -34,6 +34,10 @@ done
 compile kv16 graphs/toy.lua --precision strict --kv16 && selftest kv16 --only attention
 compile kv32 graphs/toy.lua --precision fast --kv32 && selftest kv32 --only attention
 
+# An op on weights alone.
+cp -r graphs $out/graphs && sed -i 's/param("sinks", f32, { c.heads })/param("sinks", f32, { c.heads }) * 0.5/' $out/graphs/gpt_oss.lua
+compile weights $out/graphs/toy.lua --precision strict && selftest weights --only elementwise_row
+
 # Shapes: vocab hidden inter layers experts topk head_dim heads kv_heads window experts' type
 shape() {
     local name=$1 dtype=${12}
