@@ -8,6 +8,8 @@ WARN := -Wall -Wextra -Wpedantic $(if $(WERROR),-Werror)
 BASE := -std=gnu11 -ffp-contract=off -pthread -MMD -MP -D_GNU_SOURCE
 LUA_CFLAGS = $(shell pkg-config --cflags lua5.4)
 LUA_LIBS = $(shell pkg-config --libs lua5.4)
+# Line editing of -m chat; without libedit-dev it reads plain lines.
+EDIT := $(shell pkg-config --exists libedit 2>/dev/null && echo -ledit)
 O := out/obj
 
 obj = $(patsubst %.c,$(O)/%.o,$(1))
@@ -31,7 +33,7 @@ out/gptoss-mkmodel: $(O)/runtime/mkmodel_main.o $(MODEL) $(IR)
 out/gptoss-check: $(O)/runtime/check_main.o $(IR)
 
 out/gptoss-compile: LIBS = $(LUA_LIBS) -ljansson -lzstd -lxxhash -lm -ldl
-out/gptoss-exec: LIBS = -ljansson -lzstd -lxxhash -lpcre2-8 -lm -ldl
+out/gptoss-exec: LIBS = -ljansson -lzstd -lxxhash -lpcre2-8 $(EDIT) -lm -ldl
 out/gptoss-tok: LIBS = -ljansson -lpcre2-8 -lxxhash -lm
 out/gptoss-mkmodel: LIBS = -ljansson -lxxhash -lm
 out/gptoss-check: LIBS = -lxxhash -lm
@@ -42,6 +44,7 @@ $(PROGRAMS:%=out/%):
 $(O)/compiler/%.o: EXTRA = $(LUA_CFLAGS)
 $(O)/runtime/emu/%.o: EXTRA = -O3 -fno-math-errno -fno-trapping-math
 $(O)/ir/ref.o: EXTRA = -O3
+$(O)/runtime/line.o: EXTRA = $(if $(EDIT),-DHAVE_LIBEDIT)
 
 $(O)/%.o: %.c
 	@mkdir -p $(@D)
@@ -73,7 +76,7 @@ tests: $(TEST_PROGRAMS)
 vpath %.c $(sort $(dir $(wildcard tests/*/*.c)))
 $(filter-out out/tests/rtc_test,$(TEST_PROGRAMS)): out/tests/%: %.c out/liball.a
 	@mkdir -p out/tests
-	$(CC) $(BASE) $(WARN) $(CFLAGS) $(LUA_CFLAGS) -I. -o $@ $< out/liball.a $(LUA_LIBS) -ljansson -lzstd -lxxhash -lpcre2-8 -lm -ldl
+	$(CC) $(BASE) $(WARN) $(CFLAGS) $(LUA_CFLAGS) -I. -o $@ $< out/liball.a $(LUA_LIBS) -ljansson -lzstd -lxxhash -lpcre2-8 $(EDIT) -lm -ldl
 # The JIT's tests need its hooks for crashes and time-outs: its sources once more, with them.
 out/tests/rtc_test: tests/rtc/rtc_test.c $(wildcard rtc/*.c rtc/*.h) out/liball.a
 	@mkdir -p out/tests
@@ -87,6 +90,10 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/gptoss
 	install $(PROGRAMS:%=out/%) $(DESTDIR)$(PREFIX)/bin
 	cp -r lua templates graphs $(DESTDIR)$(PREFIX)/share/gptoss
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -m 644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 tools/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/gptoss-exec
+	for p in $(filter-out gptoss-exec,$(PROGRAMS)); do ln -sf gptoss-exec $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p; done
 
 clean:
 	rm -rf out

@@ -81,18 +81,43 @@ static void operand(Text *t, Arena *a, const Node *n, const Value *v, const Valu
     else text_add(t, "load(a.%s, %s)", chain_arg(a, n, v, args, n_args), v->type.rank == 1 ? "n" : "at");
 }
 
+/* The text of each elementwise op: CODE in ops.def. */
+static const char *const code[OP_COUNT] = {
+#define OP(...)
+#define CODE(name, text) [OP_##name] = text,
+#include "../ir/ops.def"
+#undef OP
+};
+
+/* What $name in an op's text stands for: an input, or an attribute. */
+static void code_word(Text *t, Arena *a, const Node *n, const Node *op, const char *word, const Value *running, KernelArg *args, int *n_args) {
+    const char *names = op_info(op->op)->in_names;
+    for (int i = 0; i < op->n_in; i++, names += strcspn(names, " "), names += strspn(names, " "))
+        if (strcspn(names, " ") == strlen(word) && !strncmp(names, word, strlen(word))) {
+            operand(t, a, n, op->in[i], running, args, n_args);
+            return;
+        }
+    const Attr *attr = node_attr(op, word);
+    if (!attr) die("emit: CODE(%s): no input or attribute %s", op_info(op->op)->name, word);
+    if (attr->type == ATTR_STR) text_add(t, "%s", attr->s);
+    else if (attr->type == ATTR_INT) text_add(t, "%" PRId64, attr->i);
+    else text_add(t, "%.17g", attr->f);
+}
+
 static void chain_op(Text *t, Arena *a, const Node *n, const Node *op, const Value *running, KernelArg *args, int *n_args) {
+    const char *p = code[op->op];
+    if (!p) die("emit: elementwise op %s has no CODE in ops.def", op_info(op->op)->name);
     text_add(t, "    v = ");
-    switch (op->op) {
-    case OP_add:
-    case OP_mul:
-        operand(t, a, n, op->in[0], running, args, n_args);
-        text_add(t, op->op == OP_add ? " + " : " * ");
-        operand(t, a, n, op->in[1], running, args, n_args);
-        break;
-    case OP_scale: text_add(t, "(float)((double)v * %.17g)", node_float(op, "by")); break;
-    case OP_cast: text_add(t, strcmp(node_str(op, "to"), "bf16") ? "v" : "f32_of(bf16_of(v))"); break;
-    default: die("emit: no text for elementwise op %s", op_info(op->op)->name);
+    while (*p) {
+        char word[32];
+        size_t w = 0;
+        if (*p != '$') {
+            text_put(t, p++, 1);
+            continue;
+        }
+        for (p++; isalnum((unsigned char)*p) && w + 1 < sizeof word;) word[w++] = *p++;
+        word[w] = 0;
+        code_word(t, a, n, op, word, running, args, n_args);
     }
     text_add(t, "; // %s\n", op_info(op->op)->name);
 }

@@ -66,7 +66,8 @@ static void help(void) {
     }
     printf("\nExamples:\n  gptoss-compile graphs/gpt-oss-20b.lua --arch gfx90a\n"
            "  gptoss-compile graphs/gpt_oss.lua --arch gfx90a --model DIR --precision strict\n"
-           "  gptoss-compile graphs/tiny.lua --arch gfx90a --no-fusion mlp1_swiglu --explain --report text\n");
+           "  gptoss-compile graphs/tiny.lua --arch gfx90a --no-fusion mlp1_swiglu --explain --report text\n\n"
+           "An option --some-name is also read from the environment, GPTOSS_COMPILE_SOME_NAME. More: man gptoss-compile\n");
 }
 
 static bool number(const Option *o, const char *text, int64_t *n, Err *e) {
@@ -96,6 +97,18 @@ static bool apply(Arena *a, Options *to, const Option *o, const char *arg, Err *
     return true;
 }
 
+/* GPTOSS_COMPILE_MAX_BATCH for --max-batch; not GPTOSS_OUTPUT and so on, which are gptoss-exec's. The command line wins. */
+static bool from_environment(Arena *a, Options *o, Err *e) {
+    for (size_t i = 0; i < LEN(options); i++) {
+        char *name = arena_printf(a, "GPTOSS_COMPILE_%s", options[i].name);
+        for (char *s = name; *s; s++) *s = *s == '-' ? '_' : *s >= 'a' && *s <= 'z' ? (char)(*s - 32) : *s;
+        const char *v = options[i].kind == OPT_HELP || options[i].kind == OPT_VERSION ? NULL : getenv(name);
+        if (!v || !*v || (!options[i].arg && (!strcmp(v, "0") || !strcmp(v, "no")))) continue;
+        if (!apply(a, o, &options[i], arena_strdup(a, v), e)) return err_wrap(e, "%s", name);
+    }
+    return true;
+}
+
 static bool check(Arena *a, Options *o, Err *e) {
     if (!o->graph) return err_set(e, "no graph file; see --help");
     if (!o->arch) return err_set(e, "no --arch; it is one of: %s", target_list(a));
@@ -116,6 +129,7 @@ static bool parse(Arena *a, int argc, char **argv, Options *o, Err *e) {
         if (options[i].letter) snprintf(letters + strlen(letters), 3, "%c%s", options[i].letter, options[i].arg ? ":" : "");
     }
     opterr = 0;
+    if (!from_environment(a, o, e)) return false;
     for (int c; (c = getopt_long(argc, argv, letters, longs, NULL)) != -1;) {
         if (c == '?' || c == ':') {
             const char *which = argv[optind - 1];

@@ -87,7 +87,7 @@ local function head(c)
 end
 
 local function sample_tokens(c)
-  local ids = sample(head(c), { name = "ids" })
+  local ids = sample(head(c), input("sampling", i32, { S, 8 }), { name = "ids" }) -- how each row is drawn: ops.def, sample
   local last = state("last", i32, { options.max_batch })
   output(ids)
   output(set_last(last, ids, input("sample_slot", i32, { S }), { name = "last.next" }))

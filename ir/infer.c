@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "graph.h"
+#include "sampling.h"
 
 /* --- saying what is wrong ----------------------------------------------------------------------------------------- */
 
@@ -296,6 +297,13 @@ static bool infer_combine(Node *n, Err *e) {
 
 static bool infer_sample(Node *n, Err *e) {
     if (!want(n, 0, F32, 2, e)) return false;
+    if (!dim_is_const(dim(n, 0, 1)) || dim(n, 0, 1).add > SAMPLING_MAX_VOCAB)
+        return fail(n, e, "logits is %s, expects at most %d columns", type_text(&n->in[0]->type).s, SAMPLING_MAX_VOCAB);
+    if (n->n_in > 1 && n->in[1]) {
+        if (!want(n, 1, I32, 2, e) || !same(n, 1, 0, 0, 0, e)) return false;
+        if (!dim_eq(dim(n, 1, 1), dim_const(SAMPLING_WORDS)))
+            return fail(n, e, "params is %s, expects %d columns", type_text(&n->in[1]->type).s, SAMPLING_WORDS);
+    }
     RESULT(n, 0, DT_I32, dim(n, 0, 0));
     return true;
 }

@@ -7,6 +7,7 @@
  * Inputs and outputs do not overlap, except that a state's input and output are the same memory.
  * Add an op: a row in ops.def, a ref_<op> here, a test in tests/ref. */
 #include "ref.h"
+#include "sampling.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -679,18 +680,71 @@ static bool ref_combine(const Call *c, Err *e) {
 
 /* --- head --- */
 
-static bool ref_sample(const Call *c, Err *e) {
-    (void)e;
-    int64_t width = last_dim(&c->in[0]);
-    for (int64_t s = 0; s < c->in[0].dim[0]; s++) {
-        const float *x = f32(&c->in[0]) + s * width;
-        int32_t best = isnan(x[0]) ? -1 : 0;
-        for (int64_t i = 1; i < width && best >= 0; i++)
-            if (isnan(x[i])) best = -1;
-            else if (x[i] > x[best]) best = (int32_t)i;
-        i32(&c->out[0])[s] = best;
+/* -1: a NaN. */
+static int32_t argmax(const float *x, int64_t n) {
+    int32_t best = isnan(x[0]) ? -1 : 0;
+    for (int64_t i = 1; i < n && best >= 0; i++)
+        if (isnan(x[i])) best = -1;
+        else if (x[i] > x[best]) best = (int32_t)i;
+    return best;
+}
+
+/* The order of a row: the larger number comes first. No NaN here. */
+static uint64_t sort_key(float x, int64_t index) {
+    uint32_t u;
+    x += 0.f; /* -0 becomes +0 */
+    memcpy(&u, &x, sizeof u);
+    return (uint64_t)(u >> 31 ? ~u : u | 0x80000000u) << 32 | (uint32_t)~index;
+}
+
+static int first_is_larger(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? 1 : -1;
+}
+
+/* A row as ops.def tells it: sort, sum, cut, draw. w[i]: the weight of the i first. */
+static int32_t draw(const float *x, int64_t n, const int32_t *words, uint64_t *order, uint64_t *w) {
+    Sampling p = sampling_read(words);
+    float most = x[argmax(x, n)];
+    uint64_t total = 0, enough = 0, likely = 0;
+    int64_t i = 0;
+    for (int64_t v = 0; v < n; v++) order[v] = sort_key(x[v], v);
+    qsort(order, (size_t)n, sizeof *order, first_is_larger);
+    for (int64_t v = 0; v < n; v++) w[v] = total += sampling_weight(x[(uint32_t)~order[v]], most, p.temperature);
+    if (p.top_k > 0 && p.top_k < n) total = w[p.top_k - 1];
+    if (p.top_p < 1) {
+        enough = sampling_enough(total, p.top_p);
+        while (w[i] < enough) i++;
+        total = w[i];
     }
-    return true;
+    for (int64_t v = 0; v < n; v++) {
+        uint64_t one = w[v] - (v ? w[v - 1] : 0);
+        likely += one >= sampling_likely(p.min_p) ? one : 0;
+    }
+    if (likely < total) total = likely;
+    uint64_t r = sampling_scale(sampling_random(&p), total);
+    for (i = 0; w[i] <= r;) i++;
+    return (int32_t)(uint32_t)~order[i];
+}
+
+static bool ref_sample(const Call *c, Err *e) {
+    int64_t width = last_dim(&c->in[0]);
+    const int32_t *params = c->n->n_in > 1 && c->n->in[1] ? i32(&c->in[1]) : NULL;
+    uint64_t *room = params ? scratch(2 * width, sizeof *room) : NULL;
+    bool ok = true;
+    for (int64_t s = 0; s < c->in[0].dim[0] && ok; s++) {
+        const float *x = f32(&c->in[0]) + s * width;
+        int32_t *to = i32(&c->out[0]) + s;
+        *to = argmax(x, width);
+        if (!params || *to < 0) continue;
+        const Sampling p = sampling_read(params + s * SAMPLING_WORDS);
+        if (!sampling_valid(&p))
+            ok = err_set(e, "row %" PRId64 ": temperature %g, top_k %d, top_p %g, min_p %g", s, p.temperature, p.top_k,
+                         p.top_p, p.min_p);
+        else if (p.temperature > 0) *to = draw(x, width, params + s * SAMPLING_WORDS, room, room + width);
+    }
+    free(room);
+    return ok;
 }
 
 static bool ref_set_last(const Call *c, Err *e) {

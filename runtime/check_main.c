@@ -84,7 +84,11 @@ static const char usage_text[] =
     "  --atol X   absolute tolerance (1e-6)\n"
     "  --rtol Y   relative tolerance (1e-5)\n"
     "Exits 0 when sizes and values match, 1 when they do not or a file cannot be read. NaN matches nothing.\n"
-    "  --help  --version\n";
+    "  --help  --version\n"
+    "GPTOSS_ATOL and GPTOSS_RTOL in the environment stand in for the options.\n"
+    "Examples:\n"
+    "  gptoss-check device.f32 ref.f32\n"
+    "  gptoss-check out.f32 golden.txt --atol 1e-5 --rtol 1e-4\n";
 
 static int usage_error(const char *fmt, const char *arg) {
     fputs("gptoss-check: ", stderr);
@@ -106,6 +110,11 @@ int main(int argc, char **argv) {
                                             {"version", no_argument, 0, 'V'},
                                             {0, 0, 0, 0}};
     double atol = 1e-6, rtol = 1e-5;
+    const char *env_atol = getenv("GPTOSS_ATOL"), *env_rtol = getenv("GPTOSS_RTOL");
+    if (env_atol && *env_atol && !parse_tolerance(env_atol, &atol))
+        return usage_error("GPTOSS_ATOL: not a tolerance: %s", env_atol);
+    if (env_rtol && *env_rtol && !parse_tolerance(env_rtol, &rtol))
+        return usage_error("GPTOSS_RTOL: not a tolerance: %s", env_rtol);
     for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) != -1;) switch (o) {
         case 'a':
             if (!parse_tolerance(optarg, &atol)) return usage_error("--atol: not a tolerance: %s", optarg);

@@ -67,6 +67,14 @@ static bool upload_rows(Exec *x, const Model *m, int i, int64_t row, int64_t n, 
            ops->sync(x->dev, 0, e);
 }
 
+static void show_loading(const Exec *x, size_t done) {
+    size_t total = 0;
+    if (!x->loading) return;
+    for (int i = 0; i < x->plan->n_bufs; i++)
+        if (x->plan->bufs[i].kind == BUF_WEIGHT) total += type_bytes(&x->plan->bufs[i].type, &x->sizes);
+    x->loading->show(x->loading->ctx, done, total);
+}
+
 static bool upload_weight(Exec *x, const Model *m, int i, Err *e) {
     const Type *t = &x->plan->bufs[i].type;
     int64_t rows = t->dim[0].add;
@@ -78,8 +86,10 @@ static bool upload_weight(Exec *x, const Model *m, int i, Err *e) {
     if (at_once > rows) at_once = rows;
     void *stage = malloc(row_bytes * (size_t)at_once + 1);
     bool ok = stage || err_set(e, "out of memory for %s", x->plan->bufs[i].name);
-    for (int64_t row = 0; ok && row < rows; row += at_once)
+    for (int64_t row = 0; ok && row < rows; row += at_once) {
+        show_loading(x, x->weight_bytes - row_bytes * (size_t)(rows - row)); /* weight_bytes: this one's too */
         ok = upload_rows(x, m, i, row, rows - row < at_once ? rows - row : at_once, elements, stage, e);
+    }
     free(stage);
     return ok;
 }
@@ -118,6 +128,13 @@ static bool open_per_row(Exec *x, int i, Err *e) {
     return vector_of(&x->plan->bufs[i], SYM_S) || err_set(e, "plan: input %s is not i32[S]", x->plan->bufs[i].name);
 }
 
+static bool open_sampling(Exec *x, int i, Err *e) {
+    const Type *t = &x->plan->bufs[i].type;
+    bool fits = t->dtype == DT_I32 && t->rank == 2 && dim_eq(t->dim[0], dim_sym(SYM_S)) &&
+                dim_eq(t->dim[1], dim_const(SAMPLING_WORDS));
+    return fits || err_set(e, "plan: input sampling is not i32[S,%d]", SAMPLING_WORDS);
+}
+
 static bool open_rope(Exec *x, int i, Err *e) {
     const Plan *p = x->plan;
     const Type *t = &p->bufs[i].type;
@@ -145,8 +162,9 @@ static const struct {
     const char *name; /* ends in '.': a prefix */
     bool (*open)(Exec *x, int i, Err *e);
 } inputs[] = {
-    {"step", open_step},    {"src", open_per_token},       {"slot", open_per_token}, {"pos", open_per_token},
-    {"rows", open_per_row}, {"sample_slot", open_per_row}, {"blocks.", open_blocks}, {"rope", open_rope},
+    {"step", open_step},      {"src", open_per_token}, {"slot", open_per_token},
+    {"pos", open_per_token},  {"rows", open_per_row},  {"sample_slot", open_per_row},
+    {"blocks.", open_blocks}, {"rope", open_rope},     {"sampling", open_sampling},
 };
 
 static bool open_input(Exec *x, int i, Err *e) {
@@ -160,7 +178,7 @@ static bool open_input(Exec *x, int i, Err *e) {
     return err_set(
         e,
         "the plan wants an input \"%s\", which this program does not know: graph inputs are src, slot, pos, rows, "
-        "sample_slot, blocks.*, rope",
+        "sample_slot, sampling, blocks.*, rope",
         name);
 }
 
@@ -224,6 +242,7 @@ static Exec *make(const Plan *p, Device *d) {
     size_t bufs = (size_t)p->n_bufs, graphs = (size_t)p->n_graphs;
     *x = (Exec){.plan = p, .dev = d};
     x->at = zeros(bufs, sizeof *x->at), x->own = zeros(bufs, sizeof *x->own), x->group = zeros(bufs, sizeof *x->group);
+    x->sampling = zeros((size_t)p->max_batch * SAMPLING_WORDS, sizeof *x->sampling);
     x->pages = zeros((size_t)p->n_kv, sizeof *x->pages);
     x->modules = zeros((size_t)p->n_modules, sizeof *x->modules),
     x->kernels = zeros((size_t)p->n_kernels, sizeof *x->kernels);
@@ -240,9 +259,14 @@ static Exec *make(const Plan *p, Device *d) {
     return x;
 }
 
-Exec *exec_open(const Plan *p, const Model *m, Device *d, Err *e) {
+Exec *exec_open(const Plan *p, const Model *m, Device *d, Err *e) { return exec_open_shown(p, m, d, NULL, e); }
+
+Exec *exec_open_shown(const Plan *p, const Model *m, Device *d, const ExecLoading *loading, Err *e) {
     Exec *x = make(p, d);
-    if (open_kernels(x, e) && open_bufs(x, m, e)) return x;
+    x->loading = loading;
+    bool ok = open_kernels(x, e) && open_bufs(x, m, e);
+    x->loading = NULL;
+    if (ok) return x;
     exec_close(x);
     return NULL;
 }
@@ -261,7 +285,7 @@ void exec_close(Exec *x) {
     if (x->scratch) ops->free(x->dev, x->scratch);
     for (int i = 0; i < p->n_modules; i++)
         if (x->modules[i]) ops->module_unload(x->dev, x->modules[i]);
-    free(x->at), free(x->own), free(x->group), free(x->pages), free(x->modules), free(x->kernels);
+    free(x->at), free(x->own), free(x->group), free(x->pages), free(x->sampling), free(x->modules), free(x->kernels);
     free(x->captured), free(x->ir), free(x->in), free(x->out);
     free(x);
 }
@@ -327,10 +351,16 @@ bool exec_tokens(Exec *x, const int32_t *src, const int32_t *slot, const int32_t
            write_input(x, "pos", pos, n, e);
 }
 
+bool exec_sampling(Exec *x, const Sampling *each, int64_t n, Err *e) {
+    const Sampling greedy = {.top_p = 1};
+    for (int64_t i = 0; i < n; i++) sampling_write(each ? &each[i] : &greedy, x->sampling + i * SAMPLING_WORDS);
+    return write_input(x, "sampling", x->sampling, n * SAMPLING_WORDS, e);
+}
+
 bool exec_rows(Exec *x, const int32_t *rows, const int32_t *slots, int64_t n, Err *e) {
     x->sizes.of[SYM_S] = n;
     return write_sizes(x, e) && write_input(x, "rows", rows, n, e) &&
-           (!slots || write_input(x, "sample_slot", slots, n, e));
+           (!slots || (write_input(x, "sample_slot", slots, n, e) && exec_sampling(x, NULL, n, e)));
 }
 
 int64_t exec_max(const Plan *p, int graph) { return p->graphs[graph].buckets[p->graphs[graph].n_buckets - 1]; }

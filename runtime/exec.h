@@ -6,7 +6,14 @@
 #ifndef GPTOSS_EXEC_H
 #define GPTOSS_EXEC_H
 
+#include "../ir/sampling.h"
 #include "device.h"
+
+typedef struct ExecLoading ExecLoading; /* told how many bytes of the weights are there */
+struct ExecLoading {
+    void (*show)(void *ctx, size_t done, size_t total);
+    void *ctx;
+};
 
 typedef struct Exec Exec;
 struct Exec {
@@ -17,7 +24,9 @@ struct Exec {
     int *group;     /* [n_bufs] KV group of a pool, -1 otherwise */
     int64_t *pages; /* [n_kv] pages of the group's pools */
     void *scratch;
-    size_t weight_bytes; /* of all weights, adopted ones too */
+    int32_t *sampling;          /* [max_batch][SAMPLING_WORDS], being written */
+    size_t weight_bytes;        /* of all weights, adopted ones too */
+    const ExecLoading *loading; /* while weights are loaded; may be NULL */
     DeviceModule **modules;
     DeviceKernel **kernels;
     void *(
@@ -29,6 +38,8 @@ struct Exec {
 
 /* Allocates everything but the KV pools and loads the weights. Errors name tensor, expected and found shape. */
 Exec *exec_open(const Plan *p, const Model *m, Device *d, Err *e);
+/* The same, telling how much is loaded. */
+Exec *exec_open_shown(const Plan *p, const Model *m, Device *d, const ExecLoading *loading, Err *e);
 void exec_close(Exec *x);                      /* NULL is fine; before device_close */
 size_t exec_page_bytes(const Plan *p, int kv); /* of one page in all of the group's layers */
 bool exec_kv(Exec *x, const int64_t *pages /* [n_kv] */, Err *e);
@@ -40,8 +51,10 @@ bool exec_blocks(Exec *x, int kv, int slot, const int32_t *row, Err *e);
 
 /* Inputs of a step of n tokens, then the graph "step". exec_tokens without exec_graph lets a caller go node by node. */
 bool exec_tokens(Exec *x, const int32_t *src, const int32_t *slot, const int32_t *pos, int64_t n, Err *e);
-/* Inputs of a head graph: n rows of the last step, and the slots whose last sample they become (NULL: none). */
+/* Inputs of a head graph: n rows of the last step, and the slots whose last sample they become (NULL: none), drawn greedily. */
 bool exec_rows(Exec *x, const int32_t *rows, const int32_t *slots, int64_t n, Err *e);
+/* How each of these rows is drawn (NULL: greedily, as exec_rows leaves it). A plan without the input "sampling" is greedy. */
+bool exec_sampling(Exec *x, const Sampling *each, int64_t n, Err *e);
 bool exec_graph(Exec *x, int graph, Err *e);
 void exec_begin(Exec *x, int graph); /* what exec_graph does before its first node */
 bool exec_node(Exec *x, int graph, int node, Err *e);

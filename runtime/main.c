@@ -1,31 +1,28 @@
 /* main.c - gptoss-exec. Options: options.c. A mode is a row here and its mode_*.c. Only this file prints errors and exits. */
 #include "mode.h"
 #include "selftest.h"
+#include "version.h"
 
 #include <stdlib.h>
 
-#define VERSION "0.1"
-
 static const struct {
     const char *name;
-    Mode *run; /* NULL: not implemented yet */
-    const char *why;
+    Mode *run;
 } modes[] = {
-    {"getp", mode_getp, NULL},
-    {"getp_cpu", mode_getp, NULL}, /* open_device takes ref */
-    {"logits", mode_logits, NULL},
-    {"parity", mode_parity, NULL},
-    {"bench", mode_bench, NULL},
-    {"eval", mode_eval, NULL},
-    {"generate", NULL, "it comes with sampling (-T, -p, -s)"},
-    {"chat", NULL, "it comes with sampling and the chat template"},
+    {"getp", mode_getp},
+    {"getp_cpu", mode_getp}, /* open_device takes ref */
+    {"logits", mode_logits},
+    {"parity", mode_parity},
+    {"bench", mode_bench},
+    {"eval", mode_eval},
+    {"generate", mode_generate},
+    {"chat", mode_chat},
 };
 
 static bool run_mode(const Options *o, Err *e) {
     size_t i = 0;
     while (i < LEN(modes) && strcmp(modes[i].name, o->mode)) i++;
     if (i == LEN(modes)) return err_set(e, "no mode \"%s\"; there are getp, getp_cpu, generate, chat, logits, bench, parity, eval", o->mode);
-    if (!modes[i].run) return err_set(e, "-m %s: not implemented yet: %s; getp, getp_cpu, logits, parity, bench and eval are", o->mode, modes[i].why);
     Session s;
     bool ok = session_open(&s, o, e) && modes[i].run(&s, e);
     session_close(&s);
@@ -63,7 +60,7 @@ static bool print(void (*what)(Text *), Err *e) {
     return ok;
 }
 
-static void version(Text *t) { text_add(t, "gptoss-exec " VERSION ", plan version %d\n", PLAN_VERSION); }
+static void version(Text *t) { text_add(t, "gptoss-exec " GPTOSS_VERSION ", plan version %d\n", PLAN_VERSION); }
 
 static bool run(const Options *o, Err *e) {
     if (o->help) return print(options_help, e);
@@ -79,5 +76,6 @@ int main(int argc, char **argv) {
     bool ok = options_parse(&o, argc, argv, &e) && run(&o, &e);
     if (fflush(stdout) && ok) ok = err_set(&e, "stdout: cannot be written");
     if (!ok) fprintf(stderr, "gptoss-exec: error: %s\n", e.msg);
+    options_free(&o);
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }

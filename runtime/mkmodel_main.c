@@ -736,7 +736,10 @@ static const char usage_text[] =
     "                      CONFIG's quantization_config says so, else bf16; a .bin is always f32\n"
     "  --max-shard-size N  split into shards of at most N bytes (K, M, G suffix allowed) with an index\n"
     "  --layout NAME       of a folder: huggingface (the default) or openai\n"
-    "  --help  --version\n";
+    "  --help  --version\n"
+    "Examples:\n"
+    "  gptoss-mkmodel tests/models/tiny.json out/tiny --seed 1\n"
+    "  gptoss-mkmodel gpt-oss-20b/config.json out/random20b --dtype mxfp4 --max-shard-size 4G\n";
 
 static bool parse_u64(const char *s, bool suffix, uint64_t *out) {
     char *end;

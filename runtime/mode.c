@@ -1,10 +1,10 @@
 /* mode.c - see mode.h: sessions, memory for the KV cache, the loop of steps. Reading requests is in prompts.c. */
 #include "mode.h"
+#include "progress.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { DEFAULT_STEPS = 1024 };
 
@@ -36,13 +36,20 @@ static bool check_limits(Session *s, Err *e) {
                        p->max_batch);
     if (o->gpus > 1)
         return err_set(e, "-g %" PRId64 ": this build runs on one device; several are not implemented yet", o->gpus);
-    if (o->temperature > 0)
-        return err_set(e, "-T %g: sampling with a temperature is not implemented yet; leave -T out for greedy decoding",
-                       o->temperature);
+    s->sampling = (Sampling){.top_p = 1};
+    if (!options_sampling(o, &s->sampling, e) || !session_draws(s, e)) return false;
+    if (s->sampling.temperature <= 0 && !strncmp(o->mode, "getp", 4) && (o->top_p >= 0 || o->min_p >= 0 || o->top_k >= 0))
+        warn("-m %s is greedy: -p, --top-k and --min-p mean something with -T above 0", o->mode);
+    s->rows = arena_array(s->arena, (size_t)p->max_batch, sizeof *s->rows);
     s->steps = o->steps > 0 ? o->steps : p->max_seq < DEFAULT_STEPS ? p->max_seq : DEFAULT_STEPS;
     s->slots = (int)(o->batch > 0 ? o->batch : p->max_batch);
     s->chunk = o->chunk > 0 && o->chunk < p->max_tokens ? o->chunk : p->max_tokens;
     return true;
+}
+
+bool session_draws(const Session *s, Err *e) {
+    if (s->sampling.temperature <= 0 || plan_buf(s->plan, "sampling") >= 0) return true;
+    return err_set(e, "%s: its graph \"sample\" has no input sampling, so -T must be 0: recompile with a graph that has it (graphs/gpt_oss.lua)", s->o->plan);
 }
 
 static int head_output(const Plan *p, int graph, DType dtype, int rank) {
@@ -152,9 +159,21 @@ bool session_open(Session *s, const Options *o, Err *e) {
            open_model(s, e);
 }
 
+static void show_load(void *ctx, size_t done, size_t total) {
+    char detail[80];
+    Progress *bar = ctx;
+    if (!progress_due(bar)) return;
+    snprintf(detail, sizeof detail, "%.1f of %.1f GB  %.2f GB/s", (double)done * 1e-9, (double)total * 1e-9, (double)done * 1e-9 / (seconds_now() - bar->begin));
+    progress_draw(bar, (double)done / (double)total, detail);
+}
+
 bool session_load(Session *s, Err *e) {
     double begin = seconds_now();
-    if (!(s->exec = exec_open(s->plan, s->model, s->dev, e))) return false;
+    Progress bar;
+    progress_begin(&bar, "loading");
+    s->exec = exec_open_shown(s->plan, s->model, s->dev, &(ExecLoading){show_load, &bar}, e);
+    progress_end(&bar);
+    if (!s->exec) return false;
     s->load_seconds = seconds_now() - begin;
     if (s->o->verbose)
         fprintf(stderr, "loaded %.1f MiB of weights in %.2f s\n", (double)s->exec->weight_bytes / 1048576,
@@ -238,6 +257,7 @@ Requests requests_make(Session *s, const Prompts *p, bool generate) {
             warn("request %zu has %" PRId64 " tokens, -n is %" PRId64 ": nothing is generated", i + 1, n, s->steps);
         } else {
             Request q = {.ids = p->at[i].ids, .n_ids = n, .max_new = generate ? s->steps - n + 1 : 0};
+            q.number = (uint32_t)i;
             q.out = arena_array(s->arena, (size_t)q.max_new + 1, sizeof *q.out);
             r.of[r.n] = i;
             r.at[r.n++] = q;
@@ -297,11 +317,22 @@ static bool not_a_number(Session *s, const SchedStep *t, const Request *r, int64
     return false;
 }
 
+/* How the rows from … from+n-1 are drawn: by request and position alone. */
+static bool write_sampling(Session *s, const SchedStep *t, const Request *r, int64_t from, int64_t n, Err *e) {
+    if (s->sampling.temperature <= 0) return true; /* as exec_rows left it */
+    for (int64_t i = 0; i < n; i++) {
+        s->rows[i] = s->sampling;
+        s->rows[i].request = r[t->row_request[from + i]].number;
+        s->rows[i].position = (uint32_t)t->pos[t->rows[from + i]] + 1;
+    }
+    return exec_sampling(s->exec, s->rows, n, e);
+}
+
 bool session_sample(Session *s, const SchedStep *t, const Request *r, int32_t *ids, Err *e) {
     int64_t max = exec_max(s->plan, s->sample);
     for (int64_t from = 0; from < t->n_rows; from += max) {
         int64_t n = t->n_rows - from < max ? t->n_rows - from : max;
-        if (!exec_rows(s->exec, t->rows + from, t->row_slot + from, n, e) || !exec_graph(s->exec, s->sample, e) ||
+        if (!exec_rows(s->exec, t->rows + from, t->row_slot + from, n, e) || !write_sampling(s, t, r, from, n, e) || !exec_graph(s->exec, s->sample, e) ||
             !exec_read(s->exec, s->ids_buf, 0, ids + from, (size_t)n * sizeof *ids, e))
             return false;
         for (int64_t i = from; i < from + n; i++)
@@ -310,27 +341,47 @@ bool session_sample(Session *s, const SchedStep *t, const Request *r, int32_t *i
     return true;
 }
 
-static void progress(const Session *s, const Sched *sched, const Requests *r, const char *what, double begin,
-                     double *last) {
+/* How much of the work is done, a request that stops early counting for a whole one. */
+static double share(const Requests *r, size_t *done) {
+    double sum = 0;
+    *done = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        const Request *q = &r->at[i];
+        *done += q->done;
+        sum += q->done ? 1 : q->max_new ? (double)q->n_out / (double)q->max_new : 0;
+    }
+    return r->n ? sum / (double)r->n : 1;
+}
+
+static void show_progress(const Session *s, const Sched *sched, const Requests *r, Progress *bar, double *said) {
+    char detail[120];
     double now = seconds_now();
-    if (now - *last < 2 || !(s->o->verbose || isatty(2))) return;
+    bool say = s->o->verbose && !bar->on && now - *said >= 2;
+    if (!progress_due(bar) && !say) return;
     SchedStats st = sched_stats(sched);
-    size_t done = 0;
-    for (size_t i = 0; i < r->n; i++) done += r->at[i].done;
-    fprintf(stderr, "%s: %zu of %zu requests, %" PRId64 " tokens generated, %.1f tok/s\n", what, done, r->n,
-            st.generated, (double)(st.generated + st.prompt_tokens) / (now - begin));
-    *last = now;
+    size_t done;
+    double part = share(r, &done);
+    snprintf(detail, sizeof detail, "%zu of %zu requests  %" PRId64 " tokens  %.1f tok/s", done, r->n, st.generated, (double)(st.generated + st.prompt_tokens) / (now - bar->begin));
+    progress_draw(bar, part, detail);
+    if (!say) return;
+    fprintf(stderr, "%s: %s\n", bar->what, detail);
+    *said = now;
 }
 
 bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e) {
     int32_t *ids = arena_array(s->arena, (size_t)s->slots, sizeof *ids);
-    double begin = seconds_now(), last = begin;
-    for (const SchedStep *t; (t = sched_next(sched));) {
-        if (!session_step(s, sched, t, r->at, e) || !session_sample(s, t, r->at, ids, e)) return false;
+    Progress bar;
+    bool ok = true;
+    progress_begin(&bar, what);
+    double said = bar.begin;
+    for (const SchedStep *t; ok && (t = sched_next(sched));) {
+        ok = session_step(s, sched, t, r->at, e) && session_sample(s, t, r->at, ids, e);
+        if (!ok) break;
         sched_commit(sched, ids);
-        progress(s, sched, r, what, begin, &last);
+        show_progress(s, sched, r, &bar, &said);
     }
-    return true;
+    progress_end(&bar);
+    return ok;
 }
 
 void session_profile(Session *s) {

@@ -24,11 +24,13 @@ struct Session {
     int slots;                /* -b, or its default */
     int64_t chunk;
     double load_seconds;
+    Sampling *rows;    /* [max_batch] of the rows being sampled */
+    Sampling sampling; /* of every request, but for request and position; temperature 0 unless asked for */
 };
 
 /* A mode: does its work and reports, or says why not. */
 typedef bool Mode(Session *s, Err *e);
-Mode mode_getp, mode_logits, mode_parity, mode_bench, mode_eval;
+Mode mode_getp, mode_logits, mode_parity, mode_bench, mode_eval, mode_generate, mode_chat;
 
 void warn(const char *fmt, ...) PRINTF(1, 2);
 double seconds_now(void);
@@ -39,6 +41,7 @@ bool session_load(Session *s, Err *e);
 Device *session_device(const Session *s, const char *name, Err *e);
 void session_close(Session *s);
 
+bool session_draws(const Session *s, Err *e); /* can the plan do what s->sampling asks? */
 /* Opens s->tok: -z, else tokenizer.json in the model's folder. */
 bool session_tokenizer(Session *s, Err *e);
 

@@ -34,6 +34,30 @@ static void write_lines(const Prompts *p, const Requests *r, Text *t) {
     }
 }
 
+/* --- --print ---------------------------------------------------------------------------------------------------------------- */
+
+/* Every request's text, stop tokens left out. Ids that the tokenizer lacks have no text. */
+static void write_text(const Session *s, const Prompts *p, const Requests *r, Text *t) {
+    for (size_t i = 0, k = 0; i < p->n; i++) {
+        TokStream stream = {0};
+        const Request *q = k < r->n && r->of[k] == i ? &r->at[k++] : NULL;
+        text_add(t, "%s--- request %zu: %" PRId64 " tokens\n", i ? "\n" : "", i + 1, q ? q->n_out : 0);
+        for (int64_t j = 0; q && j < q->n_out; j++)
+            if (j + 1 < q->n_out || !tok_is_special(s->tok, q->out[j])) tok_stream(&stream, s->tok, q->out[j], t);
+        tok_stream_end(&stream, t);
+        if (t->at[t->n - 1] != '\n') text_put(t, "\n", 1);
+    }
+}
+
+static bool print_text(const Session *s, const Prompts *p, const Requests *r, Err *e) {
+    Text t = {0};
+    text_put(&t, "", 0);
+    write_text(s, p, r, &t);
+    bool ok = (fwrite(t.at, 1, t.n, stdout) == t.n && !fflush(stdout)) || err_set(e, "stdout: %s", strerror(errno));
+    text_free(&t);
+    return ok;
+}
+
 /* --- -v ------------------------------------------------------------------------------------------------------------------ */
 
 /* The next token of a line, "" at its end. */
@@ -145,8 +169,10 @@ bool mode_getp(Session *s, Err *e) {
     Text t = {0};
     Verdict v = {0};
     if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
+    if (s->o->print && !strcmp(output, "-")) return err_set(e, "--print and -o - both write to stdout: give -o FILE");
     if (s->o->truth && access(s->o->truth, R_OK)) return err_set(e, "%s: %s", s->o->truth, strerror(errno));
     if (!check_output(output, e) || !prompts_read(s, input, &p, e)) return false;
+    if (s->o->print && !s->tok && !session_tokenizer(s, e)) return false;
     Requests r = requests_make(s, &p, true);
     Summary m = {.requests = p.n, .skipped = p.n - r.n};
     bool ok = !r.n || run(s, &r, &m, e);
@@ -154,9 +180,10 @@ bool mode_getp(Session *s, Err *e) {
         text_put(&t, "", 0);
         write_lines(&p, &r, &t);
         ok = file_write(output, t.at, t.n, e);
+        if (ok && s->o->print) ok = print_text(s, &p, &r, e);
         summary_text(s, &m);
         if (ok && s->o->truth) ok = verify(s, &t, &v, e);
-        if (s->o->json) summary_json(s, &m, &v, strcmp(output, "-") ? stdout : stderr);
+        if (s->o->json) summary_json(s, &m, &v, strcmp(output, "-") && !s->o->print ? stdout : stderr);
         if (s->dev && !s->o->json) session_profile(s);
     }
     text_free(&t);

@@ -1,8 +1,13 @@
-/* options.h - gptoss-exec's command line. Add an option: a field here and a row of options.c's table. */
+/* options.h - gptoss-exec's command line. Add an option: a field here and a row of options.c's table.
+ * Each option but --model (the plan's own path comes before GPTOSS_MODEL: mode.c) and the requests to do something has an
+ * environment variable: --kv-memory is GPTOSS_KV_MEMORY. What is on the command line wins. */
 #ifndef GPTOSS_OPTIONS_H
 #define GPTOSS_OPTIONS_H
 
 #include "../ir/base.h"
+#include "../ir/sampling.h"
+
+enum { OPTIONS_MAX_STOPS = 16 };
 
 typedef struct Options Options;
 struct Options {
@@ -10,16 +15,25 @@ struct Options {
     const char *model, *tokenizer, *input, *output, *truth; /* NULL: not given */
     const char *system, *device, *dump_tensor;
     int64_t steps, batch, lines, chunk; /* -1: not given */
-    int64_t gpus, threads, seed, seed_schedule;
+    const char *date, *reasoning;
+    const char *const *words; /* what follows the plan on the command line: the prompt of generate and chat */
+    int n_words;
+    const char *stops[OPTIONS_MAX_STOPS + 1]; /* --stop, NULL behind the last */
+    int64_t gpus, threads, seed, seed_schedule; /* seed, top_k: -1: not given */
+    int64_t top_k, max_answer;
     int64_t sample; /* --self-test: workgroups of a launch; 0: all */
     const char *only; /* --self-test: part of a kernel's symbol */
     size_t kv_memory; /* 0: not given */
-    double temperature, top_p;
+    double temperature, top_p, min_p; /* -1: not given */
+    bool print, hide_reasoning;
     bool input_ids, profile, json, verbose, swap_embeddings;
     bool inspect, list_devices, version, help, self_test;
 };
 
 bool options_parse(Options *o, int argc, char **argv, Err *e);
+void options_free(Options *o);
 void options_help(Text *t);
+/* Puts what was given of -T, -p, -s, --top-k and --min-p over *s. */
+bool options_sampling(const Options *o, Sampling *s, Err *e);
 
 #endif

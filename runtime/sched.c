@@ -7,7 +7,7 @@
 
 typedef struct Slot Slot;
 struct Slot {
-    bool busy;
+    bool busy, parked;        /* parked: done, and kept */
     size_t request, admitted; /* admitted: a running number, the order of prefill */
     int64_t fed;              /* positions given to the device */
 };
@@ -44,7 +44,8 @@ int64_t sched_worst_pages(int64_t window, int64_t positions, int64_t chunk) {
 }
 
 /* The last generated token is not fed back. */
-int64_t sched_positions(const Request *r) { return r->n_ids + (r->max_new ? r->max_new - 1 : 0); }
+static int64_t needs(const Request *r) { return r->n_ids + (r->max_new ? r->max_new - 1 : 0); }
+int64_t sched_positions(const Request *r) { return needs(r) > r->reserve ? needs(r) : r->reserve; }
 
 static int64_t worst(const Sched *s, int kv, const Request *r) {
     return sched_worst_pages(s->pools[kv].window, sched_positions(r), s->o.chunk);
@@ -165,9 +166,15 @@ static void leave(Sched *s, int slot) {
         p->reserved -= p->reserve[slot];
         p->reserve[slot] = 0;
     }
-    s->requests[s->slots[slot].request].done = true;
     s->slots[slot].busy = false;
+}
+
+static void finish(Sched *s, int slot) {
+    Request *r = &s->requests[s->slots[slot].request];
+    r->done = true;
     s->stats.in_flight--;
+    if (r->keep) s->slots[slot].parked = true;
+    else leave(s, slot);
 }
 
 static bool fits(const Sched *s, const Request *r) {
@@ -182,7 +189,7 @@ static void admit(Sched *s) {
         if (s->slots[slot].busy) continue;
         if (!fits(s, r)) return;
         for (int k = 0; k < s->o.n_kv; k++) s->pools[k].reserved += s->pools[k].reserve[slot] = worst(s, k, r);
-        s->slots[slot] = (Slot){true, s->next++, s->admitted++, 0};
+        s->slots[slot] = (Slot){.busy = true, .request = s->next++, .admitted = s->admitted++};
         if (++s->stats.in_flight > s->stats.peak_in_flight) s->stats.peak_in_flight = s->stats.in_flight;
     }
 }
@@ -204,7 +211,7 @@ static void add_row(Sched *s, int slot) {
 
 static void add_decode(Sched *s, int slot) {
     Slot *at = &s->slots[slot];
-    if (!at->busy || at->fed < s->requests[at->request].n_ids || s->step.n == s->o.max_tokens) return;
+    if (!at->busy || at->parked || at->fed < s->requests[at->request].n_ids || s->step.n == s->o.max_tokens) return;
     provide(s, slot, at->fed, 1);
     add_token(s, slot, -1 - slot);
     add_row(s, slot);
@@ -227,7 +234,7 @@ static int next_prompt(const Sched *s, size_t after) {
     int best = -1;
     for (int i = 0; i < s->o.slots; i++) {
         const Slot *at = &s->slots[i];
-        if (!at->busy || at->admitted < after || at->fed >= s->requests[at->request].n_ids) continue;
+        if (!at->busy || at->parked || at->admitted < after || at->fed >= s->requests[at->request].n_ids) continue;
         if (best < 0 || at->admitted < s->slots[best].admitted) best = i;
     }
     return best;
@@ -269,13 +276,54 @@ void sched_commit(Sched *s, const int32_t *ids) {
         Request *r = &s->requests[t->row_request[i]];
         r->out[r->n_out++] = ids[i];
         s->stats.generated++;
-        if (r->n_out == r->max_new || is_eos(s, ids[i])) leave(s, t->row_slot[i]);
+        if (r->n_out == r->max_new || is_eos(s, ids[i])) finish(s, t->row_slot[i]);
     }
     for (int i = 0; i < s->o.slots; i++) { /* those that only wanted their prompt run */
         const Slot *at = &s->slots[i];
-        const Request *r = at->busy ? &s->requests[at->request] : NULL;
-        if (r && !r->max_new && at->fed == r->n_ids) leave(s, i);
+        const Request *r = at->busy && !at->parked ? &s->requests[at->request] : NULL;
+        if (r && !r->max_new && at->fed == r->n_ids) finish(s, i);
     }
+}
+
+/* --- requests that go on -------------------------------------------------------------------------------------------- */
+
+static int slot_of(const Sched *s, size_t request) {
+    for (int i = 0; i < s->o.slots; i++)
+        if (s->slots[i].busy && s->slots[i].request == request) return i;
+    return -1;
+}
+
+void sched_finish(Sched *s, size_t request) {
+    int slot = slot_of(s, request);
+    if (slot >= 0 && !s->slots[slot].parked) finish(s, slot);
+}
+
+int64_t sched_cached(const Sched *s, size_t request) {
+    int slot = slot_of(s, request);
+    return slot < 0 ? 0 : s->slots[slot].fed;
+}
+
+bool sched_continue(Sched *s, size_t request, Err *e) {
+    int slot = slot_of(s, request);
+    Request *r = &s->requests[request];
+    if (slot < 0 || !s->slots[slot].parked || r->n_ids <= s->slots[slot].fed)
+        die("sched: request %zu cannot go on", request);
+    for (int k = 0; k < s->o.n_kv; k++)
+        if (sched_worst_pages(s->pools[k].window, needs(r), s->o.chunk) > s->pools[k].reserve[slot])
+            return err_set(e, "request %zu: %lld positions, room was kept for %lld", request + 1, (long long)needs(r),
+                           (long long)r->reserve);
+    r->done = s->slots[slot].parked = false;
+    s->stats.in_flight++;
+    return true;
+}
+
+void sched_restart(Sched *s, size_t request) {
+    int slot = slot_of(s, request);
+    if (slot < 0 || !s->slots[slot].parked || request + 1 != s->n_requests || s->next != s->n_requests)
+        die("sched: request %zu cannot begin again", request);
+    leave(s, slot);
+    s->requests[request].done = false;
+    s->next = request;
 }
 
 const int32_t *sched_table(const Sched *s, int kv, int slot) { return row(s, &s->pools[kv], slot); }

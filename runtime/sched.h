@@ -4,7 +4,8 @@
  * generate, in each KV group; a group with a window holds only the pages that the window and one chunk can touch, as pages
  * wholly behind the window are given back first. So an admitted request never waits for memory: no preemption.
  * A step: first the next token of every request that generates (slot order), then chunks of prompts (admission order).
- * What a request generates does not depend on any of this; the kernels see to that. */
+ * What a request generates does not depend on any of this; the kernels see to that.
+ * A request with `keep` goes on after it is done (chat): its slot and pages stay, and sched_continue gives it more to run. */
 #ifndef GPTOSS_SCHED_H
 #define GPTOSS_SCHED_H
 
@@ -18,6 +19,9 @@ struct Request {
     int32_t *out;    /* room for max_new */
     int64_t n_out;
     bool done;
+    bool keep;       /* stays in its slot when it is done */
+    int64_t reserve; /* positions to keep room for; 0: what this prompt and max_new need */
+    uint32_t number; /* of sampling's key: the same request draws the same in any batch */
 };
 
 typedef struct SchedOptions SchedOptions;
@@ -67,6 +71,14 @@ Sched *sched_new(const SchedOptions *o, Request *requests, size_t n, Err *e);
 void sched_free(Sched *s);
 const SchedStep *sched_next(Sched *s); /* valid until the next call; NULL: all requests are done */
 void sched_commit(Sched *s, const int32_t *ids /* [n_rows] of the last step */);
+/* Ends a request behind the last committed step: a stop that the ids alone do not show. */
+void sched_finish(Sched *s, size_t request);
+/* A kept request that is done goes on. The caller has set ids and n_ids (the whole sequence: what is in the cache, unchanged,
+ * and at least one id more), max_new, out and reset n_out. Errors: more positions than were reserved. */
+bool sched_continue(Sched *s, size_t request, Err *e);
+int64_t sched_cached(const Sched *s, size_t request); /* positions of a kept request in the cache */
+/* A kept request, the last of all, gives back its pages and is to be run from the start; its fields as for sched_new. */
+void sched_restart(Sched *s, size_t request);
 const int32_t *sched_table(const Sched *s, int kv, int slot); /* row of the block table, -1 where there is no page */
 int64_t sched_free_pages(const Sched *s, int kv);
 SchedStats sched_stats(const Sched *s);

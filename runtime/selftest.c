@@ -8,6 +8,7 @@
  * elements round the other way, each by 2^-8: nmse + sqrt(nmse) * 2^-8, and one such element is always granted. */
 #include "selftest.h"
 #include "../ir/ref.h"
+#include "../ir/sampling.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -73,13 +74,6 @@ static bool reader_of(const Node *n, const Value *v, Op *op, int *index) {
     return false;
 }
 
-static const Node *body_node(const Node *n, Op op) {
-    if (n->op == op) return n;
-    for (size_t i = 0; n->op == OP_FUSED && i < n->body->nodes.n; i++)
-        if (n->body->nodes.at[i]->op == op) return n->body->nodes.at[i];
-    return NULL;
-}
-
 /* The token t of a step: slots take turns; positions ascend from one that crosses a page and a small window. */
 static int64_t slot_of(const Check *c, int64_t t) { return t % (c->plan->max_batch < SLOTS ? c->plan->max_batch : SLOTS); }
 static int64_t pos_of(const Check *c, int64_t t) {
@@ -99,13 +93,21 @@ static void fill_distinct(Check *c, int32_t *row, int64_t n, int64_t below) {
     }
 }
 
+/* A row's record: greedy, plain, and every filter in turn. */
+static void fill_sampling(int32_t *words, int64_t row) {
+    static const Sampling kinds[] = {{.top_p = 1}, {1, 0, 1, 0, 0, 0, 0}, {0.7f, 40, 1, 0, 0, 0, 0}, {2, 0, 0.9f, 0, 0, 0, 0}, {1.5f, 0, 1, 0.1f, 0, 0, 0}, {3, 300, 0.5f, 0.01f, 0, 0, 0}};
+    Sampling s = kinds[row % (int64_t)LEN(kinds)];
+    s.seed = 0x123456789abcdefull, s.request = (uint32_t)row, s.position = (uint32_t)(row * 7 + 1);
+    sampling_write(&s, words);
+}
+
 static bool fill_ints(Check *c, const Node *n, const Value *v, Tensor *t, const Sizes *s) {
     Op op;
     int index;
     int32_t *at = t->data;
     int64_t count = tensor_count(t);
     if (!reader_of(n, v, &op, &index)) return false;
-    const Node *reader = body_node(n, op);
+    const Node *reader = node_of_op(n, op);
     int64_t vocab = c->plan->config.vocab;
     for (int64_t i = 0; i < count; i++) {
         int64_t row = t->rank == 2 ? i / t->dim[1] : i, column = t->rank == 2 ? i % t->dim[1] : 0;
@@ -115,6 +117,9 @@ static bool fill_ints(Check *c, const Node *n, const Value *v, Tensor *t, const 
         case OP_rows: at[i] = (int32_t)(draw(c) % (uint64_t)s->of[SYM_T]); break;
         case OP_set_last: at[i] = index == 2 ? (int32_t)i : (int32_t)(draw(c) % (uint64_t)vocab); break;
         case OP_rope: at[i] = (int32_t)pos_of(c, i); break;
+        case OP_sample:
+            if (column == 0) fill_sampling(at + i, row);
+            break;
         case OP_group:
         case OP_expert_linear:
             if (column == 0) fill_distinct(c, at + i, t->dim[1], op == OP_group ? node_int(reader, "experts") : reader->in[1]->type.dim[0].add);
@@ -132,12 +137,13 @@ static bool fill_ints(Check *c, const Node *n, const Value *v, Tensor *t, const 
 }
 
 static bool fill(Check *c, const Node *n, const Value *v, Tensor *t, const Sizes *s, Err *e) {
-    Op op;
+    Op op = OP_COUNT;
     int index;
     if (t->dtype == DT_MXFP4) return fill_mxfp4(c, t), true;
     if (t->dtype == DT_I32) return fill_ints(c, n, v, t, s) || err_set(e, "cannot make up %s", v->name);
     float scale = 1;
     if (reader_of(n, v, &op, &index) && op == OP_swiglu) scale = 12; /* beyond the clamp */
+    if (op == OP_sample) scale = 8; /* logits of some spread */
     fill_floats(c, t, scale);
     return true;
 }

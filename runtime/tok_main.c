@@ -20,7 +20,13 @@ static const char help[] =
     "  -z, --tokenizer PATH  tokenizer.json, a folder that holds one, .tiktoken or tokenizer.bin\n"
     "  -0, --null            texts end in a NUL byte, not a newline\n"
     "  -s, --specials        encode: the text of a special token, such as <|end|>, becomes its id\n"
-    "  -h, --help            -V, --version\n";
+    "  -h, --help            -V, --version\n"
+    "\n"
+    "GPTOSS_TOKENIZER in the environment stands in for -z.\n"
+    "\n"
+    "Examples:\n"
+    "  echo 'Hello there' | gptoss-tok encode -z gpt-oss-20b\n"
+    "  gptoss-tok decode -z gpt-oss-20b data/output.txt\n";
 
 typedef struct Args Args;
 struct Args {
@@ -35,7 +41,7 @@ static bool read_args(int argc, char **argv, Args *a, Err *e) {
         {"specials", no_argument, NULL, 's'},        {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},         {0},
     };
-    *a = (Args){.end = '\n'};
+    *a = (Args){.end = '\n', .tokenizer = getenv("GPTOSS_TOKENIZER")};
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, ":z:0shV", options, NULL)) != -1;) {
         const char *word = optind > 0 ? argv[optind - 1] : "";
@@ -54,7 +60,7 @@ static bool read_args(int argc, char **argv, Args *a, Err *e) {
     if (!a->decode && strcmp(what, "encode")) return err_set(e, "say encode or decode");
     if (optind < argc) a->file = argv[optind++];
     if (optind < argc) return err_set(e, "more than one FILE");
-    return a->tokenizer || err_set(e, "no tokenizer (-z)");
+    return (a->tokenizer && *a->tokenizer) || err_set(e, "no tokenizer: -z FILE, or GPTOSS_TOKENIZER");
 }
 
 static bool encode_line(const Tok *t, const Args *a, const char *text, size_t n, Text *out, Err *e) {

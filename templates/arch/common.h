@@ -24,6 +24,10 @@ DEVICE bf16 bf16_of(float f) { // nearest even; NaN stays NaN
     return (bf16)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
 }
 
+// The op cast, by what it casts to.
+DEVICE float cast_bf16(float v) { return f32_of(bf16_of(v)); }
+DEVICE float cast_f32(float v) { return v; }
+
 DEVICE float load(const float *p, long i) { return p[i]; }
 DEVICE float load(const bf16 *p, long i) { return f32_of(p[i]); }
 DEVICE void store(float *p, long i, float v) { p[i] = v; }
@@ -90,6 +94,16 @@ DEVICE double wave_max(double v) {
     }
     return v;
 }
+
+// --- integer sums in shared memory: in any order the same ---
+
+#ifdef __CUDACC__
+DEVICE void lds_add(u64 *p, u64 v) { atomicAdd(p, v); }
+DEVICE void lds_add(int *p, int v) { atomicAdd(p, v); }
+#else
+DEVICE void lds_add(u64 *p, u64 v) { (void)__hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP); }
+DEVICE void lds_add(int *p, int v) { (void)__hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP); }
+#endif
 
 // --- the model's own functions ---
 

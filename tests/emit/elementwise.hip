@@ -16,7 +16,7 @@ DEVICE int row_count(const Args &a) { return a.step[0]; }
 // Row t, column n of the kernel's result is v.
 DEVICE void out(const Args &a, int t, int n, float v) {
     const long at = (long)t * OUT_COLUMNS + n;
-    v = f32_of(bf16_of(v)); // cast
+    v = cast_bf16(v); // cast
     store(a.y, at, v);
 }
 

@@ -129,6 +129,10 @@ static const struct {
     {"swiglu-odd", "swiglu", {M(F32, ST, C(63))}, 1, {{0}}, 0, "swiglu: input is 63 wide, expects pairs of gate and up"},
     {"combine", "combine", {M(F32, ST, C(2), C(64)), M(F32, ST, C(2))}, 2, {{0}}, 0, "f32[T,64]"},
     {"sample", "sample", {M(F32, SS, C(512))}, 1, {{0}}, 0, "i32[S]"},
+    {"sample-params", "sample", {M(F32, SS, C(512)), M(I32, SS, C(8))}, 2, {{0}}, 0, "i32[S]"},
+    {"sample-rows", "sample", {M(F32, SS, C(512)), M(I32, ST, C(8))}, 2, {{0}}, 0, "sample: params is i32[T,8], which does not fit logits f32[S,512] (T against S)"},
+    {"sample-columns", "sample", {M(F32, SS, C(512)), M(I32, SS, C(7))}, 2, {{0}}, 0, "sample: params is i32[S,7], expects 8 columns"},
+    {"sample-vocabulary", "sample", {M(F32, SS, C(5000000))}, 1, {{0}}, 0, "sample: logits is f32[S,5000000], expects at most 4194304 columns"},
     {"set_last", "set_last", {M(I32, C(8)), M(I32, SS), M(I32, SS)}, 3, {{0}}, 0, "i32[8]"},
 };
 

@@ -1,0 +1,232 @@
+/* mode_chat.c - -m chat: turns of user and model in the harmony format (harmony.h), the sequence so far kept in the KV cache.
+ *
+ * On a terminal: line editing, the analysis dimmed, Ctrl-C ends an answer. Otherwise each line of stdin (or of -i FILE) is a
+ * turn, and a message that is not an answer is preceded by a line "[analysis]" or "[commentary]", the answer behind one by
+ * "[final]". --hide-reasoning leaves the analysis out, on either.
+ * Nothing is run twice: a turn runs the end of the last message (its stop token became <|end|>) and the new one. The analysis
+ * of earlier turns stays in the sequence, which openai's rendering would drop and run the rest again. */
+#include "line.h"
+#include "talk.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <locale.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { DEFAULT_CONTEXT = 32768 };
+
+typedef struct Chat Chat;
+struct Chat {
+    Session *s;
+    Talk talk;
+    HarmonyTok tok;
+    HarmonySystem system;
+    Harmony reader;
+    Line line;
+    char date[16];
+    bool color, labels; /* labels: a message of this turn had one */
+    bool column;        /* the cursor is not at a line's beginning */
+};
+
+/* --- showing ---------------------------------------------------------------------------------------------------------------- */
+
+static void put(Chat *c, const char *s, size_t n) {
+    if (!n) return;
+    fwrite(s, 1, n, stdout);
+    c->column = s[n - 1] != '\n';
+}
+
+/* The model has no business moving the cursor. */
+static void put_text(Chat *c, const char *s, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        bool control = ((unsigned char)s[i] < 32 && s[i] != '\n' && s[i] != '\t') || s[i] == 127;
+        if (!c->color || !control) put(c, s + i, 1);
+    }
+}
+
+static void begin_message(Chat *c, const HarmonyEvent *v) {
+    static const char *const names[] = {"analysis", "commentary", "final"};
+    bool answer = v->channel == CHANNEL_FINAL;
+    if (c->column) put(c, "\n", 1);
+    if (c->color) {
+        if (!answer) fputs("\033[2m", stdout);
+        if (*v->recipient) printf("[call of %s] ", v->recipient);
+        return;
+    }
+    if (!answer || c->labels) printf("[%s%s%s]\n", names[v->channel], *v->recipient ? " to " : "", v->recipient);
+    c->labels |= !answer;
+}
+
+static void show(Chat *c, HarmonyEvent v) {
+    if (v.channel == CHANNEL_ANALYSIS && c->s->o->hide_reasoning) return;
+    if (v.begins) begin_message(c, &v);
+    put_text(c, v.text, v.n);
+    if (v.ends && c->color) fputs("\033[0m", stdout);
+    if (v.ends && c->column) put(c, "\n", 1);
+    fflush(stdout);
+}
+
+static bool take(void *ctx, int32_t id) {
+    Chat *c = ctx;
+    show(c, harmony_feed(&c->reader, id));
+    return !ferror(stdout);
+}
+
+/* --- a turn ----------------------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t *interrupted; /* the talk's, while it runs: a handler has no other way to it */
+static void on_interrupt(int sig) {
+    (void)sig;
+    *interrupted = 1;
+}
+
+static bool run(Chat *c, TalkEnd *end, Err *e) {
+    struct sigaction old, now = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
+    c->talk.interrupted = 0;
+    interrupted = &c->talk.interrupted;
+    if (c->color) sigaction(SIGINT, &now, &old);
+    bool ok = talk_run(&c->talk, take, c, end, e);
+    if (c->color) sigaction(SIGINT, &old, NULL);
+    return ok;
+}
+
+/* The generated message ends as history has it. Its last id is not in the cache yet. */
+static void close_turn(Chat *c, TalkEnd end) {
+    HarmonyIds *ids = &c->talk.ids;
+    int32_t *last = &ids->at[ids->n - 1], end_id = c->tok.id[H_END];
+    if (end == TALK_STOP_ID && *last != c->tok.id[H_CALL]) *last = end_id;
+    else if (*last != end_id && *last != c->tok.id[H_CALL]) harmony_put(ids, end_id);
+}
+
+static bool append(Chat *c, const char *text, Err *e) {
+    HarmonyIds *ids = &c->talk.ids;
+    return (ids->n || harmony_begin(&c->tok, ids, &c->system, e)) &&
+           harmony_user(&c->tok, ids, text, strlen(text), e) && harmony_answer(&c->tok, ids, e);
+}
+
+static bool turn(Chat *c, const char *text, Err *e) {
+    TalkEnd end;
+    Session *s = c->s;
+    size_t before = c->talk.ids.n;
+    if (!append(c, text, e)) return false;
+    if ((int64_t)c->talk.ids.n > s->steps) {
+        err_set(e, "the conversation has %zu tokens, there is room for %" PRId64 ": %s", c->talk.ids.n, s->steps,
+                c->line.terminal ? "/new begins another" : "a larger -n");
+        c->talk.ids.n = before;
+        if (!c->line.terminal) return false;
+        return fprintf(stderr, "%s\n", e->msg), true;
+    }
+    double begin = seconds_now();
+    c->labels = false;
+    harmony_open(&c->reader, &c->tok);
+    if (!run(c, &end, e)) return false;
+    show(c, harmony_close(&c->reader));
+    if (c->column) put(c, "\n", 1);
+    if (ferror(stdout)) return err_set(e, "stdout: cannot be written");
+    fflush(stdout);
+    close_turn(c, end);
+    if (end == TALK_FULL)
+        fprintf(stderr,
+                "(the room of %" PRId64 " tokens is full: /new begins another conversation, a larger -n has more)\n",
+                s->steps);
+    if (end == TALK_MOST) fprintf(stderr, "(cut off after --max-answer tokens)\n");
+    if (end == TALK_INTERRUPTED) fprintf(stderr, "(interrupted)\n");
+    if (s->o->verbose)
+        fprintf(stderr,
+                "turn: %" PRId64 " prompt tokens run, %" PRId64 " generated, %" PRId64 " in the cache, %.2f s\n",
+                c->talk.ran, c->talk.r.n_out, sched_cached(c->talk.sched, 0), seconds_now() - begin);
+    return true;
+}
+
+/* --- commands ------------------------------------------------------------------------------------------------------------------ */
+
+static const char help[] = "/new   begin another conversation\n/quit  leave (or Ctrl-D)\n/help  this\n"
+                           "A line that ends in \\ goes on in the next. Ctrl-C ends an answer.\n";
+
+static bool command(Chat *c, const char *text, bool *quit) {
+    if (!strcmp(text, "/quit") || !strcmp(text, "/exit")) return *quit = true;
+    if (!strcmp(text, "/help")) return fputs(help, stderr), true;
+    if (!strcmp(text, "/new")) return talk_restart(&c->talk), true;
+    return false;
+}
+
+/* A turn's text: lines up to one without a backslash at its end. NULL at the end of input. */
+static char *read_turn(Chat *c) {
+    char *text = line_read(&c->line, "> ");
+    for (size_t n; text && (n = strlen(text)) && text[n - 1] == '\\';) {
+        char *more = line_read(&c->line, "… "), *both = NULL;
+        text[n - 1] = 0;
+        if (asprintf(&both, "%s\n%s", text, more ? more : "") < 0) die("chat: out of memory");
+        free(text), free(more);
+        text = both;
+        if (!more) break;
+    }
+    return text;
+}
+
+static bool turns(Chat *c, Err *e) {
+    bool ok = true, quit = false;
+    Text first = {0};
+    for (int i = 0; i < c->s->o->n_words; i++) text_add(&first, "%s%s", i ? " " : "", c->s->o->words[i]);
+    if (first.n) ok = turn(c, first.at, e);
+    text_free(&first);
+    while (ok && !quit) {
+        char *text = read_turn(c);
+        if (!text) break;
+        if (text[strspn(text, " \t")] && !command(c, text, &quit)) ok = turn(c, text, e);
+        free(text);
+    }
+    if (c->line.terminal && !quit) putchar('\n');
+    return ok;
+}
+
+/* --- the mode ------------------------------------------------------------------------------------------------------------------- */
+
+static bool check(Chat *c, Err *e) {
+    const Options *o = c->s->o;
+    time_t now = time(NULL);
+    struct tm day;
+    if (strcmp(o->reasoning, "low") && strcmp(o->reasoning, "medium") && strcmp(o->reasoning, "high"))
+        return err_set(e, "--reasoning %s: it is low, medium or high", o->reasoning);
+    if (o->input_ids) return err_set(e, "--input-ids: chat is text");
+    strftime(c->date, sizeof c->date, "%Y-%m-%d", localtime_r(&now, &day));
+    c->system =
+        (HarmonySystem){.reasoning = o->reasoning, .date = o->date ? o->date : c->date, .instructions = o->system};
+    return true;
+}
+
+static void open_talk(Chat *c) {
+    Session *s = c->s;
+    if (s->o->steps < 0) s->steps = s->plan->max_seq < DEFAULT_CONTEXT ? s->plan->max_seq : DEFAULT_CONTEXT;
+    talk_open(&c->talk, s);
+    c->talk.most = s->o->max_answer > 0 ? s->o->max_answer : 0;
+    talk_stop_at(&c->talk, c->tok.id[H_RETURN]), talk_stop_at(&c->talk, c->tok.id[H_CALL]);
+}
+
+bool mode_chat(Session *s, Err *e) {
+    Chat c = {.s = s};
+    const char *path = s->o->input ? s->o->input : "-";
+    if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
+    if (!check(&c, e) || !talk_sampling(s, e) || !session_tokenizer(s, e) || !harmony_tok(&c.tok, s->tok, e))
+        return false;
+    FILE *f = strcmp(path, "-") ? fopen(path, "rb") : stdin;
+    if (!f) return err_set(e, "%s: %s", path, strerror(errno));
+    bool ok = session_load(s, e);
+    if (ok) {
+        open_talk(&c);
+        line_open(&c.line, f);
+        c.color = isatty(1);
+        if (c.line.terminal)
+            fprintf(stderr, "%s on %s, %" PRId64 " tokens of context. /help tells the commands.\n", s->plan->model_name,
+                    s->dev->ops->name, s->steps);
+        ok = turns(&c, e);
+        line_close(&c.line);
+        harmony_free(&c.reader);
+        talk_close(&c.talk);
+        if (ok) session_profile(s);
+    }
+    if (f != stdin) fclose(f);
+    return ok;
+}

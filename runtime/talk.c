@@ -1,0 +1,151 @@
+/* talk.c - see talk.h. */
+#include "talk.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+/* --- defaults ----------------------------------------------------------------------------------------------------------- */
+
+static bool number(const json_t *root, const char *key, const char *path, double most, double *v, Err *e) {
+    const json_t *j = json_object_get(root, key);
+    if (!j || json_is_null(j)) return true;
+    if (!json_is_number(j) || !(json_number_value(j) >= 0) || json_number_value(j) > most)
+        return err_set(e, "%s: %s must be a number from 0 to %g", path, key, most);
+    return *v = json_number_value(j), true;
+}
+
+bool talk_sampling(Session *s, Err *e) {
+    struct stat st;
+    double temperature = 1, top_p = 1, top_k = 0, min_p = 0;
+    const char *path = arena_printf(s->arena, "%s/generation_config.json", s->model_path);
+    if (!stat(path, &st)) {
+        json_error_t why;
+        json_t *j = json_load_file(path, 0, &why);
+        if (!j) return err_set(e, "%s:%d: %s", path, why.line, why.text);
+        bool ok = number(j, "temperature", path, 1e6, &temperature, e) && number(j, "top_p", path, 1, &top_p, e) &&
+                  number(j, "top_k", path, INT32_MAX, &top_k, e) && number(j, "min_p", path, 1, &min_p, e);
+        if (json_is_false(json_object_get(j, "do_sample"))) temperature = 0;
+        json_decref(j);
+        if (!ok) return false;
+    }
+    s->sampling = (Sampling){
+        .temperature = (float)temperature, .top_k = (int32_t)top_k, .top_p = (float)top_p, .min_p = (float)min_p};
+    bool old =
+        plan_buf(s->plan, "sampling") < 0; /* a graph that only knows greedy: not an error unless -T asks for more */
+    if (old) s->sampling.temperature = 0;
+    return options_sampling(s->o, &s->sampling, e) && session_draws(s, e);
+}
+
+/* --- the sequence --------------------------------------------------------------------------------------------------------- */
+
+void talk_stop_at(Talk *t, int32_t id) {
+    if (id < 0 || t->n_stop == (int)LEN(t->stop)) return;
+    t->stop[t->n_stop++] = id;
+}
+
+void talk_open(Talk *t, Session *s) {
+    const ModelConfig *c = model_config(s->model);
+    *t = (Talk){.s = s};
+    for (int i = 0; i < c->n_eos; i++) talk_stop_at(t, c->eos[i]);
+    talk_stop_at(t, 200002), talk_stop_at(t, 199999);
+    if (s->tok)
+        talk_stop_at(t, tok_special(s->tok, "<|return|>")), talk_stop_at(t, tok_special(s->tok, "<|endoftext|>"));
+    t->r = (Request){
+        .keep = true, .reserve = s->steps, .out = arena_array(s->arena, (size_t)s->steps + 1, sizeof *t->r.out)};
+    s->slots = 1;
+}
+
+void talk_close(Talk *t) {
+    sched_free(t->sched);
+    free(t->ids.at);
+}
+
+static bool is_stop(const Talk *t, int32_t id) {
+    for (int i = 0; i < t->n_stop; i++)
+        if (t->stop[i] == id) return true;
+    return false;
+}
+
+static bool begin(Talk *t, Err *e) {
+    Session *s = t->s;
+    int64_t vocab = s->plan->config.vocab;
+    for (size_t i = t->sched ? (size_t)sched_cached(t->sched, 0) : 0; i < t->ids.n; i++)
+        if (t->ids.at[i] < 0 || t->ids.at[i] >= vocab)
+            return err_set(e,
+                           "token id %" PRId32 " is not in the model's vocabulary of %" PRId64
+                           ": the tokenizer does not fit the model",
+                           t->ids.at[i], vocab);
+    t->r.ids = t->ids.at, t->r.n_ids = (int64_t)t->ids.n, t->r.n_out = 0;
+    t->r.max_new = s->steps - t->r.n_ids + 1;
+    if (t->r.max_new < 1) return err_set(e, "%zu tokens do not fit into -n %" PRId64, t->ids.n, s->steps);
+    if (t->most && t->most < t->r.max_new) t->r.max_new = t->most;
+    if (!t->sched) return (t->sched = session_sched(s, &s->exec, 1, &t->r, 1, false, e)) != NULL;
+    return !t->r.done || sched_continue(t->sched, 0, e);
+}
+
+bool talk_run(Talk *t, bool (*read)(void *ctx, int32_t id), void *ctx, TalkEnd *end, Err *e) {
+    Session *s = t->s;
+    int32_t id;
+    if (!begin(t, e)) return false;
+    int64_t before = sched_stats(t->sched).prompt_tokens;
+    *end = TALK_FULL; /* max_new, whatever it came from */
+    for (const SchedStep *step; (step = sched_next(t->sched));) {
+        if (!session_step(s, t->sched, step, &t->r, e) || !session_sample(s, step, &t->r, &id, e)) return false;
+        sched_commit(t->sched, &id);
+        if (step->n_rows && is_stop(t, id)) *end = TALK_STOP_ID;
+        else if (step->n_rows && !read(ctx, id)) *end = TALK_STOPPED;
+        else if (t->interrupted) *end = TALK_INTERRUPTED;
+        if (*end != TALK_FULL) sched_finish(t->sched, 0);
+    }
+    if (*end == TALK_FULL && t->r.n_out == t->most) *end = TALK_MOST;
+    for (int64_t i = 0; i < t->r.n_out; i++) harmony_put(&t->ids, t->r.out[i]);
+    t->ran = sched_stats(t->sched).prompt_tokens - before;
+    return true;
+}
+
+void talk_restart(Talk *t) {
+    t->ids.n = 0;
+    if (t->sched) sched_restart(t->sched, 0);
+}
+
+/* --- stop texts ------------------------------------------------------------------------------------------------------------ */
+
+/* Where the first stop text begins, or how much can be shown when none is there: all but a tail that one may begin with. */
+static size_t shown(StopText *s) {
+    size_t best = s->held.n;
+    for (int i = 0; s->stops && s->stops[i]; i++) {
+        size_t n = strlen(s->stops[i]);
+        for (size_t at = 0; at < best; at++) {
+            size_t left = s->held.n - at, k = left < n ? left : n;
+            if (memcmp(s->held.at + at, s->stops[i], k)) continue;
+            best = at;
+        }
+    }
+    return best;
+}
+
+static bool complete(const StopText *s, size_t at) {
+    for (int i = 0; s->stops && s->stops[i]; i++) {
+        size_t n = strlen(s->stops[i]);
+        if (s->held.n - at >= n && !memcmp(s->held.at + at, s->stops[i], n)) return true;
+    }
+    return false;
+}
+
+void stop_text(StopText *s, const char *text, size_t n, Text *out) {
+    if (s->found) return;
+    text_put(&s->held, text, n);
+    size_t k = shown(s);
+    text_put(out, s->held.at, k);
+    s->found = k < s->held.n && complete(s, k);
+    memmove(s->held.at, s->held.at + k, s->held.n - k + 1);
+    s->held.n -= k;
+}
+
+void stop_text_end(StopText *s, Text *out) {
+    if (!s->found) text_put(out, s->held.at ? s->held.at : "", s->held.n);
+    text_free(&s->held);
+}

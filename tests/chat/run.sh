@@ -1,0 +1,103 @@
+#!/bin/bash
+# run.sh - tests/chat: generate, chat, getp --print, options and their environment variables, as a user runs them; a terminal session.
+cd "$(dirname "$0")/../.." || exit 1
+out=out/tests/chat/cli
+rm -rf $out && mkdir -p $out
+failed=0
+report() { if [ -z "$2" ]; then echo "ok $1"; else echo "FAIL $1: ${2//$'\n'/ / }"; failed=1; fi; }
+equal() { cmp -s "$2" "$3" && report "$1" || report "$1" "$2 and $3 differ"; }
+refused() { # NAME PATTERN command…
+    local name=$1 pattern=$2 got
+    shift 2
+    if got=$("$@" 2>&1 </dev/null); then report "$name" "taken"; else report "$name" "$(grep -q -- "$pattern" <<<"$got" || echo "$got")"; fi
+}
+{ out/gptoss-mkmodel tests/models/tiny.json $out/model --seed 6 &&
+  out/gptoss-compile graphs/toy.lua --arch gfx90a --model $out/model --precision strict --max-batch 4 --max-tokens 64 -o $out/plan.bin; } >$out/log 2>&1 ||
+    { echo "FAIL compile: $(tail -1 $out/log)"; exit 1; }
+exec=out/gptoss-exec
+run() { $exec $out/plan.bin --device ref "$@" 2>>$out/log; }
+
+# --- generate
+prompt="Hello there, how are you?"
+run -m generate -n 80 "$prompt" >$out/words
+run -m generate -n 80 Hello there, how are you? >$out/more-words
+printf '%s\n' "$prompt" >$out/prompt
+run -m generate -n 80 -i $out/prompt >$out/file
+printf '%s' "$prompt" | run -m generate -n 80 -i - >$out/stdin
+run -m generate -n 80 -o $out/o "$prompt" >$out/silent; echo >>$out/o
+report generate/some "$([ "$(wc -c <$out/words)" -gt 20 ] || echo "only $(cat $out/words)")"
+equal generate/words $out/words $out/more-words
+equal generate/file $out/words $out/file
+equal generate/stdin $out/words $out/stdin
+equal generate/output $out/words $out/o
+report generate/output-silent "$(cat $out/silent)"
+run -m generate -n 80 -s 1 "$prompt" >$out/seed1
+report generate/seed "$(cmp -s $out/words $out/seed1 && echo 'another seed, the same text')"
+run -m generate -n 80 -T 0 "$prompt" >$out/greedy
+printf '1\n%s\n' "$prompt" >$out/requests
+run -m getp -n 80 -i $out/requests -o $out/ids
+run -m generate -n 80 -T 0 --input-ids "$(out/gptoss-tok encode -z $out/model/tokenizer.json $out/prompt)" >$out/greedy-ids
+equal generate/same-as-getp $out/ids <(awk -v n="$(wc -w <$out/ids)" '{print}' $out/greedy-ids)
+stop=$(head -c 60 $out/greedy | LC_ALL=C tr -cd 'a-z ' | grep -oE '[a-z]{2}' | tail -1)
+run -m generate -n 80 -T 0 --stop "$stop" --stop "never there" "$prompt" >$out/stopped
+report generate/stop "$(grep -qF -- "$stop" $out/stopped && echo "--stop $stop is in the text"; head -c "$(($(wc -c <$out/stopped) - 1))" $out/stopped | cmp -sn "$(($(wc -c <$out/stopped) - 1))" - $out/greedy || echo 'not the beginning')"
+sed 's/"do_sample": true/"do_sample": false/' $out/model/generation_config.json >$out/g && cp -r $out/model $out/greedy-model && cp $out/g $out/greedy-model/generation_config.json
+run -m generate -n 80 -w $out/greedy-model "$prompt" >$out/config-greedy
+equal generate/config-greedy $out/greedy $out/config-greedy
+sed 's/"do_sample": true/"do_sample": true, "temperature": 5.0, "top_k": 1/' $out/model/generation_config.json >$out/greedy-model/generation_config.json
+run -m generate -n 80 -w $out/greedy-model "$prompt" >$out/config-topk
+equal generate/config-top-k $out/greedy $out/config-topk
+refused generate/two-prompts 'two prompts' $exec $out/plan.bin -m generate --device ref -i $out/prompt hello
+refused generate/empty 'prompt is empty' $exec $out/plan.bin -m generate --device ref -i /dev/null
+refused generate/no-file 'No such file' $exec $out/plan.bin -m generate --device ref -i $out/none
+refused generate/long 'the prompt has' $exec $out/plan.bin -m generate --device ref -n 3 "$prompt"
+refused generate/stop-empty 'text is empty' $exec $out/plan.bin -m generate --device ref --stop '' x
+refused getp/words 'two plans' $exec $out/plan.bin -m getp --device ref hello
+
+# --- the environment
+GPTOSS_MODE=generate GPTOSS_STEPS=80 GPTOSS_TEMPERATURE=0 run "$prompt" >$out/environment
+equal environment/values $out/greedy $out/environment
+GPTOSS_TEMPERATURE=0 run -m generate -n 80 -T 1 "$prompt" >$out/environment
+equal environment/command-line-wins $out/words $out/environment
+GPTOSS_STEPS=many refused environment/bad 'GPTOSS_STEPS: "many"' $exec $out/plan.bin -m generate --device ref x
+
+# --- getp --print
+printf '3\nOne, two\n\nthree four five\n' >$out/three
+run -m getp -n 30 -i $out/three -o $out/three.ids --print >$out/print
+report print/all "$([ "$(grep -c '^--- request' $out/print)" = 3 ] && sed -n '1p' $out/print | grep -q '^--- request 1: ' || cat $out/print)"
+report print/text "$(grep -aqF -- "$(sed -n 3p $out/three.ids | tr " " "\n" | awk '$1 < 400' | head -3 | tr "\n" " " | out/gptoss-tok decode -z $out/model/tokenizer.json | head -1 | grep -aoE '[a-zA-Z ]{1,}' | head -1)" $out/print || echo 'the third text is not there')"
+refused print/stdout 'both write to stdout' $exec $out/plan.bin -m getp --device ref -i $out/three -o - --print
+
+# --- chat
+chat() { run -m chat --date 2025-01-01 --max-answer 10 -n 700 "$@"; }
+printf 'hi\nand more\n/new\nhi\n/quit\nnot read\n' | $exec $out/plan.bin --device ref -m chat --date 2025-01-01 --max-answer 10 -n 700 --verbose >$out/chat 2>$out/chat.err
+report chat/turns "$([ "$(grep -c '^turn:' $out/chat.err)" = 3 ] || tail -3 $out/chat.err)"
+report chat/cache "$(sed -n 's/^turn: \([0-9]*\) prompt.*/\1/p' $out/chat.err | tr '\n' ' ' | awk '$2 < $1 / 3 && $3 == $1 {ok = 1} END {if (!ok) print "prompt tokens run: " $0}')"
+printf 'hi\n' | chat >$out/chat1
+chat -i $out/prompt >$out/chat2
+chat "$prompt" </dev/null >$out/chat3
+equal chat/words $out/chat2 $out/chat3
+report chat/again "$(head -c "$(wc -c <$out/chat1)" $out/chat | cmp -s - $out/chat1 || echo 'the same words, another answer')"
+printf 'hi\n' | chat -y "Be brief." --reasoning high >$out/chat4 && report chat/system || report chat/system "failed"
+refused chat/reasoning 'low, medium or high' $exec $out/plan.bin -m chat --device ref --reasoning huge
+refused chat/full 'there is room for' bash -c "printf 'one\ntwo\n' | $exec $out/plan.bin -m chat --device ref -n 100"
+python3 - $out <<'P'
+import json, sys
+t = json.load(open(sys.argv[1] + '/model/tokenizer.json'))
+t['added_tokens'] = [x for x in t['added_tokens'] if x['content'] not in ('<|start|>', '<|message|>')]
+json.dump(t, open(sys.argv[1] + '/plain.json', 'w'))
+P
+refused chat/no-harmony 'missing are <|start|> <|message|>' $exec $out/plan.bin -m chat --device ref -z $out/plain.json
+
+# --- a terminal
+if command -v script >/dev/null; then
+    GPTOSS_HISTORY=$PWD/$out/history timeout 60 script -qec "$exec $out/plan.bin --device ref -m chat --date 2025-01-01 --max-answer 10" $out/typescript \
+        < <(sleep 1; printf 'hello\r'; sleep 1; printf '/help\r'; sleep 0.5; printf '/bye\\\rmore\r'; sleep 0.5; printf '/quit\r'; sleep 0.5) >/dev/null 2>&1
+    report terminal/exit "$([ $? = 0 ] || echo failed)"
+    report terminal/prompt "$(grep -aq '> ' $out/typescript || echo 'no prompt')"
+    report terminal/help "$(grep -aq 'begin another conversation' $out/typescript || echo 'no help')"
+    report terminal/history "$(! pkg-config --exists libedit || grep -aq hello $out/history || echo 'no history kept')"
+else
+    echo "skip terminal: no script(1)"
+fi
+exit $failed
