@@ -27,7 +27,7 @@ COMPILER := $(call obj,$(filter-out compiler/main.c,$(wildcard compiler/*.c)))
 all: $(PROGRAMS:%=out/%)
 
 out/gptoss-compile: $(O)/compiler/main.o $(COMPILER) $(IR) $(RTC) $(MODEL) $(PLAN)
-out/gptoss-exec: $(O)/runtime/main.o $(EXEC) $(EMU) $(PLAN) $(MODEL) $(TOK) $(IR)
+out/gptoss-exec: $(O)/runtime/main.o $(EXEC) $(EMU) $(PLAN) $(MODEL) $(TOK) $(IR) $(RTC)
 out/gptoss-tok: $(O)/runtime/tok_main.o $(TOK) $(IR)
 out/gptoss-mkmodel: $(O)/runtime/mkmodel_main.o $(MODEL) $(IR)
 out/gptoss-check: $(O)/runtime/check_main.o $(IR)

@@ -145,6 +145,8 @@ static bool fill(Check *c, const Node *n, const Value *v, Tensor *t, const Sizes
     if (reader_of(n, v, &op, &index) && op == OP_swiglu) scale = 12; /* beyond the clamp */
     if (op == OP_sample) scale = 8; /* logits of some spread */
     fill_floats(c, t, scale);
+    for (int64_t i = 0, count = tensor_count(t); op == OP_sample && i < count; i++) /* with ties */
+        ((float *)t->data)[i] = roundf(4 * ((float *)t->data)[i]) / 4;
     return true;
 }
 

@@ -110,8 +110,7 @@ refused hip_device 'not built yet' R --device hip -m getp
 refused no_device 'no device "tpu"' R --device tpu -m getp
 refused no_kernels 'only --device ref runs it' R --device emu -m getp --input-ids -i "$tmp/in"
 refused two_gpus '-g 2' R -m getp -g 2
-refused temperature 'not implemented yet' R -m getp -T 0.7
-refused chat 'not implemented yet' R -m chat
+refused temperature 'has no input sampling' R -m getp -T 0.7 # this plan is made by hand, and greedy
 refused no_mode 'no mode "sing"' R -m sing
 refused no_option 'no option --frob' R -m getp --frob
 refused no_plan '/missing.bin: No such file' "$exec" "$tmp/missing.bin" -m getp

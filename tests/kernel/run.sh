@@ -34,6 +34,10 @@ done
 compile kv16 graphs/toy.lua --precision strict --kv16 && selftest kv16 --only attention
 compile kv32 graphs/toy.lua --precision fast --kv32 && selftest kv32 --only attention
 
+# A value made of weights alone.
+cp -r graphs $out/graphs && sed -i 's/param("sinks", f32, { c.heads })/param("sinks", f32, { c.heads }) * 2.0/' $out/graphs/gpt_oss.lua
+compile row $out/graphs/toy.lua && selftest row --only elementwise_row
+
 # Shapes: vocab hidden inter layers experts topk head_dim heads kv_heads window experts' type
 shape() {
     local name=$1 dtype=${12}
