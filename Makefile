@@ -27,7 +27,7 @@ COMPILER := $(call obj,$(filter-out compiler/main.c,$(wildcard compiler/*.c)))
 all: $(PROGRAMS:%=out/%)
 
 out/gptoss-compile: $(O)/compiler/main.o $(COMPILER) $(IR) $(RTC) $(MODEL) $(PLAN)
-out/gptoss-exec: $(O)/runtime/main.o $(EXEC) $(EMU) $(PLAN) $(MODEL) $(TOK) $(IR)
+out/gptoss-exec: $(O)/runtime/main.o $(EXEC) $(EMU) $(PLAN) $(MODEL) $(TOK) $(IR) $(RTC)
 out/gptoss-tok: $(O)/runtime/tok_main.o $(TOK) $(IR)
 out/gptoss-mkmodel: $(O)/runtime/mkmodel_main.o $(MODEL) $(IR)
 out/gptoss-check: $(O)/runtime/check_main.o $(IR)
@@ -84,6 +84,21 @@ out/tests/rtc_test: tests/rtc/rtc_test.c $(wildcard rtc/*.c rtc/*.h) out/liball.
 out/liball.a: $(ALL_OBJECTS)
 	@rm -f $@
 	ar rcs $@ $^
+
+# A HIP runtime without a GPU, for tests/hip: compiled against HIP's own headers where they are installed.
+HIP_HEADERS := $(firstword $(wildcard /usr/include/hip/hip_runtime_api.h $(or $(ROCM_PATH),/opt/rocm)/include/hip/hip_runtime_api.h))
+FAKEHIP_OBJECTS := $(patsubst %.c,$(O)/pic/%.o,ir/base.c $(wildcard runtime/emu/*.c))
+tests: $(if $(HIP_HEADERS),out/tests/fakehip/libamdhip64.so.5 out/tests/fakehip6/libamdhip64.so.6)
+out/tests/fakehip/libamdhip64.so.5: $(O)/pic/tests/hip/fake/fakehip.o $(FAKEHIP_OBJECTS)
+out/tests/fakehip6/libamdhip64.so.6: $(O)/pic/tests/hip/fake/fakehip6.o $(FAKEHIP_OBJECTS)
+out/tests/fakehip/libamdhip64.so.5 out/tests/fakehip6/libamdhip64.so.6:
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -shared -pthread -Wl,-soname,$(@F) $(LDFLAGS) -o $@ $^ -lxxhash -lm -ldl
+$(O)/pic/tests/%.o: EXTRA = -isystem $(patsubst %/hip/hip_runtime_api.h,%,$(HIP_HEADERS))
+$(O)/pic/runtime/emu/%.o: EXTRA = -O3 -fno-math-errno -fno-trapping-math
+$(O)/pic/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(BASE) $(WARN) $(CFLAGS) $(EXTRA) -fPIC -c $< -o $@
 
 PREFIX ?= /usr/local
 install: all

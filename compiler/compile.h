@@ -39,6 +39,8 @@ struct Compile {
     double seconds_jit;
 };
 
+static inline bool is_host(const Compile *c) { return c->target->compiler == RTC_HOST; }
+
 /* Runs every pass; afterwards c->plan is complete. Nothing is written but --dump (stdout) and progress (stderr). */
 bool compile_run(Compile *c, Err *e);
 

@@ -4,11 +4,15 @@
  * under #line; behind it the thin __global__ wrapper. Elementwise chains become the body of
  *     out(a, t, n, v): the kernel's first result for row t, column n is v
  * so that a template never stores its first result itself. An elementwise op alone is the template "elementwise" (a copy)
- * with that op as its chain. */
+ * with that op as its chain.
+ *
+ * For the host the same in C: no namespaces, so each kernel is a module of its own, and a constant is an enum. */
 #include "emit.h"
 
 #include <ctype.h>
 #include <inttypes.h>
+
+static bool is_c(const Emitter *em) { return em->target->compiler == RTC_HOST; }
 
 /* --- graph helpers --- */
 
@@ -122,9 +126,10 @@ static void chain_op(Text *t, Arena *a, const Node *n, const Node *op, const Val
     text_add(t, "; // %s\n", op_info(op->op)->name);
 }
 
-static void emit_hook(Text *t, Arena *a, const Node *n, const Chain *c, KernelArg *args, int *n_args, const char *result) {
-    text_add(t, "// Row t, column n of the kernel's result is v.\nDEVICE void out(const Args &a, int t, int n, float v) {\n"
-                "    const long at = (long)t * OUT_COLUMNS + n;\n");
+static void emit_hook(Text *t, const Emitter *em, const Node *n, const Chain *c, KernelArg *args, int *n_args, const char *result) {
+    Arena *a = em->a;
+    text_add(t, "// Row t, column n of the kernel's result is v.\nDEVICE void out(const Args %sa, int t, int n, float v) {\n"
+                "    const long at = (long)t * OUT_COLUMNS + n;\n", is_c(em) ? "" : "&");
     const Value *running = c->from;
     for (int i = c->n - 1; i >= 0; i--) {
         chain_op(t, a, n, c->node[i], running, args, n_args);
@@ -135,12 +140,19 @@ static void emit_hook(Text *t, Arena *a, const Node *n, const Chain *c, KernelAr
 
 /* --- one kernel --- */
 
-static void emit_consts(Text *t, const Binding *b) {
+static void emit_int(Text *t, const Emitter *em, const char *name, int64_t i) {
+    bool wide = i > INT32_MAX || i < INT32_MIN;
+    if (!is_c(em)) text_add(t, "constexpr %s %s = %" PRId64 ";\n", wide ? "long" : "int", name, i);
+    else if (wide) text_add(t, "static const long %s = %" PRId64 ";\n", name, i);
+    else text_add(t, "enum { %s = %" PRId64 " };\n", name, i);
+}
+
+static void emit_consts(Text *t, const Emitter *em, const Binding *b) {
     for (size_t i = 0; i < b->consts.n; i++) {
         const Const *c = &b->consts.at[i];
         if (c->of_target) continue; /* WAVE is defined before the prelude */
-        if (c->is_float) text_add(t, "constexpr double %s = %.17g;\n", c->name, c->f);
-        else text_add(t, "constexpr %s %s = %" PRId64 ";\n", c->i > INT32_MAX || c->i < INT32_MIN ? "long" : "int", c->name, c->i);
+        if (c->is_float) text_add(t, "%s double %s = %.17g;\n", is_c(em) ? "static const" : "constexpr", c->name, c->f);
+        else emit_int(t, em, c->name, c->i);
     }
 }
 
@@ -161,12 +173,19 @@ static int template_args(const Template *t, const Node *n, bool copies, KernelAr
     return k;
 }
 
-static void emit_args(Text *t, const KernelArg *args, int n, Sym rows) {
-    text_add(t, "struct Args {\n    const int *step;\n");
+static void emit_args(Text *t, const Emitter *em, const KernelArg *args, int n, Sym rows) {
+    text_add(t, "%sstruct Args {\n    const int *step;\n", is_c(em) ? "typedef struct Args Args;\n" : "");
     for (int i = 0; i < n; i++)
         text_add(t, "    %s%s *%s;\n", args[i].written ? "" : "const ", dtype_ctype(args[i].dtype), args[i].name);
     text_add(t, "};\n");
-    if (rows) text_add(t, "DEVICE int row_count(const Args &a) { return a.step[%d]; }\n", rows == SYM_T ? 0 : 1);
+    if (rows) text_add(t, "DEVICE int row_count(const Args %sa) { return a.step[%d]; }\n", is_c(em) ? "" : "&", rows == SYM_T ? 0 : 1);
+}
+
+/* Of block at[0], at[1]; p: the launch's arguments, step first. */
+static void emit_c_wrapper(Text *t, const Kernel *k, int n) {
+    text_add(t, "\n__attribute__((visibility(\"default\"))) void %s(void *const *p, const int *at, Room *room) {\n    run((Args){p[0]", k->symbol);
+    for (int i = 0; i < n; i++) text_add(t, ", p[%d]", i + 1);
+    text_add(t, "}, at[0], at[1], room);\n}\n");
 }
 
 static void emit_wrapper(Text *t, const Kernel *k, const KernelArg *args, int n) {
@@ -228,11 +247,11 @@ Kernel *emit_kernel(Emitter *em, const Node *n, const char *kernel, KernelArg *a
     if (chain.n && !t->hook) return err_at(e, &n->loc, "%s has no hook for the chain behind %s", t->file, node_name(n)), NULL;
     *n_args = template_args(t, n, copies, args);
     Text hook = {0}, text = {0};
-    if (t->hook) emit_hook(&hook, em->a, n, &chain, args, n_args, t->out[0].name);
-    emit_consts(&text, &k->binding);
-    if (t->hook) text_add(&text, "constexpr int OUT_COLUMNS = %" PRId64 ";\n", columns(&n->out[0]->type));
+    if (t->hook) emit_hook(&hook, em, n, &chain, args, n_args, t->out[0].name);
+    emit_consts(&text, em, &k->binding);
+    if (t->hook) emit_int(&text, em, "OUT_COLUMNS", columns(&n->out[0]->type));
     text_add(&text, "\n");
-    emit_args(&text, args, *n_args, k->binding.rows);
+    emit_args(&text, em, args, *n_args, k->binding.rows);
     text_add(&text, "\n");
     text_put(&text, hook.at, hook.n);
     text_add(&text, "#line %d \"%s\"\n%s", t->body_line, t->file, t->body);
@@ -243,21 +262,28 @@ Kernel *emit_kernel(Emitter *em, const Node *n, const char *kernel, KernelArg *a
     for (size_t i = 0; i < em->kernels.n; i++)
         if (em->kernels.at[i]->t == t && !strcmp(em->kernels.at[i]->inside, k->inside)) return em->kernels.at[i];
     k->symbol = symbol_of(em, &k->binding);
-    text_add(&text, "namespace %s_ {\n%s}\n", k->symbol, k->inside);
-    emit_wrapper(&text, k, args, *n_args);
+    if (is_c(em)) {
+        text_add(&text, "%s", k->inside);
+        emit_c_wrapper(&text, k, *n_args);
+    } else {
+        text_add(&text, "namespace %s_ {\n%s}\n", k->symbol, k->inside);
+        emit_wrapper(&text, k, args, *n_args);
+    }
     k->text = arena_strndup(em->a, text.at, text.n);
     text_free(&text);
     PUSH(em->a, em->kernels, k);
     return k;
 }
 
-const char *emit_module(const Emitter *em, const Template *t, const char *prelude) {
+const char *emit_module_name(const Emitter *em, const Kernel *k) { return is_c(em) ? arena_printf(em->a, "%s.c", k->symbol) : k->t->file; }
+
+const char *emit_module(const Emitter *em, const char *module, const char *prelude) {
     Text text = {0};
-    text_add(&text, "// %s for %s, --precision %s. Made by gptoss-compile; to experiment: --emit DIR, edit, --override DIR.\n%s", t->file,
+    text_add(&text, "// %s for %s, --precision %s. Made by gptoss-compile; to experiment: --emit DIR, edit, --override DIR.\n%s", module,
              em->target->arch, em->precision, prelude);
     for (size_t i = 0; i < em->kernels.n; i++) {
         const Kernel *k = em->kernels.at[i];
-        if (k->t == t) text_add(&text, "\n#line 1 \"%s\"\n%s", k->symbol, k->text);
+        if (!strcmp(emit_module_name(em, k), module)) text_add(&text, "\n#line 1 \"%s\"\n%s", k->symbol, k->text);
     }
     char *s = arena_strndup(em->a, text.at, text.n);
     text_free(&text);

@@ -1,4 +1,4 @@
-/* emit.h - HIP source for the kernels of a plan: a template's text, its constants, and generated hooks. */
+/* emit.h - HIP source (or C, for the host) for the kernels of a plan: a template's text, its constants, and generated hooks. */
 #ifndef GPTOSS_EMIT_H
 #define GPTOSS_EMIT_H
 
@@ -17,7 +17,7 @@ typedef struct Kernel Kernel; /* one specialisation; shared by all nodes that ne
 struct Kernel {
     const char *symbol;
     const char *inside; /* what stands in its namespace; equal insides are one kernel */
-    const char *text;   /* namespace and __global__ wrapper */
+    const char *text;   /* namespace and __global__ wrapper; C: inside and the exported function */
     const Template *t;
     Binding binding;
     const char *reduction;
@@ -41,8 +41,10 @@ struct Emitter {
  * same specialisation gives the same Kernel. NULL on error. */
 Kernel *emit_kernel(Emitter *em, const Node *n, const char *kernel, KernelArg *args, int *n_args, Err *e);
 
-/* The whole text of one module: prelude, then every kernel whose template is `t`. */
-const char *emit_module(const Emitter *em, const Template *t, const char *prelude);
+/* The module that kernel k goes to: "linear.hip", all kernels of a template; in C "linear_K64_N128.c", it alone. */
+const char *emit_module_name(const Emitter *em, const Kernel *k);
+/* The whole text of one module: prelude, then its kernels. */
+const char *emit_module(const Emitter *em, const char *module, const char *prelude);
 
 /* The input that output i of n updates in place (state), or NULL. */
 Value *node_state(const Node *n, int i);

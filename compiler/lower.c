@@ -197,11 +197,12 @@ static void place_scratch(Lower *l) {
 
 /* --- launches --- */
 
-static int module_of(Lower *l, const Template *t) {
+static int module_of(Lower *l, const Kernel *k) {
     Plan *p = l->plan;
+    const char *name = emit_module_name(&l->em, k);
     for (int i = 0; i < p->n_modules; i++)
-        if (!strcmp(p->modules[i].name, t->file)) return i;
-    p->modules[p->n_modules].name = t->file;
+        if (!strcmp(p->modules[i].name, name)) return i;
+    p->modules[p->n_modules].name = name;
     return p->n_modules++;
 }
 
@@ -210,7 +211,7 @@ static int kernel_of(Lower *l, Kernel *k) {
     for (int i = 0; i < p->n_kernels; i++)
         if (!strcmp(p->kernels[i].symbol, k->symbol)) return i;
     bool strict = !strcmp(l->o->precision, "strict");
-    p->kernels[p->n_kernels] = (PlanKernel){.symbol = k->symbol, .template_name = k->t->file, .reduction = k->reduction, .module = module_of(l, k->t), .block = (uint32_t)k->block, .nmse = strict ? k->t->tol_strict : k->t->tol_fast};
+    p->kernels[p->n_kernels] = (PlanKernel){.symbol = k->symbol, .template_name = k->t->file, .reduction = k->reduction, .module = module_of(l, k), .block = (uint32_t)k->block, .nmse = strict ? k->t->tol_strict : k->t->tol_fast};
     return p->n_kernels++;
 }
 
@@ -318,7 +319,7 @@ bool lower_plan(Program *p, const TemplateList *templates, const char *prelude, 
     plan->n_graphs = (int)p->graphs.n;
     plan->graphs = arena_array(l.a, p->graphs.n, sizeof *plan->graphs);
     plan->kernels = arena_array(l.a, nodes * 3, sizeof *plan->kernels);
-    plan->modules = arena_array(l.a, templates->n, sizeof *plan->modules);
+    plan->modules = arena_array(l.a, nodes * 3, sizeof *plan->modules);
     plan->kv = arena_array(l.a, 8, sizeof *plan->kv);
     Value step = {.name = "step", .type = {DT_I32, 1, {dim_const(STEP_WORDS)}}};
     new_buf(&l, BUF_INPUT, &step);
@@ -327,8 +328,6 @@ bool lower_plan(Program *p, const TemplateList *templates, const char *prelude, 
     place_scratch(&l);
     plan->bufs = l.bufs.at;
     plan->n_bufs = (int)l.bufs.n;
-    for (int i = 0; i < plan->n_modules; i++)
-        for (size_t k = 0; k < templates->n; k++)
-            if (!strcmp(templates->at[k]->file, plan->modules[i].name)) plan->modules[i].source = emit_module(&l.em, templates->at[k], prelude);
+    for (int i = 0; i < plan->n_modules; i++) plan->modules[i].source = emit_module(&l.em, plan->modules[i].name, prelude);
     return true;
 }

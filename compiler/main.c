@@ -163,9 +163,9 @@ static const char *find_home(Arena *a, Err *e) {
 }
 
 static bool load_prelude(Compile *c, Err *e) {
-    const char *files[] = {c->target->prelude, "common.h", c->target->matrix ? "tile.h" : NULL};
+    const char *files[] = {c->target->prelude, is_host(c) ? NULL : "common.h", c->target->matrix ? "tile.h" : NULL};
     Text t = {0};
-    text_add(&t, "#define WAVE %d\n", c->target->wave);
+    if (!is_host(c)) text_add(&t, "#define WAVE %d\n", c->target->wave);
     for (size_t i = 0; i < LEN(files) && files[i]; i++) {
         const char *text = file_read(c->a, arena_printf(c->a, "%s/templates/arch/%s", c->home, files[i]), NULL, e);
         if (!text) return text_free(&t), false;
@@ -210,9 +210,10 @@ static bool load_rules(Compile *c, Err *e) {
 static bool prepare(Compile *c, Err *e) {
     c->home = find_home(c->a, e);
     if (!c->home || !load_prelude(c, e)) return false;
-    if (!templates_load(c->a, &c->templates, arena_printf(c->a, "%s/templates", c->home), e)) return false;
+    const char *ending = is_host(c) ? ".c" : ".hip";
+    if (!templates_load(c->a, &c->templates, arena_printf(c->a, is_host(c) ? "%s/templates/host" : "%s/templates", c->home), ending, e)) return false;
     for (size_t i = 0; i < c->o.templates.n; i++)
-        if (!templates_load(c->a, &c->templates, c->o.templates.at[i], e)) return false;
+        if (!templates_load(c->a, &c->templates, c->o.templates.at[i], ending, e)) return false;
     if (c->o.model && !(c->model = model_open(c->o.model, c->o.swap_embeddings, e))) return false;
     FrontOptions f = {.model = c->model ? model_config(c->model) : NULL, .max_batch = c->o.max_batch, .max_tokens = c->o.max_tokens, .max_seq = c->o.max_seq};
     f.lua_dir = arena_printf(c->a, "%s/lua", c->home);
@@ -247,7 +248,7 @@ static void fill_plan(Compile *c) {
     Plan *p = &c->plan;
     p->arena = c->a;
     p->arch = c->o.arch;
-    p->target_id = c->target->id;
+    p->target_id = is_host(c) ? rtc_host_target(c->a) : c->target->id;
     p->precision = c->o.precision;
     p->max_batch = c->o.max_batch;
     p->max_tokens = c->o.max_tokens;

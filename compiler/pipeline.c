@@ -67,9 +67,32 @@ static void count_rules(Compile *c) {
     }
 }
 
+static bool has_templates(const Compile *c, const Rule *r) {
+    for (int i = 0; i < r->n_kernel; i++) {
+        size_t k = 0;
+        while (k < c->templates.n && strcmp(c->templates.at[k]->kernel, r->kernel[i].name)) k++;
+        if (k == c->templates.n) return false;
+    }
+    return true;
+}
+
+/* Rules are written for GPUs: one whose kernel the host has not is left out, and --explain says so. */
+static Names rules_off(Compile *c) {
+    Names off = {0};
+    for (size_t i = 0; i < c->o.no_fusion.n; i++) PUSH(c->a, off, c->o.no_fusion.at[i]);
+    for (size_t i = 0; is_host(c) && i < c->rules.n; i++) {
+        const Rule *r = c->rules.at[i];
+        if (has_templates(c, r)) continue;
+        PUSH(c->a, off, r->name);
+        PUSH(c->a, c->log, ((FuseEvent){r->name, "all", "*", FUSE_REFUSED, arena_printf(c->a, "templates/host has no kernel %s", r->kernel[0].name)}));
+    }
+    return off;
+}
+
 static bool pass_fuse(Compile *c, Err *e) {
+    Names off = rules_off(c);
     for (size_t i = 0; i < c->program->graphs.n; i++)
-        if (!fuse_run(c->front, c->program->graphs.at[i], &c->rules, c->o.no_fusion.at, c->o.no_fusion.n, &c->log, e)) return false;
+        if (!fuse_run(c->front, c->program->graphs.at[i], &c->rules, off.at, off.n, &c->log, e)) return false;
     count_rules(c);
     return true;
 }
@@ -177,7 +200,7 @@ static bool pass_jit(Compile *c, Err *e) {
         if (!override_source(c, &p->modules[i], e)) return false;
     Err none = {""};
     if (!rtc_probe(c->a, c->target->compiler, c->o.arch, &c->compiler, &none)) {
-        if (c->compiler) return *e = none, false; /* a compiler is there, but not for this arch */
+        if (c->compiler || is_host(c)) return *e = none, false; /* a compiler is there, but not for this arch; or no cc */
         fprintf(stderr, "warning: %s\nwarning: the plan carries source only; no device can run it before it is compiled\n", none.msg);
         return true;
     }
@@ -185,7 +208,7 @@ static bool pass_jit(Compile *c, Err *e) {
     const char **options = split(c->a, c->target->options, &n_options);
     c->jobs = arena_array(c->a, (size_t)p->n_modules, sizeof *c->jobs);
     for (int i = 0; i < p->n_modules; i++)
-        c->jobs[i] = (RtcJob){.name = p->modules[i].name, .source = p->modules[i].source, .arch = c->o.arch, .options = options, .n_options = n_options};
+        c->jobs[i] = (RtcJob){.name = p->modules[i].name, .source = p->modules[i].source, .arch = is_host(c) ? p->target_id : c->o.arch, .options = options, .n_options = n_options};
     RtcOptions o = {.workers = (int)c->o.workers, .no_cache = c->o.no_cache, .progress = progress};
     double start = now();
     if (!rtc_compile(c->a, c->target->compiler, c->jobs, p->n_modules, &o, e)) return false;

@@ -187,7 +187,7 @@ static Template *read_template(Arena *a, const char *path, const char *file, Err
 
 static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
-bool templates_load(Arena *a, TemplateList *list, const char *dir, Err *e) {
+bool templates_load(Arena *a, TemplateList *list, const char *dir, const char *ending, Err *e) {
     DIR *d = opendir(dir);
     if (!d) return err_set(e, "templates: %s: %s", dir, strerror(errno));
     struct {
@@ -195,8 +195,8 @@ bool templates_load(Arena *a, TemplateList *list, const char *dir, Err *e) {
         size_t n, cap;
     } names = {0};
     for (struct dirent *f; (f = readdir(d));) {
-        size_t n = strlen(f->d_name);
-        if (n > 4 && f->d_name[0] != '.' && !strcmp(f->d_name + n - 4, ".hip")) PUSH(a, names, arena_strdup(a, f->d_name));
+        size_t n = strlen(f->d_name), end = strlen(ending);
+        if (n > end && f->d_name[0] != '.' && !strcmp(f->d_name + n - end, ending)) PUSH(a, names, arena_strdup(a, f->d_name));
     }
     closedir(d);
     if (names.n) qsort(names.at, names.n, sizeof *names.at, by_name);

@@ -1,4 +1,4 @@
-/* template.h - kernel templates: .hip files whose head (lines beginning "//!") declares what the compiler and the kernel
+/* template.h - kernel templates: .hip files (in host/, .c) whose head (lines beginning "//!") declares what the compiler and the kernel
  * test need. Adding a kernel is adding a file; nothing here knows one by name.
  *
  *   //! kernel rmsnorm_linear(x: f32[T,K], g: f32[K], w: f32|bf16[N,K], b?: f32[N]) -> (y: f32[T,N])
@@ -73,8 +73,8 @@ struct TemplateList {
     size_t n, cap;
 };
 
-/* Reads every *.hip of the folder; a later folder's file replaces one of the same name. */
-bool templates_load(Arena *a, TemplateList *list, const char *dir, Err *e);
+/* Reads every file of the folder that ends so (".hip", ".c"); a later folder's file replaces one of the same name. */
+bool templates_load(Arena *a, TemplateList *list, const char *dir, const char *ending, Err *e);
 
 /* A named constant of one specialisation. */
 typedef struct Const Const;

@@ -27,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const RtcBackend *const backends[RTC_KINDS] = {[RTC_HIP] = &rtc_hip, [RTC_CUDA] = &rtc_cuda};
+static const RtcBackend *const backends[RTC_KINDS] = {[RTC_HIP] = &rtc_hip, [RTC_CUDA] = &rtc_cuda, [RTC_HOST] = &rtc_host};
 
 enum { TIMEOUT = 300 }; /* seconds a job may take */
 
@@ -354,7 +354,8 @@ struct Pass {
     Arena *a;
     RtcJob *jobs;
     const RtcOptions *o;
-    const char *cache; /* NULL: none */
+    const char *cache;   /* NULL: none */
+    const char *include; /* a source with this is not kept */
     RtcKey *keys;
     int32_t *todo, *first; /* what to compile; for each job the first one equal to it */
     Err *errs;             /* of each job */
@@ -398,8 +399,8 @@ static void run(Pass *p, const Server *s) {
         RtcJob *job = &p->jobs[d.job];
         p->errs[d.job].msg[0] = 0;
         bool ok = finish(p->a, s, job, &d, &p->errs[d.job]);
-        /* an included file is not part of the key, so what includes one is not kept */
-        if (ok && p->cache && !strstr(job->source, "#include") && !rtc_cache_put(p->a, p->cache, p->keys[d.job], job))
+        /* an included file is not part of the key, so what includes one is not kept; cc's own headers come with cc */
+        if (ok && p->cache && !strstr(job->source, p->include) && !rtc_cache_put(p->a, p->cache, p->keys[d.job], job))
             p->cache = NULL;
         report(p, d.job);
     }
@@ -426,7 +427,7 @@ static bool verdict(Pass *p, Err *e) {
 bool rtc_compile(Arena *a, RtcKind kind, RtcJob *jobs, int n, const RtcOptions *o, Err *e) {
     static const RtcOptions none;
     size_t room = (size_t)(n > 0 ? n : 0);
-    Pass p = {.a = a, .jobs = jobs, .o = o ? o : &none, .n = n};
+    Pass p = {.a = a, .jobs = jobs, .o = o ? o : &none, .n = n, .include = kind == RTC_HOST ? "#include \"" : "#include"};
     Server s = {0};
     if (n <= 0) return true;
     for (int i = 0; i < n; i++) {

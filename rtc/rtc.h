@@ -9,7 +9,9 @@
  * RTC_HIP adds --offload-arch=ARCH -O3 -std=c++17 -ffp-contract=off; a job's options come after them, so the last word is
  * theirs. A source should need only HIP's keywords (__global__, __device__, __shared__, __launch_bounds__ …) and builtins:
  * it then compiles without HIP's own header, which costs 80 ms a job. One that uses more (threadIdx, expf) still compiles.
- * A source that has an #include is never cached. */
+ * A source that has an #include is never cached; RTC_HOST's may include the system's headers.
+ *
+ * RTC_HOST takes $CC, cc, gcc or clang, the first there is, and adds -std=gnu11 -shared -fPIC and what the target allows. */
 #ifndef GPTOSS_RTC_H
 #define GPTOSS_RTC_H
 
@@ -18,6 +20,7 @@
 typedef enum RtcKind {
     RTC_HIP,  /* hipRTC, an AMDGPU code object */
     RTC_CUDA, /* NVRTC, a cubin */
+    RTC_HOST, /* the system's cc, a shared object; a job's arch is rtc_host_target's */
     RTC_KINDS
 } RtcKind;
 
@@ -57,6 +60,12 @@ struct RtcOptions {
 /* Is the compiler there, and does it know the arch? *version (in the arena): "hipRTC 5.2 (libamdhip64.so.5)". On false, e
  * says what is missing and what to install, or that this version does not know the arch (asked of comgr, never by trying). */
 bool rtc_probe(Arena *a, RtcKind kind, const char *arch, const char **version, Err *e);
+
+/* What code for this CPU may use: "host:x86_64 avx2 fma …", words as /proc/cpuinfo has them, as far as cc knows them too.
+ * $GPTOSS_HOST_FEATURES restricts it to the words that it lists. */
+const char *rtc_host_target(Arena *a);
+/* The words of such a target that this CPU has not, or its machine's name when that is another; "" when the code can run. */
+const char *rtc_host_lacks(Arena *a, const char *target);
 
 /* Compiles all jobs. On error e names the first failing job and holds the start of its log; all logs are in the jobs. */
 bool rtc_compile(Arena *a, RtcKind kind, RtcJob *jobs, int n, const RtcOptions *o, Err *e);

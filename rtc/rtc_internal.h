@@ -31,7 +31,7 @@ struct RtcBackend {
     bool (*compile)(void *self, Arena *a, RtcJob *job, Err *e);
     const char *(*needs)(const char *arch); /* the first version that knows arch: "ROCm 6.0"; "" when not known */
 };
-extern const RtcBackend rtc_hip, rtc_cuda;
+extern const RtcBackend rtc_hip, rtc_cuda, rtc_host;
 
 /* rtc_blob.c: a job's results as checksummed bytes. err is "" for success. Decode: false when damaged; all in the arena. */
 void rtc_encode(Text *t, const RtcJob *job, const char *err);

@@ -1,7 +1,7 @@
 /* device.c - the devices this program knows. Add one: its dev_*.c and a row here. */
 #include "device.h"
 
-extern const DeviceOps dev_hip, dev_cuda, dev_emu, dev_ref;
+extern const DeviceOps dev_hip, dev_cuda, dev_host, dev_emu, dev_ref;
 
 static const struct {
     const char *name, *arch; /* arch: what the archs of its plans begin with; NULL: --device auto never takes it */
@@ -10,7 +10,7 @@ static const struct {
 } table[] = {
     {"hip", "gfx", &dev_hip, "AMD GPUs through the HIP runtime"},
     {"cuda", "sm_", &dev_cuda, "NVIDIA GPUs through the CUDA driver"},
-    {"host", "host", NULL, "this CPU, compiled code (plans made with --arch host)"},
+    {"host", "host", &dev_host, "this CPU, compiled code (plans made with --arch host)"},
     {"emu", NULL, &dev_emu,
      "runs a plan's gfx90a code objects on the CPU, instruction by instruction, checking every access"},
     {"ref", NULL, &dev_ref, "interprets a plan's graph on the CPU with the ops' reference functions"},
@@ -47,7 +47,7 @@ Device *device_open(const char *name, int index, const Plan *p, const DeviceOpti
     if (!strcmp(name, "auto")) return open_auto(index, p, o, e);
     const DeviceOps *ops = device_find(name);
     if (ops) return ops->open(index, p, o, e);
-    if (known(name)) err_set(e, "device %s: not built yet; --device emu and --device ref are", name);
+    if (known(name)) err_set(e, "device %s: not built yet; --device host, emu and ref are", name);
     else err_set(e, "no device \"%s\"; there are auto, hip, cuda, host, emu, ref", name);
     return NULL;
 }

@@ -54,7 +54,7 @@ static const Row rows[] = {
     {NULL, NULL, GROUP, 0, NULL, "device"},
     {NULL, "--device", TEXT, AT(device), "NAME", "auto, hip, cuda, host, emu, ref (default auto)"},
     {"-g", "--gpus", COUNT, AT(gpus), "GPUS", "devices to use (default 1)"},
-    {NULL, "--threads", COUNT, AT(threads), "N", "host threads of emu and ref (default: all)"},
+    {NULL, "--threads", COUNT, AT(threads), "N", "host threads of host, emu and ref (default: all)"},
     {NULL, "--seed-schedule", COUNT, AT(seed_schedule), "N", "emu: draw the order of waves from N (0: in order)"},
     {NULL, "--sample", COUNT, AT(sample), "N", "self-test on emu: only N workgroups of each launch (default: all)"},
     {NULL, "--only", TEXT, AT(only), "NAME", "self-test: only kernels with NAME in their symbol"},

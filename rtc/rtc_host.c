@@ -1,0 +1,281 @@
+/* rtc_host.c - the system's C compiler: C source to a shared object for this CPU. See rtc.h, rtc_internal.h.
+ *
+ * What the CPU has is a list of words, "x86_64 avx2 fma …", as /proc/cpuinfo says them; each word allows the compiler its
+ * instructions. A job's arch is "host:" and that list, so the list is part of the cache's key and of the plan (target_id).
+ * Add a feature that templates/arch/host.h looks for: a row of `features`. */
+#include "rtc_internal.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+enum { MAX_WORDS = 64 };
+
+/* --- features ---------------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name, *option; /* in /proc/cpuinfo; of gcc and clang */
+} features[] = {
+    {"popcnt", "-mpopcnt"},        {"f16c", "-mf16c"},           {"fma", "-mfma"},           {"bmi1", "-mbmi"},
+    {"bmi2", "-mbmi2"},            {"avx2", "-mavx2"},           {"avx512f", "-mavx512f"},   {"avx512cd", "-mavx512cd"},
+    {"avx512bw", "-mavx512bw"},    {"avx512dq", "-mavx512dq"},   {"avx512vl", "-mavx512vl"}, {"avx512_bf16", "-mavx512bf16"},
+    {"amx_tile", "-mamx-tile"},    {"amx_bf16", "-mamx-bf16"},
+};
+
+/* Is `word` one of the words of list? Words are separated by spaces or commas. */
+static bool has_word(const char *list, const char *word) {
+    size_t n = strlen(word);
+    for (const char *p = list; (p = strstr(p, word)); p += n)
+        if ((p == list || strchr(" ,\t:", p[-1])) && strchr(" ,\n", p[n])) return true;
+    return false;
+}
+
+/* The kernel gives a process its tile registers only when asked. */
+static bool may_use_tiles(void) {
+#if defined __x86_64__ && defined SYS_arch_prctl
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+    return false;
+#endif
+}
+
+/* The line of /proc/cpuinfo that lists what the CPU has; "" when there is none. */
+static const char *cpu_flags(Arena *a) {
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    char *line = NULL, *found = "";
+    size_t size = 0;
+    while (f && !*found && getline(&line, &size, f) > 0)
+        if (!strncmp(line, "flags", 5) || !strncmp(line, "Features", 8)) found = arena_strdup(a, line);
+    free(line);
+    if (f) fclose(f);
+    return found;
+}
+
+static bool here(const char *flags, const char *name) {
+    const char *only = getenv("GPTOSS_HOST_FEATURES"); /* for tests and for code that other machines run too */
+    if (only && !has_word(only, name)) return false;
+    return has_word(flags, name) && (strncmp(name, "amx", 3) || may_use_tiles());
+}
+
+static const char *machine(Arena *a) {
+    struct utsname u;
+    return arena_strdup(a, uname(&u) ? "unknown" : u.machine);
+}
+
+/* --- the compiler ------------------------------------------------------------------------------------------------ */
+
+typedef struct Cc Cc;
+struct Cc {
+    const char *argv[MAX_WORDS]; /* "ccache gcc" is two */
+    int n;
+};
+
+static bool in_path(Arena *a, const char *name) {
+    const char *path = getenv("PATH");
+    if (strchr(name, '/')) return !access(name, X_OK);
+    while (path && *path) {
+        size_t n = strcspn(path, ":");
+        if (!access(arena_printf(a, "%.*s/%s", (int)n, path, name), X_OK)) return true;
+        path += n + (path[n] == ':');
+    }
+    return false;
+}
+
+static bool find_cc(Arena *a, Cc *cc, Err *e) {
+    static const char *const names[] = {"cc", "gcc", "clang"};
+    const char *own = getenv("CC");
+    cc->n = 0;
+    if (own && *own) {
+        char *words = arena_strdup(a, own);
+        for (char *w = strtok(words, " "); w && cc->n < 16; w = strtok(NULL, " ")) cc->argv[cc->n++] = w;
+        if (cc->n && in_path(a, cc->argv[0])) return true;
+        return err_set(e, "CC is \"%s\", which is not there; unset it or install it", own);
+    }
+    for (size_t i = 0; i < LEN(names); i++)
+        if (in_path(a, names[i])) return cc->argv[cc->n++] = names[i], true;
+    return err_set(e, "no C compiler found (neither $CC nor cc, gcc, clang in PATH); install gcc or clang");
+}
+
+/* Runs it, its standard input, output and error as given. Its exit status, or -1 with errno. */
+static int run_cc(const Cc *cc, int in, int out, int err) {
+    posix_spawn_file_actions_t files;
+    pid_t pid;
+    int status;
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_adddup2(&files, in, 0);
+    posix_spawn_file_actions_adddup2(&files, out, 1);
+    posix_spawn_file_actions_adddup2(&files, err, 2);
+    int rc = posix_spawnp(&pid, cc->argv[0], &files, NULL, (char *const *)cc->argv, environ);
+    posix_spawn_file_actions_destroy(&files);
+    if (rc) return errno = rc, -1;
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR) return -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void add(Cc *cc, const char *word) {
+    if (cc->n + 1 >= MAX_WORDS) die("rtc_host: too many options");
+    cc->argv[cc->n++] = word;
+    cc->argv[cc->n] = NULL;
+}
+
+static void add_features(Cc *cc, const char *target) {
+    for (size_t i = 0; i < LEN(features); i++)
+        if (has_word(target, features[i].name)) add(cc, features[i].option);
+}
+
+/* Does the compiler know the options of this list? An old one does not know a new CPU's. */
+static bool cc_knows(const Cc *base, const char *target) {
+    Cc cc = *base;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    add_features(&cc, target);
+    add(&cc, "-fsyntax-only"), add(&cc, "-x"), add(&cc, "c"), add(&cc, "-");
+    int rc = null < 0 ? -1 : run_cc(&cc, null, null, null);
+    if (null >= 0) close(null);
+    return rc == 0;
+}
+
+/* --- rtc.h ------------------------------------------------------------------------------------------------------- */
+
+const char *rtc_host_target(Arena *a) {
+    const char *flags = cpu_flags(a), *all = arena_printf(a, "host:%s", machine(a)), *shorter[LEN(features) + 1] = {all};
+    size_t n = 1;
+    Cc cc;
+    Err none;
+    for (size_t i = 0; i < LEN(features); i++)
+        if (here(flags, features[i].name)) shorter[n++] = all = arena_printf(a, "%s %s", all, features[i].name);
+    if (!find_cc(a, &cc, &none)) return all;
+    while (n > 1 && !cc_knows(&cc, shorter[n - 1])) n--; /* the newest last */
+    return shorter[n - 1];
+}
+
+const char *rtc_host_lacks(Arena *a, const char *target) {
+    const char *flags = cpu_flags(a), *lacks = "";
+    if (strncmp(target, "host:", 5)) return target;
+    char *list = arena_strdup(a, target + 5), *w = strtok(list, " ");
+    if (!w || strcmp(w, machine(a))) return w ? w : "a CPU";
+    while ((w = strtok(NULL, " ")))
+        if (!here(flags, w)) lacks = arena_printf(a, "%s%s%s", lacks, *lacks ? " " : "", w);
+    return lacks;
+}
+
+/* --- the backend ------------------------------------------------------------------------------------------------- */
+
+static uint64_t identity(Arena *a, const Cc *cc, const char *version) {
+    struct stat st = {0};
+    const char *path = getenv("PATH");
+    Text t = {0};
+    for (int i = 0; i < cc->n; i++) text_add(&t, "%s\n", cc->argv[i]);
+    text_add(&t, "%s\n", version);
+    while (path && *path && !strchr(cc->argv[0], '/')) { /* the file found first */
+        size_t n = strcspn(path, ":");
+        if (!stat(arena_printf(a, "%.*s/%s", (int)n, path, cc->argv[0]), &st)) break;
+        path += n + (path[n] == ':');
+    }
+    text_add(&t, "%lld %lld\n", (long long)st.st_size, (long long)st.st_mtime);
+    for (int i = 0; i < 2; i++) {
+        const char *v = getenv(i ? "CPATH" : "C_INCLUDE_PATH");
+        text_add(&t, "%s\n", v ? v : "");
+    }
+    uint64_t id = hash64(t.at, t.n);
+    text_free(&t);
+    return id;
+}
+
+static FILE *scratch_file(Arena *a, const char *name, char **path) {
+    const char *tmp = getenv("TMPDIR"); /* the server's own */
+    *path = arena_printf(a, "%s/%d.%s", tmp ? tmp : "/tmp", (int)getpid(), name);
+    return fopen(*path, "wb+");
+}
+
+/* What cc printed; the file goes. */
+static char *read_log(Arena *a, FILE *f, const char *path) {
+    Err none;
+    fclose(f);
+    char *s = file_read(a, path, NULL, &none);
+    unlink(path);
+    return s ? s : arena_strdup(a, "");
+}
+
+static void *host_open(Arena *a, RtcTool *tool) {
+    Cc *cc = arena_alloc(a, sizeof *cc), ask;
+    char *path;
+    if (!find_cc(a, cc, &tool->err)) return NULL;
+    ask = *cc;
+    add(&ask, "--version");
+    FILE *f = scratch_file(a, "version", &path);
+    if (!f) return err_set(&tool->err, "%s: %s", path, strerror(errno)), NULL;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC), rc = run_cc(&ask, null, fileno(f), null);
+    close(null);
+    char *version = read_log(a, f, path);
+    if (rc) return err_set(&tool->err, "%s --version fails (exit status %d)", cc->argv[0], rc), NULL;
+    version[strcspn(version, "\n")] = 0;
+    snprintf(tool->name, sizeof tool->name, "%.31s", cc->argv[0]);
+    snprintf(tool->version, sizeof tool->version, "%.127s", version);
+    tool->identity = identity(a, cc, version);
+    tool->n_archs = 1;
+    snprintf(tool->archs[0], sizeof tool->archs[0], "host");
+    return cc;
+}
+
+/* The functions that a shared object exports; false when it is none of this machine's form. */
+static bool read_symbols(Arena *a, RtcJob *job) {
+    const char *code = job->code;
+    const Elf64_Ehdr *h = (const void *)code;
+    if (job->code_size < sizeof *h || memcmp(h->e_ident, ELFMAG, SELFMAG) || h->e_ident[EI_CLASS] != ELFCLASS64) return false;
+    if (h->e_shoff > job->code_size || (size_t)h->e_shnum * sizeof(Elf64_Shdr) > job->code_size - h->e_shoff) return false;
+    const Elf64_Shdr *s = (const void *)(code + h->e_shoff);
+    for (int i = 0; i < h->e_shnum; i++) {
+        if (s[i].sh_type != SHT_DYNSYM || s[i].sh_link >= h->e_shnum) continue;
+        const Elf64_Sym *sym = (const void *)(code + s[i].sh_offset);
+        const char *names = code + s[s[i].sh_link].sh_offset;
+        size_t n = s[i].sh_size / sizeof *sym;
+        job->kernels = arena_array(a, n + 1, sizeof *job->kernels);
+        for (size_t k = 0; k < n; k++) {
+            if (ELF64_ST_TYPE(sym[k].st_info) != STT_FUNC || sym[k].st_shndx == SHN_UNDEF) continue;
+            RtcKernel *r = &job->kernels[job->n_kernels++];
+            snprintf(r->symbol, sizeof r->symbol, "%s", names + sym[k].st_name);
+            r->code_bytes = (uint32_t)sym[k].st_size;
+        }
+    }
+    return true;
+}
+
+/* The text on standard input keeps temporary names out of the result. */
+static bool host_compile(void *self, Arena *a, RtcJob *job, Err *e) {
+    Cc cc = *(const Cc *)self;
+    char *source_path, *log_path, *so = NULL;
+    FILE *source = scratch_file(a, "c", &source_path), *log = scratch_file(a, "log", &log_path), *out = scratch_file(a, "so", &so);
+    if (!source || !log || !out) return err_set(e, "%s: %s", so, strerror(errno));
+    fprintf(source, "#line 1 \"%s\"\n%s", job->name, job->source);
+    if (fflush(source) || fseek(source, 0, SEEK_SET)) return err_set(e, "%s: %s", source_path, strerror(errno));
+    fclose(out);
+    add(&cc, "-std=gnu11"), add(&cc, "-shared"), add(&cc, "-fPIC"), add(&cc, "-fvisibility=hidden"), add(&cc, "-nostartfiles");
+    add(&cc, "-Wno-psabi"), add(&cc, "-Wl,--build-id=none"), add(&cc, "-s");
+    add_features(&cc, job->arch);
+    for (int i = 0; i < job->n_options; i++) add(&cc, job->options[i]);
+    add(&cc, "-x"), add(&cc, "c"), add(&cc, "-"), add(&cc, "-lm"), add(&cc, "-o"), add(&cc, so);
+    int rc = run_cc(&cc, fileno(source), fileno(log), fileno(log));
+    fclose(source);
+    unlink(source_path);
+    job->log = read_log(a, log, log_path);
+    if (rc < 0) return err_set(e, "cannot run %s: %s", cc.argv[0], strerror(errno));
+    if (rc) return err_set(e, "does not compile (%s, exit status %d)", cc.argv[0], rc);
+    job->code = file_read(a, so, &job->code_size, e);
+    unlink(so);
+    return job->code && (read_symbols(a, job) || err_set(e, "%s gave no 64-bit ELF file", cc.argv[0]));
+}
+
+static const char *host_needs(const char *arch) { return (void)arch, ""; }
+
+const RtcBackend rtc_host = {"host", host_open, host_compile, host_needs};

@@ -1,0 +1,491 @@
+// host.h - the dialect that templates/host/*.c are written in: GNU C11 for gcc and clang on any CPU. What the CPU has is seen by
+// the compiler's own macros (rtc_host.c gives the flags): AMX, AVX-512, AVX2, else plain vectors of 16 bytes.
+//
+// A kernel is  run(a, x, y, room): block (x, y) of its grid, on one thread; blocks run in any order and share nothing. `room` is
+// the thread's own memory, kept from block to block: what a block makes of its inputs, the next of the same y need not make
+// again (room_fresh). The struct is also in runtime/dev_host.c.
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#if defined __x86_64__
+#include <immintrin.h>
+#elif defined __aarch64__
+#include <arm_neon.h>
+#endif
+
+#define DEVICE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+typedef uint16_t bf16; // bits of a bfloat16
+typedef uint8_t mxfp4; // 16-byte blocks, then scale bytes
+typedef unsigned long long u64;
+
+typedef struct Room Room;
+struct Room {
+    char *at;
+    size_t size;
+    u64 launch, made; // this launch's number; the launch of what is in the room, 0: none
+    int made_y, thread;
+    int next[2]; // the block that this thread will run after this one; next[0] < 0: none. For fetching ahead
+    void (*grow)(Room *room, size_t size);
+};
+
+// n bytes, 64-byte aligned. Larger than before: contents are lost.
+DEVICE char *room_of(Room *room, size_t n) {
+    if (room->size < n) room->grow(room, n);
+    return room->at;
+}
+// Is y's part of this launch to be made in the room? True once for a run of blocks of one y.
+DEVICE bool room_fresh(Room *room, int y) {
+    if (room->made == room->launch && room->made_y == y) return false;
+    room->made = room->launch;
+    room->made_y = y;
+    return true;
+}
+
+// The first row of weights that this thread's next block wants, `rows` a block; -1: none, or none to fetch.
+DEVICE long next_row(const Room *room, int rows) { return room->next[0] < 0 ? -1 : (long)room->next[0] * rows; }
+// The same with experts: tiles[y] names the expert, whose rows are N.
+DEVICE long next_expert_row(const Room *room, int rows, const int *tiles, int n_tiles, int N) {
+    const int y = room->next[1];
+    return room->next[0] < 0 || y >= n_tiles || tiles[y * 4 + 2] == 0 ? -1 : (long)tiles[y * 4] * N + (long)room->next[0] * rows;
+}
+
+DEVICE int min_int(int a, int b) { return a < b ? a : b; }
+
+// --- element types ---
+
+DEVICE float as_f32(unsigned u) {
+    float f;
+    __builtin_memcpy(&f, &u, 4);
+    return f;
+}
+DEVICE unsigned as_u32(float f) {
+    unsigned u;
+    __builtin_memcpy(&u, &f, 4);
+    return u;
+}
+DEVICE float f32_of(bf16 h) { return as_f32((unsigned)h << 16); }
+DEVICE bf16 bf16_of(float f) { // nearest even; NaN stays NaN
+    const unsigned u = as_u32(f), rounded = (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
+    return (bf16)((u & 0x7fffffffu) > 0x7f800000u ? u >> 16 | 0x40u : rounded);
+}
+
+// The op cast, by what it casts to.
+DEVICE float cast_bf16(float v) { return f32_of(bf16_of(v)); }
+DEVICE float cast_f32(float v) { return v; }
+
+DEVICE float load_f32(const float *p, long i) { return p[i]; }
+DEVICE float load_bf16(const bf16 *p, long i) { return f32_of(p[i]); }
+DEVICE void store_f32(float *p, long i, float v) { p[i] = v; }
+DEVICE void store_bf16(bf16 *p, long i, float v) { p[i] = bf16_of(v); }
+#define load(p, i) _Generic((p), const float *: load_f32, float *: load_f32, const bf16 *: load_bf16, bf16 *: load_bf16)(p, i)
+#define store(p, i, v) _Generic((p), float *: store_f32, bf16 *: store_bf16)(p, i, v)
+enum { TYPE_F32, TYPE_BF16, TYPE_MXFP4 };
+#define TYPE_OF(p) _Generic((p), const float *: TYPE_F32, const bf16 *: TYPE_BF16, const mxfp4 *: TYPE_MXFP4)
+
+// --- vectors of the CPU's own width ---
+
+#if defined __AVX512F__ && defined __AVX512BW__ && defined __AVX512VL__ && defined __AVX512DQ__
+#define WIDE 1
+#define VBYTES 64
+#elif defined __AVX2__
+#define WIDE 0
+#define VBYTES 32
+#else
+#define WIDE 0
+#define VBYTES 16
+#endif
+enum { VF = VBYTES / 4, VD = VBYTES / 8 };
+typedef float vf __attribute__((vector_size(VBYTES)));
+typedef float vf_any __attribute__((vector_size(VBYTES), aligned(4), may_alias));
+typedef float vf_half __attribute__((vector_size(VBYTES / 2), aligned(4), may_alias));
+typedef uint32_t vu __attribute__((vector_size(VBYTES)));
+typedef uint32_t vu_any __attribute__((vector_size(VBYTES), aligned(1), may_alias));
+typedef int32_t vi __attribute__((vector_size(VBYTES)));
+typedef double vd __attribute__((vector_size(VBYTES)));
+typedef uint16_t vh __attribute__((vector_size(VBYTES / 2)));
+typedef uint16_t vh_any __attribute__((vector_size(VBYTES / 2), aligned(1), may_alias));
+typedef int8_t vb __attribute__((vector_size(VF)));
+typedef int8_t vb_any __attribute__((vector_size(VF), aligned(1), may_alias));
+
+DEVICE vf vf_load(const float *p) { return *(const vf_any *)p; }
+DEVICE void vf_store(float *p, vf v) { *(vf_any *)p = v; }
+DEVICE vf vf_all(float f) { return (vf){0} + f; }
+DEVICE vf vf_bf16(const bf16 *p) { return (vf)(__builtin_convertvector(*(const vh_any *)p, vu) << 16); }
+DEVICE vf fma_vf(vf a, vf b, vf c) {
+#if WIDE
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined __FMA__ && VBYTES == 32
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined __aarch64__
+    return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    return a * b + c;
+#endif
+}
+DEVICE float sum_vf(vf v) { // lanes in halves
+    float s[VF];
+    vf_store(s, v);
+    for (int n = VF / 2; n; n /= 2)
+        for (int i = 0; i < n; i++) s[i] += s[i + n];
+    return s[0];
+}
+DEVICE vf max_vf(vf a, vf b) { return (vf)(((vi)a & (a > b)) | ((vi)b & ~(a > b))); }
+DEVICE vf min_vf(vf a, vf b) { return (vf)(((vi)a & (a < b)) | ((vi)b & ~(a < b))); }
+DEVICE vh round_bf16(vf v) { // not for NaN
+    const vu u = (vu)v;
+    return __builtin_convertvector((u + 0x7fffu + (u >> 16 & 1u)) >> 16, vh);
+}
+
+// e^x, within 2 units in the last place; 0 below -87.3. 2^n e^r, |r| <= ln 2 / 2, Taylor to r^7.
+DEVICE vf exp_vf(vf x) {
+    const vf low = vf_all(-87.3f), high = vf_all(88.3f), magic = vf_all(0x1.8p23f);
+    const vf c = min_vf(max_vf(x, low), high);
+    const vf shifted = fma_vf(c, vf_all(0x1.715476p0f), magic), n = shifted - magic;
+    const vf r = fma_vf(n, vf_all(-0x1.7f7d1cp-20f), fma_vf(n, vf_all(-0x1.62e4p-1f), c));
+    vf p = vf_all(1 / 5040.f);
+    p = fma_vf(p, r, vf_all(1 / 720.f));
+    p = fma_vf(p, r, vf_all(1 / 120.f));
+    p = fma_vf(p, r, vf_all(1 / 24.f));
+    p = fma_vf(p, r, vf_all(1 / 6.f));
+    p = fma_vf(p, r, vf_all(.5f));
+    p = fma_vf(p, r, vf_all(1));
+    p = fma_vf(p, r, vf_all(1));
+    const vu scale = ((vu)shifted << 23) + 0x3f800000u;
+    return (vf)((vi)(p * (vf)scale) & ~(x < low));
+}
+
+// --- the model's own functions ---
+
+// min(gate, limit) * sigmoid(alpha * min(gate, limit)) * (clamp(up, -limit, limit) + 1), in double, rounded once.
+DEVICE float swiglu(float gate, float up, double limit, double alpha) {
+    const double g = gate > limit ? limit : (double)gate;
+    const double u = up > limit ? limit : up < -limit ? -limit : (double)up;
+    return (float)(g / (1 + __builtin_exp(-alpha * g)) * (u + 1));
+}
+// The same in float, for fast: VF of them.
+DEVICE vf swiglu_vf(vf gate, vf up, float limit, float alpha) {
+    const vf g = min_vf(gate, vf_all(limit)), u = max_vf(min_vf(up, vf_all(limit)), vf_all(-limit));
+    return g / (exp_vf(g * -alpha) + 1.f) * (u + 1.f);
+}
+
+// A float as an unsigned number of the same order, and its index: ties to the lower one.
+DEVICE u64 ordered(float v, int index, unsigned nan) {
+    const unsigned u = as_u32(v + 0.f), key = v != v ? nan : u >> 31 ? ~u : u | 0x80000000u;
+    return (u64)key << 32 | (unsigned)~index;
+}
+
+// --- rows as floats ---
+
+// One MXFP4 element: 4 bits, and 2^(scale - 127). Exact.
+DEVICE float mxfp4_value(unsigned code, unsigned scale) {
+    const float v = as_f32((code & 8u) << 28 | (code & 7u) << 22) * 0x1p126f;
+    return scale ? v * as_f32(scale << 23) : v * 0x1p-127f;
+}
+
+// Row `row` of w, whose rows are K wide, as floats; rows: of the whole tensor, its MXFP4 scales stand behind all blocks.
+DEVICE void row_floats(float *to, const void *w, int type, long row, int K, long rows) {
+    if (type == TYPE_F32) __builtin_memcpy(to, (const float *)w + row * K, (size_t)K * 4);
+    if (type == TYPE_BF16)
+        for (int k = 0; k < K; k++) to[k] = f32_of(((const bf16 *)w)[row * K + k]);
+    if (type == TYPE_MXFP4)
+        for (int c = 0; c < K / 32; c++) {
+            const long block = row * (K / 32) + c;
+            const mxfp4 *q = (const mxfp4 *)w + block * 16;
+            const unsigned scale = ((const mxfp4 *)w)[rows * (K / 2) + block];
+            float value[16];
+            for (int i = 0; i < 16; i++) value[i] = mxfp4_value((unsigned)i, scale);
+            for (int i = 0; i < 16; i++) {
+                to[c * 32 + 2 * i] = value[q[i] & 15];
+                to[c * 32 + 2 * i + 1] = value[q[i] >> 4];
+            }
+        }
+}
+
+// Sum of x[k] y[k], K a multiple of 16: in double, 16 lanes by k % 16, ascending; then lanes in halves. The same bits on every CPU.
+DEVICE double dot_f64(const float *x, const float *y, int K) {
+    enum { LANES = 16 };
+    vd sum[LANES / VD] = {{0}};
+    for (int k = 0; k < K; k += LANES) {
+        UNROLL
+        for (int i = 0; i < LANES / VD; i++) {
+            const vd a = __builtin_convertvector(*(const vf_half *)(x + k + i * VD), vd);
+            const vd b = __builtin_convertvector(*(const vf_half *)(y + k + i * VD), vd);
+            sum[i] += a * b; // a product of two floats is exact in double: fused or not is the same
+        }
+    }
+    double s[LANES];
+    __builtin_memcpy(s, sum, sizeof s);
+    for (int n = LANES / 2; n; n /= 2)
+        for (int i = 0; i < n; i++) s[i] += s[i + n];
+    return s[0];
+}
+
+// y = x * rsqrt(mean(x^2) + eps) * g.
+DEVICE void normalise(float *y, const float *x, const float *g, int K, double eps) {
+    const double scale = 1 / __builtin_sqrt(dot_f64(x, x, K) / K + eps);
+    for (int k = 0; k < K; k++) y[k] = (float)((double)x[k] * scale * (double)g[k]);
+}
+
+// --- fast: 32 rows of weights times up to 64 rows of bf16 activations ---
+// sum[r][t] = sum over k ascending of w[r][k] x[t][k] in float. What a sum is does not depend on how many rows and tokens there
+// are. The activations are first packed as the multiplier wants them, into a panel.
+
+enum { PANEL = 64, ROWS_AT_ONCE = 32 };
+
+#if defined __AMX_BF16__ && WIDE
+#define REDUCTION_IS "amx_bf16"
+// A tile of weights is 16 rows of 32 k as they lie; a panel holds the tokens in groups of 16: group g at g * 16 * K, [K / 2][c][2]
+// where c is how many tokens it has. With one token that is x itself.
+
+// 16 rows of 16 u32 turned about.
+DEVICE void transpose16(uint32_t *to, long to_stride, const uint32_t *const from[16], long at) {
+    __m512i r[16], s[16];
+    UNROLL
+    for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_si512(from[i] + at);
+    UNROLL
+    for (int i = 0; i < 16; i += 2) {
+        s[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        s[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    UNROLL
+    for (int i = 0; i < 16; i += 4) {
+        r[i] = _mm512_unpacklo_epi64(s[i], s[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(s[i], s[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(s[i + 1], s[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(s[i + 1], s[i + 3]);
+    }
+    UNROLL
+    for (int i = 0; i < 4; i++) { // r[4 j + i]: column 4 q + i of rows 4 j … 4 j + 3 in quarter q
+        const __m512i a = _mm512_shuffle_i32x4(r[i], r[4 + i], 0x88), b = _mm512_shuffle_i32x4(r[i], r[4 + i], 0xdd);
+        const __m512i c = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0x88), d = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0xdd);
+        _mm512_storeu_si512(to + i * to_stride, _mm512_shuffle_i32x4(a, c, 0x88));
+        _mm512_storeu_si512(to + (4 + i) * to_stride, _mm512_shuffle_i32x4(b, d, 0x88));
+        _mm512_storeu_si512(to + (8 + i) * to_stride, _mm512_shuffle_i32x4(a, c, 0xdd));
+        _mm512_storeu_si512(to + (12 + i) * to_stride, _mm512_shuffle_i32x4(b, d, 0xdd));
+    }
+}
+
+DEVICE size_t panel_size(int K) { return (size_t)PANEL * K * 2; }
+static void panel_pack(char *panel, const bf16 *const *x, int count, int K) {
+    for (int g = 0; g < count; g += 16) {
+        uint32_t *to = (uint32_t *)(panel + (size_t)g * K * 2);
+        const int c = min_int(count - g, 16);
+        const uint32_t *from[16];
+        for (int i = 0; i < c; i++) from[i] = (const uint32_t *)(const void *)x[g + i];
+        int k = 0;
+        for (; c == 16 && k + 16 <= K / 2; k += 16) transpose16(to + (long)k * 16, 16, from, k);
+        for (; k < K / 2; k++)
+            for (int i = 0; i < c; i++) __builtin_memcpy(to + (long)k * c + i, from[i] + k, 4);
+    }
+}
+
+typedef struct TileConfig TileConfig;
+struct TileConfig {
+    uint8_t palette, start, zero[14];
+    uint16_t bytes[16];
+    uint8_t rows[16];
+};
+// Tiles 0 … 3: sums of (rows 0-15, 16-31) x (tokens of b0, b1); 4, 5: weights; 6, 7: activations.
+DEVICE void tiles_config(int rows, int b0, int b1) {
+    const int r0 = min_int(rows, 16), r1 = rows - r0;
+    TileConfig c = {.palette = 1};
+    const int tile_rows[8] = {r0, r0, r1, r1, r0, r1, 16, 16}, tile_bytes[8] = {4 * b0, 4 * b1, 4 * b0, 4 * b1, 64, 64, 4 * b0, 4 * b1};
+    for (int i = 0; i < 8; i++) {
+        const bool used = tile_rows[i] && tile_bytes[i];
+        c.rows[i] = (uint8_t)(used ? tile_rows[i] : 0);
+        c.bytes[i] = (uint16_t)(used ? tile_bytes[i] : 0);
+    }
+    _tile_loadconfig(&c);
+}
+
+// A block of 32 MXFP4 codes as bf16: a table of the 16 values times 2^(scale - 127), looked up with each nibble. Bit 4 of an index
+// belongs to another nibble, hence 32 entries. One table for each scale, 16 KB in all, few of them hot. Exact for 1 < scale <= 252.
+static _Alignas(64) uint16_t mxfp4_tables[256][32];
+__attribute__((constructor)) static void mxfp4_fill(void) {
+    for (unsigned scale = 0; scale < 256; scale++)
+        for (unsigned i = 0; i < 32; i++) mxfp4_tables[scale][i] = (uint16_t)(as_u32(mxfp4_value(i & 15, scale)) >> 16);
+}
+// Chunks first … last - 1 (of 32 k) of some rows to strip[chunk & mask][row][32].
+DEVICE void mxfp4_chunks(bf16 *strip, int mask, const mxfp4 *w, const mxfp4 *scales, int rows, long blocks, int first, int last) {
+    for (int r = 0; r < rows; r++)
+        for (int c = first; c < last; c++) {
+            const __m512i x = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(w + (r * blocks + c) * 16)));
+            const __m512i index = _mm512_or_si512(x, _mm512_slli_epi32(x, 12)), table = _mm512_load_si512(mxfp4_tables[scales[r * blocks + c]]);
+            _mm512_store_si512(strip + ((c & mask) * ROWS_AT_ONCE + r) * 32, _mm512_permutexvar_epi16(index, table));
+        }
+}
+
+// While one block's MXFP4 rows are multiplied the next block's are fetched, as they lie: chunk c of n fetches its share. (bf16
+// rows are longer: the CPU's own prefetching does better, bench/host.md.)
+DEVICE void fetch(const char *p, long bytes, int c, int n) {
+    const char *end = p + bytes * (c + 1) / n;
+    for (p += bytes * c / n / 64 * 64; p < end; p += 64) _mm_prefetch(p, _MM_HINT_T1);
+}
+
+enum { BATCH = 4 }; // chunks of a row that are made bf16 together: 64 bytes; they are made a batch before they are multiplied
+
+// One pass over K for the tokens of one or two groups. strip: bf16 weights from MXFP4, of all K when `keep`, made already when
+// !fill. next: the row where the next block begins, -1: none or not known.
+DEVICE void product_pass(const void *w, int type, long row, int rows, int K, long all, const char *b0, int c0, const char *b1, int c1,
+                         bf16 *strip, bool fill, bool keep, long next) {
+    const int n = K / 32, mask = keep ? -1 : 2 * BATCH - 1;
+    const mxfp4 *q = (const mxfp4 *)w + row * n * 16, *scales = (const mxfp4 *)w + all * (K / 2) + row * n;
+    const bf16 *p = (const bf16 *)w + row * K;
+    _tile_zero(0);
+    if (c1) _tile_zero(1);
+    if (rows > 16) _tile_zero(2);
+    if (rows > 16 && c1) _tile_zero(3);
+    if (type == TYPE_MXFP4 && fill) mxfp4_chunks(strip, mask, q, scales, rows, n, 0, min_int(BATCH, n));
+    for (int c = 0; c < n; c++) {
+        if (type == TYPE_MXFP4) {
+            if (next >= 0) fetch((const char *)w + next * n * 16, (long)ROWS_AT_ONCE * n * 16, c, n);
+            if (fill && c % BATCH == 0 && c + 2 * BATCH <= n) mxfp4_chunks(strip, mask, q, scales, rows, n, c + BATCH, c + 2 * BATCH);
+            else if (fill && c % BATCH == 0) mxfp4_chunks(strip, mask, q, scales, rows, n, c + BATCH, n);
+            const bf16 *at = strip + (c & mask) * (ROWS_AT_ONCE * 32);
+            _tile_loadd(4, at, 64);
+            if (rows > 16) _tile_loadd(5, at + 16 * 32, 64);
+        } else {
+            _tile_loadd(4, p + c * 32, (long)K * 2);
+            if (rows > 16) _tile_loadd(5, p + 16L * K + c * 32, (long)K * 2);
+        }
+        _tile_loadd(6, b0 + (long)c * 16 * 4 * c0, 4 * c0);
+        _tile_dpbf16ps(0, 4, 6);
+        if (rows > 16) _tile_dpbf16ps(2, 5, 6);
+        if (c1) {
+            _tile_loadd(7, b1 + (long)c * 16 * 4 * c1, 4 * c1);
+            _tile_dpbf16ps(1, 4, 7);
+            if (rows > 16) _tile_dpbf16ps(3, 5, 7);
+        }
+    }
+    if (type == TYPE_MXFP4 && next >= 0) fetch((const char *)w + all * (K / 2) + next * n, (long)ROWS_AT_ONCE * n, 0, 1);
+}
+
+DEVICE size_t strip_size(int K) { return (size_t)ROWS_AT_ONCE * (K + 2 * BATCH * 32) * 2; }
+DEVICE void product_of(const void *w, int type, long row, int rows, int K, long all, const char *panel, int count, char *strip, long next,
+                       float (*sum)[PANEL]) {
+    for (int g = 0; g < count; g += 32) {
+        const int c0 = min_int(count - g, 16), c1 = min_int(count - g - c0, 16);
+        const char *b0 = panel + (size_t)g * K * 2, *b1 = b0 + 16L * K * 2;
+        const bool fill = g == 0, keep = count > 32;
+        const long ahead = fill ? next : -1;
+        tiles_config(rows, c0, c1);
+        if (rows == 32 && c1) product_pass(w, type, row, 32, K, all, b0, c0, b1, c1, (bf16 *)strip, fill, keep, ahead);
+        else if (rows == 32) product_pass(w, type, row, 32, K, all, b0, c0, b1, 0, (bf16 *)strip, fill, keep, ahead);
+        else product_pass(w, type, row, rows, K, all, b0, c0, b1, c1, (bf16 *)strip, fill, keep, ahead);
+        _tile_stored(0, &sum[0][g], PANEL * 4);
+        if (c1) _tile_stored(1, &sum[0][g + 16], PANEL * 4);
+        if (rows > 16) _tile_stored(2, &sum[16][g], PANEL * 4);
+        if (rows > 16 && c1) _tile_stored(3, &sum[16][g + 16], PANEL * 4);
+    }
+    _tile_release();
+}
+
+#else
+// Plain vectors: a panel holds floats, for every 32 k the 16 even ones, then the 16 odd ones, as they fall out of a word of two
+// bf16 and a byte of two nibbles.
+
+DEVICE size_t panel_size(int K) { return (size_t)PANEL * K * 4; }
+static void panel_pack(char *panel, const bf16 *const *x, int count, int K) {
+    for (int t = 0; t < count; t++) {
+        float *to = (float *)panel + (long)t * K;
+        for (int k = 0; k < K; k += 32)
+            for (int i = 0; i < 16; i++) {
+                to[k + i] = f32_of(x[t][k + 2 * i]);
+                to[k + 16 + i] = f32_of(x[t][k + 2 * i + 1]);
+            }
+    }
+}
+
+// Sixteen codes, one a byte, as floats 2 v: the table's int8 values.
+DEVICE void mxfp4_twice(const uint8_t code[16], float to[16]) {
+    static const int8_t twice[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+    int8_t v[16];
+#if defined __SSSE3__
+    _mm_storeu_si128((__m128i *)v, _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)twice), _mm_loadu_si128((const __m128i *)code)));
+#elif defined __aarch64__
+    vst1q_s8(v, vqtbl1q_s8(vld1q_s8(twice), vld1q_u8(code)));
+#else
+    for (int i = 0; i < 16; i++) v[i] = twice[code[i]];
+#endif
+    UNROLL
+    for (int i = 0; i < 16; i += VF) vf_store(to + i, __builtin_convertvector(__builtin_convertvector(*(const vb_any *)(v + i), vi), vf));
+}
+
+// 32 k of a row: even ones, then odd ones. MXFP4 without its scale.
+DEVICE void row_chunk(vf to[32 / VF], const void *w, int type, long row, int K, int c) {
+    if (type == TYPE_BF16) {
+        const bf16 *p = (const bf16 *)w + row * K + c * 32;
+        UNROLL
+        for (int i = 0; i < 16 / VF; i++) {
+            const vu u = *(const vu_any *)(p + i * 2 * VF);
+            to[i] = (vf)(u << 16);
+            to[16 / VF + i] = (vf)(u & 0xffff0000u);
+        }
+    } else {
+        const mxfp4 *q = (const mxfp4 *)w + (row * (K / 32) + c) * 16;
+        uint8_t code[2][16];
+        float v[32];
+        for (int i = 0; i < 16; i++) code[0][i] = q[i] & 15, code[1][i] = q[i] >> 4;
+        mxfp4_twice(code[0], v);
+        mxfp4_twice(code[1], v + 16);
+        UNROLL
+        for (int i = 0; i < 32 / VF; i++) to[i] = vf_load(v + i * VF);
+    }
+}
+
+// 4 rows (fewer: the last repeats) times 2 tokens.
+DEVICE void product_4x2(const void *w, int type, long row, int rows, int K, long all, const float *x0, const float *x1, float sum[4][2]) {
+    enum { N = 32 / VF };
+    vf s[4][2] = {{{0}}};
+    for (int c = 0; c < K / 32; c++) {
+        UNROLL
+        for (int r = 0; r < 4; r++) {
+            const long at = row + (r < rows ? r : rows - 1);
+            vf v[N];
+            row_chunk(v, w, type, at, K, c);
+            if (type == TYPE_MXFP4) {
+                const unsigned e = ((const mxfp4 *)w)[all * (K / 2) + at * (K / 32) + c];
+                const vf scale = vf_all(e > 1 ? as_f32((e - 1) << 23) : e ? 0x1p-127f : 0x1p-128f);
+                vf d0 = v[0] * vf_load(x0 + c * 32), d1 = v[0] * vf_load(x1 + c * 32);
+                UNROLL
+                for (int i = 1; i < N; i++) {
+                    d0 = fma_vf(v[i], vf_load(x0 + c * 32 + i * VF), d0);
+                    d1 = fma_vf(v[i], vf_load(x1 + c * 32 + i * VF), d1);
+                }
+                s[r][0] = fma_vf(d0, scale, s[r][0]);
+                s[r][1] = fma_vf(d1, scale, s[r][1]);
+            } else {
+                UNROLL
+                for (int i = 0; i < N; i++) {
+                    s[r][0] = fma_vf(v[i], vf_load(x0 + c * 32 + i * VF), s[r][0]);
+                    s[r][1] = fma_vf(v[i], vf_load(x1 + c * 32 + i * VF), s[r][1]);
+                }
+            }
+        }
+    }
+    for (int r = 0; r < 4; r++)
+        for (int t = 0; t < 2; t++) sum[r][t] = sum_vf(s[r][t]);
+}
+
+DEVICE size_t strip_size(int K) { return (size_t)K & 0; }
+DEVICE void product_of(const void *w, int type, long row, int rows, int K, long all, const char *panel, int count, char *strip, long next,
+                       float (*sum)[PANEL]) {
+    (void)strip, (void)next;
+    for (int r = 0; r < rows; r += 4)
+        for (int t = 0; t < count; t += 2) {
+            const float *x0 = (const float *)panel + (long)t * K, *x1 = t + 1 < count ? x0 + K : x0;
+            float s[4][2];
+            product_4x2(w, type, row + r, min_int(rows - r, 4), K, all, x0, x1, s);
+            for (int i = 0; i < 4 && r + i < rows; i++)
+                for (int k = 0; k < 2 && t + k < count; k++) sum[r + i][t + k] = s[i][k];
+        }
+}
+#endif
+
+// rows of `all` rows of w from `row` on (at most 32), times the panel's count tokens; K % 32 == 0. next: the row that this thread
+// will want next, -1 when not known.
+#define product(w, row, rows, K, all, panel, count, strip, next, sum) \
+    product_of(w, TYPE_OF(w), row, rows, K, all, panel, count, strip, next, sum)

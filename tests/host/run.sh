@@ -1,0 +1,103 @@
+#!/bin/bash
+# --arch host and --device host: kernels against their references, whole runs against getp_cpu, the batch, threads, CPU features.
+cd "$(dirname "$0")/../.." || exit 2
+w=out/tests/host
+rm -rf $w && mkdir -p $w
+compile=out/gptoss-compile exec=out/gptoss-exec
+failed=0
+ok() { echo "ok $1"; }
+fail() { echo "FAIL $1: $(tr '\n' ' ' <<<"$2" | cut -c1-300)"; failed=1; }
+# name, command…: passes when the command does
+check() {
+    local name=$1
+    shift
+    if "$@" >$w/out 2>$w/err; then ok "$name"; else fail "$name" "$(grep -h '^FAIL' $w/out | head -3; tail -3 $w/err)"; fi
+}
+# name, pattern, command…: passes when the command fails and says so
+refuses() {
+    local name=$1 pattern=$2
+    shift 2
+    if "$@" >$w/out 2>$w/err; then fail "$name" "it worked"; elif grep -q -- "$pattern" $w/err; then ok "$name"; else fail "$name" "$(tail -3 $w/err)"; fi
+}
+if ! command -v "${CC:-cc}" >/dev/null && ! command -v gcc >/dev/null && ! command -v clang >/dev/null; then
+    echo "skip all: no C compiler here"
+    exit 0
+fi
+
+out/gptoss-mkmodel tests/models/tiny.json $w/model --seed 1 >/dev/null 2>&1 || { fail mkmodel "failed"; exit 1; }
+tiny() { $compile graphs/toy.lua --arch host --model $w/model "$@"; }
+
+# --- kernels ---
+for p in strict fast; do
+    check compile_$p tiny --precision $p -o $w/$p.bin
+    check compile_${p}_unfused tiny --precision $p --no-fusion all -o $w/$p.unfused.bin
+    check compile_${p}_mlp2 tiny --precision $p --no-fusion mlp1_swiglu -o $w/$p.mlp2.bin
+    check compile_${p}_kv tiny --precision $p "$([ $p = strict ] && echo --kv16 || echo --kv32)" -o $w/$p.kv.bin
+    for v in $p $p.unfused $p.mlp2 $p.kv; do check "selftest_$v" $exec $w/$v.bin --self-test --device host; done
+done
+# The 20b's shapes, without its weights. The reference takes most of the time, so not every kernel twice.
+for p in strict fast; do
+    check compile_20b_$p $compile graphs/gpt-oss-20b.lua --arch host --precision $p --max-tokens 64 --max-batch 16 --max-seq 8192 -o $w/20b.$p.bin
+    for k in expert_linear attention linear_K4096 rmsnorm_linear_K2880_N5120; do
+        check selftest_20b_${p}_$k $exec $w/20b.$p.bin --self-test --device host --only $k
+    done
+done
+
+# --- every level of CPU features that the kernels know; the plan made for a lesser CPU runs on this one ---
+for f in "none" "avx2 fma f16c" "avx2 fma f16c avx512f avx512bw avx512dq avx512vl"; do
+    name=features_$(tr ' ' '_' <<<"$f")
+    GPTOSS_HOST_FEATURES=$f tiny -o $w/feature.bin >/dev/null 2>&1
+    check "$name" $exec $w/feature.bin --self-test --device host
+    # made for this CPU, run on a lesser one: compiled again, never a crash
+    check "recompile_$name" env GPTOSS_HOST_FEATURES="$f" $exec $w/fast.bin --self-test --device host
+done
+GPTOSS_HOST_FEATURES=none tiny --precision strict -o $w/strict.none.bin >/dev/null 2>&1
+
+# --- runs ---
+prompts() { # count, longest: token ids
+    awk -v n="$1" -v most="$2" 'BEGIN { srand(7); print n; for (i = 0; i < n; i++) { len = 1 + int(rand() * most); if (i == 0) len = most; s = ""; for (k = 0; k < len; k++) s = s " " int(rand() * 500); print substr(s, 2) } }'
+}
+prompts 9 150 >$w/in
+getp() { $exec "$1" -m getp --device host -w $w/model --input-ids -i $w/in -n 190 -o "$2" "${@:3}" 2>$w/err; }
+same() { if cmp -s "$2" "$3"; then ok "$1"; else fail "$1" "$(cmp "$2" "$3" 2>&1; tail -1 $w/err)"; fi; }
+$exec $w/strict.bin -m getp_cpu -w $w/model --input-ids -i $w/in -n 190 -o $w/cpu 2>$w/err || fail getp_cpu "$(tail -1 $w/err)"
+for p in strict fast; do
+    getp $w/$p.bin $w/$p.b64
+    [ $p = strict ] && same getp_strict_is_getp_cpu $w/strict.b64 $w/cpu
+    for b in 1 3; do getp $w/$p.bin $w/got -b $b; same getp_${p}_b$b $w/got $w/$p.b64; done
+    for t in 1 5; do getp $w/$p.bin $w/got --threads $t; same getp_${p}_threads$t $w/got $w/$p.b64; done
+    getp $w/$p.bin $w/got --prefill-chunk 7
+    same getp_${p}_chunk7 $w/got $w/$p.b64
+done
+getp $w/strict.none.bin $w/got
+same getp_strict_any_cpu $w/got $w/cpu
+for o in "-T 1" "-T 0.8 -p 0.9" "-T 2 --top-k 40 --min-p 0.02"; do
+    $exec $w/strict.bin -m getp_cpu -w $w/model --input-ids -i $w/in -n 190 -s 5 $o -o $w/cpu.drawn 2>$w/err
+    getp $w/strict.bin $w/got -s 5 $o
+    same "getp_strict_$(tr -d ' .-' <<<"$o")" $w/got $w/cpu.drawn
+done
+check auto_is_host $exec $w/strict.bin -m getp -w $w/model --input-ids -i $w/in -n 10 -o $w/got
+
+# --- 4,500 tokens of prompt: past the window, past YaRN's original context, many pages ---
+sed 's/"max_position_embeddings": 1024/"max_position_embeddings": 8192/' tests/models/tiny.json >$w/long.json
+out/gptoss-mkmodel $w/long.json $w/long --seed 2 >/dev/null 2>&1
+prompts 1 4500 >$w/long.in
+for p in strict fast; do
+    check compile_long_$p $compile graphs/gpt_oss.lua --arch host --model $w/long --precision $p --max-seq 4600 -o $w/long.$p.bin
+    check long_$p $exec $w/long.$p.bin -m getp --device host -w $w/long --input-ids -i $w/long.in -n 4510 -o $w/long.$p
+    check long_${p}_chunk100 $exec $w/long.$p.bin -m getp --device host -w $w/long --input-ids -i $w/long.in -n 4510 -o $w/got --prefill-chunk 100
+    same long_${p}_any_chunk $w/got $w/long.$p
+done
+check long_getp_cpu $exec $w/long.strict.bin -m getp_cpu -w $w/long --input-ids -i $w/long.in -n 4510 -o $w/long.cpu
+same long_strict_is_getp_cpu $w/long.strict $w/long.cpu
+
+# --- errors ---
+refuses no_cc "no C compiler found" env -u CC PATH=/nowhere $compile graphs/toy.lua --arch host -o $w/none.bin
+refuses cc_missing 'CC is "no-such-cc"' env CC=no-such-cc $compile graphs/toy.lua --arch host -o $w/none.bin
+[ -e $w/none.bin ] && fail no_plan_left "there is a plan"
+refuses lacks_and_no_cc "which this one has not, and cannot be compiled here: no C compiler" \
+    env -u CC PATH=/nowhere GPTOSS_HOST_FEATURES=none GPTOSS_CACHE=$w/empty "$PWD/$exec" $w/fast.bin --self-test --device host
+refuses other_arch "recompile with --arch gfx90a" $exec $w/fast.bin --self-test --device emu
+cp -r templates/host $w/templates && echo "no such type;" >>$w/templates/rope.c
+refuses bad_template "rope.c:.*error" $compile graphs/toy.lua --arch host --templates $w/templates -o $w/none.bin
+exit $failed
