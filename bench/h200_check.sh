@@ -60,6 +60,11 @@ if [ "$what" != 20b ]; then
     done
     same eval-strict-as-ref "$tmp/eval-strict-cuda.jsonl" "$tmp/eval-strict-ref.jsonl"
     same strict-as-ref "$tmp/cuda-strict-b64.ids" "$tmp/cpu-strict.ids"
+    draw=(-n 60 -T 1.2 --top-k 200 -p 0.95 --min-p 0.001 -s 7) # a draw depends on seed, request and position alone
+    getp drawn-ref tiny-strict "$tmp/tiny" "$carry/tiny.in" -m getp_cpu "${draw[@]}"
+    for b in 1 64; do getp drawn-b$b tiny-strict "$tmp/tiny" "$carry/tiny.in" -m getp -b $b "${draw[@]}"; done
+    same drawn-b64-as-b1 "$tmp/drawn-b64.ids" "$tmp/drawn-b1.ids"
+    same drawn-as-ref "$tmp/drawn-b1.ids" "$tmp/drawn-ref.ids"
     if [ $bad != 0 ]; then
         export GPTOSS_SYNC_LAUNCHES=1
         getp sync-strict tiny-strict "$tmp/tiny" "$carry/tiny.in" -m getp -n 100 -b 8
