@@ -80,7 +80,8 @@ static const char *chain_arg(Arena *a, const Node *n, const Value *v, KernelArg 
     return args[(*n_args)++].name;
 }
 
-static void operand(Text *t, Arena *a, const Node *n, const Value *v, const Value *running, KernelArg *args, int *n_args) {
+static void operand(Text *t, Arena *a, const Node *n, const Value *v, const Value *running, KernelArg *args,
+                    int *n_args) {
     if (v == running) text_add(t, "v");
     else text_add(t, "load(a.%s, %s)", chain_arg(a, n, v, args, n_args), v->type.rank == 1 ? "n" : "at");
 }
@@ -94,7 +95,8 @@ static const char *const code[OP_COUNT] = {
 };
 
 /* What $name in an op's text stands for: an input, or an attribute. */
-static void code_word(Text *t, Arena *a, const Node *n, const Node *op, const char *word, const Value *running, KernelArg *args, int *n_args) {
+static void code_word(Text *t, Arena *a, const Node *n, const Node *op, const char *word, const Value *running,
+                      KernelArg *args, int *n_args) {
     const char *names = op_info(op->op)->in_names;
     for (int i = 0; i < op->n_in; i++, names += strcspn(names, " "), names += strspn(names, " "))
         if (strcspn(names, " ") == strlen(word) && !strncmp(names, word, strlen(word))) {
@@ -108,7 +110,8 @@ static void code_word(Text *t, Arena *a, const Node *n, const Node *op, const ch
     else text_add(t, "%.17g", attr->f);
 }
 
-static void chain_op(Text *t, Arena *a, const Node *n, const Node *op, const Value *running, KernelArg *args, int *n_args) {
+static void chain_op(Text *t, Arena *a, const Node *n, const Node *op, const Value *running, KernelArg *args,
+                     int *n_args) {
     const char *p = code[op->op];
     if (!p) die("emit: elementwise op %s has no CODE in ops.def", op_info(op->op)->name);
     text_add(t, "    v = ");
@@ -126,10 +129,14 @@ static void chain_op(Text *t, Arena *a, const Node *n, const Node *op, const Val
     text_add(t, "; // %s\n", op_info(op->op)->name);
 }
 
-static void emit_hook(Text *t, const Emitter *em, const Node *n, const Chain *c, KernelArg *args, int *n_args, const char *result) {
+static void emit_hook(Text *t, const Emitter *em, const Node *n, const Chain *c, KernelArg *args, int *n_args,
+                      const char *result) {
     Arena *a = em->a;
-    text_add(t, "// Row t, column n of the kernel's result is v.\nDEVICE void out(const Args %sa, int t, int n, float v) {\n"
-                "    const long at = (long)t * OUT_COLUMNS + n;\n", is_c(em) ? "" : "&");
+    text_add(
+        t,
+        "// Row t, column n of the kernel's result is v.\nDEVICE void out(const Args %sa, int t, int n, float v) {\n"
+        "    const long at = (long)t * OUT_COLUMNS + n;\n",
+        is_c(em) ? "" : "&");
     const Value *running = c->from;
     for (int i = c->n - 1; i >= 0; i--) {
         chain_op(t, a, n, c->node[i], running, args, n_args);
@@ -178,20 +185,27 @@ static void emit_args(Text *t, const Emitter *em, const KernelArg *args, int n, 
     for (int i = 0; i < n; i++)
         text_add(t, "    %s%s *%s;\n", args[i].written ? "" : "const ", dtype_ctype(args[i].dtype), args[i].name);
     text_add(t, "};\n");
-    if (rows) text_add(t, "DEVICE int row_count(const Args %sa) { return a.step[%d]; }\n", is_c(em) ? "" : "&", rows == SYM_T ? 0 : 1);
+    if (rows)
+        text_add(t, "DEVICE int row_count(const Args %sa) { return a.step[%d]; }\n", is_c(em) ? "" : "&",
+                 rows == SYM_T ? 0 : 1);
 }
 
 /* Of block at[0], at[1]; p: the launch's arguments, step first. */
 static void emit_c_wrapper(Text *t, const Kernel *k, int n) {
-    text_add(t, "\n__attribute__((visibility(\"default\"))) void %s(void *const *p, const int *at, Room *room) {\n    run((Args){p[0]", k->symbol);
+    text_add(t,
+             "\n__attribute__((visibility(\"default\"))) void %s(void *const *p, const int *at, Room *room) {\n    "
+             "run((Args){p[0]",
+             k->symbol);
     for (int i = 0; i < n; i++) text_add(t, ", p[%d]", i + 1);
     text_add(t, "}, at[0], at[1], room);\n}\n");
 }
 
 static void emit_wrapper(Text *t, const Kernel *k, const KernelArg *args, int n) {
-    text_add(t, "extern \"C\" __global__ __launch_bounds__(%" PRId64 ") void %s(const int *__restrict__ step", k->block, k->symbol);
+    text_add(t, "extern \"C\" __global__ __launch_bounds__(%" PRId64 ") void %s(const int *__restrict__ step", k->block,
+             k->symbol);
     for (int i = 0; i < n; i++)
-        text_add(t, ", %s%s *__restrict__ %s", args[i].written ? "" : "const ", dtype_ctype(args[i].dtype), args[i].name);
+        text_add(t, ", %s%s *__restrict__ %s", args[i].written ? "" : "const ", dtype_ctype(args[i].dtype),
+                 args[i].name);
     text_add(t, ") {\n    %s_::run({step", k->symbol);
     for (int i = 0; i < n; i++) text_add(t, ", %s", args[i].name);
     text_add(t, "});\n}\n");
@@ -228,7 +242,8 @@ static const char *symbol_of(Emitter *em, const Binding *b) {
 Kernel *emit_kernel(Emitter *em, const Node *n, const char *kernel, KernelArg *args, int *n_args, Err *e) {
     Op op;
     bool copies = op_find(kernel, &op) && op_info(op)->flags & OPF_ELEMENTWISE;
-    Node view = *n; /* for an elementwise kernel: a node whose only input and result is in[0], to bind the copying template */
+    Node view =
+        *n; /* for an elementwise kernel: a node whose only input and result is in[0], to bind the copying template */
     Value result = copies ? *n->in[0] : *n->out[0];
     if (copies) {
         view.op = OP_FUSED;
@@ -237,14 +252,16 @@ Kernel *emit_kernel(Emitter *em, const Node *n, const char *kernel, KernelArg *a
         view.hook = &result;
     }
     Kernel *k = arena_alloc(em->a, sizeof *k);
-    if (copies) kernel = result.type.rank == 1 && result.type.dim[0].sym == SYM_NONE ? "elementwise_row" : "elementwise";
+    if (copies)
+        kernel = result.type.rank == 1 && result.type.dim[0].sym == SYM_NONE ? "elementwise_row" : "elementwise";
     if (!template_bind(em->a, em->templates, kernel, &view, em->precision, em->target, &k->binding, e)) return NULL;
     const Template *t = k->t = k->binding.t;
     if (!binding_eval(&k->binding, t->block, -1, &k->block, e)) return err_wrap(e, "%s", t->file), NULL;
     k->reduction = binding_reduction(em->a, &k->binding);
 
     Chain chain = chain_of(n, copies);
-    if (chain.n && !t->hook) return err_at(e, &n->loc, "%s has no hook for the chain behind %s", t->file, node_name(n)), NULL;
+    if (chain.n && !t->hook)
+        return err_at(e, &n->loc, "%s has no hook for the chain behind %s", t->file, node_name(n)), NULL;
     *n_args = template_args(t, n, copies, args);
     Text hook = {0}, text = {0};
     if (t->hook) emit_hook(&hook, em, n, &chain, args, n_args, t->out[0].name);
@@ -275,12 +292,16 @@ Kernel *emit_kernel(Emitter *em, const Node *n, const char *kernel, KernelArg *a
     return k;
 }
 
-const char *emit_module_name(const Emitter *em, const Kernel *k) { return is_c(em) ? arena_printf(em->a, "%s.c", k->symbol) : k->t->file; }
+const char *emit_module_name(const Emitter *em, const Kernel *k) {
+    return is_c(em) ? arena_printf(em->a, "%s.c", k->symbol) : k->t->file;
+}
 
 const char *emit_module(const Emitter *em, const char *module, const char *prelude) {
     Text text = {0};
-    text_add(&text, "// %s for %s, --precision %s. Made by gptoss-compile; to experiment: --emit DIR, edit, --override DIR.\n%s", module,
-             em->target->arch, em->precision, prelude);
+    text_add(
+        &text,
+        "// %s for %s, --precision %s. Made by gptoss-compile; to experiment: --emit DIR, edit, --override DIR.\n%s",
+        module, em->target->arch, em->precision, prelude);
     for (size_t i = 0; i < em->kernels.n; i++) {
         const Kernel *k = em->kernels.at[i];
         if (!strcmp(emit_module_name(em, k), module)) text_add(&text, "\n#line 1 \"%s\"\n%s", k->symbol, k->text);

@@ -45,7 +45,9 @@ static bool group_node(Graph *g, Node *n, const TemplateList *templates, const L
         if (!b.t->group_ids) continue;
         const Const *c = binding_const(&b, b.t->group_tile);
         if (!c || c->i <= 0) return err_set(e, "%s: group's tile %s is no constant", b.t->file, b.t->group_tile);
-        if (tile && tile != c->i) return err_at(e, &n->loc, "%s: its kernels want tiles of %lld and %lld", node_name(n), (long long)tile, (long long)c->i);
+        if (tile && tile != c->i)
+            return err_at(e, &n->loc, "%s: its kernels want tiles of %lld and %lld", node_name(n), (long long)tile,
+                          (long long)c->i);
         tile = c->i;
         ids = n->in[param_index(b.t, b.t->group_ids)];
         w = n->in[param_index(b.t, "w")];
@@ -94,7 +96,13 @@ static int find_buf(const Lower *l, const char *name) {
 
 static int new_buf(Lower *l, BufKind kind, const Value *v) {
     Sizes s = sizes_of(l->o->max_tokens, l->o->max_batch);
-    PlanBuf b = {.name = v->name, .kind = kind, .type = v->type, .may_round = v->may_round, .graph = -1, .first = -1, .last = -1};
+    PlanBuf b = {.name = v->name,
+                 .kind = kind,
+                 .type = v->type,
+                 .may_round = v->may_round,
+                 .graph = -1,
+                 .first = -1,
+                 .last = -1};
     b.size = type_bytes(&v->type, &s);
     PUSH(l->a, l->bufs, b);
     return (int)l->bufs.n - 1;
@@ -104,7 +112,9 @@ static int named_buf(Lower *l, BufKind kind, const Value *v, Err *e) {
     int i = find_buf(l, v->name);
     if (i < 0) return new_buf(l, kind, v);
     if (type_eq(&l->bufs.at[i].type, &v->type)) return i;
-    return err_set(e, "%s is %s in one graph and %s in another", v->name, type_str(l->a, &l->bufs.at[i].type), type_str(l->a, &v->type)), -1;
+    return err_set(e, "%s is %s in one graph and %s in another", v->name, type_str(l->a, &l->bufs.at[i].type),
+                   type_str(l->a, &v->type)),
+           -1;
 }
 
 /* --- values to buffers --- */
@@ -141,7 +151,7 @@ static bool node_values(Lower *l, const Graph *g, int graph, PlanGraph *pg, Err 
         const Node *n = g->nodes.at[k];
         for (int o = 0; o < n->n_out; o++) {
             const Value *v = n->out[o], *state = node_state(n, o);
-            int buf = state                  ? plan_value(pg, state->name)
+            int buf = state                   ? plan_value(pg, state->name)
                       : graph_is_output(g, v) ? named_buf(l, BUF_LINK, v, e)
                                               : new_buf(l, BUF_TEMP, v);
             if (!add_value(l, pg, v, buf)) return false;
@@ -211,18 +221,26 @@ static int kernel_of(Lower *l, Kernel *k) {
     for (int i = 0; i < p->n_kernels; i++)
         if (!strcmp(p->kernels[i].symbol, k->symbol)) return i;
     bool strict = !strcmp(l->o->precision, "strict");
-    p->kernels[p->n_kernels] = (PlanKernel){.symbol = k->symbol, .template_name = k->t->file, .reduction = k->reduction, .module = module_of(l, k), .block = (uint32_t)k->block, .nmse = strict ? k->t->tol_strict : k->t->tol_fast};
+    p->kernels[p->n_kernels] = (PlanKernel){.symbol = k->symbol,
+                                            .template_name = k->t->file,
+                                            .reduction = k->reduction,
+                                            .module = module_of(l, k),
+                                            .block = (uint32_t)k->block,
+                                            .nmse = strict ? k->t->tol_strict : k->t->tol_fast};
     return p->n_kernels++;
 }
 
 static bool fill_grid(const Kernel *k, const PlanGraph *pg, PlanLaunch *launch, int64_t above, int64_t upto, Err *e) {
     for (int b = 0; b < pg->n_buckets; b++) {
         int64_t rows = pg->buckets[b];
-        if (pg->sym == SYM_T && (rows <= above || rows > upto)) continue; /* another choice serves this bucket: stays 0 */
+        if (pg->sym == SYM_T && (rows <= above || rows > upto))
+            continue; /* another choice serves this bucket: stays 0 */
         for (int d = 0; d < 3; d++) {
             int64_t x = 1;
-            if (!binding_eval(&k->binding, k->t->grid[d] ? k->t->grid[d] : "1", rows, &x, e)) return err_wrap(e, "%s: grid", k->t->file);
-            if (x < 1 || x > (d ? 65535 : INT32_MAX)) return err_set(e, "%s: grid dimension %d is %lld", k->symbol, d, (long long)x);
+            if (!binding_eval(&k->binding, k->t->grid[d] ? k->t->grid[d] : "1", rows, &x, e))
+                return err_wrap(e, "%s: grid", k->t->file);
+            if (x < 1 || x > (d ? 65535 : INT32_MAX))
+                return err_set(e, "%s: grid dimension %d is %lld", k->symbol, d, (long long)x);
             launch->grid[b][d] = (uint32_t)x;
         }
     }
@@ -241,7 +259,9 @@ static bool launch_node(Lower *l, PlanGraph *pg, int node, const Node *n, Err *e
         Kernel *k = emit_kernel(&l->em, n, name, args, &n_args, e);
         if (!k) return false;
         if (reduction && strcmp(reduction, k->reduction))
-            return err_at(e, &n->loc, "%s: its kernels reduce differently (\"%s\", \"%s\"): results would depend on the batch", node_name(n), reduction, k->reduction);
+            return err_at(e, &n->loc,
+                          "%s: its kernels reduce differently (\"%s\", \"%s\"): results would depend on the batch",
+                          node_name(n), reduction, k->reduction);
         reduction = k->reduction;
         PlanLaunch *launch = &pg->launches[pg->n_launches++];
         *launch = (PlanLaunch){.kernel = kernel_of(l, k), .node = node, .n_args = n_args + 1};
@@ -289,7 +309,8 @@ static void add_kv(Lower *l, const char *blocks, int64_t window, int state) {
         p->n_kv++;
         *kv = (PlanKv){.blocks = blocks, .window = window, .states = arena_array(l->a, MODEL_MAX_LAYERS, sizeof(int))};
     }
-    if (!window || (kv->window && window > kv->window)) kv->window = window; /* the widest decides what may be released */
+    if (!window || (kv->window && window > kv->window))
+        kv->window = window; /* the widest decides what may be released */
     kv->states[kv->n_states++] = state;
 }
 
@@ -310,7 +331,8 @@ static bool find_kv(Lower *l, const Graph *g, const PlanGraph *pg, Err *e) {
 
 /* --- all --- */
 
-bool lower_plan(Program *p, const TemplateList *templates, const char *prelude, const LowerOptions *o, Plan *plan, Err *e) {
+bool lower_plan(Program *p, const TemplateList *templates, const char *prelude, const LowerOptions *o, Plan *plan,
+                Err *e) {
     Lower l = {.a = plan->arena, .o = o, .plan = plan};
     l.em = (Emitter){.a = plan->arena, .templates = templates, .precision = o->precision, .target = o->target};
     size_t nodes = 0;
@@ -328,6 +350,7 @@ bool lower_plan(Program *p, const TemplateList *templates, const char *prelude, 
     place_scratch(&l);
     plan->bufs = l.bufs.at;
     plan->n_bufs = (int)l.bufs.n;
-    for (int i = 0; i < plan->n_modules; i++) plan->modules[i].source = emit_module(&l.em, plan->modules[i].name, prelude);
+    for (int i = 0; i < plan->n_modules; i++)
+        plan->modules[i].source = emit_module(&l.em, plan->modules[i].name, prelude);
     return true;
 }

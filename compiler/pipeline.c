@@ -19,7 +19,8 @@ static double now(void) {
 /* --- targets --- */
 
 static const Target targets[] = {
-#define TARGET(arch, compiler, prelude, options, id, wave, matrix, lds) {arch, compiler, prelude, options, id, wave, matrix, lds},
+#define TARGET(arch, compiler, prelude, options, id, wave, matrix, lds)                                                \
+    {arch, compiler, prelude, options, id, wave, matrix, lds},
 #include "targets.def"
 #undef TARGET
 };
@@ -84,7 +85,9 @@ static Names rules_off(Compile *c) {
         const Rule *r = c->rules.at[i];
         if (has_templates(c, r)) continue;
         PUSH(c->a, off, r->name);
-        PUSH(c->a, c->log, ((FuseEvent){r->name, "all", "*", FUSE_REFUSED, arena_printf(c->a, "templates/host has no kernel %s", r->kernel[0].name)}));
+        PUSH(c->a, c->log,
+             ((FuseEvent){r->name, "all", "*", FUSE_REFUSED,
+                          arena_printf(c->a, "templates/host has no kernel %s", r->kernel[0].name)}));
     }
     return off;
 }
@@ -118,7 +121,8 @@ static bool pass_elementwise(Compile *c, Err *e) {
 }
 
 static LowerOptions lower_options(const Compile *c) {
-    return (LowerOptions){.precision = c->o.precision, .target = c->target, .max_batch = c->o.max_batch, .max_tokens = c->o.max_tokens};
+    return (LowerOptions){
+        .precision = c->o.precision, .target = c->target, .max_batch = c->o.max_batch, .max_tokens = c->o.max_tokens};
 }
 
 static bool pass_group(Compile *c, Err *e) {
@@ -166,7 +170,8 @@ static bool check_kernel(Plan *p, const Target *target, const PlanModule *m, con
     PlanKernel *to = find_kernel(p, k->symbol);
     if (!to) return true; /* an overridden source may hold more */
     if (k->lds > (uint32_t)target->lds)
-        return err_set(e, "%s: %s uses %u bytes of LDS, %s has %d", m->name, k->symbol, k->lds, target->arch, target->lds);
+        return err_set(e, "%s: %s uses %u bytes of LDS, %s has %d", m->name, k->symbol, k->lds, target->arch,
+                       target->lds);
     to->vgprs = k->vgprs;
     to->agprs = k->agprs;
     to->sgprs = k->sgprs;
@@ -189,7 +194,8 @@ static bool take_code(Compile *c, Err *e) {
         const RtcJob *j = &c->jobs[p->kernels[i].module];
         int k = 0;
         while (k < j->n_kernels && strcmp(j->kernels[k].symbol, p->kernels[i].symbol)) k++;
-        if (k == j->n_kernels) return err_set(e, "%s: no kernel %s in the compiled source", j->name, p->kernels[i].symbol);
+        if (k == j->n_kernels)
+            return err_set(e, "%s: no kernel %s in the compiled source", j->name, p->kernels[i].symbol);
     }
     return true;
 }
@@ -200,15 +206,22 @@ static bool pass_jit(Compile *c, Err *e) {
         if (!override_source(c, &p->modules[i], e)) return false;
     Err none = {""};
     if (!rtc_probe(c->a, c->target->compiler, c->o.arch, &c->compiler, &none)) {
-        if (c->compiler || is_host(c)) return *e = none, false; /* a compiler is there, but not for this arch; or no cc */
-        fprintf(stderr, "warning: %s\nwarning: the plan carries source only; no device can run it before it is compiled\n", none.msg);
+        if (c->compiler || is_host(c))
+            return *e = none, false; /* a compiler is there, but not for this arch; or no cc */
+        fprintf(stderr,
+                "warning: %s\nwarning: the plan carries source only; no device can run it before it is compiled\n",
+                none.msg);
         return true;
     }
     int n_options;
     const char **options = split(c->a, c->target->options, &n_options);
     c->jobs = arena_array(c->a, (size_t)p->n_modules, sizeof *c->jobs);
     for (int i = 0; i < p->n_modules; i++)
-        c->jobs[i] = (RtcJob){.name = p->modules[i].name, .source = p->modules[i].source, .arch = is_host(c) ? p->target_id : c->o.arch, .options = options, .n_options = n_options};
+        c->jobs[i] = (RtcJob){.name = p->modules[i].name,
+                              .source = p->modules[i].source,
+                              .arch = is_host(c) ? p->target_id : c->o.arch,
+                              .options = options,
+                              .n_options = n_options};
     RtcOptions o = {.workers = (int)c->o.workers, .no_cache = c->o.no_cache, .progress = progress};
     double start = now();
     if (!rtc_compile(c->a, c->target->compiler, c->jobs, p->n_modules, &o, e)) return false;
@@ -250,13 +263,15 @@ bool compile_run(Compile *c, Err *e) {
     for (size_t i = 0; i < LEN(passes); i++) known |= wanted(c->o.dump, passes[i].name);
     if (!known) {
         err_set(e, "--dump %s: there is no such stage; stages:", c->o.dump);
-        for (size_t i = 0; i < LEN(passes); i++) snprintf(e->msg + strlen(e->msg), sizeof e->msg - strlen(e->msg), " %s", passes[i].name);
+        for (size_t i = 0; i < LEN(passes); i++)
+            snprintf(e->msg + strlen(e->msg), sizeof e->msg - strlen(e->msg), " %s", passes[i].name);
         return false;
     }
     for (size_t i = 0; i < LEN(passes); i++) {
         double start = now();
         if (!passes[i].run(c, e)) return false;
-        if (!program_verify(c->program, e)) die("after pass %s: %s (see --dump %s)", passes[i].name, e->msg, passes[i].name);
+        if (!program_verify(c->program, e))
+            die("after pass %s: %s (see --dump %s)", passes[i].name, e->msg, passes[i].name);
         if (wanted(c->o.dump, passes[i].name)) print_dump(c, passes[i].name, (now() - start) * 1e3, &last);
     }
     return true;

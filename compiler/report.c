@@ -28,29 +28,46 @@ static size_t bytes_of(const Plan *p, BufKind kind) {
 
 void report_text(const Compile *c, Text *t) {
     const Plan *p = &c->plan;
-    text_add(t, "%s for %s, %s: %d kernels from %d sources, compiled in %.1f s by %s\n", p->model_name, p->arch, p->precision,
-             p->n_kernels, p->n_modules, c->seconds_jit, c->compiler ? c->compiler : "nothing (no compiler found)");
-    text_add(t, "weights %.2f GB, scratch %.1f MB, KV %.1f KB a 64-token page of all layers\n", (double)bytes_of(p, BUF_WEIGHT) / 1e9,
-             (double)p->scratch / 1e6, (double)bytes_of(p, BUF_STATE) / 1e3);
-    for (int g = 0; g < p->n_graphs; g++) text_add(t, "%s: %d launches a step\n", p->graphs[g].name, p->graphs[g].n_launches);
-    text_add(t, "\n%-52s %4s %5s %5s %5s %6s %7s %6s %5s %7s\n", "kernel", "uses", "vgprs", "agprs", "sgprs", "lds", "scratch", "spills", "mfma", "loads16");
+    text_add(t, "%s for %s, %s: %d kernels from %d sources, compiled in %.1f s by %s\n", p->model_name, p->arch,
+             p->precision, p->n_kernels, p->n_modules, c->seconds_jit,
+             c->compiler ? c->compiler : "nothing (no compiler found)");
+    text_add(t, "weights %.2f GB, scratch %.1f MB, KV %.1f KB a 64-token page of all layers\n",
+             (double)bytes_of(p, BUF_WEIGHT) / 1e9, (double)p->scratch / 1e6, (double)bytes_of(p, BUF_STATE) / 1e3);
+    for (int g = 0; g < p->n_graphs; g++)
+        text_add(t, "%s: %d launches a step\n", p->graphs[g].name, p->graphs[g].n_launches);
+    text_add(t, "\n%-52s %4s %5s %5s %5s %6s %7s %6s %5s %7s\n", "kernel", "uses", "vgprs", "agprs", "sgprs", "lds",
+             "scratch", "spills", "mfma", "loads16");
     for (int i = 0; i < p->n_kernels; i++) {
         const PlanKernel *k = &p->kernels[i];
         const RtcKernel *r = rtc_kernel(c, k);
         if (!r) text_add(t, "%-52s %4d  (source only)\n", k->symbol, uses(p, i));
-        else text_add(t, "%-52s %4d %5u %5u %5u %6u %7u %6u %5u %7u\n", k->symbol, uses(p, i), r->vgprs, r->agprs, r->sgprs, r->lds, r->scratch, r->vgpr_spills + r->sgpr_spills, r->mfma, r->loads16);
+        else
+            text_add(t, "%-52s %4d %5u %5u %5u %6u %7u %6u %5u %7u\n", k->symbol, uses(p, i), r->vgprs, r->agprs,
+                     r->sgprs, r->lds, r->scratch, r->vgpr_spills + r->sgpr_spills, r->mfma, r->loads16);
     }
 }
 
 static json_t *kernel_json(const Compile *c, int i) {
     const PlanKernel *k = &c->plan.kernels[i];
     const RtcKernel *r = rtc_kernel(c, k);
-    json_t *j = json_pack("{s:s, s:s, s:s, s:i, s:i, s:s}", "symbol", k->symbol, "template", k->template_name, "module", c->plan.modules[k->module].name, "uses", uses(&c->plan, i), "block", (int)k->block, "reduction", k->reduction);
+    json_t *j = json_pack("{s:s, s:s, s:s, s:i, s:i, s:s}", "symbol", k->symbol, "template", k->template_name, "module",
+                          c->plan.modules[k->module].name, "uses", uses(&c->plan, i), "block", (int)k->block,
+                          "reduction", k->reduction);
     if (!r) return j;
     const struct {
         const char *name;
         uint32_t value;
-    } fields[] = {{"vgprs", r->vgprs}, {"agprs", r->agprs}, {"sgprs", r->sgprs}, {"lds", r->lds}, {"scratch", r->scratch}, {"vgpr_spills", r->vgpr_spills}, {"sgpr_spills", r->sgpr_spills}, {"kernarg", r->kernarg}, {"mfma", r->mfma}, {"loads16", r->loads16}, {"code_bytes", r->code_bytes}};
+    } fields[] = {{"vgprs", r->vgprs},
+                  {"agprs", r->agprs},
+                  {"sgprs", r->sgprs},
+                  {"lds", r->lds},
+                  {"scratch", r->scratch},
+                  {"vgpr_spills", r->vgpr_spills},
+                  {"sgpr_spills", r->sgpr_spills},
+                  {"kernarg", r->kernarg},
+                  {"mfma", r->mfma},
+                  {"loads16", r->loads16},
+                  {"code_bytes", r->code_bytes}};
     for (size_t f = 0; f < LEN(fields); f++) json_object_set_new(j, fields[f].name, json_integer(fields[f].value));
     return j;
 }
@@ -59,9 +76,15 @@ bool report_json(const Compile *c, Text *t) {
     const Plan *p = &c->plan;
     json_t *kernels = json_array(), *rules = json_array(), *launches = json_object();
     for (int i = 0; i < p->n_kernels; i++) json_array_append_new(kernels, kernel_json(c, i));
-    for (int i = 0; i < p->n_rules; i++) json_array_append_new(rules, json_pack("{s:s, s:i}", "name", p->rules[i].name, "uses", p->rules[i].uses));
-    for (int g = 0; g < p->n_graphs; g++) json_object_set_new(launches, p->graphs[g].name, json_integer(p->graphs[g].n_launches));
-    json_t *top = json_pack("{s:s, s:s, s:s, s:s?, s:f, s:I, s:I, s:I, s:o, s:o, s:o}", "model", p->model_name, "arch", p->arch, "precision", p->precision, "compiler", c->compiler, "jit_seconds", c->seconds_jit, "weight_bytes", (json_int_t)bytes_of(p, BUF_WEIGHT), "scratch_bytes", (json_int_t)p->scratch, "kv_page_bytes", (json_int_t)bytes_of(p, BUF_STATE), "launches", launches, "rules", rules, "kernels", kernels);
+    for (int i = 0; i < p->n_rules; i++)
+        json_array_append_new(rules, json_pack("{s:s, s:i}", "name", p->rules[i].name, "uses", p->rules[i].uses));
+    for (int g = 0; g < p->n_graphs; g++)
+        json_object_set_new(launches, p->graphs[g].name, json_integer(p->graphs[g].n_launches));
+    json_t *top =
+        json_pack("{s:s, s:s, s:s, s:s?, s:f, s:I, s:I, s:I, s:o, s:o, s:o}", "model", p->model_name, "arch", p->arch,
+                  "precision", p->precision, "compiler", c->compiler, "jit_seconds", c->seconds_jit, "weight_bytes",
+                  (json_int_t)bytes_of(p, BUF_WEIGHT), "scratch_bytes", (json_int_t)p->scratch, "kv_page_bytes",
+                  (json_int_t)bytes_of(p, BUF_STATE), "launches", launches, "rules", rules, "kernels", kernels);
     char *s = top ? json_dumps(top, JSON_INDENT(2)) : NULL;
     if (!s) die("report: cannot make JSON");
     text_add(t, "%s\n", s);
@@ -73,6 +96,7 @@ bool report_json(const Compile *c, Text *t) {
 void report_explain(const Compile *c, Text *t) {
     for (size_t i = 0; i < c->log.n; i++) {
         const FuseEvent *v = &c->log.at[i];
-        text_add(t, "%-7s %-20s %-7s %s: %s\n", v->outcome == FUSE_DONE ? "fused" : "refused", v->rule, v->graph, v->node, v->why);
+        text_add(t, "%-7s %-20s %-7s %s: %s\n", v->outcome == FUSE_DONE ? "fused" : "refused", v->rule, v->graph,
+                 v->node, v->why);
     }
 }

@@ -21,7 +21,9 @@ static void space(Cursor *c) {
     while (*c->p == ' ' || *c->p == '\t') c->p++;
 }
 
-static bool bad(Cursor *c, const char *what) { return err_set(c->e, "%s:%d: error: %s at \"%.30s\"", c->file, c->line, what, c->p); }
+static bool bad(Cursor *c, const char *what) {
+    return err_set(c->e, "%s:%d: error: %s at \"%.30s\"", c->file, c->line, what, c->p);
+}
 
 static bool take(Cursor *c, char ch) {
     space(c);
@@ -93,7 +95,9 @@ static bool do_arch(Cursor *c, Template *t) { return t->arch = word(c), true; }
 static bool do_priority(Cursor *c, Template *t) { return t->priority = atoi(text_until(c, 0)), true; }
 static bool do_block(Cursor *c, Template *t) { return t->block = text_until(c, 0), true; }
 static bool do_reduce(Cursor *c, Template *t) { return t->reduce = text_until(c, 0), true; }
-static bool do_hook(Cursor *c, Template *t) { return t->hook = true, !strcmp(word(c), "out") || bad(c, "the hook is called out"); }
+static bool do_hook(Cursor *c, Template *t) {
+    return t->hook = true, !strcmp(word(c), "out") || bad(c, "the hook is called out");
+}
 
 static bool do_named(Cursor *c, LineList *list) {
     Line l = {.line = c->line};
@@ -147,9 +151,12 @@ static const struct {
     const char *name;
     bool (*read)(Cursor *, Template *);
 } words[] = {
-    {"kernel", do_kernel}, {"precision", do_precision}, {"arch", do_arch},   {"priority", do_priority},
-    {"attr", do_attr},     {"cast", do_cast},           {"const", do_const}, {"where", do_where},
-    {"group", do_group},   {"grid", do_grid},           {"block", do_block}, {"reduce", do_reduce},
+    {"kernel", do_kernel}, {"precision", do_precision},
+    {"arch", do_arch},     {"priority", do_priority},
+    {"attr", do_attr},     {"cast", do_cast},
+    {"const", do_const},   {"where", do_where},
+    {"group", do_group},   {"grid", do_grid},
+    {"block", do_block},   {"reduce", do_reduce},
     {"hook", do_hook},     {"tol", do_tol},
 };
 
@@ -196,7 +203,8 @@ bool templates_load(Arena *a, TemplateList *list, const char *dir, const char *e
     } names = {0};
     for (struct dirent *f; (f = readdir(d));) {
         size_t n = strlen(f->d_name), end = strlen(ending);
-        if (n > end && f->d_name[0] != '.' && !strcmp(f->d_name + n - end, ending)) PUSH(a, names, arena_strdup(a, f->d_name));
+        if (n > end && f->d_name[0] != '.' && !strcmp(f->d_name + n - end, ending))
+            PUSH(a, names, arena_strdup(a, f->d_name));
     }
     closedir(d);
     if (names.n) qsort(names.at, names.n, sizeof *names.at, by_name);
@@ -351,7 +359,8 @@ static void bind_int(Arena *a, Binding *b, const char *name, int64_t i) {
 static bool bind_dim(Arena *a, Binding *b, const Param *p, const char *name, Dim d, Err *e) {
     if (!strcmp(name, "_")) return true;
     if (!strcmp(name, "T")) {
-        if (d.sym == SYM_NONE || d.mul != 1 || d.add) return err_set(e, "%s: T does not fit a constant dimension", p->name);
+        if (d.sym == SYM_NONE || d.mul != 1 || d.add)
+            return err_set(e, "%s: T does not fit a constant dimension", p->name);
         if (b->rows && b->rows != d.sym) return err_set(e, "%s: mixes T and S", p->name);
         return b->rows = d.sym, true;
     }
@@ -359,7 +368,8 @@ static bool bind_dim(Arena *a, Binding *b, const Param *p, const char *name, Dim
     int64_t want_size = atoll(name);
     const Const *c = binding_const(b, name);
     if (isdigit((unsigned char)name[0]) ? want_size != d.add : c && c->i != d.add)
-        return err_set(e, "%s: %s is %lld, here it is %lld", p->name, name, (long long)(c ? c->i : want_size), (long long)d.add);
+        return err_set(e, "%s: %s is %lld, here it is %lld", p->name, name, (long long)(c ? c->i : want_size),
+                       (long long)d.add);
     if (!c && !isdigit((unsigned char)name[0])) bind_int(a, b, name, d.add);
     return true;
 }
@@ -438,7 +448,8 @@ static bool bind_consts(Arena *a, Binding *b, Err *e) {
         else if (!x) {
             Text values = {0};
             for (size_t k = 0; k < b->consts.n; k++)
-                if (!b->consts.at[k].is_float) text_add(&values, " %s=%lld", b->consts.at[k].name, (long long)b->consts.at[k].i);
+                if (!b->consts.at[k].is_float)
+                    text_add(&values, " %s=%lld", b->consts.at[k].name, (long long)b->consts.at[k].i);
             err_set(e, "needs %s (%s )", l->text, values.at ? values.at : "");
             text_free(&values);
             return false;
@@ -453,7 +464,8 @@ static void bind_target(Arena *a, Binding *b, const Target *t) {
     PUSH(a, b->consts, ((Const){.name = "LDS", .of_target = true, .i = t->lds}));
 }
 
-static bool bind(Arena *a, const Template *t, const Node *n, const char *precision, const Target *target, Binding *b, Err *e) {
+static bool bind(Arena *a, const Template *t, const Node *n, const char *precision, const Target *target, Binding *b,
+                 Err *e) {
     *b = (Binding){.t = t};
     bind_target(a, b, target);
     if (t->precision && strcmp(t->precision, precision)) return err_set(e, "is for --precision %s", t->precision);
@@ -480,10 +492,12 @@ bool template_bind(Arena *a, const TemplateList *list, const char *kernel, const
         Binding candidate;
         Err not = {""};
         if (strcmp(t->kernel, kernel)) continue;
-        if (!bind(a, t, n, precision, target, &candidate, &not)) text_add(&why, "\n  %s: %s", t->file, not.msg);
+        if (!bind(a, t, n, precision, target, &candidate, &not )) text_add(&why, "\n  %s: %s", t->file, not .msg);
         else if (!found || t->priority > b->t->priority) *b = candidate, found = true;
     }
-    if (!found) err_at(e, &n->loc, "no template computes %s with kernel %s for %s, %s%s", node_name(n), kernel, target->arch, precision, why.at ? why.at : ": there is none of that name");
+    if (!found)
+        err_at(e, &n->loc, "no template computes %s with kernel %s for %s, %s%s", node_name(n), kernel, target->arch,
+               precision, why.at ? why.at : ": there is none of that name");
     text_free(&why);
     return found;
 }

@@ -42,7 +42,9 @@ static int emu_count(void) { return 1; }
 
 static Device *emu_open(int index, const Plan *p, const DeviceOptions *o, Err *e) {
     if (index) return err_set(e, "device emu: there is one, not %d", index + 1), NULL;
-    if (strncmp(p->arch, "gfx90a", 6)) return err_set(e, "device emu runs gfx90a code; this plan is for %s: recompile with --arch gfx90a", p->arch), NULL;
+    if (strncmp(p->arch, "gfx90a", 6))
+        return err_set(e, "device emu runs gfx90a code; this plan is for %s: recompile with --arch gfx90a", p->arch),
+               NULL;
     Emu *u = calloc(1, sizeof *u);
     if (!u) return err_set(e, "device emu: out of memory"), NULL;
     u->base.ops = &dev_emu;
@@ -92,7 +94,8 @@ static bool add_region(Emu *u, void *p, size_t size, const char *name, bool owne
 static void *emu_alloc(Device *d, size_t size, const char *name, Err *e) {
     void *p = NULL;
     if (!size) size = 1;
-    if (posix_memalign(&p, MEMORY_ALIGN, size)) return err_set(e, "device emu: out of memory: %zu bytes for %s", size, name), NULL;
+    if (posix_memalign(&p, MEMORY_ALIGN, size))
+        return err_set(e, "device emu: out of memory: %zu bytes for %s", size, name), NULL;
     if (add_region((Emu *)d, p, size, name, true, e)) return p;
     free(p);
     return NULL;
@@ -175,21 +178,27 @@ static DeviceKernel *emu_kernel(Device *d, DeviceModule *m, const char *symbol, 
 
 /* Linear ids of options.sample workgroups spread over the grid, the first and the last among them; 0: run all. */
 static size_t sample_blocks(const Emu *u, const uint32_t grid[3], uint32_t *only) {
-    uint64_t n = u->options.sample < MAX_SAMPLE ? u->options.sample : MAX_SAMPLE, all = (uint64_t)grid[0] * grid[1] * grid[2];
+    uint64_t n = u->options.sample < MAX_SAMPLE ? u->options.sample : MAX_SAMPLE,
+             all = (uint64_t)grid[0] * grid[1] * grid[2];
     if (n < 2 || n >= all) return 0;
     for (uint64_t i = 0; i < n; i++) only[i] = (uint32_t)(i * (all - 1) / (n - 1));
     return n;
 }
 
-static bool emu_launch_kernel(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], uint32_t block, uint32_t lds,
-                              void *const *args, int n_args, Err *e) {
+static bool emu_launch_kernel(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], uint32_t block,
+                              uint32_t lds, void *const *args, int n_args, Err *e) {
     (void)stream;
     Emu *u = (Emu *)d;
     uint32_t only[MAX_SAMPLE];
     EmuLaunch l = {
-        .kernel = k->symbol, .grid = {grid[0], grid[1], grid[2]}, .block = {block, 1, 1}, .dynamic_lds = lds,
-        .kernarg = args, .kernarg_size = (size_t)n_args * sizeof *args,
-        .seed = u->options.seed, .threads = (uint32_t)u->options.threads,
+        .kernel = k->symbol,
+        .grid = {grid[0], grid[1], grid[2]},
+        .block = {block, 1, 1},
+        .dynamic_lds = lds,
+        .kernarg = args,
+        .kernarg_size = (size_t)n_args * sizeof *args,
+        .seed = u->options.seed,
+        .threads = (uint32_t)u->options.threads,
     };
     l.n_only = sample_blocks(u, grid, only);
     l.only = l.n_only ? only : NULL;
@@ -210,8 +219,8 @@ static void emu_profile(Device *d, Text *t, bool json) {
     Emu *u = (Emu *)d;
     json_t *list = json_array();
     if (!json)
-        text_add(t, "%-40s %8s %10s %12s %10s %10s %10s %10s %12s %12s %9s\n", "kernel", "launches", "waves", "instructions", "valu", "mfma",
-                 "vmem", "lds", "bytes read", "written", "seconds");
+        text_add(t, "%-40s %8s %10s %12s %10s %10s %10s %10s %12s %12s %9s\n", "kernel", "launches", "waves",
+                 "instructions", "valu", "mfma", "vmem", "lds", "bytes read", "written", "seconds");
     for (const DeviceKernel *k = u->kernels; k; k = k->next) {
         const EmuCounts *c = &k->counts;
         if (!c->launches) continue;
@@ -219,8 +228,9 @@ static void emu_profile(Device *d, Text *t, bool json) {
         else
             text_add(t, "%-40s %8llu %10llu %12llu %10llu %10llu %10llu %10llu %12llu %12llu %9.3f\n", k->symbol,
                      (unsigned long long)c->launches, (unsigned long long)c->waves, (unsigned long long)c->instructions,
-                     (unsigned long long)c->valu, (unsigned long long)c->mfma, (unsigned long long)c->vmem, (unsigned long long)c->lds,
-                     (unsigned long long)c->bytes_read, (unsigned long long)c->bytes_written, c->seconds);
+                     (unsigned long long)c->valu, (unsigned long long)c->mfma, (unsigned long long)c->vmem,
+                     (unsigned long long)c->lds, (unsigned long long)c->bytes_read,
+                     (unsigned long long)c->bytes_written, c->seconds);
     }
     char *s = json ? json_dumps(list, JSON_COMPACT) : NULL;
     if (s) text_add(t, "%s", s);
@@ -229,9 +239,22 @@ static void emu_profile(Device *d, Text *t, bool json) {
 }
 
 const DeviceOps dev_emu = {
-    .name = "emu", .count = emu_count, .open = emu_open, .close = emu_close, .info = emu_info,
-    .alloc = emu_alloc, .free = emu_free, .adopt = emu_adopt, .upload = emu_upload, .download = emu_download, .fill = emu_fill,
-    .sync = emu_sync, .forget = emu_forget,
-    .module_load = emu_module_load, .module_unload = emu_module_unload, .kernel = emu_kernel, .launch = emu_launch_kernel,
+    .name = "emu",
+    .count = emu_count,
+    .open = emu_open,
+    .close = emu_close,
+    .info = emu_info,
+    .alloc = emu_alloc,
+    .free = emu_free,
+    .adopt = emu_adopt,
+    .upload = emu_upload,
+    .download = emu_download,
+    .fill = emu_fill,
+    .sync = emu_sync,
+    .forget = emu_forget,
+    .module_load = emu_module_load,
+    .module_unload = emu_module_unload,
+    .kernel = emu_kernel,
+    .launch = emu_launch_kernel,
     .profile = emu_profile,
 };

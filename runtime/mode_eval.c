@@ -51,7 +51,8 @@ static bool encode(Session *s, const char *text, struct Prompt *p, Err *e) {
     p->n = n;
     free(ids);
     for (size_t i = 0; ok && i < n; i++)
-        if (p->ids[i] >= s->plan->config.vocab) ok = err_set(e, "token id %" PRId32 ": the tokenizer does not fit the model", p->ids[i]);
+        if (p->ids[i] >= s->plan->config.vocab)
+            ok = err_set(e, "token id %" PRId32 ": the tokenizer does not fit the model", p->ids[i]);
     return ok;
 }
 
@@ -64,12 +65,18 @@ static bool read_problem(Session *s, const char *line, size_t n, Problem *p, str
     json_error_t why;
     struct Prompt answer;
     json_t *o = json_loadb(line, n, JSON_REJECT_DUPLICATES, &why);
-    if (!json_is_object(o)) return json_decref(o), err_set(e, "not a JSON object%s%s", o ? "" : ": ", o ? "" : why.text);
-    *p = (Problem){.task = text_of(s, o, "task"), .prompt = text_of(s, o, "prompt"), .answer = text_of(s, o, "answer"), .stop = text_of(s, o, "stop")};
+    if (!json_is_object(o))
+        return json_decref(o), err_set(e, "not a JSON object%s%s", o ? "" : ": ", o ? "" : why.text);
+    *p = (Problem){.task = text_of(s, o, "task"),
+                   .prompt = text_of(s, o, "prompt"),
+                   .answer = text_of(s, o, "answer"),
+                   .stop = text_of(s, o, "stop")};
     json_decref(o);
-    if (!p->task || !p->prompt || !p->answer) return err_set(e, "a problem has a \"task\", a \"prompt\" and an \"answer\", all strings");
+    if (!p->task || !p->prompt || !p->answer)
+        return err_set(e, "a problem has a \"task\", a \"prompt\" and an \"answer\", all strings");
     if (!*p->prompt) return err_set(e, "the prompt is empty");
-    if (p->stop && tok_special(s->tok, p->stop) < 0) return err_set(e, "\"stop\": the tokenizer has no special token %s", p->stop);
+    if (p->stop && tok_special(s->tok, p->stop) < 0)
+        return err_set(e, "\"stop\": the tokenizer has no special token %s", p->stop);
     if (!encode(s, p->prompt, prompt, e) || !encode(s, p->answer, &answer, e)) return false;
     p->n_answer = (int64_t)answer.n;
     return true;
@@ -79,7 +86,8 @@ static bool read_lines(Session *s, const char *path, const char *text, size_t si
     size_t line = 0, most = 1;
     for (size_t i = 0; i < size; i++) most += text[i] == '\n';
     v->prompts.at = arena_array(s->arena, most, sizeof *v->prompts.at);
-    for (const char *at = text, *end = text + size; at < end && (s->o->lines < 0 || v->problems.n < (size_t)s->o->lines);) {
+    for (const char *at = text, *end = text + size;
+         at < end && (s->o->lines < 0 || v->problems.n < (size_t)s->o->lines);) {
         const char *stop = memchr(at, '\n', (size_t)(end - at));
         size_t n = (size_t)((stop ? stop : end) - at);
         line++;
@@ -164,10 +172,11 @@ static void print_table(const Session *s, const Eval *v) {
     printf("%-12s %8s %9s %12s\n", "task", "right", "problems", "exact match");
     for (size_t i = 0; i <= v->tasks.n; i++) {
         const Task *t = i < v->tasks.n ? &v->tasks.at[i] : &all;
-        printf("%-12s %8" PRId64 " %9" PRId64 " %11.1f%%\n", t->name, t->right, t->problems, percent(t->right, t->problems));
+        printf("%-12s %8" PRId64 " %9" PRId64 " %11.1f%%\n", t->name, t->right, t->problems,
+               percent(t->right, t->problems));
     }
-    fprintf(stderr, "eval on %s: %zu problems, %" PRId64 " prompt + %" PRId64 " generated tokens, %.2f s\n", s->dev->ops->name, v->problems.n,
-            v->stats.prompt_tokens, v->stats.generated, v->seconds);
+    fprintf(stderr, "eval on %s: %zu problems, %" PRId64 " prompt + %" PRId64 " generated tokens, %.2f s\n",
+            s->dev->ops->name, v->problems.n, v->stats.prompt_tokens, v->stats.generated, v->seconds);
 }
 
 static void print_json(const Session *s, const Eval *v) {
@@ -175,12 +184,15 @@ static void print_json(const Session *s, const Eval *v) {
     json_t *tasks = json_array();
     for (size_t i = 0; i < v->tasks.n; i++) {
         const Task *t = &v->tasks.at[i];
-        json_array_append_new(tasks, json_pack("{s:s, s:I, s:I, s:f}", "task", t->name, "right", (json_int_t)t->right, "problems", (json_int_t)t->problems,
-                                               "exact_match", percent(t->right, t->problems) / 100));
+        json_array_append_new(tasks, json_pack("{s:s, s:I, s:I, s:f}", "task", t->name, "right", (json_int_t)t->right,
+                                               "problems", (json_int_t)t->problems, "exact_match",
+                                               percent(t->right, t->problems) / 100));
     }
-    json_t *j = json_pack("{s:s, s:s, s:o, s:I, s:I, s:f, s:I, s:I, s:f}", "mode", s->o->mode, "device", s->dev->ops->name, "tasks", tasks, "right",
-                          (json_int_t)all.right, "problems", (json_int_t)all.problems, "exact_match", percent(all.right, all.problems) / 100,
-                          "prompt_tokens", (json_int_t)v->stats.prompt_tokens, "generated_tokens", (json_int_t)v->stats.generated, "seconds", v->seconds);
+    json_t *j =
+        json_pack("{s:s, s:s, s:o, s:I, s:I, s:f, s:I, s:I, s:f}", "mode", s->o->mode, "device", s->dev->ops->name,
+                  "tasks", tasks, "right", (json_int_t)all.right, "problems", (json_int_t)all.problems, "exact_match",
+                  percent(all.right, all.problems) / 100, "prompt_tokens", (json_int_t)v->stats.prompt_tokens,
+                  "generated_tokens", (json_int_t)v->stats.generated, "seconds", v->seconds);
     json_dumpf(j, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(j);
@@ -197,8 +209,8 @@ static bool write_answers(const Eval *v, const char *path, Err *e) {
     text_put(&t, "", 0);
     for (size_t i = 0; i < v->problems.n; i++) {
         const Problem *p = &v->problems.at[i];
-        json_t *o = json_pack("{s:s, s:s, s:s, s:o, s:b}", "task", p->task, "prompt", p->prompt, "answer", p->answer, "got",
-                              valid(p->got.at ? p->got.at : "", p->got.n), "right", (int)p->right);
+        json_t *o = json_pack("{s:s, s:s, s:s, s:o, s:b}", "task", p->task, "prompt", p->prompt, "answer", p->answer,
+                              "got", valid(p->got.at ? p->got.at : "", p->got.n), "right", (int)p->right);
         char *line = json_dumps(o, JSON_COMPACT);
         text_add(&t, "%s\n", line);
         free(line);

@@ -75,7 +75,9 @@ static bool reader_of(const Node *n, const Value *v, Op *op, int *index) {
 }
 
 /* The token t of a step: slots take turns; positions ascend from one that crosses a page and a small window. */
-static int64_t slot_of(const Check *c, int64_t t) { return t % (c->plan->max_batch < SLOTS ? c->plan->max_batch : SLOTS); }
+static int64_t slot_of(const Check *c, int64_t t) {
+    return t % (c->plan->max_batch < SLOTS ? c->plan->max_batch : SLOTS);
+}
 static int64_t pos_of(const Check *c, int64_t t) {
     int64_t slots = c->plan->max_batch < SLOTS ? c->plan->max_batch : SLOTS;
     int64_t room = c->plan->max_seq < SLOT_PAGES * KV_PAGE ? c->plan->max_seq : SLOT_PAGES * KV_PAGE;
@@ -95,7 +97,12 @@ static void fill_distinct(Check *c, int32_t *row, int64_t n, int64_t below) {
 
 /* A row's record: greedy, plain, and every filter in turn. */
 static void fill_sampling(int32_t *words, int64_t row) {
-    static const Sampling kinds[] = {{.top_p = 1}, {1, 0, 1, 0, 0, 0, 0}, {0.7f, 40, 1, 0, 0, 0, 0}, {2, 0, 0.9f, 0, 0, 0, 0}, {1.5f, 0, 1, 0.1f, 0, 0, 0}, {3, 300, 0.5f, 0.01f, 0, 0, 0}};
+    static const Sampling kinds[] = {{.top_p = 1},
+                                     {1, 0, 1, 0, 0, 0, 0},
+                                     {0.7f, 40, 1, 0, 0, 0, 0},
+                                     {2, 0, 0.9f, 0, 0, 0, 0},
+                                     {1.5f, 0, 1, 0.1f, 0, 0, 0},
+                                     {3, 300, 0.5f, 0.01f, 0, 0, 0}};
     Sampling s = kinds[row % (int64_t)LEN(kinds)];
     s.seed = 0x123456789abcdefull, s.request = (uint32_t)row, s.position = (uint32_t)(row * 7 + 1);
     sampling_write(&s, words);
@@ -122,13 +129,18 @@ static bool fill_ints(Check *c, const Node *n, const Value *v, Tensor *t, const 
             break;
         case OP_group:
         case OP_expert_linear:
-            if (column == 0) fill_distinct(c, at + i, t->dim[1], op == OP_group ? node_int(reader, "experts") : reader->in[1]->type.dim[0].add);
+            if (column == 0)
+                fill_distinct(c, at + i, t->dim[1],
+                              op == OP_group ? node_int(reader, "experts") : reader->in[1]->type.dim[0].add);
             break;
         case OP_kv_write:
         case OP_attention:
             if (index == 3) at[i] = (int32_t)slot_of(c, i);
             else if (index == 4) at[i] = (int32_t)pos_of(c, i);
-            else at[i] = row < SLOTS && column < SLOT_PAGES ? (int32_t)((column * SLOTS + row) * 5 % (SLOTS * SLOT_PAGES)) : -1;
+            else
+                at[i] = row < SLOTS && column < SLOT_PAGES
+                            ? (int32_t)((column * SLOTS + row) * 5 % (SLOTS * SLOT_PAGES))
+                            : -1;
             break;
         default: return false;
         }
@@ -143,7 +155,7 @@ static bool fill(Check *c, const Node *n, const Value *v, Tensor *t, const Sizes
     if (t->dtype == DT_I32) return fill_ints(c, n, v, t, s) || err_set(e, "cannot make up %s", v->name);
     float scale = 1;
     if (reader_of(n, v, &op, &index) && op == OP_swiglu) scale = 12; /* beyond the clamp */
-    if (op == OP_sample) scale = 8; /* logits of some spread */
+    if (op == OP_sample) scale = 8;                                  /* logits of some spread */
     fill_floats(c, t, scale);
     for (int64_t i = 0, count = tensor_count(t); op == OP_sample && i < count; i++) /* with ties */
         ((float *)t->data)[i] = roundf(4 * ((float *)t->data)[i]) / 4;
@@ -154,14 +166,15 @@ static bool fill(Check *c, const Node *n, const Value *v, Tensor *t, const Sizes
 
 typedef struct Side Side; /* one value of the node: host tensors and device memory */
 struct Side {
-    Tensor in, want;  /* in: also what the device got; want: the reference's result (outputs, state) */
+    Tensor in, want; /* in: also what the device got; want: the reference's result (outputs, state) */
     void *device;
     size_t bytes;
 };
 
 static bool make_side(Check *c, const Value *v, const Sizes *s, Side *x, Err *e) {
     x->in = tensor_of(&v->type, s, NULL);
-    if (!dtype_bytes(x->in.dtype, (size_t)tensor_count(&x->in), &x->bytes)) return err_set(e, "%s has no size", v->name);
+    if (!dtype_bytes(x->in.dtype, (size_t)tensor_count(&x->in), &x->bytes))
+        return err_set(e, "%s has no size", v->name);
     x->in.data = malloc(x->bytes + 8);
     if (!x->in.data) return err_set(e, "out of memory for %s", v->name);
     x->device = c->dev->ops->alloc(c->dev, x->bytes, v->name, e);
@@ -193,7 +206,8 @@ static bool upload(Check *c, const Side *x, Err *e) {
     return c->dev->ops->upload(c->dev, 0, x->device, x->in.data, x->bytes, e);
 }
 
-static bool launch_all(Check *c, const PlanGraph *pg, int node, int64_t rows, void *step, const Node *n, const Side *in, const Side *out, Err *e) {
+static bool launch_all(Check *c, const PlanGraph *pg, int node, int64_t rows, void *step, const Node *n, const Side *in,
+                       const Side *out, Err *e) {
     const Plan *p = c->plan;
     int bucket = 0;
     while (bucket < pg->n_buckets - 1 && pg->buckets[bucket] < rows) bucket++;
@@ -215,7 +229,8 @@ static bool launch_all(Check *c, const PlanGraph *pg, int node, int64_t rows, vo
         DeviceModule **m = &c->modules[k->module];
         if (!*m && !(*m = c->dev->ops->module_load(c->dev, &p->modules[k->module], e))) return false;
         DeviceKernel *dk = c->dev->ops->kernel(c->dev, *m, k->symbol, e);
-        if (!dk || !c->dev->ops->launch(c->dev, 0, dk, launch->grid[bucket], k->block, k->lds, args, launch->n_args, e)) return false;
+        if (!dk || !c->dev->ops->launch(c->dev, 0, dk, launch->grid[bucket], k->block, k->lds, args, launch->n_args, e))
+            return false;
     }
     return c->dev->ops->sync(c->dev, 0, e);
 }
@@ -243,20 +258,26 @@ static bool compare(Check *c, const Node *n, const PlanKernel *k, const Side *ou
     for (int i = 0; i < n->n_out; i++) {
         Tensor got = out[i].in;
         const Tensor *want = &out[i].want;
-        if (!c->dev->ops->download(c->dev, 0, got.data, out[i].device, out[i].bytes, e) || !c->dev->ops->sync(c->dev, 0, e)) return false;
+        if (!c->dev->ops->download(c->dev, 0, got.data, out[i].device, out[i].bytes, e) ||
+            !c->dev->ops->sync(c->dev, 0, e))
+            return false;
         if (node_state_in(n, i) < 0) {
             int64_t left = unwritten(&got, want);
-            if (left && !c->o->sample && !may_stay(n)) return err_set(e, "%s: %" PRId64 " of %" PRId64 " elements were not written", n->out[i]->name, left, tensor_count(want));
+            if (left && !c->o->sample && !may_stay(n))
+                return err_set(e, "%s: %" PRId64 " of %" PRId64 " elements were not written", n->out[i]->name, left,
+                               tensor_count(want));
             if (left == tensor_count(want)) return err_set(e, "%s: nothing was written", n->out[i]->name);
         }
         TensorDiff d = tensor_diff(&got, want);
         if (got.dtype == DT_I32 ? d.different > 0 : false)
-            return err_set(e, "%s: %" PRId64 " of %" PRId64 " integers differ, first at %" PRId64, n->out[i]->name, d.different, d.count, d.at);
+            return err_set(e, "%s: %" PRId64 " of %" PRId64 " integers differ, first at %" PRId64, n->out[i]->name,
+                           d.different, d.count, d.at);
         if (got.dtype == DT_I32) continue;
         double tol = k->nmse;
         if (got.dtype == DT_BF16) tol += sqrt(k->nmse) * 0x1p-8 + 0x1p-14 / (double)d.count;
         if (!(d.nmse <= tol))
-            return err_set(e, "%s: nmse %.3g, tolerance %.3g; max abs %.3g, rel %.3g at %" PRId64 " of %" PRId64, n->out[i]->name, d.nmse, tol, d.max_abs, d.max_rel, d.at, d.count);
+            return err_set(e, "%s: nmse %.3g, tolerance %.3g; max abs %.3g, rel %.3g at %" PRId64 " of %" PRId64,
+                           n->out[i]->name, d.nmse, tol, d.max_abs, d.max_rel, d.at, d.count);
         if (d.nmse > worst) worst = d.nmse;
     }
     text_add(line, "nmse %.2g of %.2g", worst, k->nmse);
@@ -312,8 +333,9 @@ static bool check_node(Check *c, int graph, int node, const PlanKernel *k, int64
     memset(out, 0, sizeof out);
     int32_t header[STEP_WORDS] = {(int32_t)rows, (int32_t)rows};
     void *step = c->dev->ops->alloc(c->dev, sizeof header, "step", e);
-    bool ok = step && c->dev->ops->upload(c->dev, 0, step, header, sizeof header, e) && prepare(c, g, n, &s, in, out, e) &&
-              launch_all(c, pg, node, rows, step, n, in, out, e) && reference(c, n, &s, in, out, e) && compare(c, n, k, out, line, e);
+    bool ok = step && c->dev->ops->upload(c->dev, 0, step, header, sizeof header, e) &&
+              prepare(c, g, n, &s, in, out, e) && launch_all(c, pg, node, rows, step, n, in, out, e) &&
+              reference(c, n, &s, in, out, e) && compare(c, n, k, out, line, e);
     for (int i = 0; i < n->n_out; i++) {
         if (node_state_in(n, i) >= 0) out[i].device = NULL;
         free_side(c, &out[i]);
