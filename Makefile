@@ -85,6 +85,21 @@ out/liball.a: $(ALL_OBJECTS)
 	@rm -f $@
 	ar rcs $@ $^
 
+# A HIP runtime without a GPU, for tests/hip: compiled against HIP's own headers where they are installed.
+HIP_HEADERS := $(firstword $(wildcard /usr/include/hip/hip_runtime_api.h $(or $(ROCM_PATH),/opt/rocm)/include/hip/hip_runtime_api.h))
+FAKEHIP_OBJECTS := $(patsubst %.c,$(O)/pic/%.o,ir/base.c $(wildcard runtime/emu/*.c))
+tests: $(if $(HIP_HEADERS),out/tests/fakehip/libamdhip64.so.5 out/tests/fakehip6/libamdhip64.so.6)
+out/tests/fakehip/libamdhip64.so.5: $(O)/pic/tests/hip/fake/fakehip.o $(FAKEHIP_OBJECTS)
+out/tests/fakehip6/libamdhip64.so.6: $(O)/pic/tests/hip/fake/fakehip6.o $(FAKEHIP_OBJECTS)
+out/tests/fakehip/libamdhip64.so.5 out/tests/fakehip6/libamdhip64.so.6:
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -shared -pthread -Wl,-soname,$(@F) $(LDFLAGS) -o $@ $^ -lxxhash -lm -ldl
+$(O)/pic/tests/%.o: EXTRA = -isystem $(patsubst %/hip/hip_runtime_api.h,%,$(HIP_HEADERS))
+$(O)/pic/runtime/emu/%.o: EXTRA = -O3 -fno-math-errno -fno-trapping-math
+$(O)/pic/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(BASE) $(WARN) $(CFLAGS) $(EXTRA) -fPIC -c $< -o $@
+
 PREFIX ?= /usr/local
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/gptoss

@@ -15,8 +15,10 @@ echo "commit $(cat .carry/commit 2>/dev/null)"
 check() { # name, command… : its last line of stderr is the reason
     local name=$1 start=$SECONDS
     shift
-    if timeout "${LIMIT:-120}" "$@" >"$log/$name.out" 2>"$log/$name.err"; then ok=$((ok + 1)); echo "ok $name ($((SECONDS - start)) s)"
-    else bad=$((bad + 1)); echo "FAIL $name: exit $?"; grep '^FAIL' "$log/$name.out" | head -8; tail -3 "$log/$name.err"
+    timeout "${LIMIT:-120}" "$@" >"$log/$name.out" 2>"$log/$name.err"
+    local code=$?
+    if [ $code = 0 ]; then ok=$((ok + 1)); echo "ok $name ($((SECONDS - start)) s)"
+    else bad=$((bad + 1)); echo "FAIL $name: exit $code"; grep '^FAIL' "$log/$name.out" | head -8; tail -3 "$log/$name.err"
     fi
 }
 same() { # name, two files
@@ -49,7 +51,20 @@ if [ "$what" != 20b ]; then
         same $precision-profiled "$tmp/again-$precision.ids" "$tmp/cuda-$precision-b1.ids"
         check parity-$precision gptoss-exec "$carry/plans/tiny-$precision.bin" -w "$tmp/tiny" --input-ids -i "$carry/tiny.in" -m parity -t 6 -n 40
     done
+    for precision in strict fast; do # the trained model: as many right answers as on ref
+        for device in cuda ref; do
+            check eval-$precision-$device gptoss-exec "$carry/plans/trained-$precision.bin" -w "$carry/models/trained" -m eval --device $device \
+                -i "$carry/models/trained/eval.jsonl" -o "$tmp/eval-$precision-$device.jsonl"
+        done
+        show eval-$precision-cuda
+    done
+    same eval-strict-as-ref "$tmp/eval-strict-cuda.jsonl" "$tmp/eval-strict-ref.jsonl"
     same strict-as-ref "$tmp/cuda-strict-b64.ids" "$tmp/cpu-strict.ids"
+    draw=(-n 60 -T 1.2 --top-k 200 -p 0.95 --min-p 0.001 -s 7) # a draw depends on seed, request and position alone
+    getp drawn-ref tiny-strict "$tmp/tiny" "$carry/tiny.in" -m getp_cpu "${draw[@]}"
+    for b in 1 64; do getp drawn-b$b tiny-strict "$tmp/tiny" "$carry/tiny.in" -m getp -b $b "${draw[@]}"; done
+    same drawn-b64-as-b1 "$tmp/drawn-b64.ids" "$tmp/drawn-b1.ids"
+    same drawn-as-ref "$tmp/drawn-b1.ids" "$tmp/drawn-ref.ids"
     if [ $bad != 0 ]; then
         export GPTOSS_SYNC_LAUNCHES=1
         getp sync-strict tiny-strict "$tmp/tiny" "$carry/tiny.in" -m getp -n 100 -b 8

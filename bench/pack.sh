@@ -8,7 +8,7 @@ make -s all
 rm -rf .carry && mkdir -p .carry/bin .carry/lib .carry/plans .carry/models
 for p in gptoss-exec gptoss-mkmodel gptoss-check gptoss-tok; do
     strip -o .carry/bin/$p out/$p
-    ldd out/$p | awk '/jansson|zstd|xxhash|pcre2/ {print $3}' | xargs -r -I{} cp -L {} .carry/lib/
+    ldd out/$p | awk '/jansson|zstd|xxhash|pcre2|libedit|libbsd|libmd|tinfo/ {print $3}' | xargs -r -I{} cp -L {} .carry/lib/
 done
 
 compile() { # name, arguments of gptoss-compile
@@ -17,14 +17,16 @@ compile() { # name, arguments of gptoss-compile
     out/gptoss-compile "$@" --arch sm_90 -o .carry/plans/"$name".bin
 }
 for precision in strict fast; do
-    compile tiny-$precision graphs/tiny.lua --precision $precision
-    compile unfused-$precision graphs/tiny.lua --precision $precision --no-fusion all
-    compile mlp2-$precision graphs/tiny.lua --precision $precision --no-fusion mlp1_swiglu
+    compile tiny-$precision graphs/toy.lua --precision $precision
+    compile unfused-$precision graphs/toy.lua --precision $precision --no-fusion all
+    compile mlp2-$precision graphs/toy.lua --precision $precision --no-fusion mlp1_swiglu
+    compile trained-$precision graphs/tiny.lua --model models/tiny --precision $precision
     compile 20b-$precision graphs/gpt-oss-20b.lua --precision $precision
 done
-compile kv16 graphs/tiny.lua --precision strict --kv16
-compile kv32 graphs/tiny.lua --precision fast --kv32
+compile kv16 graphs/toy.lua --precision strict --kv16
+compile kv32 graphs/toy.lua --precision fast --kv32
 cp tests/models/tiny.json .carry/models/
+cp -r models/tiny .carry/models/trained
 
 # vocab hidden inter layers experts topk head_dim heads kv_heads window experts' type, as in tests/kernel/run.sh
 shape() {
@@ -61,5 +63,6 @@ def write(name, vocab, lengths):
 write('tiny.in', 500, [1, 3, 17, 70, 130, 5, 100, 64, 65, 2] + [r.randrange(1, 90) for _ in range(70)])
 write('20b.in', 199000, [1, 7, 33, 64, 65, 200, 12, 90] + [r.randrange(4, 60) for _ in range(56)])
 PY
+cp bench/h200_check.sh .carry/ # so that .carry is all that has to travel
 git rev-parse --short HEAD >.carry/commit
 du -sh .carry

@@ -60,21 +60,20 @@ static bool comes_after(const Chain *c, const Node *d, const Node *n, bool *seen
 
 /* --- growing the node --------------------------------------------------------------------------------------------- */
 
-/* Makes a plain node one that computes itself as its body. Its inputs are padded to what the op can take, so that the
- * chain's inputs do not land in the place of an absent one. */
-static void wrap(Graph *g, Node *n) {
-    Graph *body = graph_new(g->arena, "elementwise");
+void fuse_wrap(Graph *g, Node *n, const char *rule) {
+    Graph *body = graph_new(g->arena, rule);
     Value *in[MAX_IN] = {0};
     for (int i = 0; i < n->n_in; i++)
         if (n->in[i]) in[i] = fuse_body_input(body, n->in[i]);
-    n->hook = fuse_body_node(body, n, in)->out[0];
-    graph_output(body, n->hook);
+    Node *copy = fuse_body_node(body, n, in);
+    for (int i = 0; i < n->n_out; i++) graph_output(body, copy->out[i]);
+    n->hook = copy->out[0];
     n->kernel[0] = (KernelChoice){INT64_MAX, op_info(n->op)->name};
     n->n_kernel = 1;
     n->n_in = n->n_kernel_in = n->n_body_in = op_info(n->op)->max_in;
     n->op = OP_FUSED;
     n->n_attr = 0;
-    n->rule = "elementwise";
+    n->rule = rule;
     n->body = body;
 }
 
@@ -135,7 +134,7 @@ static void grow(Chain *c, Node *n) {
     const char *why = NULL;
     for (; e && !(why = obstacle(c, n, e)); e = follower(c, n)) {
         text_add(&what, "%s%s", what.n ? ", " : "", op_info(e->op)->name);
-        if (n->op != OP_FUSED) wrap(c->g, n);
+        if (n->op != OP_FUSED) fuse_wrap(c->g, n, "elementwise");
         absorb(n, e);
         c->at[at] = NULL;
         c->at[at = e->id] = n;

@@ -28,4 +28,8 @@ bool fuse_run(Front *f, Graph *g, const RuleList *rules, const char *const *off,
  * has one. Runs after fuse_run. Extends FUSED nodes in place, wraps plain ones (rule "elementwise", kernel = the op's own). */
 bool fuse_elementwise(Graph *g, bool (*accepts)(void *ctx, const Node *n), void *ctx, FuseLog *log, Err *e);
 
+/* Makes a plain node FUSED, with a copy of itself as body and its op's own kernel. Its inputs are padded with NULL to the most
+ * that the op takes, so that what is appended never takes the place of an absent one. */
+void fuse_wrap(Graph *g, Node *n, const char *rule);
+
 #endif

@@ -2,31 +2,12 @@
  *
  * Memory: an intermediate lives in one scratch arena from the node that writes it to the last that reads it; offsets are
  * found by first fit, largest first, at the sizes of the largest bucket, and are the same in every bucket. */
+#include "fuse.h"
 #include "lower.h"
 
 #include <stdlib.h>
 
 /* --- group --- */
-
-/* Makes n a FUSED node whose body is a copy of n. */
-static void wrap(Graph *g, Node *n, const char *rule) {
-    Graph *body = graph_new(g->arena, rule);
-    Value *in[MAX_IN] = {0};
-    for (int i = 0; i < n->n_in; i++)
-        if (n->in[i]) in[i] = graph_input(body, n->in[i]->name, n->in[i]->type);
-    Err e = {""};
-    Node *copy = graph_add(body, n->op, in, n->n_in, n->attr, n->n_attr, n->out[0]->name, n->loc, &e);
-    if (!copy) die("wrap %s: %s", node_name(n), e.msg);
-    for (int i = 0; i < n->n_out; i++) graph_output(body, copy->out[i]);
-    n->kernel[0] = (KernelChoice){INT64_MAX, op_info(n->op)->name};
-    n->n_kernel = 1;
-    n->op = OP_FUSED;
-    n->n_attr = 0;
-    n->body = body;
-    n->rule = rule;
-    n->n_kernel_in = n->n_body_in = n->n_in;
-    n->hook = body->outputs.at[0];
-}
 
 static Node *find_group(const Graph *g, const Value *ids, int64_t tile) {
     for (size_t i = 0; i < g->nodes.n; i++) {
@@ -72,7 +53,7 @@ static bool group_node(Graph *g, Node *n, const TemplateList *templates, const L
     if (!tile) return true;
     Node *group = make_group(g, ids, w->type.dim[0].add, tile, e);
     if (!group) return err_wrap(e, "group for %s", node_name(n));
-    if (n->op != OP_FUSED) wrap(g, n, "group");
+    if (n->op != OP_FUSED) fuse_wrap(g, n, "group");
     n->in[n->n_in++] = group->out[0];
     n->in[n->n_in++] = group->out[1];
     return true;

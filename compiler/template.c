@@ -342,14 +342,6 @@ const Const *binding_const(const Binding *b, const char *name) {
 
 /* --- binding --- */
 
-const Node *node_of_op(const Node *n, Op op) {
-    if (n->op == op) return n;
-    if (n->op != OP_FUSED) return NULL;
-    for (size_t i = 0; i < n->body->nodes.n; i++)
-        if (n->body->nodes.at[i]->op == op) return n->body->nodes.at[i];
-    return NULL;
-}
-
 const char *node_kernel(const Node *n) { return n->op == OP_FUSED ? n->kernel[0].name : op_info(n->op)->name; }
 
 static void bind_int(Arena *a, Binding *b, const char *name, int64_t i) {

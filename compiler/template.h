@@ -109,7 +109,4 @@ const Const *binding_const(const Binding *b, const char *name); /* NULL when abs
 /* "f64, 64 lanes" with {NAME} replaced. */
 const char *binding_reduction(Arena *a, const Binding *b);
 
-/* The node of `op` that the template's attr means: n itself, or the first of its body. NULL when there is none. */
-const Node *node_of_op(const Node *n, Op op);
-
 #endif

@@ -105,6 +105,13 @@ void node_set_int(Node *n, const char *attr, int64_t v) { set(n, (Attr){.name = 
 void node_set_float(Node *n, const char *attr, double v) { set(n, (Attr){.name = attr, .type = ATTR_FLOAT, .f = v}); }
 void node_set_str(Node *n, const char *attr, const char *v) { set(n, (Attr){.name = attr, .type = ATTR_STR, .s = v}); }
 
+const Node *node_of_op(const Node *n, Op op) {
+    if (n->op == op) return n;
+    for (size_t i = 0; n->op == OP_FUSED && i < n->body->nodes.n; i++)
+        if (n->body->nodes.at[i]->op == op) return n->body->nodes.at[i];
+    return NULL;
+}
+
 const char *node_name(const Node *n) { return n->n_out && n->out[0] ? n->out[0]->name : "(node without outputs)"; }
 
 /* --- making graphs ------------------------------------------------------------------------------------------------ */

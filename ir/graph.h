@@ -180,6 +180,9 @@ const char *node_name(const Node *n); /* its first output's name */
  * else -1. */
 int node_state_in(const Node *n, int out);
 
+/* n itself when it is of `op`, else the first such node of its body; NULL when there is none. */
+const Node *node_of_op(const Node *n, Op op);
+
 /* --- making graphs ------------------------------------------------------------------------------------------------ */
 
 Program *program_new(Arena *a, const char *name);

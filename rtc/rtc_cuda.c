@@ -64,10 +64,11 @@ static bool load(Arena *a, Nvrtc *h, const char **name, Err *e) {
             if (why && strncmp(why, path, strlen(path))) broken = arena_printf(a, " (%s)", why);
             if (lib) dlclose(lib);
         }
-    return err_set(e,
-                   "no NVRTC found%s: looked for libnvrtc.so.13 and .12 in the library search path, $CUDA_HOME/lib64 and "
-                   "/usr/local/cuda/lib64; install the CUDA toolkit's NVRTC (cuda-nvrtc-13-0)",
-                   broken);
+    return err_set(
+        e,
+        "no NVRTC found%s: looked for libnvrtc.so.13 and .12 in the library search path, $CUDA_HOME/lib64 and "
+        "/usr/local/cuda/lib64; install the CUDA toolkit's NVRTC (cuda-nvrtc-13-0)",
+        broken);
 }
 
 /* The library as a file, and what we add. */
@@ -76,7 +77,8 @@ static uint64_t identity(const Nvrtc *h) {
     struct stat st;
     Text t = {0};
     if (dladdr(*(void *const *)&h->CreateProgram, &info) && !stat(info.dli_fname, &st))
-        text_add(&t, "%s %lld %lld.%ld\n", info.dli_fname, (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+        text_add(&t, "%s %lld %lld.%ld\n", info.dli_fname, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
+                 st.st_mtim.tv_nsec);
     for (size_t i = 0; i < LEN(base); i++) text_add(&t, "%s\n", base[i]);
     uint64_t id = hash64(t.at ? t.at : "", t.n);
     text_free(&t);

@@ -16,7 +16,7 @@ static struct {
 } cuda;
 
 static const GpuSymbol symbols[] = {
-#define SHARED(field, symbol) {#symbol, (void **)&fns.field, false},
+#define SHARED(field, symbol)     {#symbol, (void **)&fns.field, false},
 #define OWN(result, symbol, args) {#symbol, (void **)&cuda.symbol, false},
 #include "cuda_fns.def"
 };
@@ -49,7 +49,8 @@ static bool arch_of(int device, char *arch, size_t n) {
     enum { COMPUTE_CAPABILITY_MAJOR = 75, COMPUTE_CAPABILITY_MINOR = 76 };
     int major = 0, minor = 0;
     *arch = 0;
-    if (cuda.cuDeviceGetAttribute(&major, COMPUTE_CAPABILITY_MAJOR, device) || cuda.cuDeviceGetAttribute(&minor, COMPUTE_CAPABILITY_MINOR, device))
+    if (cuda.cuDeviceGetAttribute(&major, COMPUTE_CAPABILITY_MAJOR, device) ||
+        cuda.cuDeviceGetAttribute(&minor, COMPUTE_CAPABILITY_MINOR, device))
         return false;
     return snprintf(arch, n, "sm_%d%d", major, minor) > 0;
 }
@@ -65,12 +66,22 @@ static const char *error_name(int error) {
 }
 
 static const GpuApi api = {
-    .ops = &dev_cuda, .f = &fns, .load = load, .use = use, .release = release, .arch = arch_of, .runs = runs, .instantiate = instantiate,
-    .error_name = error_name, .none = "does nvidia-smi list it, does CUDA_VISIBLE_DEVICES hide it?",
+    .ops = &dev_cuda,
+    .f = &fns,
+    .load = load,
+    .use = use,
+    .release = release,
+    .arch = arch_of,
+    .runs = runs,
+    .instantiate = instantiate,
+    .error_name = error_name,
+    .none = "does nvidia-smi list it, does CUDA_VISIBLE_DEVICES hide it?",
 };
 
 static int count(void) { return gpu_count(&api); }
-static Device *open_device(int index, const Plan *p, const DeviceOptions *o, Err *e) { return gpu_open(&api, index, p, o, e); }
+static Device *open_device(int index, const Plan *p, const DeviceOptions *o, Err *e) {
+    return gpu_open(&api, index, p, o, e);
+}
 static void list(Text *t) { gpu_list(&api, t); }
 
 const DeviceOps dev_cuda = GPU_OPS("cuda", count, open_device, list);

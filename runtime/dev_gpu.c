@@ -11,7 +11,17 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { STREAMS = 4, STAGE = 4 << 20, STAGE_ALIGN = 256, PENDING = 64, TIMED = 512, NON_BLOCKING = 1, NO_TIMING = 2, THREAD_LOCAL = 1 };
+enum {
+    STREAMS = 4,
+    STAGE = 4 << 20,
+    STAGE_ALIGN = 256,
+    PENDING = 64,
+    TIMED = 512,
+    MARKS = 16,
+    NON_BLOCKING = 1,
+    NO_TIMING = 2,
+    THREAD_LOCAL = 1
+};
 
 struct DeviceModule {
     void *handle;
@@ -35,11 +45,11 @@ struct Pending {
 typedef struct Stream Stream;
 struct Stream {
     void *handle;
-    char *stage;      /* two halves of STAGE bytes */
-    void *done[2];    /* events: what was copied from a half has left it */
+    char *stage;   /* two halves of STAGE bytes */
+    void *done[2]; /* events: what was copied from a half has left it */
     bool busy[2];
     int half;
-    size_t used;      /* of the half */
+    size_t used; /* of the half */
     Pending pending[PENDING];
     int n_pending;
 };
@@ -49,6 +59,13 @@ struct Captured {
     void *exec;
     int launches;
     const char *first, *last; /* kernels */
+};
+
+typedef struct Mark Mark; /* an event behind a replay: which one hangs? */
+struct Mark {
+    void *event;
+    uint64_t replay;
+    const Captured *graph;
 };
 
 typedef struct Timed Timed; /* a launch between two events */
@@ -74,6 +91,7 @@ struct Gpu {
     uint64_t launches, replays; /* for messages: what was started last */
     const char *last;
     const Captured *last_graph;
+    Mark mark[MARKS]; /* of replay r: r % MARKS */
     Timed timed[TIMED];
     int n_timed;
 };
@@ -89,12 +107,14 @@ static double now(void) {
 static bool resolve(void *lib, const char *path, const GpuSymbol *symbols, size_t n, Err *e) {
     for (size_t i = 0; i < n; i++) {
         *symbols[i].slot = dlsym(lib, symbols[i].name);
-        if (!*symbols[i].slot && !symbols[i].optional) return err_set(e, "%s has no %s: it is too old, or not what its name says", path, symbols[i].name);
+        if (!*symbols[i].slot && !symbols[i].optional)
+            return err_set(e, "%s has no %s: it is too old, or not what its name says", path, symbols[i].name);
     }
     return true;
 }
 
-bool gpu_load(const char *const *names, size_t n_names, const char *const *dirs, size_t n_dirs, const GpuSymbol *symbols, size_t n, Err *e) {
+bool gpu_load(const char *const *names, size_t n_names, const char *const *dirs, size_t n_dirs,
+              const GpuSymbol *symbols, size_t n, Err *e) {
     char path[4096], broken[512] = ""; /* broken: why one that is there does not load */
     for (size_t d = 0; d < n_dirs; d++)
         for (size_t i = 0; dirs[d] && i < n_names; i++) {
@@ -113,7 +133,8 @@ static bool ready(const GpuApi *api, int *n, Err *e) {
     /* hipInit says "invalid device" where there is none */
     int rc = api->f->init(0);
     if (!rc) rc = api->f->count(n);
-    if (rc == GPU_NO_DEVICE || rc == GPU_INVALID_DEVICE || (!rc && !*n)) return err_set(e, "device %s: there is none: %s", api->ops->name, api->none);
+    if (rc == GPU_NO_DEVICE || rc == GPU_INVALID_DEVICE || (!rc && !*n))
+        return err_set(e, "device %s: there is none: %s", api->ops->name, api->none);
     return !rc || err_set(e, "device %s: %s at start: %s", api->ops->name, api->error_name(rc), api->none);
 }
 
@@ -125,11 +146,22 @@ int gpu_count(const GpuApi *api) {
 
 /* --- errors and waiting ------------------------------------------------------------------------------------------------ */
 
-/* What the device was last asked to do. */
+/* The oldest replay that has not come back, else the last. */
+static uint64_t open_replay(const Gpu *g) {
+    for (uint64_t r = g->replays < MARKS ? 1 : g->replays - MARKS + 1; r < g->replays; r++)
+        if (g->mark[r % MARKS].graph && g->f->event_query(g->mark[r % MARKS].event) == GPU_NOT_READY) return r;
+    return g->replays;
+}
+
+/* What the device was asked to do and has not done. */
 static const char *position(const Gpu *g, char *s, size_t n) {
-    if (g->last_graph)
-        snprintf(s, n, "the last started was graph replay %llu, of %d launches from %s to %s; GPTOSS_SYNC_LAUNCHES=1 runs them one by one and names "
-                       "the kernel", (unsigned long long)g->replays, g->last_graph->launches, g->last_graph->first, g->last_graph->last);
+    const Mark *m = g->last_graph ? &g->mark[open_replay(g) % MARKS] : NULL;
+    if (m && m->graph)
+        snprintf(s, n,
+                 "%s graph replay %llu, of %d launches from %s to %s; GPTOSS_SYNC_LAUNCHES=1 runs them one by one and "
+                 "names the kernel",
+                 g->hung ? "in" : "in or before", (unsigned long long)m->replay, m->graph->launches, m->graph->first,
+                 m->graph->last);
     else if (g->last)
         snprintf(s, n, "the last started was launch %llu, kernel %s%s", (unsigned long long)g->launches, g->last,
                  g->sync_launches ? "" : "; GPTOSS_SYNC_LAUNCHES=1 waits after each and names the kernel");
@@ -139,7 +171,8 @@ static const char *position(const Gpu *g, char *s, size_t n) {
 
 static bool failed(const Gpu *g, int rc, const char *what, Err *e) {
     char at[512];
-    return err_set(e, "device %s %d: %s: %s; %s", g->api->ops->name, g->index, what, g->api->error_name(rc), position(g, at, sizeof at));
+    return err_set(e, "device %s %d: %s: %s; %s", g->api->ops->name, g->index, what, g->api->error_name(rc),
+                   position(g, at, sizeof at));
 }
 
 static bool use(Gpu *g, Err *e) {
@@ -156,8 +189,8 @@ static bool wait_for(Gpu *g, int (*query)(void *), void *what, Err *e) {
         if (rc != GPU_NOT_READY) return failed(g, rc, "a launch or copy failed", e);
         if (waited > g->hang_seconds) {
             g->hung = true;
-            return err_set(e, "device %s %d: hung: nothing has come back for %g s (GPTOSS_HANG_SECONDS); %s", g->api->ops->name, g->index,
-                           g->hang_seconds, position(g, at, sizeof at));
+            return err_set(e, "device %s %d: hung: nothing has come back for %g s (GPTOSS_HANG_SECONDS); %s",
+                           g->api->ops->name, g->index, g->hang_seconds, position(g, at, sizeof at));
         }
         if (waited > 1e-3) nanosleep(&nap, NULL);
     }
@@ -178,12 +211,15 @@ static void stream_close(Gpu *g, Stream *s) {
         if (s->done[i]) g->f->event_destroy(s->done[i]);
     if (s->stage) g->f->host_free(s->stage);
     if (s->handle) g->f->stream_destroy(s->handle);
+    *s = (Stream){0};
 }
 
 static Stream *stream_of(Gpu *g, int i, Err *e) {
     if (i < 0 || i >= STREAMS) die("device %s: stream %d", g->api->ops->name, i);
     if (!use(g, e)) return NULL;
-    return g->stream[i].handle || stream_open(g, &g->stream[i], e) ? &g->stream[i] : NULL;
+    if (g->stream[i].handle || stream_open(g, &g->stream[i], e)) return &g->stream[i];
+    stream_close(g, &g->stream[i]);
+    return NULL;
 }
 
 static bool drain_timed(Gpu *g, Err *e);
@@ -268,20 +304,27 @@ static bool asked(const char *variable) {
 
 static bool check_arch(Gpu *g, const Plan *p, Err *e) {
     const char *api = g->api->ops->name;
-    if (!g->api->arch(g->index, g->arch, sizeof g->arch)) return err_set(e, "device %s %d: its architecture cannot be read", api, g->index);
+    if (!g->api->arch(g->index, g->arch, sizeof g->arch))
+        return err_set(e, "device %s %d: its architecture cannot be read", api, g->index);
     if (g->api->runs(g->arch, p->arch)) return true;
-    return err_set(e, "device %s %d (%s) is %s, this plan is for %s: recompile with --arch %.*s", api, g->index, g->name, g->arch, p->arch,
-                   (int)strcspn(g->arch, ":"), g->arch);
+    return err_set(e, "device %s %d (%s) is %s, this plan is for %s: recompile with --arch %.*s", api, g->index,
+                   g->name, g->arch, p->arch, (int)strcspn(g->arch, ":"), g->arch);
 }
 
 Device *gpu_open(const GpuApi *api, int index, const Plan *p, const DeviceOptions *o, Err *e) {
     int n;
     if (!ready(api, &n, e)) return NULL;
-    if (index < 0 || index >= n) return err_set(e, "device %s %d: there are %d (0 to %d)", api->ops->name, index, n, n - 1), NULL;
+    if (index < 0 || index >= n)
+        return err_set(e, "device %s %d: there are %d (0 to %d)", api->ops->name, index, n, n - 1), NULL;
     Gpu *g = calloc(1, sizeof *g);
     if (!g) return err_set(e, "device %s: out of memory", api->ops->name), NULL;
     const char *hang = getenv("GPTOSS_HANG_SECONDS");
-    *g = (Gpu){.api = api, .f = api->f, .index = index, .ops = *api->ops, .profile = o->profile, .sync_launches = asked("GPTOSS_SYNC_LAUNCHES")};
+    *g = (Gpu){.api = api,
+               .f = api->f,
+               .index = index,
+               .ops = *api->ops,
+               .profile = o->profile,
+               .sync_launches = asked("GPTOSS_SYNC_LAUNCHES")};
     g->base.ops = &g->ops;
     g->hang_seconds = hang && atof(hang) > 0 ? atof(hang) : 120;
     if (g->profile || g->sync_launches) g->ops.capture_begin = NULL;
@@ -296,7 +339,10 @@ void gpu_close(Device *d) {
     Err e;
     if (!g->hung && g->context) use(g, &e);
     for (int i = 0; !g->hung && i < STREAMS; i++) stream_close(g, &g->stream[i]);
-    for (int i = 0; !g->hung && i < TIMED && g->timed[i].begin; i++) g->f->event_destroy(g->timed[i].begin), g->f->event_destroy(g->timed[i].end);
+    for (int i = 0; !g->hung && i < TIMED && g->timed[i].begin; i++)
+        g->f->event_destroy(g->timed[i].begin), g->f->event_destroy(g->timed[i].end);
+    for (int i = 0; !g->hung && i < MARKS; i++)
+        if (g->mark[i].event) g->f->event_destroy(g->mark[i].event);
     for (DeviceKernel *k = g->kernels, *next; k; k = next) {
         next = k->next;
         free(k->symbol);
@@ -367,8 +413,11 @@ void *gpu_alloc(Device *d, size_t size, const char *name, Err *e) {
     if (!use(g, e)) return NULL;
     int rc = g->f->alloc(&p, size ? size : 1);
     if (!rc) return p;
-    if (rc != GPU_OUT_OF_MEMORY || g->f->mem_info(&free, &total)) return failed(g, rc, "cannot allocate memory", e), NULL;
-    err_set(e, "device %s %d: out of memory: %.2f GiB for %s (%.2f of %.2f GiB free); try a smaller -b or -n, or compile with --kv16",
+    if (rc != GPU_OUT_OF_MEMORY || g->f->mem_info(&free, &total))
+        return failed(g, rc, "cannot allocate memory", e), NULL;
+    err_set(e,
+            "device %s %d: out of memory: %.2f GiB for %s (%.2f of %.2f GiB free); try a smaller -b or -n, or compile "
+            "with --kv16",
             g->api->ops->name, g->index, (double)size / 0x1p30, name, (double)free / 0x1p30, (double)total / 0x1p30);
     return NULL;
 }
@@ -389,8 +438,8 @@ DeviceModule *gpu_module_load(Device *d, const PlanModule *m, Err *e) {
     int rc = g->f->module_load(&r->handle, m->code);
     if (!rc) return r;
     free(r);
-    err_set(e, "device %s %d (%s): cannot load the code of %s: %s%s", g->api->ops->name, g->index, g->arch, m->name, g->api->error_name(rc),
-            rc == GPU_NO_BINARY ? ": it was compiled for another device" : "");
+    err_set(e, "device %s %d (%s): cannot load the code of %s: %s%s", g->api->ops->name, g->index, g->arch, m->name,
+            g->api->error_name(rc), rc == GPU_NO_BINARY ? ": it was compiled for another device" : "");
     return NULL;
 }
 
@@ -405,10 +454,12 @@ DeviceKernel *gpu_kernel(Device *d, DeviceModule *m, const char *symbol, Err *e)
     Gpu *g = (Gpu *)d;
     if (!use(g, e)) return NULL;
     DeviceKernel *k = calloc(1, sizeof *k);
-    if (!k || !(k->symbol = strdup(symbol))) return free(k), err_set(e, "device %s: out of memory", g->api->ops->name), NULL;
+    if (!k || !(k->symbol = strdup(symbol)))
+        return free(k), err_set(e, "device %s: out of memory", g->api->ops->name), NULL;
     int rc = g->f->module_function(&k->function, m->handle, symbol);
     if (rc) {
-        err_set(e, "device %s %d: the code has no kernel %s (%s)", g->api->ops->name, g->index, symbol, g->api->error_name(rc));
+        err_set(e, "device %s %d: the code has no kernel %s (%s)", g->api->ops->name, g->index, symbol,
+                g->api->error_name(rc));
         free(k->symbol);
         free(k);
         return NULL;
@@ -448,8 +499,18 @@ static bool time_end(Gpu *g, Stream *s, Err *e) {
     return !rc || failed(g, rc, "cannot time a launch", e);
 }
 
-bool gpu_launch(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], uint32_t block, uint32_t lds, void *const *args, int n_args,
-                Err *e) {
+/* A launch failed: nothing else may be called on a stream that is being captured. */
+static void capture_abandon(Gpu *g, Stream *s) {
+    void *graph = NULL;
+    if (!g->capturing) return;
+    g->f->capture_end(s->handle, &graph);
+    if (graph) g->f->graph_destroy(graph);
+    free(g->capturing);
+    g->capturing = NULL;
+}
+
+bool gpu_launch(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], uint32_t block, uint32_t lds,
+                void *const *args, int n_args, Err *e) {
     Gpu *g = (Gpu *)d;
     void *values[PLAN_MAX_ARGS], *params[PLAN_MAX_ARGS];
     Stream *s = stream_of(g, stream, e);
@@ -461,7 +522,7 @@ bool gpu_launch(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], 
         g->capturing->last = k->symbol;
     }
     int rc = g->f->launch(k->function, grid[0], grid[1], grid[2], block, 1, 1, lds, s->handle, params, NULL);
-    if (rc) return failed(g, rc, "cannot launch", e);
+    if (rc) return failed(g, rc, "cannot launch", e), capture_abandon(g, s), false;
     if (g->profile && !time_end(g, s, e)) return false;
     return !g->sync_launches || drain(g, s, e);
 }
@@ -474,7 +535,9 @@ bool gpu_capture_begin(Device *d, int stream, Err *e) {
     if (!s) return false;
     int rc = g->f->capture_begin(s->handle, THREAD_LOCAL);
     if (rc) return failed(g, rc, "cannot begin to capture", e);
-    return (g->capturing = calloc(1, sizeof *g->capturing)) || err_set(e, "device %s: out of memory", g->api->ops->name);
+    g->capturing = calloc(1, sizeof *g->capturing);
+    if (!g->capturing) die("device %s: out of memory", g->api->ops->name);
+    return true;
 }
 
 void *gpu_capture_end(Device *d, int stream, Err *e) {
@@ -496,8 +559,12 @@ bool gpu_replay(Device *d, int stream, void *graph, Err *e) {
     Gpu *g = (Gpu *)d;
     Stream *s = stream_of(g, stream, e);
     if (!s) return false;
-    g->replays++, g->last_graph = graph;
-    int rc = g->f->graph_launch(g->last_graph->exec, s->handle);
+    g->last_graph = graph;
+    Mark *m = &g->mark[++g->replays % MARKS];
+    *m = (Mark){m->event, g->replays, graph};
+    int rc = m->event ? GPU_OK : g->f->event_create(&m->event, NO_TIMING);
+    if (!rc) rc = g->f->graph_launch(g->last_graph->exec, s->handle);
+    if (!rc) rc = g->f->event_record(m->event, s->handle);
     return !rc || failed(g, rc, "cannot replay a graph", e);
 }
 
@@ -506,22 +573,41 @@ void gpu_graph_free(Device *d, void *graph) {
     Captured *c = graph;
     if (!g->hung) g->f->exec_destroy(c->exec);
     if (g->last_graph == c) g->last_graph = NULL;
+    for (int i = 0; i < MARKS; i++)
+        if (g->mark[i].graph == c) g->mark[i].graph = NULL;
     free(c);
 }
 
 /* --- profile ---------------------------------------------------------------------------------------------------------------- */
 
+static int by_time(const void *x, const void *y) {
+    const DeviceKernel *a = *(DeviceKernel *const *)x, *b = *(DeviceKernel *const *)y;
+    return a->ms < b->ms ? 1 : a->ms > b->ms ? -1 : strcmp(a->symbol, b->symbol);
+}
+
 void gpu_profile(Device *d, Text *t, bool json) {
     Gpu *g = (Gpu *)d;
     double sum = 0;
-    const char *sep = "";
-    for (const DeviceKernel *k = g->kernels; k; k = k->next) sum += k->ms;
-    text_add(t, "%s", json ? "[" : "kernel                                             launches        ms   us each      %\n");
-    for (const DeviceKernel *k = g->kernels; k; k = k->next) {
-        if (!k->launches) continue;
-        if (json) text_add(t, "%s{\"kernel\": \"%s\", \"launches\": %llu, \"seconds\": %.9f}", sep, k->symbol, (unsigned long long)k->launches, k->ms * 1e-3);
-        else text_add(t, "%-50s %8llu %9.2f %9.2f %6.1f\n", k->symbol, (unsigned long long)k->launches, k->ms, k->ms * 1e3 / (double)k->launches, sum > 0 ? 100 * k->ms / sum : 0);
-        sep = ", ";
+    size_t n = 0;
+    for (const DeviceKernel *k = g->kernels; k; k = k->next) sum += k->ms, n += k->launches > 0;
+    DeviceKernel **list = calloc(n + 1, sizeof *list);
+    if (!list) die("device %s: out of memory", g->api->ops->name);
+    n = 0;
+    for (DeviceKernel *k = g->kernels; k; k = k->next)
+        if (k->launches) list[n++] = k;
+    qsort(list, n, sizeof *list, by_time);
+    if (json) text_add(t, "[");
+    else text_add(t, "%-56s %8s %10s %9s %6s\n", "kernel", "launches", "ms", "us each", "%");
+    for (size_t i = 0; i < n; i++) {
+        const DeviceKernel *k = list[i];
+        unsigned long long launches = k->launches;
+        if (json)
+            text_add(t, "%s{\"kernel\": \"%s\", \"launches\": %llu, \"seconds\": %.9f}", i ? ", " : "", k->symbol,
+                     launches, k->ms * 1e-3);
+        else
+            text_add(t, "%-56s %8llu %10.2f %9.2f %6.1f\n", k->symbol, launches, k->ms,
+                     k->ms * 1e3 / (double)k->launches, sum > 0 ? 100 * k->ms / sum : 0);
     }
-    text_add(t, "%s", json ? "]" : "");
+    if (json) text_add(t, "]");
+    free(list);
 }

@@ -6,7 +6,14 @@
 
 #include "device.h"
 
-enum { GPU_OK = 0, GPU_OUT_OF_MEMORY = 2, GPU_NO_DEVICE = 100, GPU_INVALID_DEVICE = 101, GPU_NO_BINARY = 209, GPU_NOT_READY = 600 }; /* the same in both */
+enum {
+    GPU_OK = 0,
+    GPU_OUT_OF_MEMORY = 2,
+    GPU_NO_DEVICE = 100,
+    GPU_INVALID_DEVICE = 101,
+    GPU_NO_BINARY = 209,
+    GPU_NOT_READY = 600
+}; /* the same in both */
 
 typedef struct GpuFns GpuFns; /* each returns 0 or an error number */
 struct GpuFns {
@@ -34,8 +41,8 @@ struct GpuFns {
     int (*module_load)(void **module, const void *image);
     int (*module_unload)(void *module);
     int (*module_function)(void **function, void *module, const char *symbol);
-    int (*launch)(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned lds, void *stream,
-                  void **params, void **extra);
+    int (*launch)(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                  unsigned lds, void *stream, void **params, void **extra);
     int (*capture_begin)(void *stream, int mode);
     int (*capture_end)(void *stream, void **graph);
     int (*graph_launch)(void *exec, void *stream);
@@ -45,9 +52,9 @@ struct GpuFns {
 
 typedef struct GpuApi GpuApi;
 struct GpuApi {
-    const DeviceOps *ops; /* its row of device.c; .name is "hip" or "cuda" */
-    const GpuFns *f;      /* filled by load */
-    bool (*load)(Err *e); /* the library and its entry points; once, cheap afterwards */
+    const DeviceOps *ops;                   /* its row of device.c; .name is "hip" or "cuda" */
+    const GpuFns *f;                        /* filled by load */
+    bool (*load)(Err *e);                   /* the library and its entry points; once, cheap afterwards */
     int (*use)(int device, void **context); /* makes the device the calling thread's; *context: NULL the first time */
     void (*release)(int device, void *context);
     bool (*arch)(int device, char *arch, size_t n); /* "gfx90a:sramecc+:xnack-", "sm_90" */
@@ -64,20 +71,21 @@ struct GpuSymbol {
     bool optional;
 };
 /* Opens the first of names in the first of dirs that has it ("" is the search path; NULLs are skipped) and fills the slots. */
-bool gpu_load(const char *const *names, size_t n_names, const char *const *dirs, size_t n_dirs, const GpuSymbol *symbols, size_t n, Err *e);
+bool gpu_load(const char *const *names, size_t n_names, const char *const *dirs, size_t n_dirs,
+              const GpuSymbol *symbols, size_t n, Err *e);
 
 /* The DeviceOps of either, on its GpuApi. */
 int gpu_count(const GpuApi *api);
 Device *gpu_open(const GpuApi *api, int index, const Plan *p, const DeviceOptions *o, Err *e);
 void gpu_list(const GpuApi *api, Text *t);
 
-#define GPU_OPS(NAME, COUNT, OPEN, LIST)                                                                                            \
-    {                                                                                                                               \
-        .name = NAME, .count = COUNT, .open = OPEN, .list = LIST, .close = gpu_close, .info = gpu_info, .alloc = gpu_alloc,          \
-        .free = gpu_free, .upload = gpu_upload, .download = gpu_download, .fill = gpu_fill, .sync = gpu_sync,                        \
-        .module_load = gpu_module_load, .module_unload = gpu_module_unload, .kernel = gpu_kernel, .launch = gpu_launch,              \
-        .capture_begin = gpu_capture_begin, .capture_end = gpu_capture_end, .replay = gpu_replay, .graph_free = gpu_graph_free,      \
-        .profile = gpu_profile,                                                                                                     \
+#define GPU_OPS(NAME, COUNT, OPEN, LIST)                                                                               \
+    {                                                                                                                  \
+        .name = NAME, .count = COUNT, .open = OPEN, .list = LIST, .close = gpu_close, .info = gpu_info,                \
+        .alloc = gpu_alloc, .free = gpu_free, .upload = gpu_upload, .download = gpu_download, .fill = gpu_fill,        \
+        .sync = gpu_sync, .module_load = gpu_module_load, .module_unload = gpu_module_unload, .kernel = gpu_kernel,    \
+        .launch = gpu_launch, .capture_begin = gpu_capture_begin, .capture_end = gpu_capture_end,                      \
+        .replay = gpu_replay, .graph_free = gpu_graph_free, .profile = gpu_profile,                                    \
     }
 void gpu_close(Device *d);
 bool gpu_info(Device *d, DeviceInfo *i, Err *e);
@@ -90,8 +98,8 @@ bool gpu_sync(Device *d, int stream, Err *e);
 DeviceModule *gpu_module_load(Device *d, const PlanModule *m, Err *e);
 void gpu_module_unload(Device *d, DeviceModule *m);
 DeviceKernel *gpu_kernel(Device *d, DeviceModule *m, const char *symbol, Err *e);
-bool gpu_launch(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], uint32_t block, uint32_t lds, void *const *args, int n_args,
-                Err *e);
+bool gpu_launch(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], uint32_t block, uint32_t lds,
+                void *const *args, int n_args, Err *e);
 bool gpu_capture_begin(Device *d, int stream, Err *e);
 void *gpu_capture_end(Device *d, int stream, Err *e);
 bool gpu_replay(Device *d, int stream, void *graph, Err *e);

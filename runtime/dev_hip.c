@@ -11,7 +11,7 @@ extern const DeviceOps dev_hip; /* the table, at the end */
 static GpuFns fns;
 static struct {
 #define SHARED(field, symbol)
-#define OWN(result, symbol, args) result(*symbol) args;
+#define OWN(result, symbol, args)      result(*symbol) args;
 #define OPTIONAL(result, symbol, args) result(*symbol) args;
 #include "hip_fns.def"
 #undef SHARED
@@ -20,8 +20,8 @@ static struct {
 } hip;
 
 static const GpuSymbol symbols[] = {
-#define SHARED(field, symbol) {#symbol, (void **)&fns.field, false},
-#define OWN(result, symbol, args) {#symbol, (void **)&hip.symbol, false},
+#define SHARED(field, symbol)          {#symbol, (void **)&fns.field, false},
+#define OWN(result, symbol, args)      {#symbol, (void **)&hip.symbol, false},
 #define OPTIONAL(result, symbol, args) {#symbol, (void **)&hip.symbol, true},
 #include "hip_fns.def"
 };
@@ -56,11 +56,13 @@ static void release(int device, void *context) { (void)device, (void)context; }
 static bool arch_of(int device, char *arch, size_t n) {
     enum { ROOM = 16384 }; /* no version's struct is larger than 2 KiB */
     char *p = calloc(1, ROOM);
-    int (*get)(void *, int) = hip.hipGetDevicePropertiesR0600 ? hip.hipGetDevicePropertiesR0600 : hip.hipGetDeviceProperties;
+    int (*get)(void *, int) =
+        hip.hipGetDevicePropertiesR0600 ? hip.hipGetDevicePropertiesR0600 : hip.hipGetDeviceProperties;
     *arch = 0;
     if (p && get && !get(p, device))
         for (size_t i = 0; i + 8 < ROOM; i++)
-            if (!memcmp(p + i, "gfx", 3) && isxdigit((unsigned char)p[i + 3])) snprintf(arch, n, "%.60s", p + i), i += strlen(p + i);
+            if (!memcmp(p + i, "gfx", 3) && isxdigit((unsigned char)p[i + 3]))
+                snprintf(arch, n, "%.60s", p + i), i += strlen(p + i);
     free(p);
     return *arch != 0;
 }
@@ -83,14 +85,24 @@ static int instantiate(void **exec, void *graph) { return hip.hipGraphInstantiat
 static const char *error_name(int error) { return hip.hipGetErrorName(error); }
 
 static const GpuApi api = {
-    .ops = &dev_hip, .f = &fns, .load = load, .use = use, .release = release, .arch = arch_of, .runs = runs, .instantiate = instantiate,
+    .ops = &dev_hip,
+    .f = &fns,
+    .load = load,
+    .use = use,
+    .release = release,
+    .arch = arch_of,
+    .runs = runs,
+    .instantiate = instantiate,
     .error_name = error_name,
-    .none = "is the amdgpu driver loaded, may this user open /dev/kfd and /dev/dri (group render), do ROCR_VISIBLE_DEVICES and "
+    .none = "is the amdgpu driver loaded, may this user open /dev/kfd and /dev/dri (group render), do "
+            "ROCR_VISIBLE_DEVICES and "
             "HIP_VISIBLE_DEVICES hide it?",
 };
 
 static int count(void) { return gpu_count(&api); }
-static Device *open_device(int index, const Plan *p, const DeviceOptions *o, Err *e) { return gpu_open(&api, index, p, o, e); }
+static Device *open_device(int index, const Plan *p, const DeviceOptions *o, Err *e) {
+    return gpu_open(&api, index, p, o, e);
+}
 static void list(Text *t) { gpu_list(&api, t); }
 
 const DeviceOps dev_hip = GPU_OPS("hip", count, open_device, list);

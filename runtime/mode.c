@@ -374,8 +374,10 @@ bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e
     bool ok = true;
     progress_begin(&bar, what);
     double said = bar.begin;
-    for (const SchedStep *t; ok && (t = sched_next(sched));) {
+    int64_t step = 1;
+    for (const SchedStep *t; ok && (t = sched_next(sched)); step++) {
         ok = session_step(s, sched, t, r->at, e) && session_sample(s, t, r->at, ids, e);
+        if (!ok) err_wrap(e, "step %" PRId64 " (%" PRId64 " tokens)", step, (int64_t)t->n);
         if (!ok) break;
         sched_commit(sched, ids);
         show_progress(s, sched, r, &bar, &said);

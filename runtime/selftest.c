@@ -74,13 +74,6 @@ static bool reader_of(const Node *n, const Value *v, Op *op, int *index) {
     return false;
 }
 
-static const Node *body_node(const Node *n, Op op) {
-    if (n->op == op) return n;
-    for (size_t i = 0; n->op == OP_FUSED && i < n->body->nodes.n; i++)
-        if (n->body->nodes.at[i]->op == op) return n->body->nodes.at[i];
-    return NULL;
-}
-
 /* The token t of a step: slots take turns; positions ascend from one that crosses a page and a small window. */
 static int64_t slot_of(const Check *c, int64_t t) { return t % (c->plan->max_batch < SLOTS ? c->plan->max_batch : SLOTS); }
 static int64_t pos_of(const Check *c, int64_t t) {
@@ -114,7 +107,7 @@ static bool fill_ints(Check *c, const Node *n, const Value *v, Tensor *t, const 
     int32_t *at = t->data;
     int64_t count = tensor_count(t);
     if (!reader_of(n, v, &op, &index)) return false;
-    const Node *reader = body_node(n, op);
+    const Node *reader = node_of_op(n, op);
     int64_t vocab = c->plan->config.vocab;
     for (int64_t i = 0; i < count; i++) {
         int64_t row = t->rank == 2 ? i / t->dim[1] : i, column = t->rank == 2 ? i % t->dim[1] : 0;
@@ -152,6 +145,8 @@ static bool fill(Check *c, const Node *n, const Value *v, Tensor *t, const Sizes
     if (reader_of(n, v, &op, &index) && op == OP_swiglu) scale = 12; /* beyond the clamp */
     if (op == OP_sample) scale = 8; /* logits of some spread */
     fill_floats(c, t, scale);
+    for (int64_t i = 0, count = tensor_count(t); op == OP_sample && i < count; i++) /* with ties */
+        ((float *)t->data)[i] = roundf(4 * ((float *)t->data)[i]) / 4;
     return true;
 }
 

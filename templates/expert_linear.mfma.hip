@@ -23,6 +23,7 @@ DEVICE void run(const Args &a) {
     const int *pairs = a.perm + tile[1];
     const bf16 *x[LINES];
     int row[LINES];
+#pragma unroll
     for (int i = 0; i < LINES; i++) {
         const int at = tile_line(i), pair = pairs[at < count ? at : count - 1];
         x[i] = a.x + (long)(x_RANK == 3 ? pair : pair / R) * K;

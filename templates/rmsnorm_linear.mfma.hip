@@ -34,6 +34,7 @@ DEVICE void run(const Args &a) {
     const float *x[LINES];
     float scale[LINES];
     int row[LINES];
+#pragma unroll
     for (int i = 0; i < LINES; i++) {
         const int at = tile_line(i), token = at < left ? at : left - 1;
         x[i] = a.x + (long)(t0 + token) * K;

@@ -27,6 +27,7 @@ DEVICE void run(const Args &a) {
     const int *pairs = a.perm + tile[1];
     const float *h[LINES];
     int row[LINES];
+#pragma unroll
     for (int i = 0; i < LINES; i++) {
         const int at = tile_line(i);
         h[i] = a.h + (long)pairs[at < count ? at : count - 1] * G;

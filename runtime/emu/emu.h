@@ -33,6 +33,7 @@ typedef struct EmuKernel EmuKernel; /* what the kernel's descriptor and metadata
 struct EmuKernel {
     char name[128];
     uint32_t vgprs, agprs, sgprs, lds_bytes, scratch_bytes, vgpr_spills, sgpr_spills, kernarg_bytes, max_block;
+    uint32_t explicit_bytes; /* of kernarg_bytes: end of the explicit arguments */
 };
 size_t emu_kernel_count(const EmuModule *m);
 const EmuKernel *emu_kernel_at(const EmuModule *m, size_t i);

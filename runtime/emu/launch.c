@@ -326,8 +326,8 @@ static bool check_launch(const Kernel *k, const EmuLaunch *l, Err *e) {
         return err_set(e, "kernel %s: a block of %llu work-items, but it was compiled for at most %u", l->kernel, (unsigned long long)block, k->pub.max_block);
     if ((uint64_t)k->pub.lds_bytes + l->dynamic_lds > 65536)
         return err_set(e, "kernel %s: %u + %u bytes of LDS (at most 65536)", l->kernel, k->pub.lds_bytes, l->dynamic_lds);
-    if (l->kernarg_size < k->explicit_bytes)
-        return err_set(e, "kernel %s: %zu bytes of arguments, but it takes %u", l->kernel, l->kernarg_size, k->explicit_bytes);
+    if (l->kernarg_size < k->pub.explicit_bytes)
+        return err_set(e, "kernel %s: %zu bytes of arguments, but it takes %u", l->kernel, l->kernarg_size, k->pub.explicit_bytes);
     for (size_t i = 0; l->only && i < l->n_only; i++)
         if (l->only[i] >= grid) return err_set(e, "kernel %s: workgroup %u of %llu", l->kernel, l->only[i], (unsigned long long)grid);
     return true;

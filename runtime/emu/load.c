@@ -169,7 +169,7 @@ static bool read_hidden(EmuModule *m, const Comgr *c, Kernel *k, Node map) {
         struct Hidden h = {.offset = meta_u32(c, a, ".offset"), .size = meta_u32(c, a, ".size")};
         meta_string(c, a, ".value_kind", h.kind, sizeof h.kind);
         if (!strncmp(h.kind, "hidden_", 7)) k->hidden[k->n_hidden++] = h;
-        else if (h.offset + h.size > k->explicit_bytes) k->explicit_bytes = h.offset + h.size;
+        else if (h.offset + h.size > k->pub.explicit_bytes) k->pub.explicit_bytes = h.offset + h.size;
         c->destroy_metadata(a);
     }
     c->destroy_metadata(args);

@@ -196,7 +196,6 @@ struct Kernel {
     uint64_t entry;
     struct Hidden { char kind[32]; uint32_t offset, size; } *hidden;
     size_t n_hidden;
-    uint32_t explicit_bytes; /* end of the explicit arguments */
 };
 
 struct EmuModule {

@@ -3,6 +3,7 @@
 //   f32x4, u32x4, s16x8           16-byte vectors with [i] and {}
 //   shuffle_xor(v, mask)          of int, float, u64, double: the value of lane ^ mask; all lanes of the wave take part
 //   wave_ballot(p), bit_count(m), bits_below(m, lane)
+//   lds_add(p, v)                 of u64, int in shared memory; sums of integers are the same in any order
 //   for MATRIX targets also what tile.h lists
 // and, where the compiler lacks them, __builtin_fma, __builtin_fmaf, __builtin_inf, __builtin_inff.
 
@@ -94,16 +95,6 @@ DEVICE double wave_max(double v) {
     }
     return v;
 }
-
-// --- integer sums in shared memory: in any order the same ---
-
-#ifdef __CUDACC__
-DEVICE void lds_add(u64 *p, u64 v) { atomicAdd(p, v); }
-DEVICE void lds_add(int *p, int v) { atomicAdd(p, v); }
-#else
-DEVICE void lds_add(u64 *p, u64 v) { (void)__hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP); }
-DEVICE void lds_add(int *p, int v) { (void)__hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP); }
-#endif
 
 // --- the model's own functions ---
 

@@ -25,6 +25,9 @@ static __device__ inline u64_ wave_ballot(bool p) { return __ballot_sync(~0u, p)
 static __device__ inline int bit_count(u64_ m) { return __popcll(m); }
 static __device__ inline int bits_below(u64_ m, int lane) { return __popcll(m & ((1ull << lane) - 1)); }
 
+static __device__ inline void lds_add(u64_ *p, u64_ v) { atomicAdd(p, v); }
+static __device__ inline void lds_add(int *p, int v) { atomicAdd(p, v); }
+
 // c[16 rows][8 columns] += A[16 rows][16 k] B[16 k][8 columns], bf16 in pairs. With g = l/4, p = l%4, lane l gives
 // a0, a2 = A[g][2p, 2p + 8 …], a1, a3 the same of row g + 8, b0, b1 = B[2p, 2p + 8 …][g] and holds c0, c1 = C[g][2p, 2p + 1], c2, c3
 // the same of row g + 8. (PTX ISA, mma.m16n8k16)

@@ -38,6 +38,7 @@ DEVICE void run(const Args &a) {
     if (left <= 0) return;
     const bf16 *x[LINES];
     int row[LINES];
+#pragma unroll
     for (int i = 0; i < LINES; i++) {
         const int at = tile_line(i);
         x[i] = a.x + (long)(t0 + (at < left ? at : left - 1)) * K;

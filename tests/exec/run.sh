@@ -106,12 +106,11 @@ refused kv_small 'kv cache: one request may need' R -m getp --input-ids -i "$tmp
 refused no_model '-w MODEL was not given, the plan records none.*GPTOSS_MODEL is not set' E --device ref -m getp
 refused wrong_model_path 'missing' E --device ref -w "$tmp/missing" -m getp
 refused auto_device '--device emu.*--device ref.*--arch host' E -w "$tmp/model" -m getp
-refused hip_device 'not built yet' R --device hip -m getp
+refused hip_device 'device hip' R --device hip -m getp
 refused no_device 'no device "tpu"' R --device tpu -m getp
 refused no_kernels 'only --device ref runs it' R --device emu -m getp --input-ids -i "$tmp/in"
 refused two_gpus '-g 2' R -m getp -g 2
-refused temperature 'not implemented yet' R -m getp -T 0.7
-refused chat 'not implemented yet' R -m chat
+refused temperature 'has no input sampling' R -m getp -T 0.7
 refused no_mode 'no mode "sing"' R -m sing
 refused no_option 'no option --frob' R -m getp --frob
 refused no_plan '/missing.bin: No such file' "$exec" "$tmp/missing.bin" -m getp

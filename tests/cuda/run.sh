@@ -1,0 +1,45 @@
+#!/bin/bash
+# --arch sm_90: NVRTC compiles every template here; where there is a GPU, each kernel runs on it against its reference. What was
+# measured and compared on an H200 is in bench/h200.md.
+set -u
+cd "$(dirname "$0")/../.." || exit 2
+tmp=$(mktemp -d) && trap 'rm -rf "$tmp"' EXIT
+ok() { echo "ok $1"; }
+fail() { echo "FAIL $1: $2"; }
+compile() { # NAME, arguments
+    local name=$1
+    shift
+    out/gptoss-compile "$@" --arch sm_90 -o "$tmp/$name.bin" --report json >"$tmp/$name.json" 2>"$tmp/$name.err"
+}
+compile toy-strict graphs/toy.lua --precision strict
+grep -q 'no NVRTC found' "$tmp/toy-strict.err" && { echo "skip cuda: no NVRTC"; exit 0; }
+here=$(out/gptoss-exec --list-devices | sed -n 's/^cuda .*: \([0-9]*\) here$/\1/p')
+
+for p in strict fast; do
+    for what in "toy" "toy --no-fusion all" "toy --no-fusion mlp1_swiglu" "gpt-oss-20b" "gpt-oss-120b"; do
+        set -- $what
+        name=$1${3:+-no-$3}-$p
+        if ! compile "$name" graphs/"$1".lua --precision $p "${@:2}"; then fail "$name" "$(tail -1 "$tmp/$name.err")"
+        # under 64 bytes: what calls of a division's or square root's slow path save
+        elif grep -qE '"scratch": (6[4-9]|[7-9][0-9]|[0-9]{3,})' "$tmp/$name.json"; then fail "$name" "a kernel spills or uses local memory"
+        elif grep -q '"vgprs": 0' "$tmp/$name.json"; then fail "$name" "a kernel without statistics"
+        else ok "$name"; fi
+        if [ "$here" = 0 ]; then continue; fi
+        out/gptoss-exec "$tmp/$name.bin" --self-test 2>&1 | sed "s/^\(ok\|FAIL\) /\1 $name /"
+    done
+done
+[ "$here" = 0 ] && echo "skip self-tests: no NVIDIA GPU here"
+
+# An error names the template's file and line.
+mkdir "$tmp/templates" && sed 's/^    int row\[LINES\];/    int row[LINES] = oops;/' templates/linear.mfma.hip >"$tmp/templates/linear.mfma.hip"
+line=$(grep -n oops "$tmp/templates/linear.mfma.hip" | cut -d: -f1)
+compile broken graphs/toy.lua --templates "$tmp/templates"
+grep -q "linear.mfma.hip($line): error: identifier \"oops\" is undefined" "$tmp/broken.err" && ok error_names_line || fail error_names_line "$(head -3 "$tmp/broken.err")"
+
+# Without a GPU, and on the wrong device.
+if [ "$here" = 0 ]; then
+    out/gptoss-exec "$tmp/toy-strict.bin" --self-test 2>"$tmp/err" && fail no_gpu "it ran"
+    grep -q 'no device here runs a plan for sm_90 (device cuda: ' "$tmp/err" && ok no_gpu || fail no_gpu "$(cat "$tmp/err")"
+fi
+out/gptoss-exec "$tmp/toy-strict.bin" --self-test --device emu 2>"$tmp/err" && fail wrong_device "it ran"
+grep -q 'device emu runs gfx90a code; this plan is for sm_90' "$tmp/err" && ok wrong_device || fail wrong_device "$(cat "$tmp/err")"

@@ -1,0 +1,573 @@
+/* fakehip.c - a HIP runtime for tests: libamdhip64.so.5 with no GPU. Compiled against HIP's own headers, so that its prototypes are
+ * the real ones; launches run in runtime/emu. Strict where the real one is lax or undefined:
+ *   - nothing runs when it is queued: streams run when they are queried, so a host that reads too early reads nothing;
+ *   - every handle, pointer and size is checked; what is freed while a stream still needs it is an error;
+ *   - what was not allowed is printed ("fakehip: WRONG: …") and, like what is left at exit, makes the exit status 99.
+ * Environment: FAKEHIP_DEVICES (1), FAKEHIP_ARCH, FAKEHIP_MEMORY (bytes of a device), FAKEHIP_FAIL=CALL:N:ERROR (call N of CALL returns
+ * ERROR), FAKEHIP_FAULT=N, FAKEHIP_HANG=N (launch N faults; never ends), FAKEHIP_LOG=FILE (counts of calls at exit). */
+#define __HIP_PLATFORM_AMD__ 1
+#include <hip/hip_runtime_api.h>
+
+#include "../../../runtime/emu/emu.h"
+
+#include <elf.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef enum Kind { DEVICE_MEMORY, HOST_MEMORY, STREAM, EVENT, MODULE, FUNCTION, GRAPH, EXEC, KINDS } Kind;
+static const char *const kind_names[KINDS] = {"device memory", "host memory", "stream", "event",
+                                              "module",        "function",    "graph",  "graph exec"};
+
+typedef struct Op Op; /* what a stream will do */
+struct Op {
+    enum { UPLOAD, DOWNLOAD, FILL, LAUNCH, RECORD } kind;
+    void *dst, *event;
+    const void *src;
+    size_t n;
+    int byte;
+    struct Object *function;
+    uint32_t grid[3], block[3], lds;
+    uint64_t args[64];
+    size_t args_size;
+};
+
+typedef struct Ops Ops;
+struct Ops {
+    Op *at;
+    size_t n, cap;
+};
+
+typedef struct Object Object; /* whatever has a handle */
+struct Object {
+    Kind kind;
+    void *p; /* memory */
+    size_t size;
+    int device;
+    Ops ops, captured; /* of a stream or a graph */
+    bool capturing, recorded, done;
+    hipError_t error;
+    double time; /* of an event */
+    EmuModule *code;
+    Object *module; /* of a function */
+    const EmuKernel *kernel;
+    Object *next;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static Object *objects;
+static EmuMem *memory;
+static int wrong, launches;
+static size_t in_use;
+static bool initialised;
+static _Thread_local int current;
+
+static struct Count {
+    const char *call;
+    int n;
+} counts[64];
+
+static long env(const char *name, long otherwise) { return getenv(name) ? atol(getenv(name)) : otherwise; }
+
+static void complain(const char *call, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    fprintf(stderr, "fakehip: WRONG: %s: ", call);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+    wrong++;
+}
+
+__attribute__((destructor)) static void at_exit(void) {
+    int left[KINDS] = {0};
+    for (Object *o = objects; o; o = o->next) left[o->kind]++;
+    left[FUNCTION] = 0; /* goes with its module */
+    for (int k = 0; k < KINDS; k++)
+        if (left[k] && !getenv("FAKEHIP_HANG")) complain("exit", "%d of %s not freed", left[k], kind_names[k]);
+    FILE *f = getenv("FAKEHIP_LOG") ? fopen(getenv("FAKEHIP_LOG"), "w") : NULL;
+    for (size_t i = 0; f && i < LEN(counts) && counts[i].call; i++) fprintf(f, "%s %d\n", counts[i].call, counts[i].n);
+    if (f) fclose(f);
+    if (wrong) fflush(stdout), _exit(99);
+}
+
+/* --- calls ---------------------------------------------------------------------------------------------------------------------- */
+
+/* Counts the call; the error that FAKEHIP_FAIL wants of it. */
+static hipError_t enter(const char *call) {
+    size_t i = 0;
+    const char *fail = getenv("FAKEHIP_FAIL");
+    char name[64];
+    int at, error;
+    while (i < LEN(counts) - 1 && counts[i].call && strcmp(counts[i].call, call)) i++;
+    counts[i].call = call;
+    counts[i].n++;
+    if (!initialised && strcmp(call, "hipInit")) complain(call, "before hipInit");
+    if (fail && sscanf(fail, "%63[^:]:%d:%d", name, &at, &error) == 3 && !strcmp(name, call) && counts[i].n == at) {
+        for (Object *o = objects; o && !strcmp(call, "hipStreamEndCapture"); o = o->next)
+            o->capturing = false; /* it ends all the same */
+        return (hipError_t)error;
+    }
+    return hipSuccess;
+}
+
+#define CALL(...)                                                                                                      \
+    {                                                                                                                  \
+        pthread_mutex_lock(&lock);                                                                                     \
+        hipError_t result = enter(__func__);                                                                           \
+        if (!result) do                                                                                                \
+                __VA_ARGS__ while (0);                                                                                 \
+        pthread_mutex_unlock(&lock);                                                                                   \
+        return result;                                                                                                 \
+    }
+#define REFUSE(error, ...)                                                                                             \
+    {                                                                                                                  \
+        complain(__func__, __VA_ARGS__);                                                                               \
+        result = error;                                                                                                \
+        break;                                                                                                         \
+    }
+
+static Object *make(Kind kind) {
+    Object *o = calloc(1, sizeof *o);
+    *o = (Object){.kind = kind, .device = current, .next = objects};
+    return objects = o;
+}
+
+static Object *find(Kind kind, const void *handle) {
+    for (Object *o = objects; o; o = o->next)
+        if (o == handle && o->kind == kind) return o;
+    return NULL;
+}
+
+static void drop(Object *gone) {
+    for (Object **at = &objects; *at; at = &(*at)->next)
+        if (*at == gone) {
+            *at = gone->next;
+            free(gone->ops.at);
+            free(gone);
+            return;
+        }
+}
+
+/* The memory that [p, p+n) lies in. */
+static Object *region(Kind kind, const void *p, size_t n) {
+    for (Object *o = objects; o; o = o->next)
+        if (o->kind == kind && (const char *)p >= (char *)o->p && (const char *)p + n <= (char *)o->p + o->size)
+            return o;
+    return NULL;
+}
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* --- running what is queued --------------------------------------------------------------------------------------------------------- */
+
+static void push(Ops *q, const Op *op) {
+    if (q->n == q->cap) q->at = realloc(q->at, (q->cap = q->cap ? 2 * q->cap : 64) * sizeof *q->at);
+    q->at[q->n++] = *op;
+}
+
+static bool overlaps(const void *p, size_t n, const Object *o) {
+    return p && (const char *)p < (char *)o->p + o->size && (const char *)o->p < (const char *)p + n;
+}
+
+static bool needed(const Object *o) {
+    for (const Object *s = objects; s; s = s->next)
+        for (size_t i = 0; s->kind == STREAM && i < s->ops.n; i++) {
+            const Op *op = &s->ops.at[i];
+            if (op->event == o || (op->function && op->function->module == o)) return true;
+            if (o->p && op->kind != LAUNCH && (overlaps(op->dst, op->n, o) || overlaps(op->src, op->n, o))) return true;
+        }
+    return false;
+}
+
+static hipError_t run_launch(const Op *op) {
+    Err e = {""};
+    EmuLaunch l = {.kernel = op->function->kernel->name,
+                   .dynamic_lds = op->lds,
+                   .kernarg = op->args,
+                   .kernarg_size = op->args_size};
+    memcpy(l.grid, op->grid, sizeof l.grid);
+    memcpy(l.block, op->block, sizeof l.block);
+    if (++launches == env("FAKEHIP_FAULT", -1)) return hipErrorIllegalAddress;
+    if (emu_launch(op->function->code, memory, &l, NULL, &e)) return hipSuccess;
+    complain("launch", "%s", e.msg);
+    return hipErrorLaunchFailure;
+}
+
+/* The next op of the stream; hipErrorNotReady while there are more. */
+static hipError_t advance(Object *s) {
+    if (s->error) return s->error;
+    if (!s->ops.n) return hipSuccess;
+    Op op = s->ops.at[0];
+    Err e = {""};
+    if (op.kind == LAUNCH && launches + 1 == env("FAKEHIP_HANG", -1)) return hipErrorNotReady;
+    memmove(s->ops.at, s->ops.at + 1, --s->ops.n * sizeof op);
+    switch (op.kind) {
+    case UPLOAD:
+        memcpy(op.dst, op.src, op.n);
+        emu_mem_mark(memory, op.dst, op.n, true);
+        break;
+    case DOWNLOAD:
+        if (!emu_mem_check(memory, op.src, op.n, &e)) complain("download", "%s", e.msg);
+        memcpy(op.dst, op.src, op.n);
+        break;
+    case FILL:
+        memset(op.dst, op.byte, op.n);
+        emu_mem_mark(memory, op.dst, op.n, true);
+        break;
+    case LAUNCH:
+        s->error = run_launch(&op);
+        if (s->error) s->ops.n = 0; /* nothing of a broken context runs any more */
+        break;
+    case RECORD: ((Object *)op.event)->done = true, ((Object *)op.event)->time = seconds(); break;
+    }
+    return s->error ? s->error : s->ops.n ? hipErrorNotReady : hipSuccess;
+}
+
+static void finish_all(void) {
+    for (Object *s = objects; s; s = s->next)
+        while (s->kind == STREAM && advance(s) == hipErrorNotReady) {}
+}
+
+/* --- devices ---------------------------------------------------------------------------------------------------------------------- */
+
+static int devices(void) { return (int)env("FAKEHIP_DEVICES", 1); }
+static size_t capacity(void) { return (size_t)env("FAKEHIP_MEMORY", 1l << 30); }
+
+hipError_t hipInit(unsigned int flags) CALL({
+    if (flags) REFUSE(hipErrorInvalidValue, "flags %u", flags);
+    if (!devices()) {
+        result = hipErrorInvalidDevice; /* as HIP 5.2 */
+        initialised = true;
+        break;
+    }
+    if (!memory) memory = emu_mem_new();
+    initialised = true;
+})
+
+    hipError_t hipGetDeviceCount(int *count) CALL({
+        *count = devices();
+        if (!*count) result = hipErrorNoDevice;
+    })
+
+        hipError_t hipRuntimeGetVersion(int *version) CALL({ *version = 50221153; }) hipError_t
+    hipDeviceGetName(char *name, int len, hipDevice_t device) CALL({
+        if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
+        snprintf(name, (size_t)len, "Fake MI250 %d", device);
+    }) hipError_t hipDeviceGetPCIBusId(char *id, int len, int device) CALL({
+        if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
+        snprintf(id, (size_t)len, "0000:C%d:00.0", device);
+    }) hipError_t hipGetDeviceProperties(hipDeviceProp_t *p, int device) CALL({
+        const char *arch = getenv("FAKEHIP_ARCH");
+        if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
+        memset(p, 0, sizeof *p);
+        snprintf(p->name, sizeof p->name, "Fake MI250 gfx90a");
+        snprintf(p->gcnArchName, sizeof p->gcnArchName, "%s", arch ? arch : "gfx90a:sramecc+:xnack-");
+    })
+#ifdef ROCM_6
+    /* As ROCm 6 and 7 have it: another layout, the arch at byte 1160; the old entry point must not be called then. */
+    hipError_t hipGetDevicePropertiesR0600(void *p, int device) CALL({
+        const char *arch = getenv("FAKEHIP_ARCH");
+        if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
+        memset(p, 0, 1472);
+        snprintf(p, 256, "AMD Instinct gfx90a");
+        snprintf((char *)p + 1160, 256, "%s", arch ? arch : "gfx90a:sramecc+:xnack-");
+    })
+#endif
+        hipError_t hipSetDevice(int device) CALL({
+            if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
+            current = device;
+        }) const char *hipGetErrorName(hipError_t e) {
+    switch ((int)e) {
+    case hipErrorInvalidValue: return "hipErrorInvalidValue";
+    case hipErrorOutOfMemory: return "hipErrorOutOfMemory";
+    case hipErrorNoDevice: return "hipErrorNoDevice";
+    case hipErrorInvalidDevice: return "hipErrorInvalidDevice";
+    case hipErrorNoBinaryForGpu: return "hipErrorNoBinaryForGpu";
+    case hipErrorNotFound: return "hipErrorNotFound";
+    case hipErrorNotReady: return "hipErrorNotReady";
+    case hipErrorIllegalAddress: return "hipErrorIllegalAddress";
+    case hipErrorLaunchFailure: return "hipErrorLaunchFailure";
+    }
+    return "hipErrorUnknown";
+}
+
+/* --- memory ------------------------------------------------------------------------------------------------------------------------- */
+
+static bool any_capture(void) {
+    for (Object *o = objects; o; o = o->next)
+        if (o->kind == STREAM && o->capturing) return true;
+    return false;
+}
+
+hipError_t hipMemGetInfo(size_t *free_bytes, size_t *total) CALL({
+    *total = capacity();
+    *free_bytes = in_use < capacity() ? capacity() - in_use : 0;
+})
+
+    hipError_t hipMalloc(void **p, size_t n) CALL({
+        Err e = {""};
+        if (!n) REFUSE(hipErrorInvalidValue, "0 bytes");
+        if (any_capture()) REFUSE(hipErrorStreamCaptureUnsupported, "while capturing");
+        if (in_use + n > capacity()) {
+            result = hipErrorOutOfMemory;
+            break;
+        }
+        Object *o = make(DEVICE_MEMORY);
+        if (posix_memalign(&o->p, 256, n) || !emu_mem_add(memory, o->p, n, "hipMalloc", false, &e))
+            REFUSE(hipErrorUnknown, "%s", e.msg);
+        memset(o->p, 0xA5, n);
+        o->size = n;
+        in_use += n;
+        *p = o->p;
+    })
+
+        hipError_t hipFree(void *p) CALL({
+            Object *o = region(DEVICE_MEMORY, p, 1);
+            if (!o || o->p != p) REFUSE(hipErrorInvalidValue, "%p is no allocation", p);
+            finish_all();
+            emu_mem_remove(memory, p);
+            in_use -= o->size;
+            free(p);
+            drop(o);
+        })
+
+            hipError_t hipHostMalloc(void **p, size_t n, unsigned int flags) CALL({
+                if (!n || flags) REFUSE(hipErrorInvalidValue, "%zu bytes, flags %u", n, flags);
+                Object *o = make(HOST_MEMORY);
+                if (posix_memalign(&o->p, 4096, n)) REFUSE(hipErrorOutOfMemory, "%zu bytes", n);
+                o->size = n;
+                *p = o->p;
+            })
+
+                hipError_t hipHostFree(void *p) CALL({
+                    Object *o = region(HOST_MEMORY, p, 1);
+                    if (!o || o->p != p) REFUSE(hipErrorInvalidValue, "%p is no allocation", p);
+                    if (needed(o)) REFUSE(hipErrorInvalidValue, "a stream still copies from or to it");
+                    free(p);
+                    drop(o);
+                })
+
+    /* --- streams and events ----------------------------------------------------------------------------------------------------------------- */
+
+    hipError_t hipStreamCreateWithFlags(hipStream_t *stream, unsigned int flags) CALL({
+        if (flags & ~(unsigned)hipStreamNonBlocking) REFUSE(hipErrorInvalidValue, "flags %u", flags);
+        *stream = (hipStream_t)make(STREAM);
+    })
+
+        hipError_t hipStreamDestroy(hipStream_t stream) CALL({
+            Object *s = find(STREAM, stream);
+            if (!s) REFUSE(hipErrorInvalidHandle, "no stream");
+            if (s->capturing) REFUSE(hipErrorInvalidHandle, "the stream is capturing");
+            while (advance(s) == hipErrorNotReady) {}
+            drop(s);
+        })
+
+            hipError_t hipStreamQuery(hipStream_t stream) CALL({
+                Object *s = find(STREAM, stream);
+                if (!s) REFUSE(hipErrorInvalidHandle, "no stream");
+                if (s->capturing) REFUSE(hipErrorStreamCaptureUnsupported, "the stream is capturing");
+                result = advance(s);
+            })
+
+                hipError_t hipEventCreateWithFlags(hipEvent_t *event, unsigned flags) CALL({
+                    if (flags & ~(unsigned)hipEventDisableTiming) REFUSE(hipErrorInvalidValue, "flags %u", flags);
+                    Object *o = make(EVENT);
+                    o->size = flags; /* 2: no times */
+                    o->done = true;
+                    *event = (hipEvent_t)o;
+                })
+
+                    hipError_t hipEventDestroy(hipEvent_t event) CALL({
+                        Object *o = find(EVENT, event);
+                        if (!o) REFUSE(hipErrorInvalidHandle, "no event");
+                        if (needed(o)) REFUSE(hipErrorInvalidHandle, "a stream will still record it");
+                        drop(o);
+                    })
+
+                        static hipError_t queue(const char *call, hipStream_t stream, const Op *op) {
+    Object *s = find(STREAM, stream);
+    if (!s) return complain(call, "no stream (the null stream waits for all others: make one)"), hipErrorInvalidHandle;
+    if (s->capturing && op->kind != LAUNCH)
+        return complain(call, "into a capturing stream"), hipErrorStreamCaptureUnsupported;
+    push(s->capturing ? &s->captured : &s->ops, op);
+    return hipSuccess;
+}
+
+hipError_t hipEventRecord(hipEvent_t event, hipStream_t stream) CALL({
+    Object *o = find(EVENT, event);
+    Op op = {.kind = RECORD, .event = o};
+    if (!o) REFUSE(hipErrorInvalidHandle, "no event");
+    result = queue(__func__, stream, &op);
+    o->recorded = true;
+    o->done = false;
+})
+
+    hipError_t hipEventQuery(hipEvent_t event) CALL({
+        Object *o = find(EVENT, event);
+        if (!o) REFUSE(hipErrorInvalidHandle, "no event");
+        for (Object *s = objects; s && !o->done; s = s->next)
+            if (s->kind == STREAM && advance(s) != hipSuccess) result = s->error;
+        if (!o->done && !result) result = hipErrorNotReady;
+    })
+
+        hipError_t hipEventElapsedTime(float *ms, hipEvent_t start, hipEvent_t stop) CALL({
+            Object *a = find(EVENT, start);
+            Object *b = find(EVENT, stop);
+            if (!a || !b || a->size || b->size || !a->recorded || !b->recorded)
+                REFUSE(hipErrorInvalidHandle, "no events, or without times");
+            if (!a->done || !b->done) {
+                result = hipErrorNotReady;
+                break;
+            }
+            *ms = (float)((b->time - a->time) * 1e3);
+        })
+
+            hipError_t hipMemcpyHtoDAsync(hipDeviceptr_t dst, void *src, size_t n, hipStream_t stream) CALL({
+                Op op = {.kind = UPLOAD, .dst = dst, .src = src, .n = n};
+                if (!n || !region(DEVICE_MEMORY, dst, n))
+                    REFUSE(hipErrorInvalidValue, "%zu bytes to %p, which are no device memory", n, (void *)dst);
+                if (!region(HOST_MEMORY, src, n))
+                    REFUSE(hipErrorInvalidValue, "from pageable memory: not asynchronous");
+                result = queue(__func__, stream, &op);
+            })
+
+                hipError_t hipMemcpyDtoHAsync(void *dst, hipDeviceptr_t src, size_t n, hipStream_t stream) CALL({
+                    Op op = {.kind = DOWNLOAD, .dst = dst, .src = src, .n = n};
+                    if (!n || !region(DEVICE_MEMORY, src, n))
+                        REFUSE(hipErrorInvalidValue, "%zu bytes from %p, which are no device memory", n, (void *)src);
+                    if (!region(HOST_MEMORY, dst, n))
+                        REFUSE(hipErrorInvalidValue, "to pageable memory: not asynchronous");
+                    result = queue(__func__, stream, &op);
+                })
+
+                    hipError_t
+    hipMemsetD8Async(hipDeviceptr_t dst, unsigned char byte, size_t n, hipStream_t stream) CALL({
+        Op op = {.kind = FILL, .dst = dst, .n = n, .byte = byte};
+        if (!n || !region(DEVICE_MEMORY, dst, n))
+            REFUSE(hipErrorInvalidValue, "%zu bytes at %p, which are no device memory", n, (void *)dst);
+        result = queue(__func__, stream, &op);
+    })
+
+    /* --- modules and launches --------------------------------------------------------------------------------------------------------------- */
+
+    static size_t elf_size(const void *image) {
+    Elf64_Ehdr h;
+    memcpy(&h, image, sizeof h);
+    return memcmp(h.e_ident, ELFMAG, SELFMAG) ? 0 : h.e_shoff + (size_t)h.e_shnum * h.e_shentsize;
+}
+
+hipError_t hipModuleLoadData(hipModule_t *module, const void *image) CALL({
+    Err e = {""};
+    size_t size = elf_size(image);
+    EmuModule *code = size ? emu_load(image, size, &e) : NULL;
+    if (!code) {
+        result = hipErrorNoBinaryForGpu;
+        break;
+    }
+    Object *o = make(MODULE);
+    o->code = code;
+    *module = (hipModule_t)o;
+})
+
+    hipError_t hipModuleUnload(hipModule_t module) CALL({
+        Object *o = find(MODULE, module);
+        if (!o) REFUSE(hipErrorInvalidHandle, "no module");
+        if (needed(o)) REFUSE(hipErrorInvalidHandle, "a launch of it is queued");
+        for (Object *f = objects, *next; f; f = next) {
+            next = f->next;
+            if (f->kind == FUNCTION && f->module == o) drop(f);
+        }
+        emu_unload(o->code);
+        drop(o);
+    })
+
+        hipError_t hipModuleGetFunction(hipFunction_t *function, hipModule_t module, const char *name) CALL({
+            Object *m = find(MODULE, module);
+            if (!m) REFUSE(hipErrorInvalidHandle, "no module");
+            const EmuKernel *k = emu_kernel_find(m->code, name);
+            if (!k) {
+                result = hipErrorNotFound;
+                break;
+            }
+            Object *o = make(FUNCTION);
+            o->module = m;
+            o->code = m->code;
+            o->kernel = k;
+            *function = (hipFunction_t)o;
+        })
+
+            hipError_t hipModuleLaunchKernel(hipFunction_t f, unsigned int gx, unsigned int gy, unsigned int gz,
+                                             unsigned int bx, unsigned int by, unsigned int bz, unsigned int lds,
+                                             hipStream_t stream, void **params, void **extra) CALL({
+                Object *o = find(FUNCTION, f);
+                Op op = {.kind = LAUNCH, .function = o, .grid = {gx, gy, gz}, .block = {bx, by, bz}, .lds = lds};
+                if (!o) REFUSE(hipErrorInvalidHandle, "no function");
+                if (!gx || !gy || !gz || !bx || !by || !bz || bx * by * bz > 1024)
+                    REFUSE(hipErrorInvalidValue, "grid %u %u %u of %u %u %u", gx, gy, gz, bx, by, bz);
+                if (!params || extra) REFUSE(hipErrorInvalidValue, "not by params");
+                op.args_size = o->kernel->explicit_bytes; /* gptoss passes pointers only */
+                for (size_t i = 0; i < op.args_size / 8; i++) {
+                    memcpy(&op.args[i], params[i], 8);
+                    if (op.args[i] && !region(DEVICE_MEMORY, (void *)op.args[i], 1))
+                        REFUSE(hipErrorInvalidValue, "argument %zu is no device memory", i);
+                }
+                result = result ? result : queue(__func__, stream, &op);
+            })
+
+    /* --- graphs --------------------------------------------------------------------------------------------------------------------------- */
+
+    hipError_t hipStreamBeginCapture(hipStream_t stream, hipStreamCaptureMode mode) CALL({
+        Object *s = find(STREAM, stream);
+        if (!s || s->capturing) REFUSE(hipErrorInvalidHandle, "no stream, or it is capturing");
+        if (mode != hipStreamCaptureModeThreadLocal)
+            REFUSE(hipErrorInvalidValue, "mode %d: other threads' calls would fail", (int)mode);
+        s->capturing = true;
+    })
+
+        hipError_t hipStreamEndCapture(hipStream_t stream, hipGraph_t *graph) CALL({
+            Object *s = find(STREAM, stream);
+            if (!s || !s->capturing) REFUSE(hipErrorInvalidHandle, "no stream, or it is not capturing");
+            Object *g = make(GRAPH);
+            g->ops = s->captured;
+            s->captured = (Ops){0};
+            s->capturing = false;
+            *graph = (hipGraph_t)g;
+        })
+
+            hipError_t
+    hipGraphInstantiate(hipGraphExec_t *exec, hipGraph_t graph, hipGraphNode_t *node, char *log, size_t size) CALL({
+        Object *g = find(GRAPH, graph);
+        (void)node, (void)log, (void)size;
+        if (!g) REFUSE(hipErrorInvalidHandle, "no graph");
+        Object *x = make(EXEC);
+        for (size_t i = 0; i < g->ops.n; i++) push(&x->ops, &g->ops.at[i]);
+        *exec = (hipGraphExec_t)x;
+    })
+
+        hipError_t hipGraphDestroy(hipGraph_t graph) CALL({
+            Object *g = find(GRAPH, graph);
+            if (!g) REFUSE(hipErrorInvalidHandle, "no graph");
+            drop(g);
+        })
+
+            hipError_t hipGraphLaunch(hipGraphExec_t exec, hipStream_t stream) CALL({
+                Object *x = find(EXEC, exec);
+                if (!x) REFUSE(hipErrorInvalidHandle, "no graph exec");
+                for (size_t i = 0; i < x->ops.n && !result; i++) {
+                    if (!find(FUNCTION, x->ops.at[i].function))
+                        REFUSE(hipErrorInvalidHandle, "a kernel of it has been unloaded");
+                    result = queue(__func__, stream, &x->ops.at[i]);
+                }
+            })
+
+                hipError_t hipGraphExecDestroy(hipGraphExec_t exec) CALL({
+                    Object *x = find(EXEC, exec);
+                    if (!x) REFUSE(hipErrorInvalidHandle, "no graph exec");
+                    drop(x);
+                })
