@@ -72,6 +72,7 @@ done
 getp $w/strict.none.bin $w/got
 same getp_strict_any_cpu $w/got $w/cpu
 for o in "-T 1" "-T 0.8 -p 0.9" "-T 2 --top-k 40 --min-p 0.02"; do
+    rm -f $w/got $w/cpu.drawn
     $exec $w/strict.bin -m getp_cpu -w $w/model --input-ids -i $w/in -n 190 -s 5 $o -o $w/cpu.drawn 2>$w/err
     getp $w/strict.bin $w/got -s 5 $o
     same "getp_strict_$(tr -d ' .-' <<<"$o")" $w/got $w/cpu.drawn
