@@ -190,8 +190,23 @@ static bool write_all(FILE *f, const void *bytes, size_t n) {
     return fwrite(bytes, 1, n, f) == n && fflush(f) == 0;
 }
 
+bool file_replaceable(const char *path, Err *e) {
+    struct stat st;
+    return stat(path, &st) || S_ISREG(st.st_mode) || err_set(e, "%s: not a regular file", path);
+}
+
+static bool write_in_place(const char *path, const void *bytes, size_t n, Err *e) {
+    FILE *f = fopen(path, "wb");
+    bool ok = f && write_all(f, bytes, n);
+    int saved = errno;
+    if (f && fclose(f) && ok) ok = false, saved = errno;
+    return ok || err_set(e, "%s: %s", path, strerror(saved));
+}
+
 bool file_write(const char *path, const void *bytes, size_t n, Err *e) {
     if (!strcmp(path, "-")) return write_all(stdout, bytes, n) || err_set(e, "stdout: %s", strerror(errno));
+    Err special;
+    if (!file_replaceable(path, &special)) return write_in_place(path, bytes, n, e);
     Text tmp = {0};
     text_add(&tmp, "%s.tmp%ld", path, (long)getpid());
     FILE *f = fopen(tmp.at, "wb");

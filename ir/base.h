@@ -72,8 +72,12 @@ void text_free(Text *t);
 /* --- files ------------------------------------------------------------------------------------------------------- */
 
 char *file_read(Arena *a, const char *path, size_t *size, Err *e); /* whole file, NUL added; NULL on error */
-/* Writes to a temporary name beside path, flushes, renames: path is never half-written. "-" writes to stdout. */
+/* Writes to a temporary name beside path, flushes, renames: path is never half-written. "-" writes to stdout. What is there
+ * and is no regular file (a pipe, a device) is written in place. */
 bool file_write(const char *path, const void *bytes, size_t n, Err *e);
+
+/* May path be replaced by renaming a file to it? No, with e set, when a folder, a pipe or a device is there. */
+bool file_replaceable(const char *path, Err *e);
 
 /* --- checked sizes ----------------------------------------------------------------------------------------------- */
 

@@ -713,7 +713,7 @@ static bool make_bin(Job *j, Err *e) {
     uint8_t header[BIN_HEADER];
     const char *tmp = arena_printf(j->arena, "%s.tmp%ld", j->target, (long)getpid());
     Out o;
-    if (!fits_bin(j, e)) return false;
+    if (!fits_bin(j, e) || !file_replaceable(j->target, e)) return false;
     bin_header(&j->c, header);
     bool ok = out_open(&o, tmp, j->target, BIN_HEADER + j->total, e) && out_put(&o, header, BIN_HEADER, e);
     for (size_t i = 0; ok && i < j->items.n; i++) ok = put_item(&o, &j->items.at[i], &j->c, j->seed, e);

@@ -28,6 +28,7 @@ static bool sink_open(Session *s, Sink *k, const Requests *r, Err *e) {
     k->rows = arena_array(s->arena, (size_t)max, k->row_bytes);
     k->index = arena_array(s->arena, (size_t)max, sizeof *k->index);
     if (strcmp(path, "-")) {
+        if (!file_replaceable(path, e)) return false; /* rows come in any order: no pipe */
         k->path = path;
         k->tmp = arena_printf(s->arena, "%s.tmp%ld", path, (long)getpid());
     }

@@ -26,6 +26,9 @@ if cmp -s $out/a.bin $out/b.bin; then echo "ok equal inputs give equal plan byte
 out/gptoss-compile graphs/toy.lua --arch gfx90a --override $out/src -o $out/c.bin 2>/dev/null
 out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/d.bin 2>/dev/null
 if cmp -s $out/c.bin $out/d.bin; then echo "ok --override of unedited sources changes nothing"; else echo "FAIL --override of unedited sources changes the plan"; fi
+out/gptoss-compile graphs/toy.lua --arch gfx90a -o /dev/full 2>$out/err
+code=$?
+if [ $code = 1 ] && grep -q 'No space left' $out/err && [ -c /dev/full ]; then echo "ok a full disk is an error, and a device is not replaced"; else echo "FAIL /dev/full: exit $code: $(cat $out/err)"; fi
 for arch in gfx942 gfx1100 sm_99 ""; do
     out/gptoss-compile graphs/toy.lua --arch "$arch" -o $out/e.bin 2>$out/err
     code=$?
