@@ -3,7 +3,7 @@
 # gpt-oss is wrong: tests/eval/PART.lua is the graph with that part broken.
 #   strict    on ref: as many answers right as PyTorch had, task by task. emu: ref's very answers, right or wrong.
 #   fast      at most 2 of 100 fewer, in any task
-#   broken    below that bound: on ref, and on emu (problems that ref with this part broken got wrong, and the whole model right)
+#   broken    below that bound: on ref, on host, and on emu (problems that ref with this part broken got wrong, and the whole model right)
 #   messages  what -m eval says of a bad file
 set -u
 cd "$(dirname "$0")/../.." || exit 2
@@ -64,7 +64,9 @@ strict_emu() { run tiny-strict emu $out/short.jsonl short.emu && run tiny-strict
 check "strict on emu: ref's answers" strict_emu
 fast_emu() { run tiny-fast emu $out/few.jsonl few.emu && right few.emu 93 100; }
 check "fast on emu: all answers but 1 of 16" fast_emu
+host=
 if out/gptoss-compile graphs/tiny.lua --arch host --model $model -o $out/host.bin >/dev/null 2>$out/err; then
+    host=yes
     for precision in strict fast; do
         on_host() { compile tiny $precision host && run tiny-$precision-host host $set host && judge host accuracy $([ $precision = strict ] && echo 0 || echo 2); }
         check "$precision on host: PyTorch's accuracy" on_host
@@ -86,6 +88,8 @@ for part in window sinks router rope yarn clamp; do
     [ $part = clamp ] && problems=$out/sums.jsonl
     on_ref() { compile $part strict && run $part-strict ref $problems $part.ref && right $part.ref 0 $least; }
     check "without $part on ref: too few answers" on_ref
+    broken_host() { compile $part fast host && run $part-fast-host host $problems $part.host && right $part.host 0 $least; }
+    [ -n "$host" ] && check "without $part on host: too few answers" broken_host
     on_emu() {
         compile $part fast && run $part-fast ref $problems $part.fast && missed $part.fast $part.missed || return 1
         run tiny-fast emu $out/$part.missed.jsonl $part.whole && right $part.whole 80 100 || return 1
