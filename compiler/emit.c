@@ -240,8 +240,7 @@ static const char *symbol_of(Emitter *em, const Binding *b) {
 }
 
 Kernel *emit_kernel(Emitter *em, const Node *n, const char *kernel, KernelArg *args, int *n_args, Err *e) {
-    Op op;
-    bool copies = op_find(kernel, &op) && op_info(op)->flags & OPF_ELEMENTWISE;
+    bool copies = kernel_copies(kernel);
     Node view =
         *n; /* for an elementwise kernel: a node whose only input and result is in[0], to bind the copying template */
     Value result = copies ? *n->in[0] : *n->out[0];

@@ -34,12 +34,9 @@ static int param_index(const Template *t, const char *name) {
 static bool group_node(Graph *g, Node *n, const TemplateList *templates, const LowerOptions *o, Err *e) {
     int64_t tile = 0;
     Value *ids = NULL, *w = NULL;
-    int choices = n->op == OP_FUSED ? n->n_kernel : 1;
-    if (op_info(n->op)->flags & OPF_ELEMENTWISE) return true;
-    for (int i = 0; i < choices; i++) {
-        const char *kernel = n->op == OP_FUSED ? n->kernel[i].name : op_info(n->op)->name;
-        Op op;
-        if (op_find(kernel, &op) && op_info(op)->flags & OPF_ELEMENTWISE) return true;
+    for (int i = 0; i < node_kernels(n); i++) {
+        const char *kernel = node_kernel(n, i);
+        if (kernel_copies(kernel)) return true;
         Binding b;
         if (!template_bind(g->arena, templates, kernel, n, o->precision, o->target, &b, e)) return false;
         if (!b.t->group_ids) continue;
@@ -248,15 +245,13 @@ static bool fill_grid(const Kernel *k, const PlanGraph *pg, PlanLaunch *launch, 
 }
 
 static bool launch_node(Lower *l, PlanGraph *pg, int node, const Node *n, Err *e) {
-    int choices = n->op == OP_FUSED ? n->n_kernel : 1;
     int64_t above = 0;
     const char *reduction = NULL;
-    for (int c = 0; c < choices; c++) {
+    for (int c = 0; c < node_kernels(n); c++) {
         KernelArg args[PLAN_MAX_ARGS];
         int n_args;
-        const char *name = n->op == OP_FUSED ? n->kernel[c].name : op_info(n->op)->name;
         int64_t upto = n->op == OP_FUSED ? n->kernel[c].max_t : INT64_MAX;
-        Kernel *k = emit_kernel(&l->em, n, name, args, &n_args, e);
+        Kernel *k = emit_kernel(&l->em, n, node_kernel(n, c), args, &n_args, e);
         if (!k) return false;
         if (reduction && strcmp(reduction, k->reduction))
             return err_at(e, &n->loc,

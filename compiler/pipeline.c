@@ -102,12 +102,9 @@ static bool pass_fuse(Compile *c, Err *e) {
 
 static bool has_hook(void *ctx, const Node *n) {
     const Compile *c = ctx;
-    int choices = n->op == OP_FUSED ? n->n_kernel : 1;
-    for (int i = 0; i < choices; i++) {
-        const char *kernel = n->op == OP_FUSED ? n->kernel[i].name : op_info(n->op)->name;
-        Op op;
-        if (op_find(kernel, &op) && op_info(op)->flags & OPF_ELEMENTWISE) kernel = "elementwise";
-        if (!template_has_hook(&c->templates, kernel)) return false;
+    for (int i = 0; i < node_kernels(n); i++) {
+        const char *kernel = node_kernel(n, i);
+        if (!template_has_hook(&c->templates, kernel_copies(kernel) ? "elementwise" : kernel)) return false;
     }
     return true;
 }

@@ -350,7 +350,14 @@ const Const *binding_const(const Binding *b, const char *name) {
 
 /* --- binding --- */
 
-const char *node_kernel(const Node *n) { return n->op == OP_FUSED ? n->kernel[0].name : op_info(n->op)->name; }
+int node_kernels(const Node *n) { return n->op == OP_FUSED ? n->n_kernel : 1; }
+
+const char *node_kernel(const Node *n, int i) { return n->op == OP_FUSED ? n->kernel[i].name : op_info(n->op)->name; }
+
+bool kernel_copies(const char *kernel) {
+    Op op;
+    return op_find(kernel, &op) && op_info(op)->flags & OPF_ELEMENTWISE;
+}
 
 static void bind_int(Arena *a, Binding *b, const char *name, int64_t i) {
     PUSH(a, b->consts, ((Const){.name = name, .i = i}));

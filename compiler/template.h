@@ -59,7 +59,7 @@ struct Template {
     Param in[MAX_IN], out[MAX_OUT];
     const char *precision, *arch; /* NULL: any */
     int priority;
-    LineList attrs, casts, consts, wheres; /* consts and wheres in order: evaluated in the order of the file */
+    LineList attrs, casts, consts; /* a where is a const without a name, so that both are evaluated in the order of the file */
     const char *group_perm, *group_tiles, *group_ids, *group_tile; /* NULL without */
     const char *grid[3];
     const char *block;
@@ -100,7 +100,12 @@ bool template_bind(Arena *a, const TemplateList *list, const char *kernel, const
                    const Target *target, Binding *b, Err *e);
 /* Does the kernel have a template with a hook? (any candidate of that name) */
 bool template_has_hook(const TemplateList *list, const char *kernel);
-const char *node_kernel(const Node *n); /* a plain node's: its op's name; FUSED: kernel[0] */
+
+/* The kernels that compute n, by number of tokens: a FUSED node's choices, else its op's own name. */
+int node_kernels(const Node *n);
+const char *node_kernel(const Node *n, int i);
+/* Is it an elementwise op's: no template of its own, but the copying one with the op as its hook? */
+bool kernel_copies(const char *kernel);
 
 /* The value of an integer expression: + - * / % ( ) < <= > >= == != && || ! ?: min(a,b) max(a,b) ceil(a,b) and constants.
  * rows: the value of T, or -1 where T may not appear. */

@@ -39,7 +39,8 @@ static const char *const base[] = {
     "--ptxas-options=-v",
 };
 
-static bool resolve(Nvrtc *h, void *lib) {
+static bool resolve(void *to, void *lib) {
+    Nvrtc *h = to;
 #define X(name, args)                                                                                                  \
     if (!(*(void **)&h->name = dlsym(lib, "nvrtc" #name))) return false;
     NVRTC_FUNCTIONS(X)
@@ -52,18 +53,9 @@ static bool resolve(Nvrtc *h, void *lib) {
 static bool load(Arena *a, Nvrtc *h, const char **name, Err *e) {
     static const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"};
     const char *home = getenv("CUDA_HOME");
-    const char *dirs[] = {"", home && *home ? arena_printf(a, "%s/lib64/", home) : "", "/usr/local/cuda/lib64/"};
-    const char *broken = ""; /* why one that is there does not load */
-    for (size_t d = 0; d < LEN(dirs); d++)
-        for (size_t i = 0; i < LEN(names); i++) {
-            const char *path = arena_printf(a, "%s%s", dirs[d], names[i]);
-            void *lib = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
-            *name = names[i];
-            if (lib && resolve(h, lib)) return true;
-            const char *why = lib ? NULL : dlerror();
-            if (why && strncmp(why, path, strlen(path))) broken = arena_printf(a, " (%s)", why);
-            if (lib) dlclose(lib);
-        }
+    const char *dirs[] = {"", home && *home ? arena_printf(a, "%s/lib64/", home) : NULL, "/usr/local/cuda/lib64/"};
+    const char *broken = "";
+    if (rtc_load(a, dirs, LEN(dirs), names, LEN(names), resolve, h, name, &broken)) return true;
     return err_set(
         e,
         "no NVRTC found%s: looked for libnvrtc.so.13 and .12 in the library search path, $CUDA_HOME/lib64 and "

@@ -57,7 +57,8 @@ static const char header[] = "#define __host__ __attribute__((host))\n"
 
 /* --- loading ----------------------------------------------------------------------------------------------------- */
 
-static bool resolve(Hip *h, void *lib) {
+static bool resolve(void *to, void *lib) {
+    Hip *h = to;
 #define X(name, args)                                                                                                  \
     if (!(*(void **)&h->name = dlsym(lib, "hiprtc" #name))) return false;
     HIPRTC_FUNCTIONS(X)
@@ -72,17 +73,8 @@ static bool load(Arena *a, Hip *h, const char **name, Err *e) {
                                         "libamdhip64.so.6", "libhiprtc.so",   "libamdhip64.so"};
     const char *rocm = getenv("ROCM_PATH");
     const char *dirs[] = {"", rocm && *rocm ? arena_printf(a, "%s/lib/", rocm) : NULL, "/opt/rocm/lib/"};
-    const char *broken = ""; /* why one that is there does not load */
-    for (size_t d = 0; d < LEN(dirs); d++)
-        for (size_t i = 0; dirs[d] && i < LEN(names); i++) {
-            const char *path = arena_printf(a, "%s%s", dirs[d], names[i]);
-            void *lib = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
-            *name = names[i];
-            if (lib && resolve(h, lib)) return true;
-            const char *why = lib ? NULL : dlerror();
-            if (why && strncmp(why, path, strlen(path))) broken = arena_printf(a, " (%s)", why);
-            if (lib) dlclose(lib);
-        }
+    const char *broken = "";
+    if (rtc_load(a, dirs, LEN(dirs), names, LEN(names), resolve, h, name, &broken)) return true;
     return err_set(
         e,
         "no hipRTC found%s: looked for libhiprtc.so (ROCm 6, 7) and libamdhip64.so.5 in the library search path, "

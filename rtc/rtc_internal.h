@@ -47,6 +47,11 @@ const char *rtc_cache_open(Arena *a);                                   /* its d
 bool rtc_cache_get(Arena *a, const char *dir, RtcKey key, RtcJob *job); /* false: not there, or damaged */
 bool rtc_cache_put(Arena *a, const char *dir, RtcKey key, const RtcJob *job); /* false after a warning */
 
+/* rtc_load.c: loads the first library, of dirs (each ends in / or is "", the search path; NULL: none) x names, in which
+ * resolve(to, lib) finds what it wants. *name: what it was asked by. On false *broken says why one that is there does not load. */
+bool rtc_load(Arena *a, const char *const *dirs, size_t n_dirs, const char *const *names, size_t n_names,
+              bool (*resolve)(void *to, void *lib), void *to, const char **name, const char **broken);
+
 /* rtc_comgr.c: AMD's code object manager, through dlopen. */
 typedef struct Comgr Comgr;
 Comgr *comgr_open(Arena *a, const char *beside, bool newest, Err *e); /* beside: the directory to try first */

@@ -188,7 +188,7 @@ static void free_side(Check *c, Side *x) {
 }
 
 /* perm and tiles come from the group node before this one. */
-static bool fill_group(const Graph *g, const Node *n, Side *in, const Sizes *s, int threads, Err *e) {
+static bool fill_group(const Node *n, Side *in, const Sizes *s, int threads, Err *e) {
     for (int i = n->n_body_in; i < n->n_in; i += 2) {
         const Node *group = n->in[i]->def;
         if (!group || group->op != OP_group) return err_set(e, "%s: no group node", n->in[i]->name);
@@ -198,7 +198,6 @@ static bool fill_group(const Graph *g, const Node *n, Side *in, const Sizes *s, 
         Tensor out[2] = {in[i].in, in[i + 1].in};
         if (!ref_node(group, &in[ids].in, out, s, threads, e)) return false;
     }
-    (void)g;
     return true;
 }
 
@@ -284,13 +283,13 @@ static bool compare(Check *c, const Node *n, const PlanKernel *k, const Side *ou
     return true;
 }
 
-static bool prepare(Check *c, const Graph *g, const Node *n, const Sizes *s, Side *in, Side *out, Err *e) {
+static bool prepare(Check *c, const Node *n, const Sizes *s, Side *in, Side *out, Err *e) {
     for (int i = 0; i < n->n_in; i++) {
         if (!n->in[i]) continue;
         if (!make_side(c, n->in[i], s, &in[i], e)) return false;
         if ((n->op != OP_FUSED || i < n->n_body_in) && !fill(c, n, n->in[i], &in[i].in, s, e)) return false;
     }
-    if (n->op == OP_FUSED && !fill_group(g, n, in, s, c->o->threads, e)) return false;
+    if (n->op == OP_FUSED && !fill_group(n, in, s, c->o->threads, e)) return false;
     for (int i = 0; i < n->n_in; i++)
         if (n->in[i] && !upload(c, &in[i], e)) return false;
     for (int i = 0; i < n->n_out; i++) {
@@ -334,7 +333,7 @@ static bool check_node(Check *c, int graph, int node, const PlanKernel *k, int64
     int32_t header[STEP_WORDS] = {(int32_t)rows, (int32_t)rows};
     void *step = c->dev->ops->alloc(c->dev, sizeof header, "step", e);
     bool ok = step && c->dev->ops->upload(c->dev, 0, step, header, sizeof header, e) &&
-              prepare(c, g, n, &s, in, out, e) && launch_all(c, pg, node, rows, step, n, in, out, e) &&
+              prepare(c, n, &s, in, out, e) && launch_all(c, pg, node, rows, step, n, in, out, e) &&
               reference(c, n, &s, in, out, e) && compare(c, n, k, out, line, e);
     for (int i = 0; i < n->n_out; i++) {
         if (node_state_in(n, i) >= 0) out[i].device = NULL;

@@ -1,14 +1,11 @@
 /* tok_main.c - gptoss-tok: texts to lines of ids, lines of ids to texts. One text a line (-0: ended by NUL) at a time, so
  * input of any length streams through. Ids give back exactly the bytes that they came from. */
 #include "tok.h"
+#include "version.h"
 
 #include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
-
-#ifndef GPTOSS_VERSION
-#define GPTOSS_VERSION "0.1"
-#endif
 
 enum { EXIT_USAGE = 2 };
 
