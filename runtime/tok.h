@@ -5,9 +5,7 @@
  * take only Unicode strings, this takes bytes: a run of bytes that is not UTF-8 is a piece of its own, merged like any
  * other piece, and the text on either side is split as if it began and ended there. So tokens always give back the bytes.
  * A Tok does not change once opened: any number of threads may encode and decode with it.
- * Unicode: PCRE2 10.42 (Debian 12) knows Unicode 14, tiktoken 16. The 9,485 letters, marks and digits added between are
- * symbols here; the ids differ only where one stands before 's (or 'll and so on) or in a run of digits (measured over all
- * code points, tests/tok/make_expected.js --every).
+ * Unicode is 16's, tiktoken's, whatever PCRE2's is (tok_split.c); compared over all code points (make_expected.js --every).
  * A new file format is one loader in tok_impl.h's list and one line in tok.c's tok_open. */
 #ifndef GPTOSS_TOK_H
 #define GPTOSS_TOK_H
