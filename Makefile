@@ -4,7 +4,7 @@
 PROGRAMS := gptoss-compile gptoss-exec gptoss-tok gptoss-mkmodel gptoss-check
 CC ?= gcc
 CFLAGS ?= -O2 -g
-WARN := -Wall -Wextra -Wpedantic $(if $(WERROR),-Werror)
+WARN := -Wall -Wextra -Wpedantic -Wno-missing-field-initializers $(if $(WERROR),-Werror)
 BASE := -std=gnu11 -ffp-contract=off -pthread -MMD -MP -D_GNU_SOURCE
 LUA_CFLAGS = $(shell pkg-config --cflags lua5.4)
 LUA_LIBS = $(shell pkg-config --libs lua5.4)
@@ -23,7 +23,7 @@ PLAN := $(call obj,$(wildcard runtime/plan*.c))
 EXEC := $(call obj,$(filter-out $(MAINS) $(wildcard runtime/model*.c runtime/safetensors.c runtime/tok*.c runtime/bpe.c runtime/plan*.c),$(wildcard runtime/*.c)))
 COMPILER := $(call obj,$(filter-out compiler/main.c,$(wildcard compiler/*.c)))
 
-.PHONY: all deps demo check check-all rebase clean install tests
+.PHONY: all deps demo check check-all rebase clean man install uninstall tests
 all: $(PROGRAMS:%=out/%)
 
 out/gptoss-compile: $(O)/compiler/main.o $(COMPILER) $(IR) $(RTC) $(MODEL) $(PLAN)
@@ -100,15 +100,29 @@ $(O)/pic/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(BASE) $(WARN) $(CFLAGS) $(EXTRA) -fPIC -c $< -o $@
 
+# Manuals: docs/man with the options that each program lists.
+man: $(PROGRAMS:%=out/man/%.1)
+out/man/%.1: docs/man/%.1 out/% tools/man-page
+	@mkdir -p $(@D)
+	tools/man-page out/$* $< >$@
+
 PREFIX ?= /usr/local
-install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/gptoss
-	install $(PROGRAMS:%=out/%) $(DESTDIR)$(PREFIX)/bin
-	cp -r lua templates graphs $(DESTDIR)$(PREFIX)/share/gptoss
-	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
-	install -m 644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
-	install -m 644 tools/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/gptoss-exec
-	for p in $(filter-out gptoss-exec,$(PROGRAMS)); do ln -sf gptoss-exec $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$p; done
+BIN := $(DESTDIR)$(PREFIX)/bin
+SHARE := $(DESTDIR)$(PREFIX)/share
+COMPLETIONS := $(SHARE)/bash-completion/completions
+# What an older version installed goes first: every rule that lies in lua/fusions is applied.
+install: all man uninstall
+	install -d -m 755 $(BIN) $(SHARE)/gptoss $(SHARE)/man/man1 $(COMPLETIONS)
+	install -m 755 $(PROGRAMS:%=out/%) $(BIN)
+	find lua templates graphs -type f -exec install -D -m 644 {} $(SHARE)/gptoss/{} ';'
+	find $(SHARE)/gptoss -type d -exec chmod 755 {} +
+	install -m 644 $(PROGRAMS:%=out/man/%.1) $(SHARE)/man/man1
+	install -m 644 tools/completion.bash $(COMPLETIONS)/gptoss-exec
+	for p in $(filter-out gptoss-exec,$(PROGRAMS)); do ln -sf gptoss-exec $(COMPLETIONS)/$$p; done
+
+uninstall:
+	rm -f $(PROGRAMS:%=$(BIN)/%) $(PROGRAMS:%=$(SHARE)/man/man1/%.1) $(PROGRAMS:%=$(COMPLETIONS)/%)
+	rm -rf $(SHARE)/gptoss
 
 clean:
 	rm -rf out

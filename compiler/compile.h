@@ -2,22 +2,17 @@
 #ifndef GPTOSS_COMPILE_H
 #define GPTOSS_COMPILE_H
 
+#include "../ir/cli.h"
 #include "fuse.h"
 #include "lower.h"
 #include "target.h"
-
-typedef struct Names Names;
-struct Names {
-    const char **at;
-    size_t n, cap;
-};
 
 typedef struct Options Options; /* gptoss-compile's command line */
 struct Options {
     const char *graph, *arch, *output, *model, *precision, *override, *dump, *emit, *report;
     bool kv16, kv32, explain, no_cache, swap_embeddings;
     int64_t max_batch, max_tokens, max_seq, workers;
-    Names fusions, templates, no_fusion;
+    CliList fusions, templates, no_fusion;
 };
 
 typedef struct Compile Compile;

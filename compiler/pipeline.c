@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../ir/progress.h"
 #include "passes.h"
 
 static double now(void) {
@@ -77,6 +78,12 @@ static bool has_templates(const Compile *c, const Rule *r) {
     return true;
 }
 
+typedef struct Names Names;
+struct Names {
+    const char **at;
+    size_t n, cap;
+};
+
 /* Rules are written for GPUs: one whose kernel the host has not is left out, and --explain says so. */
 static Names rules_off(Compile *c) {
     Names off = {0};
@@ -134,19 +141,25 @@ static bool pass_lower(Compile *c, Err *e) {
 
 /* --- jit --- */
 
-static bool override_source(Compile *c, PlanModule *m, Err *e) {
-    const char *path = arena_printf(c->a, "%s/%s", c->o.override, m->name);
-    if (access(path, F_OK)) return true;
-    m->source = file_read(c->a, path, NULL, e);
-    if (m->source) fprintf(stderr, "using %s\n", path);
-    return m->source != NULL;
+/* Sources that lie in --override's folder replace ours. */
+static bool override_sources(Compile *c, Err *e) {
+    int used = 0;
+    for (int i = 0; i < c->plan.n_modules; i++) {
+        PlanModule *m = &c->plan.modules[i];
+        const char *path = arena_printf(c->a, "%s/%s", c->o.override, m->name);
+        if (access(path, F_OK)) continue;
+        if (!(m->source = file_read(c->a, path, NULL, e))) return false;
+        fprintf(stderr, "using %s\n", path);
+        used++;
+    }
+    return used || err_set(e, "--override %s: it has none of this plan's sources; --emit writes them", c->o.override);
 }
 
 static void progress(void *ctx, int done, int total, const char *name) {
-    (void)ctx;
-    if (!isatty(2)) return;
-    fprintf(stderr, "\r\033[Kjit %d/%d %s", done, total, name);
-    if (done == total) fprintf(stderr, "\r\033[K");
+    char detail[96];
+    if (!progress_due(ctx)) return;
+    snprintf(detail, sizeof detail, "%d of %d kernel files  %s", done, total, name);
+    progress_draw(ctx, (double)done / total, detail);
 }
 
 static const char **split(Arena *a, const char *words, int *n) {
@@ -199,8 +212,7 @@ static bool take_code(Compile *c, Err *e) {
 
 static bool pass_jit(Compile *c, Err *e) {
     Plan *p = &c->plan;
-    for (int i = 0; i < p->n_modules && c->o.override; i++)
-        if (!override_source(c, &p->modules[i], e)) return false;
+    if (c->o.override && !override_sources(c, e)) return false;
     Err none = {""};
     if (!rtc_probe(c->a, c->target->compiler, c->o.arch, &c->compiler, &none)) {
         if (c->compiler || is_host(c))
@@ -219,9 +231,13 @@ static bool pass_jit(Compile *c, Err *e) {
                               .arch = is_host(c) ? p->target_id : c->o.arch,
                               .options = options,
                               .n_options = n_options};
-    RtcOptions o = {.workers = (int)c->o.workers, .no_cache = c->o.no_cache, .progress = progress};
+    Progress bar;
+    RtcOptions o = {.workers = (int)c->o.workers, .no_cache = c->o.no_cache, .progress = progress, .ctx = &bar};
     double start = now();
-    if (!rtc_compile(c->a, c->target->compiler, c->jobs, p->n_modules, &o, e)) return false;
+    progress_begin(&bar, "compiling");
+    bool ok = rtc_compile(c->a, c->target->compiler, c->jobs, p->n_modules, &o, e);
+    progress_end(&bar);
+    if (!ok) return false;
     c->seconds_jit = now() - start;
     return take_code(c, e);
 }

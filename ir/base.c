@@ -2,6 +2,7 @@
 #include "base.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -186,40 +187,110 @@ char *file_read(Arena *a, const char *path, size_t *size, Err *e) {
     return bytes;
 }
 
-static bool write_all(FILE *f, const void *bytes, size_t n) {
-    return fwrite(bytes, 1, n, f) == n && fflush(f) == 0;
-}
-
 bool file_replaceable(const char *path, Err *e) {
     struct stat st;
     return stat(path, &st) || S_ISREG(st.st_mode) || err_set(e, "%s: not a regular file", path);
 }
 
-static bool write_in_place(const char *path, const void *bytes, size_t n, Err *e) {
-    FILE *f = fopen(path, "wb");
-    bool ok = f && write_all(f, bytes, n);
+static bool starts(const char *s, const char *with) { return !strncmp(s, with, strlen(with)); }
+
+/* Is it a stream, or a name of one such as /dev/stdout? */
+static bool in_place(const char *path) {
+    Err e;
+    return !strcmp(path, "-") || starts(path, "/dev/") || starts(path, "/proc/") || !file_replaceable(path, &e);
+}
+
+static char *folder_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    char *dir = !slash ? strdup(".") : slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+    if (!dir) out_of_memory(strlen(path));
+    return dir;
+}
+
+bool file_writable(const char *path, Err *e) {
+    struct stat st;
+    if (!strcmp(path, "-")) return true;
+    if (!stat(path, &st)) {
+        if (S_ISDIR(st.st_mode)) return err_set(e, "%s: cannot be written: %s", path, strerror(EISDIR));
+        if (access(path, W_OK)) return err_set(e, "%s: cannot be written: %s", path, strerror(errno));
+        if (in_place(path)) return true;
+    }
+    char *dir = folder_of(path);
+    bool ok = !access(dir, W_OK | X_OK) || err_set(e, "%s: cannot be written: %s: %s", path, dir, strerror(errno));
+    free(dir);
+    return ok;
+}
+
+bool file_same(const char *a, const char *b) {
+    struct stat x, y;
+    return !stat(a, &x) && !stat(b, &y) && S_ISREG(x.st_mode) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* A file without a name in the target's folder, where the file system has such; else one beside it. */
+static int open_new(FileOut *o) {
+    struct stat st;
+    mode_t mode = 0666;
+    bool old = !stat(o->target, &st);
+    int fd = -1;
+#ifdef O_TMPFILE
+    char *dir = folder_of(o->target);
+    if (!access("/proc/self/fd", X_OK)) fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, mode); /* give_name needs /proc */
+    free(dir);
+#endif
+    if (fd < 0) {
+        Text tmp = {0};
+        text_add(&tmp, "%s.tmp%ld", o->target, (long)getpid());
+        o->tmp = tmp.at;
+        fd = open(o->tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+    }
+    if (fd >= 0 && old) (void)!fchmod(fd, st.st_mode & 07777); /* where that is refused: as a new file */
+    return fd;
+}
+
+bool file_begin(FileOut *o, const char *path, Err *e) {
+    *o = (FileOut){.path = path};
+    if (!strcmp(path, "-")) return o->path = "stdout", o->f = stdout, true;
+    if (in_place(path)) return (o->f = fopen(path, "wb")) || err_set(e, "%s: %s", path, strerror(errno));
+    if (!file_writable(path, e)) return false;
+    if (!(o->target = realpath(path, NULL))) o->target = strdup(path);
+    int fd = o->target ? open_new(o) : -1;
+    o->seekable = fd >= 0 && (o->f = fdopen(fd, "wb"));
+    if (o->seekable) return true;
+    err_set(e, "%s: %s", path, strerror(errno));
+    if (fd >= 0) close(fd);
+    return file_end(o, false, e);
+}
+
+static bool give_name(FileOut *o) {
+    if (!o->tmp) { /* a link cannot replace a file: first beside it */
+        char self[64];
+        Text tmp = {0};
+        snprintf(self, sizeof self, "/proc/self/fd/%d", fileno(o->f));
+        text_add(&tmp, "%s.tmp%ld", o->target, (long)getpid());
+        o->tmp = tmp.at;
+        unlink(o->tmp);
+        if (linkat(AT_FDCWD, self, AT_FDCWD, o->tmp, AT_SYMLINK_FOLLOW)) return false;
+    }
+    return !rename(o->tmp, o->target);
+}
+
+bool file_end(FileOut *o, bool ok, Err *e) {
+    bool asked = ok;
+    if (ok) ok = !fflush(o->f) && !ferror(o->f) && (!o->target || (!fsync(fileno(o->f)) && give_name(o)));
     int saved = errno;
-    if (f && fclose(f) && ok) ok = false, saved = errno;
-    return ok || err_set(e, "%s: %s", path, strerror(saved));
+    if (o->f && o->f != stdout && fclose(o->f) && ok) ok = false, saved = errno;
+    if (!ok && asked) err_set(e, "%s: %s", o->path, strerror(saved));
+    if (!ok && o->tmp) unlink(o->tmp);
+    free(o->target), free(o->tmp);
+    *o = (FileOut){0};
+    return ok;
 }
 
 bool file_write(const char *path, const void *bytes, size_t n, Err *e) {
-    if (!strcmp(path, "-")) return write_all(stdout, bytes, n) || err_set(e, "stdout: %s", strerror(errno));
-    Err special;
-    if (!file_replaceable(path, &special)) return write_in_place(path, bytes, n, e);
-    Text tmp = {0};
-    text_add(&tmp, "%s.tmp%ld", path, (long)getpid());
-    FILE *f = fopen(tmp.at, "wb");
-    bool ok = f && write_all(f, bytes, n) && fsync(fileno(f)) == 0;
-    int saved = errno;
-    if (f && fclose(f) && ok) ok = false, saved = errno;
-    if (ok && rename(tmp.at, path)) ok = false, saved = errno;
-    if (!ok) {
-        err_set(e, "%s: %s", path, strerror(saved));
-        if (f) unlink(tmp.at);
-    }
-    text_free(&tmp);
-    return ok;
+    FileOut o;
+    if (!file_begin(&o, path, e)) return false;
+    bool ok = fwrite(bytes, 1, n, o.f) == n || err_set(e, "%s: %s", o.path, strerror(errno));
+    return file_end(&o, ok, e);
 }
 
 /* --- numbers --- */

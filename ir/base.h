@@ -72,9 +72,26 @@ void text_free(Text *t);
 /* --- files ------------------------------------------------------------------------------------------------------- */
 
 char *file_read(Arena *a, const char *path, size_t *size, Err *e); /* whole file, NUL added; NULL on error */
-/* Writes to a temporary name beside path, flushes, renames: path is never half-written. "-" writes to stdout. What is there
- * and is no regular file (a pipe, a device) is written in place. */
+
+/* A file that is being written. It gets its name when it is whole: what was there stays until then, and a program that is
+ * killed leaves nothing. A link is followed; permissions stay. What is no regular file (a pipe, a device, anything in /dev and
+ * /proc) is written in place, "-" is stdout. */
+typedef struct FileOut FileOut;
+struct FileOut {
+    FILE *f;
+    const char *path; /* as given, for messages */
+    char *target;     /* what will be replaced; NULL: written in place */
+    char *tmp;        /* its name so far; NULL: it has none */
+    bool seekable;    /* a new, empty file; else rows can only follow each other */
+};
+bool file_begin(FileOut *o, const char *path, Err *e);
+bool file_end(FileOut *o, bool ok, Err *e); /* !ok: thrown away, e as it is. Returns ok, or false with e set */
+
 bool file_write(const char *path, const void *bytes, size_t n, Err *e);
+
+/* Before long work: could path be written now? A folder, a missing folder, no permission: no. */
+bool file_writable(const char *path, Err *e);
+bool file_same(const char *a, const char *b); /* are these names of one regular file? */
 
 /* May path be replaced by renaming a file to it? No, with e set, when a folder, a pipe or a device is there. */
 bool file_replaceable(const char *path, Err *e);

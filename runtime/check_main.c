@@ -1,11 +1,9 @@
 /* check_main.c - gptoss-check: compare two files of logits, each raw little-endian f32 or text with one number a line.
  * Two values match when |a - b| <= atol + rtol * |b|, or when both are the same infinity; NaN never does. */
-#include "../ir/base.h"
-#include "version.h"
+#include "../ir/cli.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <getopt.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -78,62 +76,42 @@ static bool compare(const Values *a, const Values *b, double atol, double rtol) 
     return !bad && a->n == b->n;
 }
 
-static const char usage_text[] =
-    "usage: gptoss-check A B [--atol X] [--rtol Y]\n"
-    "Compares two files of logits, raw f32 or text with one number a line: every |a - b| <= X + Y * |b|.\n"
-    "  --atol X   absolute tolerance (1e-6)\n"
-    "  --rtol Y   relative tolerance (1e-5)\n"
-    "Exits 0 when sizes and values match, 1 when they do not or a file cannot be read. NaN matches nothing.\n"
-    "  --help  --version\n"
-    "GPTOSS_ATOL and GPTOSS_RTOL in the environment stand in for the options.\n"
-    "Examples:\n"
-    "  gptoss-check device.f32 ref.f32\n"
-    "  gptoss-check out.f32 golden.txt --atol 1e-5 --rtol 1e-4\n";
+typedef struct Args Args;
+struct Args {
+    double atol, rtol;
+};
 
-static int usage_error(const char *fmt, const char *arg) {
-    fputs("gptoss-check: ", stderr);
-    fprintf(stderr, fmt, arg);
-    fputs("\ntry gptoss-check --help\n", stderr);
-    return 2;
-}
+static const CliOption options[] = {
+    {.kind = CLI_GROUP, .help = "Options"},
+    {'a', "atol", CLI_REAL, offsetof(Args, atol), "X", "absolute tolerance (1e-6)"},
+    {'r', "rtol", CLI_REAL, offsetof(Args, rtol), "Y", "relative tolerance (1e-5)"},
+};
 
-static bool parse_tolerance(const char *s, double *out) {
-    char *end;
-    *out = strtod(s, &end);
-    return end != s && !*end && *out >= 0 && isfinite(*out);
-}
+static const Cli cli = {
+    .program = "gptoss-check",
+    .synopsis = "A B [--atol X] [--rtol Y]",
+    .about = "Compares two files of logits, raw f32 or text with one number a line:\nevery |a - b| must be at most X + Y * |b|.\n",
+    .notes = "Exits 0 when sizes and values match, 1 when not or when a file cannot be read. NaN matches nothing.\n",
+    .examples = "  gptoss-check device.f32 ref.f32\n"
+                "  gptoss-check out.f32 golden.txt --atol 1e-5 --rtol 1e-4\n",
+    .env = "GPTOSS_",
+    .options = options,
+    .n = LEN(options),
+};
 
 int main(int argc, char **argv) {
-    static const struct option options[] = {{"atol", required_argument, 0, 'a'},
-                                            {"rtol", required_argument, 0, 'r'},
-                                            {"help", no_argument, 0, 'h'},
-                                            {"version", no_argument, 0, 'V'},
-                                            {0, 0, 0, 0}};
-    double atol = 1e-6, rtol = 1e-5;
-    const char *env_atol = getenv("GPTOSS_ATOL"), *env_rtol = getenv("GPTOSS_RTOL");
-    if (env_atol && *env_atol && !parse_tolerance(env_atol, &atol))
-        return usage_error("GPTOSS_ATOL: not a tolerance: %s", env_atol);
-    if (env_rtol && *env_rtol && !parse_tolerance(env_rtol, &rtol))
-        return usage_error("GPTOSS_RTOL: not a tolerance: %s", env_rtol);
-    for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) != -1;) switch (o) {
-        case 'a':
-            if (!parse_tolerance(optarg, &atol)) return usage_error("--atol: not a tolerance: %s", optarg);
-            break;
-        case 'r':
-            if (!parse_tolerance(optarg, &rtol)) return usage_error("--rtol: not a tolerance: %s", optarg);
-            break;
-        case 'h': fputs(usage_text, stdout); return 0;
-        case 'V': puts("gptoss-check " GPTOSS_VERSION); return 0;
-        default: return usage_error("bad option%s", "");
-        }
-    if (argc - optind != 2) return usage_error("expected two files%s", "");
+    Args args = {.atol = 1e-6, .rtol = 1e-5};
+    Err e = {0};
+    CliParsed parsed;
+    if (!cli_parse(&cli, &args, argc, argv, &parsed, &e)) return cli_usage_error(&cli, &e);
+    if (parsed.done) return 0;
+    if (parsed.words != 2) return err_set(&e, "two files are compared, %d given", parsed.words), cli_usage_error(&cli, &e);
     Arena *arena = arena_new();
     Values a, b;
-    Err e = {0};
-    bool read = read_values(arena, argv[optind], &a, &e) && read_values(arena, argv[optind + 1], &b, &e);
-    if (!read) fprintf(stderr, "gptoss-check: %s\n", e.msg);
-    bool ok = read && compare(&a, &b, atol, rtol);
+    bool read = read_values(arena, argv[0], &a, &e) && read_values(arena, argv[1], &b, &e);
+    if (!read) fprintf(stderr, "gptoss-check: error: %s\n", e.msg);
+    bool ok = read && compare(&a, &b, args.atol, args.rtol);
     arena_free(arena);
-    if (fflush(stdout)) return 1;
+    if (fflush(stdout)) return fprintf(stderr, "gptoss-check: error: stdout: %s\n", strerror(errno)), 1;
     return ok ? 0 : 1;
 }

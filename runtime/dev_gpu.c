@@ -6,6 +6,7 @@
  *
  * GPTOSS_SYNC_LAUNCHES=1 captures no graphs and waits after each launch: a fault or a hang then names its kernel. */
 #include "dev_gpu.h"
+#include "numa.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -329,6 +330,8 @@ Device *gpu_open(const GpuApi *api, int index, const Plan *p, const DeviceOption
     g->hang_seconds = hang && atof(hang) > 0 ? atof(hang) : 120;
     if (g->profile || g->sync_launches) g->ops.capture_begin = NULL;
     if (api->f->name(g->name, sizeof g->name, index)) strcpy(g->name, "?");
+    char bus[32] = "";
+    if (!api->f->bus_id(bus, sizeof bus, index)) numa_bind(numa_node(bus)); /* before any pinned memory */
     if (check_arch(g, p, e) && stream_of(g, 0, e)) return &g->base;
     gpu_close(&g->base);
     return NULL;
@@ -360,20 +363,6 @@ bool gpu_info(Device *d, DeviceInfo *i, Err *e) {
     if (!use(g, e)) return false;
     int rc = g->f->mem_info(&i->memory_free, &i->memory_total);
     return !rc || failed(g, rc, "cannot ask for its memory", e);
-}
-
-/* The node of the CPU that the device hangs on, from sysfs; -1 when not known. */
-static int numa_node(const char *bus_id) {
-    char path[128], id[32];
-    int node = -1;
-    snprintf(id, sizeof id, "%s", bus_id);
-    for (char *p = id; *p; p++)
-        if (*p >= 'A' && *p <= 'F') *p += 'a' - 'A';
-    snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/numa_node", id);
-    FILE *f = fopen(path, "r");
-    if (f && fscanf(f, "%d", &node) != 1) node = -1;
-    if (f) fclose(f);
-    return node;
 }
 
 static void list_one(const GpuApi *api, int i, Text *t) {

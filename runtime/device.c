@@ -37,9 +37,9 @@ static Device *open_auto(int index, const Plan *p, const DeviceOptions *o, Err *
         if (d) return d;
     }
     err_set(e,
-            "no device here runs a plan for %s%s%s%s: --device emu runs gfx90a code on the CPU, --device ref the graph "
-            "(both slowly); or recompile with gptoss-compile --arch host",
-            p->arch, *why.msg ? " (" : "", why.msg, *why.msg ? ")" : "");
+            "no device here runs a plan for %s%s%s%s: %s--device ref interprets its graph on the CPU (slowly); or recompile with "
+            "gptoss-compile --arch host",
+            p->arch, *why.msg ? " (" : "", why.msg, *why.msg ? ")" : "", strncmp(p->arch, "gfx90a", 6) ? "" : "--device emu runs its code, ");
     return NULL;
 }
 

@@ -1,17 +1,19 @@
 /* line.c - see line.h. */
 #include "line.h"
 
-#include "../ir/base.h"
-
+#include <errno.h>
+#include <langinfo.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <wchar.h>
 #ifdef HAVE_LIBEDIT
-#include <editline/readline.h>
+#include <histedit.h>
 #endif
 
-enum { HISTORY_MAX = 1000 };
+enum { HISTORY_MAX = 1000, HISTORY_FILE_MAX = 1 << 20 /* bytes; a larger one is cut to HISTORY_MAX lines */ };
 
 static char *history_file(void) {
     const char *own = getenv("GPTOSS_HISTORY"), *home = getenv("HOME");
@@ -21,56 +23,200 @@ static char *history_file(void) {
     return path;
 }
 
-void line_open(Line *l, FILE *f) {
-    *l = (Line){.f = f, .terminal = isatty(fileno(f)) && isatty(1)};
-    if (!l->terminal) return;
+/* Text is UTF-8 here; a terminal whose locale is not named (no LANG, as in a container) speaks it too. */
+static void take_utf8(void) {
     setlocale(LC_CTYPE, "");
-    l->history = history_file();
-#ifdef HAVE_LIBEDIT
-    rl_readline_name = "gptoss";
-    using_history();
-    stifle_history(HISTORY_MAX);
-    if (l->history) read_history(l->history);
-#endif
+    if (strcmp(nl_langinfo(CODESET), "UTF-8")) setlocale(LC_CTYPE, "C.UTF-8");
 }
 
-#ifdef HAVE_LIBEDIT
-static char *edited(Line *l, const char *prompt) {
-    char *line = readline(prompt);
-    (void)l;
-    if (line && *line) add_history(line);
-    return line;
+static FILE *screen(void) { return isatty(1) ? stdout : stderr; }
+
+/* --- signals: what they ask for is done where the reading is --------------------------------------------------------------- */
+
+static volatile sig_atomic_t interrupt, resized, continued; /* a handler has no other way to its Line */
+
+static void on_signal(int sig) {
+    if (sig == SIGINT) interrupt = 1;
+    else if (sig == SIGWINCH) resized = 1;
+    else continued = 1;
 }
-#else
-static char *edited(Line *l, const char *prompt) {
-    fputs(prompt, stdout), fflush(stdout);
+
+static const int signals[] = {SIGINT, SIGWINCH, SIGCONT};
+
+static void catch_signals(struct sigaction *old) {
+    const struct sigaction now = {.sa_handler = on_signal}; /* no SA_RESTART: reading ends */
+    interrupt = resized = continued = 0;
+    for (size_t i = 0; i < LEN(signals); i++) sigaction(signals[i], &now, &old[i]);
+}
+
+static void release_signals(const struct sigaction *old) {
+    for (size_t i = 0; i < LEN(signals); i++) sigaction(signals[i], &old[i], NULL);
+}
+
+/* --- plain lines ------------------------------------------------------------------------------------------------------------- */
+
+static char *plain(Line *l) {
     char *line = NULL;
     size_t cap = 0;
     ssize_t n = getline(&line, &cap, l->f);
     if (n <= 0) return free(line), NULL;
-    if (line[n - 1] == '\n') line[n - 1] = 0;
-    return line;
-}
-#endif
-
-char *line_read(Line *l, const char *prompt) {
-    char *line = NULL;
-    size_t cap = 0;
-    if (l->terminal) return edited(l, prompt);
-    ssize_t n = getline(&line, &cap, l->f);
-    if (n <= 0) return free(line), NULL;
-    if (n && line[n - 1] == '\n') line[--n] = 0;
+    if (line[n - 1] == '\n') line[--n] = 0;
     if (n && line[n - 1] == '\r') line[--n] = 0;
     return line;
 }
 
-void line_close(Line *l) {
+/* --- edited lines ------------------------------------------------------------------------------------------------------------ */
+
 #ifdef HAVE_LIBEDIT
-    if (l->history) {
-        mode_t old = umask(077); /* what was said is nobody else's */
-        write_history(l->history);
-        umask(old);
+static Line *line_of(EditLine *el) {
+    void *l = NULL;
+    el_get(el, EL_CLIENTDATA, &l);
+    return l;
+}
+
+static char *prompt_of(EditLine *el) { return (char *)(uintptr_t)line_of(el)->prompt; }
+
+static void after_signal(EditLine *el) {
+    if (resized) resized = 0, el_resize(el);
+    if (continued) continued = 0, el_set(el, EL_PREP_TERM, 1), el_set(el, EL_REFRESH); /* behind Ctrl-Z and fg */
+}
+
+/* The next character; 0 at the end and on Ctrl-C. */
+static int read_char(EditLine *el, wchar_t *c) {
+    mbstate_t state = {0};
+    for (;;) {
+        char byte;
+        ssize_t n = interrupt ? 0 : read(fileno(line_of(el)->f), &byte, 1);
+        if (n < 0 && errno == EINTR) {
+            after_signal(el);
+            continue;
+        }
+        if (n <= 0) return 0;
+        size_t k = mbrtowc(c, &byte, 1, &state);
+        if (k == (size_t)-2) continue;
+        if (k == (size_t)-1) *c = 0xfffd;
+        return 1;
     }
+}
+
+/* Behind the terminal's mark of a pasted text: all of it, to the mark of its end, goes into the line. */
+static unsigned char paste(EditLine *el, int ch) {
+    static const wchar_t end[] = L"\033[201~";
+    enum { END = sizeof end / sizeof *end - 1 };
+    wchar_t *text = NULL, c;
+    size_t n = 0, cap = 0;
+    (void)ch;
+    while ((n < END || wmemcmp(text + n - END, end, END)) && el_wgetc(el, &c) == 1) {
+        if (n + 1 >= cap) {
+            cap = cap ? 2 * cap : 256;
+            text = realloc(text, cap * sizeof *text);
+            if (!text) die("chat: out of memory");
+        }
+        if (c == '\n' && n && text[n - 1] == '\n') continue; /* "\r\n" */
+        text[n++] = c == '\r' ? '\n' : c;
+    }
+    if (n >= END && !wmemcmp(text + n - END, end, END)) n -= END;
+    if (n) text[n] = 0, el_winsertstr(el, text);
+    free(text);
+    return CC_REFRESH;
+}
+
+static void editor_open(Line *l) {
+    HistEvent v;
+    struct stat st;
+    l->editor = el_init("gptoss", l->f, screen(), stderr);
+    l->history = history_init();
+    if (!l->editor || !l->history) die("chat: libedit: out of memory");
+    el_set(l->editor, EL_CLIENTDATA, l);
+    el_set(l->editor, EL_PROMPT, prompt_of);
+    el_set(l->editor, EL_EDITOR, "emacs");
+    el_set(l->editor, EL_GETCFN, read_char);
+    el_set(l->editor, EL_HIST, history, l->history);
+    el_set(l->editor, EL_ADDFN, "gptoss-paste", "insert what is pasted", paste);
+    el_set(l->editor, EL_BIND, "\\e[200~", "gptoss-paste", NULL);
+    el_set(l->editor, EL_BIND, "^I", "ed-insert", NULL);
+    el_set(l->editor, EL_BIND, "^R", "em-inc-search-prev", NULL);
+    el_source(l->editor, NULL); /* ~/.editrc */
+    history(l->history, &v, H_SETSIZE, HISTORY_MAX);
+    history(l->history, &v, H_SETUNIQUE, 1);
+    if (!l->file) return;
+    history(l->history, &v, H_LOAD, l->file);
+    if (!stat(l->file, &st) && st.st_size > HISTORY_FILE_MAX) history(l->history, &v, H_SAVE, l->file);
+}
+
+/* Line by line, so that neither a crash nor another chat loses any: the file is a history of one line, appended. */
+static void append(const char *file, const char *line) {
+    HistEvent v;
+    mode_t old = umask(077); /* what was said is nobody else's */
+    FILE *f = fopen(file, "a");
+    umask(old);
+    History *one = f ? history_init() : NULL;
+    if (one) {
+        history(one, &v, H_SETSIZE, 1);
+        history(one, &v, H_ENTER, line);
+        fseek(f, 0, SEEK_END); /* a file that is not empty has its first line already */
+        history(one, &v, H_SAVE_FP, f);
+        history_end(one);
+    }
+    if (f) fclose(f);
+}
+
+static void remember(Line *l, const char *line) {
+    HistEvent v;
+    history(l->history, &v, H_ENTER, line);
+    if (l->file) append(l->file, line);
+}
+
+static char *edited(Line *l) {
+    struct sigaction old[LEN(signals)];
+    int n = 0;
+    fputs("\033[?2004h", screen()), fflush(screen()); /* pasted text is to be marked */
+    catch_signals(old);
+    const char *got = el_gets(l->editor, &n);
+    release_signals(old);
+    l->interrupted = interrupt;
+    fputs(l->interrupted ? "\033[?2004l\n" : "\033[?2004l", screen()), fflush(screen());
+    if (!got || n <= 0 || l->interrupted) return el_reset(l->editor), NULL;
+    char *line = strndup(got, (size_t)n - (got[n - 1] == '\n'));
+    if (!line) die("chat: out of memory");
+    if (*line) remember(l, line);
+    return line;
+}
+
+static void editor_close(Line *l) {
+    if (l->editor) el_end(l->editor);
+    if (l->history) history_end(l->history);
+}
+#else
+static void editor_open(Line *l) { (void)l; }
+static void editor_close(Line *l) { (void)l; }
+
+static char *edited(Line *l) {
+    struct sigaction old[LEN(signals)];
+    fputs(l->prompt, screen()), fflush(screen());
+    catch_signals(old);
+    char *line = plain(l);
+    release_signals(old);
+    l->interrupted = interrupt;
+    if (interrupt) clearerr(l->f), fputc('\n', screen());
+    return line;
+}
 #endif
-    free(l->history);
+
+void line_open(Line *l, FILE *f) {
+    *l = (Line){.f = f, .terminal = isatty(fileno(f)) && isatty(fileno(screen()))};
+    if (!l->terminal) return;
+    take_utf8();
+    l->file = history_file();
+    editor_open(l);
+}
+
+char *line_read(Line *l, const char *prompt) {
+    l->prompt = prompt, l->interrupted = false;
+    return l->terminal ? edited(l) : plain(l);
+}
+
+void line_close(Line *l) {
+    editor_close(l);
+    free(l->file);
 }

@@ -1,21 +1,25 @@
 /* line.h - lines that a person types: with editing and history on a terminal (libedit), plain ones otherwise.
+ * On a terminal a pasted text is one line, its line breaks and tabs included, and Ctrl-C gives the line up.
  * The history is kept in GPTOSS_HISTORY, else ~/.gptoss_history; an empty GPTOSS_HISTORY keeps none. */
 #ifndef GPTOSS_LINE_H
 #define GPTOSS_LINE_H
 
-#include <stdbool.h>
-#include <stdio.h>
+#include "../ir/base.h"
 
 typedef struct Line Line;
 struct Line {
     FILE *f;
-    bool terminal; /* a person sits there */
-    char *history; /* its file; NULL: none */
+    bool terminal;    /* a person sits there */
+    bool interrupted; /* the last line_read ended by Ctrl-C */
+    const char *prompt;
+    char *file; /* of the history; NULL: none */
+    struct editline *editor;
+    struct history *history;
 };
-void line_open(Line *l, FILE *f); /* f: stdin, or a file of lines */
-char *
-line_read(Line *l,
-          const char *prompt); /* malloc'ed, without its line break; NULL at the end. The prompt shows on a terminal */
+void line_open(Line *l, FILE *f); /* f: stdin, or a file of lines. The Line must not move while it is open */
+/* malloc'ed, without its line break; NULL at the end, on Ctrl-C, and when f cannot be read (ferror). The prompt shows on a
+ * terminal: stdout, else stderr. */
+char *line_read(Line *l, const char *prompt);
 void line_close(Line *l);
 
 #endif

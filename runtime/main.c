@@ -1,7 +1,6 @@
 /* main.c - gptoss-exec. Options: options.c. A mode is a row here and its mode_*.c. Only this file prints errors and exits. */
 #include "mode.h"
 #include "selftest.h"
-#include "version.h"
 
 #include <stdlib.h>
 
@@ -52,20 +51,16 @@ static bool self_test(const Options *o, Err *e) {
     return ok;
 }
 
-static bool print(void (*what)(Text *), Err *e) {
+static bool list_devices(Err *e) {
     Text t = {0};
-    what(&t);
+    device_list(&t);
     bool ok = file_write("-", t.at, t.n, e);
     text_free(&t);
     return ok;
 }
 
-static void version(Text *t) { text_add(t, "gptoss-exec " GPTOSS_VERSION ", plan version %d\n", PLAN_VERSION); }
-
 static bool run(const Options *o, Err *e) {
-    if (o->help) return print(options_help, e);
-    if (o->version) return print(version, e);
-    if (o->list_devices) return print(device_list, e);
+    if (o->list_devices) return list_devices(e);
     if (o->self_test) return self_test(o, e);
     return o->inspect ? inspect(o, e) : run_mode(o, e);
 }
@@ -73,9 +68,10 @@ static bool run(const Options *o, Err *e) {
 int main(int argc, char **argv) {
     Err e = {0};
     Options o;
-    bool ok = options_parse(&o, argc, argv, &e) && run(&o, &e);
+    bool done = false;
+    if (!options_parse(&o, argc, argv, &done, &e)) return cli_usage_error(&options_cli, &e);
+    bool ok = done || run(&o, &e);
     if (fflush(stdout) && ok) ok = err_set(&e, "stdout: cannot be written");
     if (!ok) fprintf(stderr, "gptoss-exec: error: %s\n", e.msg);
-    options_free(&o);
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -9,13 +9,13 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* fallocate */
 #endif
+#include "../ir/cli.h"
+#include "../ir/version.h"
 #include "model_internal.h"
-#include "version.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -726,37 +726,6 @@ static bool make_bin(Job *j, Err *e) {
 
 /* --- main --- */
 
-static const char usage_text[] =
-    "usage: gptoss-mkmodel CONFIG DIR|FILE.bin [options]\n"
-    "Writes a random gpt-oss checkpoint. CONFIG is a JSON file with Hugging Face's keys, or a folder with a "
-    "config.json.\n"
-    "A name that ends in .bin gets the llama2.c-style fp32 layout, any other a Hugging Face folder with a tokenizer.\n"
-    "  --seed N            which random values (0); the same seed and CONFIG give the same values in every layout\n"
-    "  --dtype TYPE        expert weights as mxfp4, bf16 or f32 (then all weights are f32); default: mxfp4 when\n"
-    "                      CONFIG's quantization_config says so, else bf16; a .bin is always f32\n"
-    "  --max-shard-size N  split into shards of at most N bytes (K, M, G suffix allowed) with an index\n"
-    "  --layout NAME       of a folder: huggingface (the default) or openai\n"
-    "  --help  --version\n"
-    "Examples:\n"
-    "  gptoss-mkmodel tests/models/tiny.json out/tiny --seed 1\n"
-    "  gptoss-mkmodel gpt-oss-20b/config.json out/random20b --dtype mxfp4 --max-shard-size 4G\n";
-
-static bool parse_u64(const char *s, bool suffix, uint64_t *out) {
-    char *end;
-    errno = 0;
-    if (*s < '0' || *s > '9') return false;
-    unsigned long long v = strtoull(s, &end, 10);
-    int shift = 0;
-    if (suffix && *end) {
-        const char *units = "KMG", *u = strchr(units, *end & ~32);
-        if (!u || end[1]) return false;
-        shift = 10 * (int)(u - units + 1);
-        end++;
-    }
-    if (errno || *end || (shift && v >> (64 - shift))) return false;
-    return *out = (uint64_t)v << shift, true;
-}
-
 static bool load_config(Job *j, Err *e) {
     struct stat st;
     ConfigKind kind;
@@ -779,13 +748,6 @@ static bool make(Job *j, bool dtype_given, Err *e) {
     return j->layout == &layout_bin ? make_bin(j, e) : make_folder(j, e);
 }
 
-static int usage_error(const char *fmt, const char *arg) {
-    fputs("gptoss-mkmodel: ", stderr);
-    fprintf(stderr, fmt, arg);
-    fputs("\ntry gptoss-mkmodel --help\n", stderr);
-    return 2;
-}
-
 static void report(const Job *j, const struct timespec *start) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -794,54 +756,73 @@ static void report(const Job *j, const struct timespec *start) {
             j->layout == &layout_bin ? "f32" : dtype_name(j->experts), (double)j->total / 1e9, s);
 }
 
-int main(int argc, char **argv) {
-    static const struct option options[] = {{"seed", required_argument, 0, 's'},
-                                            {"dtype", required_argument, 0, 'd'},
-                                            {"max-shard-size", required_argument, 0, 'm'},
-                                            {"layout", required_argument, 0, 'l'},
-                                            {"help", no_argument, 0, 'h'},
-                                            {"version", no_argument, 0, 'V'},
-                                            {0, 0, 0, 0}};
-    Job j = {.layout = &layout_huggingface};
-    struct timespec start;
-    bool dtype_given = false;
-    clock_gettime(CLOCK_MONOTONIC, &start);
-    for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) != -1;) switch (o) {
-        case 's':
-            if (!parse_u64(optarg, false, &j.seed)) return usage_error("--seed: not a number: %s", optarg);
-            break;
-        case 'd':
-            if (!dtype_parse(optarg, &j.experts) || j.experts == DT_I32)
-                return usage_error("--dtype: expected mxfp4, bf16 or f32, not %s", optarg);
-            dtype_given = true;
-            break;
-        case 'm':
-            if (!parse_u64(optarg, true, &j.max_shard) || !j.max_shard)
-                return usage_error("--max-shard-size: not a size: %s", optarg);
-            break;
-        case 'l':
-            if (!strcmp(optarg, "openai")) j.layout = &layout_openai;
-            else if (strcmp(optarg, "huggingface")) return usage_error("--layout: no layout %s", optarg);
-            break;
-        case 'h': fputs(usage_text, stdout); return 0;
-        case 'V': puts("gptoss-mkmodel " GPTOSS_VERSION); return 0;
-        default: return usage_error("bad option%s", "");
-        }
-    if (argc - optind != 2) return usage_error("expected CONFIG and DIR or FILE.bin%s", "");
-    j.arena = arena_new();
-    j.config_path = argv[optind];
-    char *target = arena_strdup(j.arena, argv[optind + 1]);
+typedef struct Args Args;
+struct Args {
+    int64_t seed;
+    const char *dtype, *layout; /* NULL: not given */
+    size_t max_shard;
+};
+
+static const CliOption options[] = {
+    {.kind = CLI_GROUP, .help = "Options"},
+    {'s', "seed", CLI_INT, offsetof(Args, seed), "N", "which random values (0); the same in every layout"},
+    {0, "dtype", CLI_CHOICE, offsetof(Args, dtype), "mxfp4|bf16|f32",
+     "type of expert weights (f32: of all weights); default: mxfp4 when\nCONFIG's quantization_config says so, else bf16; a .bin is always f32"},
+    {0, "max-shard-size", CLI_SIZE, offsetof(Args, max_shard), "SIZE", "split into shards of at most this (4096, 512M, 4G) with an index"},
+    {0, "layout", CLI_CHOICE, offsetof(Args, layout), "huggingface|openai", "of a folder (huggingface)"},
+};
+
+static const Cli cli = {
+    .program = "gptoss-mkmodel",
+    .synopsis = "CONFIG DIR|FILE.bin [options]",
+    .about = "Writes a random gpt-oss checkpoint. CONFIG is a JSON file with Hugging Face's keys, or a folder\n"
+             "with a config.json. A name that ends in .bin gets the llama2.c-style fp32 layout, any other a\n"
+             "Hugging Face folder with a tokenizer.\n",
+    .examples = "  gptoss-mkmodel tests/models/tiny.json out/tiny --seed 1\n"
+                "  gptoss-mkmodel gpt-oss-20b/config.json out/random20b --dtype mxfp4 --max-shard-size 4G\n",
+    .env = "GPTOSS_MKMODEL_",
+    .options = options,
+    .n = LEN(options),
+};
+
+static bool check(const Args *args, char **words, int n, Err *e) {
+    if (n != 2) return err_set(e, "a CONFIG and a DIR or FILE.bin are wanted, %d words given", n);
+    if (!ends_with(words[1], ".bin")) return true;
+    if (args->layout) return err_set(e, "--layout %s: %s is a .bin, which is a layout of its own", args->layout, words[1]);
+    if (args->dtype && strcmp(args->dtype, "f32")) return err_set(e, "--dtype %s: a .bin holds f32 only", args->dtype);
+    return !args->max_shard || err_set(e, "--max-shard-size: a .bin is one file");
+}
+
+static void fill_job(Job *j, const Args *args, char **words) {
+    j->arena = arena_new();
+    j->seed = (uint64_t)args->seed;
+    j->max_shard = args->max_shard;
+    if (args->dtype && !dtype_parse(args->dtype, &j->experts)) die("mkmodel: dtype %s", args->dtype);
+    j->config_path = words[0];
+    char *target = arena_strdup(j->arena, words[1]);
     for (size_t n = strlen(target); n > 1 && target[n - 1] == '/';) target[--n] = 0;
-    j.target = target;
-    if (ends_with(target, ".bin")) j.layout = &layout_bin;
+    j->target = target;
+    j->layout = ends_with(target, ".bin") ? &layout_bin : args->layout && !strcmp(args->layout, "openai") ? &layout_openai : &layout_huggingface;
+}
+
+int main(int argc, char **argv) {
+    Args args = {0};
+    Job j = {0};
+    Err e = {0};
+    struct timespec start;
+    CliParsed parsed;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    if (!cli_parse(&cli, &args, argc, argv, &parsed, &e)) return cli_usage_error(&cli, &e);
+    if (parsed.done) return 0;
+    if (!check(&args, argv, parsed.words, &e)) return cli_usage_error(&cli, &e);
+    fill_job(&j, &args, argv);
     signal(SIGXFSZ, SIG_IGN);                          /* a file size limit is then an error of write() */
     struct sigaction stop = {.sa_handler = on_signal}; /* no SA_RESTART: a long write ends early */
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGTERM, &stop, NULL);
-    Err e = {0};
-    bool ok = make(&j, dtype_given, &e);
+    bool ok = make(&j, args.dtype != NULL, &e);
     if (ok) report(&j, &start);
-    else fprintf(stderr, "gptoss-mkmodel: %s\n", e.msg);
+    else fprintf(stderr, "gptoss-mkmodel: error: %s\n", e.msg);
     json_decref(j.source);
     arena_free(j.arena);
     return ok ? 0 : 1;

@@ -1,6 +1,6 @@
 /* mode.c - see mode.h: sessions, memory for the KV cache, the loop of steps. Reading requests is in prompts.c. */
 #include "mode.h"
-#include "progress.h"
+#include "../ir/progress.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -37,7 +37,8 @@ static bool check_limits(Session *s, Err *e) {
     if (o->gpus > 1)
         return err_set(e, "-g %" PRId64 ": this build runs on one device; several are not implemented yet", o->gpus);
     s->sampling = (Sampling){.top_p = 1};
-    if (!options_sampling(o, &s->sampling, e) || !session_draws(s, e)) return false;
+    options_sampling(o, &s->sampling);
+    if (!session_draws(s, e)) return false;
     if (s->sampling.temperature <= 0 && !strncmp(o->mode, "getp", 4) && (o->top_p >= 0 || o->min_p >= 0 || o->top_k >= 0))
         warn("-m %s is greedy: -p, --top-k and --min-p mean something with -T above 0", o->mode);
     s->rows = arena_array(s->arena, (size_t)p->max_batch, sizeof *s->rows);
@@ -130,7 +131,8 @@ static bool open_model(Session *s, Err *e) {
         return err_set(e, "no model: -w MODEL was not given, the plan records none (gptoss-compile --model), and "
                           "GPTOSS_MODEL is not set");
     s->model_path = path;
-    if (!(s->model = model_open(path, s->o->swap_embeddings, e))) return false;
+    if (!(s->model = model_open(path, s->o->swap_embeddings, e)))
+        return s->o->model ? false : path == s->plan->model_path ? err_wrap(e, "the model recorded in the plan (-w names another)") : err_wrap(e, "GPTOSS_MODEL");
     if (!same_shape(&s->plan->config, model_config(s->model), path, e)) return false;
     compare_numbers(&s->plan->config, model_config(s->model));
     return true;
@@ -361,7 +363,7 @@ static void show_progress(const Session *s, const Sched *sched, const Requests *
     SchedStats st = sched_stats(sched);
     size_t done;
     double part = share(r, &done);
-    snprintf(detail, sizeof detail, "%zu of %zu requests  %" PRId64 " tokens  %.1f tok/s", done, r->n, st.generated, (double)(st.generated + st.prompt_tokens) / (now - bar->begin));
+    snprintf(detail, sizeof detail, "%zu of %zu requests  %.1f tok/s", done, r->n, (double)(st.generated + st.prompt_tokens) / (now - bar->begin));
     progress_draw(bar, part, detail);
     if (!say) return;
     fprintf(stderr, "%s: %s\n", bar->what, detail);

@@ -24,6 +24,7 @@ struct Chat {
     HarmonyTok tok;
     HarmonySystem system;
     Harmony reader;
+    StopText stop; /* --stop, in the answer */
     Line line;
     char date[16];
     bool color, labels; /* labels: a message of this turn had one */
@@ -38,11 +39,13 @@ static void put(Chat *c, const char *s, size_t n) {
     c->column = s[n - 1] != '\n';
 }
 
-/* The model has no business moving the cursor. */
+/* The model has no business moving the cursor: neither C0's control characters nor C1's (U+0080 to U+009F) reach a terminal. */
 static void put_text(Chat *c, const char *s, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        bool control = ((unsigned char)s[i] < 32 && s[i] != '\n' && s[i] != '\t') || s[i] == 127;
-        if (!c->color || !control) put(c, s + i, 1);
+        bool c0 = ((unsigned char)s[i] < 32 && s[i] != '\n' && s[i] != '\t') || s[i] == 127;
+        bool c1 = i + 1 < n && s[i] == '\xc2' && (unsigned char)s[i + 1] < 0xa0;
+        if (!c->color || (!c0 && !c1)) put(c, s + i, 1);
+        else i += c1;
     }
 }
 
@@ -59,10 +62,20 @@ static void begin_message(Chat *c, const HarmonyEvent *v) {
     c->labels |= !answer;
 }
 
+/* An answer's text goes through --stop. */
+static void put_answer(Chat *c, const HarmonyEvent *v) {
+    Text t = {0};
+    stop_text(&c->stop, v->text, v->n, &t);
+    if (v->ends) stop_text_end(&c->stop, &t);
+    put_text(c, t.at, t.n);
+    text_free(&t);
+}
+
 static void show(Chat *c, HarmonyEvent v) {
     if (v.channel == CHANNEL_ANALYSIS && c->s->o->hide_reasoning) return;
     if (v.begins) begin_message(c, &v);
-    put_text(c, v.text, v.n);
+    if (v.channel == CHANNEL_FINAL) put_answer(c, &v);
+    else put_text(c, v.text, v.n);
     if (v.ends && c->color) fputs("\033[0m", stdout);
     if (v.ends && c->column) put(c, "\n", 1);
     fflush(stdout);
@@ -71,7 +84,7 @@ static void show(Chat *c, HarmonyEvent v) {
 static bool take(void *ctx, int32_t id) {
     Chat *c = ctx;
     show(c, harmony_feed(&c->reader, id));
-    return !ferror(stdout);
+    return !ferror(stdout) && !c->stop.found;
 }
 
 /* --- a turn ----------------------------------------------------------------------------------------------------------------- */
@@ -86,9 +99,9 @@ static bool run(Chat *c, TalkEnd *end, Err *e) {
     struct sigaction old, now = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     c->talk.interrupted = 0;
     interrupted = &c->talk.interrupted;
-    if (c->color) sigaction(SIGINT, &now, &old);
+    if (c->line.terminal) sigaction(SIGINT, &now, &old);
     bool ok = talk_run(&c->talk, take, c, end, e);
-    if (c->color) sigaction(SIGINT, &old, NULL);
+    if (c->line.terminal) sigaction(SIGINT, &old, NULL);
     return ok;
 }
 
@@ -106,23 +119,31 @@ static bool append(Chat *c, const char *text, Err *e) {
            harmony_user(&c->tok, ids, text, strlen(text), e) && harmony_answer(&c->tok, ids, e);
 }
 
+/* The message was not sent. On a terminal the conversation goes on. */
+static bool no_room(Chat *c, size_t before, Err *e) {
+    int64_t steps = c->s->steps, most = c->s->plan->max_seq;
+    err_set(e, "%s %zu tokens, there is room for %" PRId64 "%s: %s", before ? "the conversation would have" : "with the instructions this message has",
+            c->talk.ids.n, steps, c->line.terminal ? "; it was not sent" : "",
+            steps < most                  ? "a larger -n makes more"
+            : before && c->line.terminal ? "/new begins another, a plan compiled with a larger --max-seq has more"
+                                         : "a plan compiled with a larger --max-seq has more");
+    c->talk.ids.n = before;
+    if (!c->line.terminal) return false;
+    return fprintf(stderr, "%s\n", e->msg), true;
+}
+
 static bool turn(Chat *c, const char *text, Err *e) {
     TalkEnd end;
     Session *s = c->s;
     size_t before = c->talk.ids.n;
     if (!append(c, text, e)) return false;
-    if ((int64_t)c->talk.ids.n > s->steps) {
-        err_set(e, "the conversation has %zu tokens, there is room for %" PRId64 ": %s", c->talk.ids.n, s->steps,
-                c->line.terminal ? "/new begins another" : "a larger -n");
-        c->talk.ids.n = before;
-        if (!c->line.terminal) return false;
-        return fprintf(stderr, "%s\n", e->msg), true;
-    }
+    if ((int64_t)c->talk.ids.n > s->steps) return no_room(c, before, e);
     double begin = seconds_now();
-    c->labels = false;
+    c->labels = false, c->stop = (StopText){.stops = s->o->stops.at};
     harmony_open(&c->reader, &c->tok);
     if (!run(c, &end, e)) return false;
     show(c, harmony_close(&c->reader));
+    text_free(&c->stop.held);
     if (c->column) put(c, "\n", 1);
     if (ferror(stdout)) return err_set(e, "stdout: cannot be written");
     fflush(stdout);
@@ -143,20 +164,28 @@ static bool turn(Chat *c, const char *text, Err *e) {
 /* --- commands ------------------------------------------------------------------------------------------------------------------ */
 
 static const char help[] = "/new   begin another conversation\n/quit  leave (or Ctrl-D)\n/help  this\n"
-                           "A line that ends in \\ goes on in the next. Ctrl-C ends an answer.\n";
+                           "A line that ends in \\ goes on in the next; pasted lines stay together. Ctrl-C ends an answer, or gives a line up.\n";
 
+/* Is it "/word", blanks around it aside? Only those begin with a slash and have nothing else: "/usr/bin is full" is a message. */
 static bool command(Chat *c, const char *text, bool *quit) {
-    if (!strcmp(text, "/quit") || !strcmp(text, "/exit")) return *quit = true;
-    if (!strcmp(text, "/help")) return fputs(help, stderr), true;
-    if (!strcmp(text, "/new")) return talk_restart(&c->talk), true;
-    return false;
+    char word[16];
+    text += strspn(text, " \t");
+    size_t n = strcspn(text + 1, " \t/") + 1;
+    if (*text != '/' || text[n + strspn(text + n, " \t")]) return false;
+    snprintf(word, sizeof word, "%.*s", (int)n, text);
+    if (!strcmp(word, "/quit") || !strcmp(word, "/exit")) *quit = true;
+    else if (!strcmp(word, "/help")) fputs(help, stderr);
+    else if (!strcmp(word, "/new")) talk_restart(&c->talk);
+    else fprintf(stderr, "there is no command %.*s; /help tells what there is\n", (int)n, text);
+    return true;
 }
 
-/* A turn's text: lines up to one without a backslash at its end. NULL at the end of input. */
+/* A turn's text: lines up to one without a backslash at its end. NULL at the end of input and on Ctrl-C. */
 static char *read_turn(Chat *c) {
     char *text = line_read(&c->line, "> ");
     for (size_t n; text && (n = strlen(text)) && text[n - 1] == '\\';) {
         char *more = line_read(&c->line, "… "), *both = NULL;
+        if (c->line.interrupted) return free(text), NULL;
         text[n - 1] = 0;
         if (asprintf(&both, "%s\n%s", text, more ? more : "") < 0) die("chat: out of memory");
         free(text), free(more);
@@ -174,10 +203,15 @@ static bool turns(Chat *c, Err *e) {
     text_free(&first);
     while (ok && !quit) {
         char *text = read_turn(c);
+        if (!text && c->line.interrupted) {
+            fprintf(stderr, "(Ctrl-D or /quit leaves)\n");
+            continue;
+        }
         if (!text) break;
         if (text[strspn(text, " \t")] && !command(c, text, &quit)) ok = turn(c, text, e);
         free(text);
     }
+    if (ok && ferror(c->line.f)) return err_set(e, "%s: cannot be read: %s", c->s->o->input ? c->s->o->input : "stdin", strerror(errno));
     if (c->line.terminal && !quit) putchar('\n');
     return ok;
 }
@@ -188,9 +222,9 @@ static bool check(Chat *c, Err *e) {
     const Options *o = c->s->o;
     time_t now = time(NULL);
     struct tm day;
-    if (strcmp(o->reasoning, "low") && strcmp(o->reasoning, "medium") && strcmp(o->reasoning, "high"))
-        return err_set(e, "--reasoning %s: it is low, medium or high", o->reasoning);
     if (o->input_ids) return err_set(e, "--input-ids: chat is text");
+    const char *end = o->date ? strptime(o->date, "%Y-%m-%d", &day) : "";
+    if (!end || *end) return err_set(e, "--date %s: it is a date, YYYY-MM-DD", o->date);
     strftime(c->date, sizeof c->date, "%Y-%m-%d", localtime_r(&now, &day));
     c->system =
         (HarmonySystem){.reasoning = o->reasoning, .date = o->date ? o->date : c->date, .instructions = o->system};

@@ -167,19 +167,19 @@ static Task total(const Eval *v) {
     return all;
 }
 
-static void print_table(const Session *s, const Eval *v) {
+static void print_table(const Session *s, const Eval *v, FILE *to) {
     Task all = total(v);
-    printf("%-12s %8s %9s %12s\n", "task", "right", "problems", "exact match");
+    fprintf(to, "%-12s %8s %9s %12s\n", "task", "right", "problems", "exact match");
     for (size_t i = 0; i <= v->tasks.n; i++) {
         const Task *t = i < v->tasks.n ? &v->tasks.at[i] : &all;
-        printf("%-12s %8" PRId64 " %9" PRId64 " %11.1f%%\n", t->name, t->right, t->problems,
+        fprintf(to, "%-12s %8" PRId64 " %9" PRId64 " %11.1f%%\n", t->name, t->right, t->problems,
                percent(t->right, t->problems));
     }
     fprintf(stderr, "eval on %s: %zu problems, %" PRId64 " prompt + %" PRId64 " generated tokens, %.2f s\n",
             s->dev->ops->name, v->problems.n, v->stats.prompt_tokens, v->stats.generated, v->seconds);
 }
 
-static void print_json(const Session *s, const Eval *v) {
+static void print_json(const Session *s, const Eval *v, FILE *to) {
     Task all = total(v);
     json_t *tasks = json_array();
     for (size_t i = 0; i < v->tasks.n; i++) {
@@ -193,8 +193,8 @@ static void print_json(const Session *s, const Eval *v) {
                   "tasks", tasks, "right", (json_int_t)all.right, "problems", (json_int_t)all.problems, "exact_match",
                   percent(all.right, all.problems) / 100, "prompt_tokens", (json_int_t)v->stats.prompt_tokens,
                   "generated_tokens", (json_int_t)v->stats.generated, "seconds", v->seconds);
-    json_dumpf(j, stdout, JSON_INDENT(2));
-    putchar('\n');
+    json_dumpf(j, to, JSON_INDENT(2));
+    fputc('\n', to);
     json_decref(j);
 }
 
@@ -225,10 +225,12 @@ bool mode_eval(Session *s, Err *e) {
     Eval v = {0};
     const char *path = s->o->input ? s->o->input : arena_printf(s->arena, "%s/eval.jsonl", s->model_path);
     if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
+    if (s->o->output && !file_writable(s->o->output, e)) return false;
     bool ok = session_tokenizer(s, e) && read_set(s, path, &v, e) && run(s, &v, e);
     if (ok && s->o->output) ok = write_answers(&v, s->o->output, e);
-    if (ok && s->o->json) print_json(s, &v);
-    else if (ok) print_table(s, &v);
+    FILE *to = s->o->output && !strcmp(s->o->output, "-") ? stderr : stdout; /* one thing on stdout */
+    if (ok && s->o->json) print_json(s, &v, to);
+    else if (ok) print_table(s, &v, to);
     if (ok) session_profile(s);
     for (size_t i = 0; i < v.problems.n; i++) text_free(&v.problems.at[i].got);
     return ok;

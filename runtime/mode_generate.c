@@ -89,20 +89,37 @@ static bool prompt_ids(Session *s, HarmonyIds *ids, Err *e) {
     return ok;
 }
 
+static volatile sig_atomic_t *interrupted; /* the talk's: a handler has no other way to it */
+static void on_interrupt(int sig) {
+    (void)sig;
+    *interrupted = 1;
+}
+
+/* Ctrl-C ends the text, which is kept. */
+static bool generate(Talk *t, Writer *w, TalkEnd *end, Err *e) {
+    struct sigaction old, now = {.sa_handler = on_interrupt, .sa_flags = (int)(SA_RESTART | SA_RESETHAND)}; /* twice: the program */
+    interrupted = &t->interrupted;
+    sigaction(SIGINT, &now, &old);
+    bool ok = talk_run(t, take, w, end, e);
+    sigaction(SIGINT, &old, NULL);
+    return ok;
+}
+
 bool mode_generate(Session *s, Err *e) {
     static const char *const ends[] = {"a stop token", "--stop", "interrupt", "-n", "-n"};
     Talk t;
     TalkEnd end;
     if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
     if (!talk_sampling(s, e) || (!s->o->input_ids && !session_tokenizer(s, e))) return false;
+    if (s->o->output && !file_writable(s->o->output, e)) return false;
     talk_open(&t, s);
-    Writer w = {.s = s, .to_stdout = !s->o->output || !strcmp(s->o->output, "-"), .stop = {.stops = s->o->stops}};
+    Writer w = {.s = s, .to_stdout = !s->o->output || !strcmp(s->o->output, "-"), .stop = {.stops = s->o->stops.at}};
     bool ok = prompt_ids(s, &t.ids, e);
     if (ok && (int64_t)t.ids.n > s->steps)
-        ok = err_set(e, "the prompt has %zu tokens, -n is %" PRId64, t.ids.n, s->steps);
+        ok = err_set(e, "the prompt has %zu tokens, -n is %" PRId64 "; the plan allows %" PRId64 " (gptoss-compile --max-seq)", t.ids.n, s->steps, s->plan->max_seq);
     ok = ok && session_load(s, e);
     double start = seconds_now();
-    ok = ok && talk_run(&t, take, &w, &end, e);
+    ok = ok && generate(&t, &w, &end, e);
     double seconds = seconds_now() - start;
     Err why;
     if (!finish(&w, ok, ok ? e : &why)) ok = false;

@@ -5,24 +5,12 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 typedef struct Verdict Verdict; /* of -v */
 struct Verdict {
     size_t lines, equal_lines, expected_lines, tokens, equal_tokens;
     Text first; /* where the first difference is */
 };
-
-/* Before hours of work: can the result be written? */
-static bool check_output(const char *path, Err *e) {
-    const char *slash = strrchr(path, '/');
-    if (!strcmp(path, "-")) return true;
-    char *dir = !slash ? strdup(".") : slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
-    bool ok = dir && !access(dir, W_OK | X_OK);
-    if (!ok) err_set(e, "%s: cannot be written: %s: %s", path, dir ? dir : "", strerror(errno));
-    free(dir);
-    return ok;
-}
 
 static void write_lines(const Prompts *p, const Requests *r, Text *t) {
     for (size_t i = 0, k = 0; i < p->n; i++) {
@@ -91,18 +79,16 @@ static const char *after_line(const char *s) {
     return end ? end + 1 : s + strlen(s);
 }
 
-static bool verify(Session *s, const Text *got, Verdict *v, Err *e) {
-    size_t n;
-    const char *want = file_read(s->arena, s->o->truth, &n, e), *g = got->at;
-    if (!want) return false;
+/* want: the expected lines. */
+static bool verify(const Session *s, const char *want, const Text *got, Verdict *v, Err *e) {
+    const char *g = got->at;
     for (; *g && *want; g = after_line(g), want = after_line(want)) compare_line(v, ++v->lines, g, want);
     v->expected_lines = v->lines;
     for (; *g; g = after_line(g)) v->lines++;
     for (; *want && s->o->lines < 0; want = after_line(want)) v->expected_lines++; /* -t: only the first lines count */
     if (v->lines != v->expected_lines && !v->first.at)
         text_add(&v->first, "%zu lines, expected %zu", v->lines, v->expected_lines);
-    fprintf(stderr, "verify: %zu of %zu requests equal, %zu of %zu tokens%s%s\n", v->equal_lines, v->lines,
-            v->equal_tokens, v->tokens, v->first.at ? "; first difference: " : "", v->first.at ? v->first.at : "");
+    fprintf(stderr, "verify: %zu of %zu requests equal, %zu of %zu tokens\n", v->equal_lines, v->lines, v->equal_tokens, v->tokens);
     return !v->first.at || err_set(e, "%s: the output differs: %s", s->o->truth, v->first.at);
 }
 
@@ -170,8 +156,10 @@ bool mode_getp(Session *s, Err *e) {
     Verdict v = {0};
     if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
     if (s->o->print && !strcmp(output, "-")) return err_set(e, "--print and -o - both write to stdout: give -o FILE");
-    if (s->o->truth && access(s->o->truth, R_OK)) return err_set(e, "%s: %s", s->o->truth, strerror(errno));
-    if (!check_output(output, e) || !prompts_read(s, input, &p, e)) return false;
+    const char *truth = s->o->truth ? file_read(s->arena, s->o->truth, NULL, e) : NULL;
+    if (s->o->truth && !truth) return err_wrap(e, "-v");
+    if (truth && file_same(s->o->truth, output)) return err_set(e, "-v %s is where the output goes: give -o another name", s->o->truth);
+    if (!file_writable(output, e) || !prompts_read(s, input, &p, e)) return false;
     if (s->o->print && !s->tok && !session_tokenizer(s, e)) return false;
     Requests r = requests_make(s, &p, true);
     Summary m = {.requests = p.n, .skipped = p.n - r.n};
@@ -182,7 +170,7 @@ bool mode_getp(Session *s, Err *e) {
         ok = file_write(output, t.at, t.n, e);
         if (ok && s->o->print) ok = print_text(s, &p, &r, e);
         summary_text(s, &m);
-        if (ok && s->o->truth) ok = verify(s, &t, &v, e);
+        if (ok && truth) ok = verify(s, truth, &t, &v, e);
         if (s->o->json) summary_json(s, &m, &v, strcmp(output, "-") && !s->o->print ? stdout : stderr);
         if (s->dev && !s->o->json) session_profile(s);
     }

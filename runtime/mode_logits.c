@@ -1,57 +1,50 @@
 /* mode_logits.c - -m logits: float32 logits of every position of every request, row after row, in input order.
  * Requests are batched as ever; each step's rows go through the head in slices and to their place in the file. */
+#include "../ir/progress.h"
 #include "mode.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 typedef struct Sink Sink;
 struct Sink {
-    FILE *f;
-    const char *path; /* NULL: stdout, through an anonymous file */
-    char *tmp;
+    FileOut out;
+    FILE *f;         /* out's, else a temporary file that is copied there in the end: rows come in any order */
+    int64_t done, n; /* rows */
     int64_t *offset; /* first row of each request */
     size_t row_bytes;
     float *rows; /* of a slice */
     int32_t *index;
 };
 
-static bool sink_open(Session *s, Sink *k, const Requests *r, Err *e) {
-    const char *path = s->o->output ? s->o->output : "data/output.txt";
+static bool sink_open(Session *s, Sink *k, const Requests *r, const char *path, Err *e) {
     int64_t max = exec_max(s->plan, s->logits), at = 0;
     k->row_bytes = (size_t)s->plan->config.vocab * sizeof(float);
     k->offset = arena_array(s->arena, r->n + 1, sizeof *k->offset);
     for (size_t i = 0; i < r->n; i++) k->offset[i] = at, at += r->at[i].n_ids;
     k->rows = arena_array(s->arena, (size_t)max, k->row_bytes);
     k->index = arena_array(s->arena, (size_t)max, sizeof *k->index);
-    if (strcmp(path, "-")) {
-        if (!file_replaceable(path, e)) return false; /* rows come in any order: no pipe */
-        k->path = path;
-        k->tmp = arena_printf(s->arena, "%s.tmp%ld", path, (long)getpid());
-    }
-    k->f = k->tmp ? fopen(k->tmp, "wb") : tmpfile();
-    return k->f || err_set(e, "%s: %s", path, strerror(errno));
+    k->n = at;
+    if (!file_begin(&k->out, path, e)) return false;
+    k->f = k->out.seekable ? k->out.f : tmpfile();
+    return k->f || err_set(e, "a temporary file: %s", strerror(errno));
 }
 
-static bool copy_out(FILE *f) {
+static bool copy(FILE *from, FILE *to) {
     char block[65536];
-    rewind(f);
-    for (size_t n; (n = fread(block, 1, sizeof block, f)) > 0;)
-        if (fwrite(block, 1, n, stdout) != n) return false;
-    return !ferror(f) && !fflush(stdout);
+    rewind(from);
+    for (size_t n; (n = fread(block, 1, sizeof block, from)) > 0;)
+        if (fwrite(block, 1, n, to) != n) return false;
+    return !ferror(from);
 }
 
 static bool sink_close(Sink *k, bool ok, Err *e) {
-    if (!k->f) return ok;
-    if (ok && !k->path) ok = copy_out(k->f) || err_set(e, "stdout: %s", strerror(errno));
-    if (ok && k->path && (fflush(k->f) || fsync(fileno(k->f)))) ok = err_set(e, "%s: %s", k->path, strerror(errno));
-    if (fclose(k->f) && ok) ok = err_set(e, "%s: %s", k->path ? k->path : "stdout", strerror(errno));
-    if (ok && k->path && rename(k->tmp, k->path)) ok = err_set(e, "%s: %s", k->path, strerror(errno));
-    if (!ok && k->tmp) unlink(k->tmp);
-    return ok;
+    if (!k->out.f) return ok;
+    if (ok && k->f != k->out.f) ok = copy(k->f, k->out.f) || err_set(e, "%s: %s", k->out.path, strerror(errno));
+    if (k->f && k->f != k->out.f) fclose(k->f);
+    return file_end(&k->out, ok, e);
 }
 
 static bool write_rows(Session *s, Sink *k, const SchedStep *t, int64_t from, int64_t n, Err *e) {
@@ -63,7 +56,7 @@ static bool write_rows(Session *s, Sink *k, const SchedStep *t, int64_t from, in
             ssize_t w =
                 pwrite(fileno(k->f), at + done, k->row_bytes - done, (off_t)((size_t)row * k->row_bytes + done));
             if (w < 0 && errno == EINTR) continue;
-            if (w <= 0) return err_set(e, "%s: %s", k->path ? k->path : "temporary file", strerror(errno));
+            if (w <= 0) return err_set(e, "%s: %s", k->out.path, strerror(errno));
             done += (size_t)w;
         }
     }
@@ -82,16 +75,26 @@ static bool head(Session *s, Sink *k, const SchedStep *t, Err *e) {
     return true;
 }
 
+static void show_rows(Sink *k, Progress *bar, int64_t n) {
+    char detail[64];
+    k->done += n;
+    if (!progress_due(bar)) return;
+    snprintf(detail, sizeof detail, "%.1f tok/s", (double)k->done / (seconds_now() - bar->begin));
+    progress_draw(bar, (double)k->done / (double)k->n, detail);
+}
+
 static bool run(Session *s, Requests *r, Sink *k, Err *e) {
     if (!session_load(s, e)) return false;
     Sched *sched = session_sched(s, &s->exec, 1, r->at, r->n, false, e);
     bool ok = sched != NULL;
     double begin = seconds_now();
-    for (const SchedStep *t; ok && (t = sched_next(sched)); sched_commit(sched, NULL))
-        if (!session_step(s, sched, t, r->at, e) || !head(s, k, t, e)) {
-            ok = false;
-            break;
-        }
+    Progress bar;
+    progress_begin(&bar, "logits");
+    for (const SchedStep *t; ok && (t = sched_next(sched));) {
+        ok = session_step(s, sched, t, r->at, e) && head(s, k, t, e);
+        if (ok) sched_commit(sched, NULL), show_rows(k, &bar, t->n);
+    }
+    progress_end(&bar);
     if (ok) {
         SchedStats st = sched_stats(sched);
         fprintf(stderr,
@@ -109,8 +112,9 @@ bool mode_logits(Session *s, Err *e) {
     Prompts p;
     Sink k = {0};
     if (s->logits < 0) return err_set(e, "%s: the plan has no graph \"logits\"", s->o->plan);
-    if (!prompts_read(s, s->o->input ? s->o->input : "data/input.txt", &p, e)) return false;
+    if (!s->o->output) return err_set(e, "-m logits writes raw floats: say where, with -o FILE (- is stdout)");
+    if (!file_writable(s->o->output, e) || !prompts_read(s, s->o->input ? s->o->input : "data/input.txt", &p, e)) return false;
     Requests r = requests_make(s, &p, false);
-    bool ok = sink_open(s, &k, &r, e) && (!r.n || run(s, &r, &k, e));
+    bool ok = sink_open(s, &k, &r, s->o->output, e) && (!r.n || run(s, &r, &k, e));
     return sink_close(&k, ok, e);
 }

@@ -1,13 +1,10 @@
-/* options.h - gptoss-exec's command line. Add an option: a field here and a row of options.c's table.
- * Each option but --model (the plan's own path comes before GPTOSS_MODEL: mode.c) and the requests to do something has an
- * environment variable: --kv-memory is GPTOSS_KV_MEMORY. What is on the command line wins. */
+/* options.h - gptoss-exec's command line. Add an option: a field here and a row of options.c's table (ir/cli.h).
+ * GPTOSS_MODEL is not --model's variable: the plan's own path comes before it (mode.c). */
 #ifndef GPTOSS_OPTIONS_H
 #define GPTOSS_OPTIONS_H
 
-#include "../ir/base.h"
+#include "../ir/cli.h"
 #include "../ir/sampling.h"
-
-enum { OPTIONS_MAX_STOPS = 16 };
 
 typedef struct Options Options;
 struct Options {
@@ -16,9 +13,9 @@ struct Options {
     const char *system, *device, *dump_tensor;
     int64_t steps, batch, lines, chunk; /* -1: not given */
     const char *date, *reasoning;
-    const char *const *words; /* what follows the plan on the command line: the prompt of generate and chat */
+    char *const *words; /* what follows the plan on the command line: the prompt of generate and chat */
     int n_words;
-    const char *stops[OPTIONS_MAX_STOPS + 1]; /* --stop, NULL behind the last */
+    CliList stops;
     int64_t gpus, threads, seed, seed_schedule; /* seed, top_k: -1: not given */
     int64_t top_k, max_answer;
     int64_t sample; /* --self-test: workgroups of a launch; 0: all */
@@ -27,13 +24,14 @@ struct Options {
     double temperature, top_p, min_p; /* -1: not given */
     bool print, hide_reasoning;
     bool input_ids, profile, json, verbose, swap_embeddings;
-    bool inspect, list_devices, version, help, self_test;
+    bool inspect, list_devices, self_test;
 };
 
-bool options_parse(Options *o, int argc, char **argv, Err *e);
-void options_free(Options *o);
-void options_help(Text *t);
+extern const Cli options_cli;
+
+/* done: --help or --version was asked for, and printed. */
+bool options_parse(Options *o, int argc, char **argv, bool *done, Err *e);
 /* Puts what was given of -T, -p, -s, --top-k and --min-p over *s. */
-bool options_sampling(const Options *o, Sampling *s, Err *e);
+void options_sampling(const Options *o, Sampling *s);
 
 #endif

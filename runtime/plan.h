@@ -12,7 +12,8 @@
 #include "../ir/graph.h"
 #include "model.h"
 
-enum { PLAN_VERSION = 1, KV_PAGE = 64, STEP_WORDS = 8 };
+#define PLAN_VERSION 1 /* a macro: --version spells it */
+enum { KV_PAGE = 64, STEP_WORDS = 8 };
 
 typedef enum BufKind {
     BUF_WEIGHT, /* from the checkpoint, whole run */

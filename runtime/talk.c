@@ -36,7 +36,8 @@ bool talk_sampling(Session *s, Err *e) {
     bool old =
         plan_buf(s->plan, "sampling") < 0; /* a graph that only knows greedy: not an error unless -T asks for more */
     if (old) s->sampling.temperature = 0;
-    return options_sampling(s->o, &s->sampling, e) && session_draws(s, e);
+    options_sampling(s->o, &s->sampling);
+    return session_draws(s, e);
 }
 
 /* --- the sequence --------------------------------------------------------------------------------------------------------- */
@@ -50,9 +51,12 @@ void talk_open(Talk *t, Session *s) {
     const ModelConfig *c = model_config(s->model);
     *t = (Talk){.s = s};
     for (int i = 0; i < c->n_eos; i++) talk_stop_at(t, c->eos[i]);
-    talk_stop_at(t, 200002), talk_stop_at(t, 199999);
-    if (s->tok)
-        talk_stop_at(t, tok_special(s->tok, "<|return|>")), talk_stop_at(t, tok_special(s->tok, "<|endoftext|>"));
+    static const int32_t o200k[] = {200002, 199999, 200012};
+    static const char *const names[] = {"<|return|>", "<|endoftext|>", "<|call|>"};
+    for (size_t i = 0; i < LEN(o200k); i++) {
+        talk_stop_at(t, o200k[i]);
+        if (s->tok) talk_stop_at(t, tok_special(s->tok, names[i]));
+    }
     t->r = (Request){
         .keep = true, .reserve = s->steps, .out = arena_array(s->arena, (size_t)s->steps + 1, sizeof *t->r.out)};
     s->slots = 1;
@@ -76,8 +80,8 @@ static bool begin(Talk *t, Err *e) {
         if (t->ids.at[i] < 0 || t->ids.at[i] >= vocab)
             return err_set(e,
                            "token id %" PRId32 " is not in the model's vocabulary of %" PRId64
-                           ": the tokenizer does not fit the model",
-                           t->ids.at[i], vocab);
+                           "%s",
+                           t->ids.at[i], vocab, s->tok ? ": the tokenizer does not fit the model" : "");
     t->r.ids = t->ids.at, t->r.n_ids = (int64_t)t->ids.n, t->r.n_out = 0;
     t->r.max_new = s->steps - t->r.n_ids + 1;
     if (t->r.max_new < 1) return err_set(e, "%zu tokens do not fit into -n %" PRId64, t->ids.n, s->steps);

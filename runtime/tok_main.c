@@ -1,62 +1,46 @@
 /* tok_main.c - gptoss-tok: texts to lines of ids, lines of ids to texts. One text a line (-0: ended by NUL) at a time, so
  * input of any length streams through. Ids give back exactly the bytes that they came from. */
+#include "../ir/cli.h"
 #include "tok.h"
-#include "version.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdlib.h>
-
-enum { EXIT_USAGE = 2 };
-
-static const char usage[] = "usage: gptoss-tok encode|decode -z TOKENIZER [-0] [-s] [FILE]\n";
-static const char help[] =
-    "\n"
-    "encode: one text a line -> one line of ids. decode: one line of ids -> one text a line. FILE: default stdin.\n"
-    "\n"
-    "  -z, --tokenizer PATH  tokenizer.json, a folder that holds one, .tiktoken or tokenizer.bin\n"
-    "  -0, --null            texts end in a NUL byte, not a newline\n"
-    "  -s, --specials        encode: the text of a special token, such as <|end|>, becomes its id\n"
-    "  -h, --help            -V, --version\n"
-    "\n"
-    "GPTOSS_TOKENIZER in the environment stands in for -z.\n"
-    "\n"
-    "Examples:\n"
-    "  echo 'Hello there' | gptoss-tok encode -z gpt-oss-20b\n"
-    "  gptoss-tok decode -z gpt-oss-20b data/output.txt\n";
 
 typedef struct Args Args;
 struct Args {
     const char *tokenizer, *file;
-    int end; /* of a text */
-    bool decode, specials, done;
+    bool null, specials, decode;
 };
 
-static bool read_args(int argc, char **argv, Args *a, Err *e) {
-    static const struct option options[] = {
-        {"tokenizer", required_argument, NULL, 'z'}, {"null", no_argument, NULL, '0'},
-        {"specials", no_argument, NULL, 's'},        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},         {0},
-    };
-    *a = (Args){.end = '\n', .tokenizer = getenv("GPTOSS_TOKENIZER")};
-    opterr = 0;
-    for (int c; (c = getopt_long(argc, argv, ":z:0shV", options, NULL)) != -1;) {
-        const char *word = optind > 0 ? argv[optind - 1] : "";
-        switch (c) {
-        case 'z': a->tokenizer = optarg; break;
-        case '0': a->end = 0; break;
-        case 's': a->specials = true; break;
-        case 'h': a->done = true; return printf("%s%s", usage, help) > 0;
-        case 'V': a->done = true; return puts("gptoss-tok " GPTOSS_VERSION) >= 0;
-        case ':': return err_set(e, "%s needs a value", word);
-        default: return err_set(e, "no such option: %s", word);
-        }
-    }
-    const char *what = optind < argc ? argv[optind++] : "";
-    a->decode = !strcmp(what, "decode");
-    if (!a->decode && strcmp(what, "encode")) return err_set(e, "say encode or decode");
-    if (optind < argc) a->file = argv[optind++];
-    if (optind < argc) return err_set(e, "more than one FILE");
+static const CliOption options[] = {
+    {.kind = CLI_GROUP, .help = "Options"},
+    {'z', "tokenizer", CLI_TEXT, offsetof(Args, tokenizer), "FILE", "tokenizer.json, a folder with one, .tiktoken or tokenizer.bin (required)", .env = "GPTOSS_TOKENIZER"},
+    {'0', "null", CLI_FLAG, offsetof(Args, null), NULL, "texts end in a NUL byte, not a newline"},
+    {'s', "specials", CLI_FLAG, offsetof(Args, specials), NULL, "encode: the text of a special token, such as <|end|>, becomes its id"},
+};
+
+static const Cli cli = {
+    .program = "gptoss-tok",
+    .synopsis = "encode|decode -z TOKENIZER [-0] [-s] [FILE]",
+    .about = "Turns each line of text into a line of ids (encode), or each line of ids into its text (decode).\nFILE: default stdin.\n",
+    .examples = "  echo 'Hello there' | gptoss-tok encode -z gpt-oss-20b\n"
+                "  gptoss-tok decode -z gpt-oss-20b data/output.txt\n",
+    .notes = "GPTOSS_TOKENIZER in the environment stands in for -z, here and in gptoss-exec.\n",
+    .env = "GPTOSS_TOK_",
+    .options = options,
+    .n = LEN(options),
+};
+
+static bool read_args(int argc, char **argv, Args *a, bool *done, Err *e) {
+    CliParsed parsed;
+    *a = (Args){0};
+    if (!cli_parse(&cli, a, argc, argv, &parsed, e)) return false;
+    if ((*done = parsed.done)) return true;
+    int n = parsed.words;
+    a->decode = n && !strcmp(argv[0], "decode");
+    if (!n || (!a->decode && strcmp(argv[0], "encode"))) return err_set(e, "say encode or decode");
+    if (n > 1) a->file = argv[1];
+    if (n > 2) return err_set(e, "more than one FILE");
     return (a->tokenizer && *a->tokenizer) || err_set(e, "no tokenizer: -z FILE, or GPTOSS_TOKENIZER");
 }
 
@@ -84,7 +68,7 @@ static bool decode_line(const Tok *t, const Args *a, const char *line, Text *out
         text_put(out, bytes, n);
         line = end;
     }
-    char end = (char)a->end;
+    char end = a->null ? 0 : '\n';
     text_put(out, &end, 1);
     return true;
 }
@@ -94,7 +78,7 @@ static bool convert(const Tok *t, const Args *a, FILE *in, Err *e) {
     size_t cap = 0, number = 0;
     Text out = {0};
     bool ok = true;
-    int end = a->decode ? '\n' : a->end;
+    int end = a->null && !a->decode ? 0 : '\n';
     for (ssize_t n; ok && (n = getdelim(&line, &cap, end, in)) > 0;) {
         number++;
         if (line[n - 1] == end) line[--n] = 0;
@@ -124,12 +108,10 @@ static bool run(const Args *a, Err *e) {
 int main(int argc, char **argv) {
     Args a;
     Err e = {0};
-    if (!read_args(argc, argv, &a, &e)) {
-        fprintf(stderr, "gptoss-tok: %s\n%s", e.msg, usage);
-        return EXIT_USAGE;
-    }
-    bool ok = a.done || run(&a, &e);
+    bool done = false;
+    if (!read_args(argc, argv, &a, &done, &e)) return cli_usage_error(&cli, &e);
+    bool ok = done || run(&a, &e);
     if (ok && fflush(stdout)) ok = err_set(&e, "stdout: %s", strerror(errno));
-    if (!ok) fprintf(stderr, "gptoss-tok: %s\n", e.msg);
+    if (!ok) fprintf(stderr, "gptoss-tok: error: %s\n", e.msg);
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -59,7 +59,7 @@ GPTOSS_MODE=generate GPTOSS_STEPS=80 GPTOSS_TEMPERATURE=0 run "$prompt" >$out/en
 equal environment/values $out/greedy $out/environment
 GPTOSS_TEMPERATURE=0 run -m generate -n 80 -T 1 "$prompt" >$out/environment
 equal environment/command-line-wins $out/words $out/environment
-GPTOSS_STEPS=many refused environment/bad 'GPTOSS_STEPS: "many"' $exec $out/plan.bin -m generate --device ref x
+GPTOSS_STEPS=many refused environment/bad 'GPTOSS_STEPS many: not a whole number' $exec $out/plan.bin -m generate --device ref x
 
 # --- getp --print
 printf '3\nOne, two\n\nthree four five\n' >$out/three
@@ -89,14 +89,44 @@ json.dump(t, open(sys.argv[1] + '/plain.json', 'w'))
 P
 refused chat/no-harmony 'missing are <|start|> <|message|>' $exec $out/plan.bin -m chat --device ref -z $out/plain.json
 
+# --stop ends an answer before its text, and the conversation goes on
+answer=$(sed -n 1p $out/chat1)
+stop=$(LC_ALL=C tr -cd 'a-z\n ' <<<"$answer" | grep -oE '[a-z]{2,}' | tail -1)
+printf 'hi\nhi\n' | chat --stop "$stop" >$out/chat5
+report chat/stop "$([ -n "$stop" ] || echo "no word in $answer"; grep -qF -- "$stop" $out/chat5 && echo "--stop $stop is there"; grep -qF -- "${answer%%"$stop"*}" $out/chat5 || echo "what is before it is not: $(cat $out/chat5)")"
+refused chat/date 'it is a date' $exec $out/plan.bin -m chat --device ref --date tomorrow
+refused chat/folder 'cannot be read: Is a directory' $exec $out/plan.bin -m chat --device ref -i $out
+printf ' /help \n/nope\n/usr/bin is full\n' | chat --verbose >$out/chat6 2>$out/chat6.err
+refused chat/first-too-long 'with the instructions this message has' bash -c "echo hi | $exec $out/plan.bin -m chat --device ref -n 30"
+
 # --- a terminal
 if command -v script >/dev/null; then
-    GPTOSS_HISTORY=$PWD/$out/history timeout 60 script -qec "$exec $out/plan.bin --device ref -m chat --date 2025-01-01 --max-answer 10" $out/typescript \
-        < <(sleep 1; printf 'hello\r'; sleep 1; printf '/help\r'; sleep 0.5; printf '/bye\\\rmore\r'; sleep 0.5; printf '/quit\r'; sleep 0.5) >/dev/null 2>&1
+    terminal() { # COLUMNS, command, keys: "sleep 1; printf …"
+        GPTOSS_HISTORY=$PWD/$out/history timeout 60 script -qec "stty cols $1; $2" $out/typescript < <(eval "$3") >/dev/null 2>&1
+    }
+    talk="env -u LANG -u LC_ALL -u LC_CTYPE $exec $out/plan.bin --device ref -m chat --date 2025-01-01 --max-answer 10"
+    rm -f $out/history
+    terminal 100 "$talk" 'sleep 1; printf "hello\r"; sleep 1; printf "/help\r"; sleep 0.5; printf "/bye\\\\\\rmore\r"; sleep 0.5; printf "/quit\r"; sleep 0.5'
     report terminal/exit "$([ $? = 0 ] || echo failed)"
     report terminal/prompt "$(grep -aq '> ' $out/typescript || echo 'no prompt')"
     report terminal/help "$(grep -aq 'begin another conversation' $out/typescript || echo 'no help')"
-    report terminal/history "$(! pkg-config --exists libedit || grep -aq hello $out/history || echo 'no history kept')"
+    if pkg-config --exists libedit; then
+        report terminal/history "$(grep -aq hello $out/history || echo 'no history kept')"
+        # Ctrl-C gives up a line and no more; a paste with line breaks and a tab is one turn; letters beyond ASCII without a locale;
+        # Tab is a tab. What was sent is what the history has, in vis(3)'s encoding.
+        terminal 100 "$talk" 'sleep 1; printf "half \003"; sleep 0.3; printf "Gr\303\274\303\237e\tx\r"; sleep 1; printf "\033[200~one\r\ttwo\n\nthree\033[201~\r"; sleep 1; printf "\033[A\033[Bend\r"; sleep 1; printf "/quit\r"; sleep 0.5'
+        report terminal/interrupt "$([ $? = 0 ] && grep -aq 'Ctrl-D or /quit leaves' $out/typescript && ! grep -aq half $out/history || echo "not given up: $(tail -3 $out/history)")"
+        report terminal/utf8 "$(grep -aqF 'Gr\M-C\M-<\M-C\M^_e\^Ix' $out/history || grep -aqF $'Gr\303\274\303\237e' $out/history || echo "$(tail -4 $out/history)")"
+        report terminal/paste "$([ "$(grep -ac 'one.*two.*three$' $out/history)" = 1 ] || echo "$(tail -4 $out/history)")"
+    fi
+    # a bar shows on a terminal, whole in any width, with the time left; elsewhere none
+    { echo 60; for i in $(seq 60); do echo "$prompt $i"; done; } >$out/many
+    for columns in 40 60 100; do
+        terminal $columns "$exec $out/plan.bin --device ref -m getp -n 400 -i $out/many -o $out/bar.ids" :
+        report terminal/bar-$columns "$(tr '\r' '\n' <$out/typescript | grep -a '^getp.*%' | sed 's/\x1b\[K//' | awk -v w=$columns 'length > w - 1 {print "too long: " $0} / left$/ {n++} END {if (!n) print "no time left"}')"
+    done
+    GPTOSS_CACHE=$PWD/$out/cache terminal 80 "out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/bar.bin" :
+    report terminal/bar-compile "$(grep -aq 'compiling .*%  [0-9]* of [0-9]* kernel files' $out/typescript || tail -c 300 $out/typescript)"
 else
     echo "skip terminal: no script(1)"
 fi

@@ -58,7 +58,8 @@ run -m getp -i - -o "$tmp/out2" -n 40 <"$tmp/text"; same getp_stdin "$tmp/out2" 
 # --- -v and --json
 getp -o "$tmp/out2" -n 150 -v "$tmp/want" && grep -q '10 of 10 requests equal' "$tmp/err" && ok verify_equal || fail verify_equal "$(tail -1 "$tmp/err")"
 sed '3s/[0-9]* /511 /2' "$tmp/want" >"$tmp/wrong"
-getp -o "$tmp/out2" -n 150 -v "$tmp/wrong" && fail verify_differs "exit 0" || { grep -q '9 of 10 requests equal.*request 3, token 2: got' "$tmp/err" && ok verify_differs || fail verify_differs "$(tail -1 "$tmp/err")"; }
+getp -o "$tmp/out2" -n 150 -v "$tmp/wrong" && fail verify_differs "exit 0" || { grep -q '9 of 10 requests equal' "$tmp/err" && grep -q 'differs: request 3, token 2: got' "$tmp/err" && ok verify_differs || fail verify_differs "$(tail -1 "$tmp/err")"; }
+cp "$tmp/want" "$tmp/truth"; getp -o "$tmp/truth" -n 150 -v "$tmp/truth" && fail verify_itself "exit 0" || { grep -q 'is -v too' "$tmp/err" && cmp -s "$tmp/truth" "$tmp/want" && ok verify_itself || fail verify_itself "$(tail -1 "$tmp/err")"; }
 head -9 "$tmp/want" >"$tmp/short"
 getp -o "$tmp/out2" -n 150 -v "$tmp/short" && fail verify_short "exit 0" || ok verify_short
 getp -o "$tmp/out2" -n 150 -v "$tmp/want" --json >"$tmp/json"; python3 - "$tmp/json" <<'PY' && ok json || fail json "$(cat "$tmp/json")"
@@ -111,6 +112,11 @@ refused no_device 'no device "tpu"' R --device tpu -m getp
 refused no_kernels 'only --device ref runs it' R --device emu -m getp --input-ids -i "$tmp/in"
 refused two_gpus '-g 2' R -m getp -g 2
 refused temperature 'has no input sampling' R -m getp -T 0.7
+refused output_is_folder 'cannot be written: Is a directory' "$exec" "$tmp/plan.bin" --device ref -w "$tmp/model" -m getp --input-ids -i "$tmp/in" -o "$tmp"
+refused output_is_input 'in is -i too' "$exec" "$tmp/plan.bin" --device ref -w "$tmp/model" -m getp --input-ids -i "$tmp/in" -o "$tmp/in"
+refused output_is_plan 'is the plan too' "$exec" "$tmp/plan.bin" --device ref -w "$tmp/model" -m getp --input-ids -i "$tmp/in" -o "$tmp/plan.bin"
+refused logits_nowhere 'say where, with -o' "$exec" "$tmp/plan.bin" --device ref -w "$tmp/model" -m logits --input-ids -i "$tmp/in"
+refused two_tasks 'one at a time: -m, --inspect' R -m getp --inspect
 refused no_mode 'no mode "sing"' R -m sing
 refused no_option 'no option --frob' R -m getp --frob
 refused no_plan '/missing.bin: No such file' "$exec" "$tmp/missing.bin" -m getp

@@ -58,6 +58,26 @@ FAKEHIP_ARCH=gfx908:sramecc+:xnack- getp strict; says other_arch $? "is gfx908:s
 FAKEHIP_ARCH=gfx90a1 getp strict; says longer_arch $? "is gfx90a1, this plan is for gfx90a"
 FAKEHIP_ARCH=gfx90a:sramecc-:xnack+ hip "$tmp/strict.bin" --self-test --only tokens; code=$?; clean any_feature $code 0 && ok any_feature
 
+# NUMA: the thread that feeds a device stays on the CPUs of its node, of those it may use.
+mkdir -p "$tmp/sys/bus/pci/devices/0000:c0:00.0" "$tmp/sys/devices/system/node/node1"
+first=$(awk '/Cpus_allowed_list/ {split($2, a, /[-,]/); print a[1]}' /proc/self/status)
+echo 1 >"$tmp/sys/bus/pci/devices/0000:c0:00.0/numa_node"
+near() { # NAME CPULIST WANTED [VARIABLE=VALUE]: how many CPUs pinned memory was asked for from
+    echo "$2" >"$tmp/sys/devices/system/node/node1/cpulist"
+    env GPTOSS_SYSFS="$tmp/sys" ${4:+"$4"} LD_LIBRARY_PATH="$fake" FAKEHIP_LOG="$tmp/log" $exec "$tmp/strict.bin" --self-test --only tokens >"$tmp/out" 2>"$tmp/err"
+    code=$?
+    clean "$1" $code 0 || return
+    if [ "$(calls cpus)" = "$3" ]; then ok "$1"; else fail "$1" "$(calls cpus) CPUs, expected $3"; fi
+}
+if [ "$(nproc)" -gt 1 ]; then
+    near numa_bound "$first,9990-9991" 1
+    near numa_range "0-9999" "$(nproc)"
+    near numa_elsewhere 9990 "$(nproc)"
+    near numa_off "$first" "$(nproc)" GPTOSS_NUMA=0
+else echo "skip numa: one CPU"
+fi
+GPTOSS_SYSFS=$tmp/sys hip --list-devices; grep -q 'pci 0000:C0:00.0  numa node 1' "$tmp/out" && ok list_numa || fail list_numa "$(cat "$tmp/out")"
+
 six() { LD_LIBRARY_PATH=$PWD/out/tests/fakehip6:$fake FAKEHIP_LOG=$tmp/log $exec "$@" >"$tmp/out" 2>"$tmp/err"; }
 six "$tmp/strict.bin" --self-test --only linear_K64; code=$?
 clean rocm6 $code 0 && [ "$(calls hipGetDevicePropertiesR0600)" = 1 ] && [ "$(calls hipGetDeviceProperties)" = 0 ] && ok rocm6 || fail rocm6 "$(cat "$tmp/log")"
@@ -75,8 +95,8 @@ FAKEHIP_HANG=30 GPTOSS_HANG_SECONDS=0.5 getp strict; says hang $? "hung: nothing
 FAKEHIP_HANG=30 GPTOSS_HANG_SECONDS=0.5 GPTOSS_SYNC_LAUNCHES=1 getp strict; says hang_named $? "step 1 ("
 
 # Every call that a run makes, failing once.
-getp strict -t 1; cut -d' ' -f1 "$tmp/log" | grep -vE 'Destroy|Free$|Unload|GetErrorName|PCIBusId' >"$tmp/calls"
-getp strict -t 1 -f; cut -d' ' -f1 "$tmp/log" | grep -vE 'Destroy|Free$|Unload|GetErrorName|PCIBusId' >>"$tmp/calls"
+getp strict -t 1; cut -d' ' -f1 "$tmp/log" | grep -vE 'Destroy|Free$|Unload|GetErrorName|PCIBusId|^cpus' >"$tmp/calls"
+getp strict -t 1 -f; cut -d' ' -f1 "$tmp/log" | grep -vE 'Destroy|Free$|Unload|GetErrorName|PCIBusId|^cpus' >>"$tmp/calls"
 bad=
 for call in $(sort -u "$tmp/calls"); do
     option=; [ "$call" = hipEventElapsedTime ] && option=-f

@@ -4,7 +4,8 @@
  *   - every handle, pointer and size is checked; what is freed while a stream still needs it is an error;
  *   - what was not allowed is printed ("fakehip: WRONG: …") and, like what is left at exit, makes the exit status 99.
  * Environment: FAKEHIP_DEVICES (1), FAKEHIP_ARCH, FAKEHIP_MEMORY (bytes of a device), FAKEHIP_FAIL=CALL:N:ERROR (call N of CALL returns
- * ERROR), FAKEHIP_FAULT=N, FAKEHIP_HANG=N (launch N faults; never ends), FAKEHIP_LOG=FILE (counts of calls at exit). */
+ * ERROR), FAKEHIP_FAULT=N, FAKEHIP_HANG=N (launch N faults; never ends), FAKEHIP_LOG=FILE (counts of calls at
+ * exit, and "cpus N": how many the thread could use that last asked for pinned memory). */
 #define __HIP_PLATFORM_AMD__ 1
 #include <hip/hip_runtime_api.h>
 
@@ -12,6 +13,7 @@
 
 #include <elf.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -58,7 +60,7 @@ struct Object {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Object *objects;
 static EmuMem *memory;
-static int wrong, launches;
+static int wrong, launches, pinned_cpus; /* pinned_cpus: CPUs of the thread that last asked for pinned memory */
 static size_t in_use;
 static bool initialised;
 static _Thread_local int current;
@@ -88,7 +90,7 @@ __attribute__((destructor)) static void at_exit(void) {
         if (left[k] && !getenv("FAKEHIP_HANG")) complain("exit", "%d of %s not freed", left[k], kind_names[k]);
     FILE *f = getenv("FAKEHIP_LOG") ? fopen(getenv("FAKEHIP_LOG"), "w") : NULL;
     for (size_t i = 0; f && i < LEN(counts) && counts[i].call; i++) fprintf(f, "%s %d\n", counts[i].call, counts[i].n);
-    if (f) fclose(f);
+    if (f) fprintf(f, "cpus %d\n", pinned_cpus), fclose(f);
     if (wrong) fflush(stdout), _exit(99);
 }
 
@@ -343,6 +345,8 @@ hipError_t hipMemGetInfo(size_t *free_bytes, size_t *total) CALL({
                 if (posix_memalign(&o->p, 4096, n)) REFUSE(hipErrorOutOfMemory, "%zu bytes", n);
                 o->size = n;
                 *p = o->p;
+                cpu_set_t set;
+                pinned_cpus = sched_getaffinity(0, sizeof set, &set) ? 0 : CPU_COUNT(&set);
             })
 
                 hipError_t hipHostFree(void *p) CALL({

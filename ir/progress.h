@@ -2,7 +2,7 @@
 #ifndef GPTOSS_PROGRESS_H
 #define GPTOSS_PROGRESS_H
 
-#include "../ir/base.h"
+#include "base.h"
 
 typedef struct Progress Progress;
 struct Progress {

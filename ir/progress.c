@@ -6,7 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BAR = 24 };
+enum { BAR = 24, BAR_LEAST = 6 };
 
 static double now(void) {
     struct timespec t;
@@ -24,19 +24,29 @@ static void time_left(char *to, size_t n, double seconds) {
     else snprintf(to, n, "%ld:%02ld left", s / 60, s % 60);
 }
 
-void progress_draw(Progress *p, double done, const char *detail) {
-    char bar[BAR + 1], left[48] = "", line[256];
+/* Columns of the terminal; a line that is longer would leave its rest behind. */
+static int columns(void) {
     struct winsize size = {0};
+    return ioctl(2, TIOCGWINSZ, &size) || !size.ws_col ? 80 : size.ws_col;
+}
+
+/* "getp [####....]  47%  12 tok/s  1:02 left": where room is short the bar shrinks, then goes; then detail is cut. */
+void progress_draw(Progress *p, double done, const char *detail) {
+    char bar[BAR + 4] = "", left[48] = "";
     double t = now();
     if (!p->on) return;
     done = done < 0 ? 0 : done > 1 ? 1 : done;
-    for (int i = 0; i < BAR; i++) bar[i] = i < done * BAR ? '#' : '.';
-    bar[BAR] = 0;
     if (done > 0.01) time_left(left, sizeof left, (t - p->begin) * (1 - done) / done);
-    int n = snprintf(line, sizeof line, "%s [%s] %3.0f%%  %s  %s", p->what, bar, 100 * done, detail, left);
-    if (!ioctl(2, TIOCGWINSZ, &size) && size.ws_col && n >= size.ws_col)
-        line[size.ws_col - 1] = 0; /* a second line would stay */
-    fprintf(stderr, "\r%s\033[K", line);
+    int room = columns() - 1 - (int)(strlen(p->what) + strlen(" 100%") + (*left ? 2 + strlen(left) : 0));
+    int n = (int)strlen(detail) + 2, width = room - n - 3;
+    if (width > BAR) width = BAR;
+    if (width >= BAR_LEAST) {
+        char *to = stpcpy(bar, " [");
+        for (int i = 0; i < width; i++) *to++ = i < done * width ? '#' : '.';
+        strcpy(to, "]");
+    }
+    if (n > room) n = room > 2 ? room : 2;
+    fprintf(stderr, "\r%s%s %3.0f%%  %.*s%s%s\033[K", p->what, bar, 100 * done, n - 2, detail, *left ? "  " : "", left);
     p->last = t;
 }
 

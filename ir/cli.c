@@ -1,0 +1,247 @@
+/* cli.c - see cli.h. */
+#include "cli.h"
+
+#include "version.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <strings.h>
+
+enum { USAGE_ERROR = 2, HELP_COLUMN = 28 };
+
+/* --- values ----------------------------------------------------------------------------------------------------------- */
+
+static bool in_range(const CliOption *o, const char *name, const char *s, double v, Err *e) {
+    if (v >= o->least && (o->most == 0 || v <= o->most)) return true;
+    if (o->most == 0) return err_set(e, "%s %s: it is %.15g or more", name, s, o->least);
+    return err_set(e, "%s %s: it is %.15g to %.15g", name, s, o->least, o->most);
+}
+
+static bool int_of(const CliOption *o, const char *name, const char *s, int64_t *to, Err *e) {
+    char *end;
+    errno = 0;
+    long long n = strtoll(s, &end, 10);
+    if (errno || end == s || *end) return err_set(e, "%s %s: not a whole number", name, s);
+    *to = n;
+    return in_range(o, name, s, (double)n, e);
+}
+
+static bool real_of(const CliOption *o, const char *name, const char *s, double *to, Err *e) {
+    char *end;
+    *to = strtod(s, &end);
+    if (end == s || *end || !isfinite(*to)) return err_set(e, "%s %s: not a number", name, s);
+    return in_range(o, name, s, *to, e);
+}
+
+static bool size_of(const char *name, const char *s, size_t *to, Err *e) {
+    static const char units[] = "KMG";
+    char *end;
+    errno = 0;
+    unsigned long long n = strtoull(s, &end, 10);
+    const char *unit = *end ? strchr(units, *end & ~32) : NULL;
+    int shift = unit ? 10 * (int)(unit - units + 1) : 0;
+    if (errno || *s < '0' || *s > '9' || !n || n > SIZE_MAX >> shift || end[unit ? 1 : 0])
+        return err_set(e, "%s %s: not a size such as 4096, 512M or 16G", name, s);
+    *to = (size_t)n << shift;
+    return true;
+}
+
+/* "a|b|c" as "a, b or c". */
+static void list_choices(Text *t, const char *choices) {
+    for (const char *s = choices; *s;) {
+        size_t n = strcspn(s, "|");
+        const char *next = s + n + (s[n] == '|');
+        text_add(t, "%s%.*s", s == choices ? "" : *next ? ", " : " or ", (int)n, s);
+        s = next;
+    }
+}
+
+static bool choice_of(const CliOption *o, const char *name, const char *s, const char **to, Err *e) {
+    size_t len = strlen(s);
+    for (const char *p = o->arg; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL)
+        if (strcspn(p, "|") == len && !strncmp(p, s, len)) return *to = s, true;
+    Text t = {0};
+    list_choices(&t, o->arg);
+    err_set(e, "%s %s: it is %s", name, s, t.at);
+    text_free(&t);
+    return false;
+}
+
+static bool add(CliList *to, const char *name, const char *s, Err *e) {
+    if (!*s) return err_set(e, "%s: the text is empty", name);
+    if (to->n == CLI_LIST_MAX) return err_set(e, "%s: given more than %d times", name, CLI_LIST_MAX);
+    return to->at[to->n++] = s, true;
+}
+
+/* name: as the user wrote it, for messages. */
+static bool set(const CliOption *o, void *to, const char *name, const char *arg, Err *e) {
+    void *at = (char *)to + o->at;
+    switch (o->kind) {
+    case CLI_FLAG: return *(bool *)at = true;
+    case CLI_TEXT: return *(const char **)at = arg, true;
+    case CLI_CHOICE: return choice_of(o, name, arg, at, e);
+    case CLI_INT: return int_of(o, name, arg, at, e);
+    case CLI_REAL: return real_of(o, name, arg, at, e);
+    case CLI_SIZE: return size_of(name, arg, at, e);
+    case CLI_LIST: return add(at, name, arg, e);
+    case CLI_GROUP: break;
+    }
+    die("cli: row %s", name);
+}
+
+/* --- the environment ----------------------------------------------------------------------------------------------------- */
+
+static const char *variable(const Cli *c, const CliOption *o, char *to, size_t n) {
+    if (o->env) return o->env;
+    size_t i = (size_t)snprintf(to, n, "%s%s", c->env, o->name);
+    if (i >= n) die("cli: %s has a long name", o->name);
+    for (char *s = to; *s; s++) *s = *s == '-' ? '_' : *s >= 'a' && *s <= 'z' ? (char)(*s - 32) : *s;
+    return to;
+}
+
+static bool set_flag(bool *to, const char *name, const char *s, Err *e) {
+    static const char *const words[] = {"0", "no", "off", "false", "1", "yes", "on", "true"};
+    for (size_t i = 0; i < LEN(words); i++)
+        if (!strcasecmp(s, words[i])) return *to = i >= LEN(words) / 2, true;
+    return err_set(e, "%s %s: it is 1 or 0, yes or no", name, s);
+}
+
+/* What the command line did not give. */
+static bool from_environment(const Cli *c, void *to, const bool *given, Err *e) {
+    char room[64];
+    for (size_t i = 0; i < c->n; i++) {
+        const CliOption *o = &c->options[i];
+        const char *name = o->kind == CLI_GROUP || given[i] ? "" : variable(c, o, room, sizeof room), *v = *name ? getenv(name) : NULL;
+        if (!v || !*v) continue;
+        bool ok = o->kind == CLI_FLAG ? set_flag((bool *)((char *)to + o->at), name, v, e) : set(o, to, name, v, e);
+        if (!ok) return err_wrap(e, "in the environment");
+    }
+    return true;
+}
+
+/* --- arguments ----------------------------------------------------------------------------------------------------------- */
+
+typedef struct Args Args;
+struct Args {
+    const Cli *c;
+    void *to;
+    char **left; /* the arguments behind this one, NULL at the end */
+    bool *done, *given;
+};
+
+static bool print(const Text *t, bool *done, Err *e) { return *done = true, file_write("-", t->at, t->n, e); }
+
+/* --help and --version, which every program has. */
+static bool built_in(Args *a, const char *name, bool *is, Err *e) {
+    Text t = {0};
+    *is = true;
+    if (!strcmp(name, "--help") || !strcmp(name, "-h")) cli_help(a->c, &t);
+    else if (!strcmp(name, "--version"))
+        text_add(&t, "%s " GPTOSS_VERSION "%s\n", a->c->program, a->c->version ? a->c->version : "");
+    else return *is = false, true;
+    bool ok = print(&t, a->done, e);
+    text_free(&t);
+    return ok;
+}
+
+static bool take(Args *a, const CliOption *o, const char *name, const char *arg, Err *e) {
+    a->given[o - a->c->options] = true;
+    if (o->kind == CLI_FLAG) return set(o, a->to, name, NULL, e);
+    if (!arg) arg = *a->left ? *a->left++ : NULL;
+    return arg ? set(o, a->to, name, arg, e) : err_set(e, "%s needs a value: %s", name, o->arg);
+}
+
+static bool unknown(const char *name, Err *e) { return err_set(e, "no option %s", name); }
+
+/* "--steps", "--steps=64" */
+static bool long_option(Args *a, const char *word, Err *e) {
+    char name[64];
+    size_t n = strcspn(word, "=");
+    const char *arg = word[n] ? word + n + 1 : NULL;
+    bool is;
+    snprintf(name, sizeof name, "%.*s", (int)n, word);
+    if (!built_in(a, name, &is, e)) return false;
+    if (is) return true;
+    for (size_t i = 0; i < a->c->n; i++) {
+        const CliOption *o = &a->c->options[i];
+        if (o->kind == CLI_GROUP || strcmp(o->name, name + 2)) continue;
+        if (o->kind == CLI_FLAG && arg) return err_set(e, "%s takes no value", name);
+        return take(a, o, name, arg, e);
+    }
+    return unknown(name, e);
+}
+
+/* "-n", "-n64", "-0s" */
+static bool letters(Args *a, const char *word, Err *e) {
+    for (const char *s = word + 1; *s; s++) {
+        const char name[] = {'-', *s, 0};
+        const CliOption *o = NULL;
+        bool is;
+        for (size_t i = 0; i < a->c->n; i++)
+            if (a->c->options[i].letter == *s) o = &a->c->options[i];
+        if (!o && !built_in(a, name, &is, e)) return false;
+        if (!o) return is || unknown(name, e);
+        if (o->kind != CLI_FLAG) return take(a, o, name, s[1] ? s + 1 : NULL, e);
+        if (!take(a, o, name, NULL, e)) return false;
+    }
+    return true;
+}
+
+static bool arguments(Args *a, char **argv, int *words, Err *e) {
+    bool only_words = false;
+    while (*a->left && !*a->done) {
+        char *word = *a->left++;
+        bool option = !only_words && word[0] == '-' && word[1];
+        if (option && !strcmp(word, "--")) only_words = true;
+        else if (!option) argv[(*words)++] = word; /* no further than what was read */
+        else if (!(word[1] == '-' ? long_option(a, word, e) : letters(a, word, e))) return false;
+    }
+    argv[*words] = NULL;
+    return true;
+}
+
+bool cli_parse(const Cli *c, void *to, int argc, char **argv, CliParsed *parsed, Err *e) {
+    *parsed = (CliParsed){.words = 0};
+    if (c->n > CLI_OPTIONS_MAX) die("cli: %zu options", c->n);
+    Args a = {c, to, argv + (argc > 0), &parsed->done, parsed->given};
+    return arguments(&a, argv, &parsed->words, e) && (parsed->done || from_environment(c, to, parsed->given, e));
+}
+
+int cli_usage_error(const Cli *c, const Err *e) {
+    fprintf(stderr, "%s: error: %s; see %s --help\n", c->program, e->msg, c->program);
+    return USAGE_ERROR;
+}
+
+/* --- help ---------------------------------------------------------------------------------------------------------------- */
+
+static void help_row(Text *t, char letter, const char *name, const char *arg, const char *help) {
+    char left[96];
+    size_t n = 0;
+    n += (size_t)snprintf(left, sizeof left, letter ? "  -%c, " : "      ", letter);
+    n += (size_t)snprintf(left + n, sizeof left - n, "--%s%s%s", name, arg ? " " : "", arg ? arg : "");
+    text_add(t, "%-*s", HELP_COLUMN, left);
+    if (n >= HELP_COLUMN) text_add(t, "\n%*s", HELP_COLUMN, "");
+    for (const char *s = help;; s++) { /* a help of several lines keeps its column */
+        size_t line = strcspn(s, "\n");
+        text_add(t, "%.*s\n", (int)line, s);
+        s += line;
+        if (!*s) break;
+        text_add(t, "%*s", HELP_COLUMN, "");
+    }
+}
+
+void cli_help(const Cli *c, Text *t) {
+    text_add(t, "usage: %s %s\n%s", c->program, c->synopsis, c->about);
+    for (size_t i = 0; i < c->n; i++) {
+        const CliOption *o = &c->options[i];
+        if (o->kind == CLI_GROUP) text_add(t, "\n%s:\n", o->help);
+        else help_row(t, o->letter, o->name, o->arg, o->help);
+    }
+    text_add(t, "\nHelp:\n");
+    help_row(t, 'h', "help", NULL, "this text");
+    help_row(t, 0, "version", NULL, "the version");
+    if (c->notes) text_add(t, "\n%s", c->notes);
+    text_add(t, "\nExamples:\n%s\nIn the environment --some-name is %sSOME_NAME; the command line wins.\nMore: man %s\n",
+             c->examples, c->env, c->program);
+}

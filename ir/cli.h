@@ -1,0 +1,71 @@
+/* cli.h - a program's command line from one table: parsing, --help, the environment.
+ *
+ * -n 64, -n64, --steps 64 and --steps=64 are the same; flags may share a dash (-0s); behind "--" everything is a word. Each
+ * option is also read from the environment, its long name in capitals behind Cli.env, unless the command line gives it; a flag
+ * there is 1, yes, on, true or 0, no, off, false. -h, --help and --version need no row.
+ * Add an option: a field of the program's struct and a row of its table. A range or a choice is checked here. */
+#ifndef GPTOSS_CLI_H
+#define GPTOSS_CLI_H
+
+#include "base.h"
+
+enum { CLI_LIST_MAX = 64, CLI_OPTIONS_MAX = 64 };
+
+typedef enum CliKind {
+    CLI_GROUP,  /* a heading: only `help` */
+    CLI_FLAG,   /* bool */
+    CLI_TEXT,   /* const char * */
+    CLI_CHOICE, /* const char *, one of arg's: "fast|strict" */
+    CLI_INT,    /* int64_t, least … most (most 0: no end) */
+    CLI_REAL,   /* double, least … most (most 0: no end) */
+    CLI_SIZE,   /* size_t > 0: 4096, 512K, 16M, 4G */
+    CLI_LIST,   /* CliList: may be given again */
+} CliKind;
+
+typedef struct CliList CliList;
+struct CliList {
+    const char *at[CLI_LIST_MAX + 1]; /* NULL behind the last */
+    size_t n;
+};
+
+typedef struct CliOption CliOption;
+struct CliOption {
+    char letter; /* 0: none */
+    const char *name;
+    CliKind kind;
+    size_t at; /* offset of the field */
+    const char *arg, *help;
+    double least, most;
+    const char *env; /* the variable, where it is not Cli.env + NAME; "": none */
+    unsigned tag;    /* the program's own */
+};
+
+typedef struct Cli Cli;
+struct Cli {
+    const char *program;  /* "gptoss-tok" */
+    const char *synopsis; /* behind its name */
+    const char *about;    /* what it does: whole lines */
+    const char *notes;    /* whole lines behind the options; NULL: none */
+    const char *examples; /* whole lines, indented by two */
+    const char *env;      /* "GPTOSS_TOK_" */
+    const char *version;  /* what --version adds to the program's name and version; NULL: nothing */
+    const CliOption *options;
+    size_t n;
+};
+
+typedef struct CliParsed CliParsed;
+struct CliParsed {
+    int words;                   /* those that are no options: argv[0 … words - 1] now, a NULL behind them */
+    bool done;                   /* --help or --version: printed, nothing else was looked at */
+    bool given[CLI_OPTIONS_MAX]; /* which rows the command line named */
+};
+
+/* Fills the fields of *to that were given. */
+bool cli_parse(const Cli *c, void *to, int argc, char **argv, CliParsed *parsed, Err *e);
+
+/* Prints a mistake in the arguments and where to read on; returns the exit status for it, 2. */
+int cli_usage_error(const Cli *c, const Err *e);
+
+void cli_help(const Cli *c, Text *t);
+
+#endif
