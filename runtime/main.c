@@ -31,7 +31,7 @@ static bool run_mode(const Options *o, Err *e) {
 static bool inspect(const Options *o, Err *e) {
     Text t = {0};
     Plan *p = plan_open(o->plan, e);
-    if (!p) return false;
+    if (!p) return err_wrap(e, "plan");
     if (o->json) plan_inspect_json(p, &t);
     else plan_inspect(p, &t);
     bool ok = file_write("-", t.at, t.n, e);
@@ -44,7 +44,8 @@ static bool self_test(const Options *o, Err *e) {
     DeviceOptions d = {.threads = (int)o->threads, .seed = (uint64_t)o->seed_schedule, .sample = (uint32_t)o->sample};
     SelftestOptions t = {.tokens = 19, .seed = 1, .threads = (int)o->threads, .sample = o->sample > 0, .only = o->only};
     Plan *p = plan_open(o->plan, e);
-    Device *dev = p ? device_open(o->device ? o->device : "auto", 0, p, &d, e) : NULL;
+    if (!p) return err_wrap(e, "plan");
+    Device *dev = device_open(o->device, 0, p, &d, e);
     bool ok = dev && selftest_run(p, dev, &t, e);
     device_close(dev);
     plan_close(p);

@@ -132,7 +132,9 @@ static bool open_model(Session *s, Err *e) {
                           "GPTOSS_MODEL is not set");
     s->model_path = path;
     if (!(s->model = model_open(path, s->o->swap_embeddings, e)))
-        return s->o->model ? false : path == s->plan->model_path ? err_wrap(e, "the model recorded in the plan (-w names another)") : err_wrap(e, "GPTOSS_MODEL");
+        return err_wrap(e, "%s", s->o->model                 ? "model"
+                                 : path == s->plan->model_path ? "the model recorded in the plan (-w names another)"
+                                                               : "GPTOSS_MODEL");
     if (!same_shape(&s->plan->config, model_config(s->model), path, e)) return false;
     compare_numbers(&s->plan->config, model_config(s->model));
     return true;
@@ -155,9 +157,11 @@ static bool open_device(Session *s, Err *e) {
     return (s->dev = session_device(s, name, e)) != NULL;
 }
 
+static bool session_plan(Session *s, Err *e) { return (s->plan = plan_open(s->o->plan, e)) || err_wrap(e, "plan"); }
+
 bool session_open(Session *s, const Options *o, Err *e) {
     *s = (Session){.o = o, .arena = arena_new()};
-    return (s->plan = plan_open(o->plan, e)) && check_limits(s, e) && find_graphs(s, e) && open_device(s, e) &&
+    return session_plan(s, e) && check_limits(s, e) && find_graphs(s, e) && open_device(s, e) &&
            open_model(s, e);
 }
 

@@ -27,7 +27,7 @@ struct Chat {
     StopText stop; /* --stop, in the answer */
     Line line;
     char date[16];
-    bool color, labels; /* labels: a message of this turn had one */
+    bool screen, color, labels; /* stdout is a terminal; and may have colours; a message of this turn had a label */
     bool column;        /* the cursor is not at a line's beginning */
 };
 
@@ -44,7 +44,7 @@ static void put_text(Chat *c, const char *s, size_t n) {
     for (size_t i = 0; i < n; i++) {
         bool c0 = ((unsigned char)s[i] < 32 && s[i] != '\n' && s[i] != '\t') || s[i] == 127;
         bool c1 = i + 1 < n && s[i] == '\xc2' && (unsigned char)s[i + 1] < 0xa0;
-        if (!c->color || (!c0 && !c1)) put(c, s + i, 1);
+        if (!c->screen || (!c0 && !c1)) put(c, s + i, 1);
         else i += c1;
     }
 }
@@ -251,7 +251,8 @@ bool mode_chat(Session *s, Err *e) {
     if (ok) {
         open_talk(&c);
         line_open(&c.line, f);
-        c.color = isatty(1);
+        c.screen = isatty(1);
+        c.color = c.screen && !getenv("NO_COLOR") && strcmp(getenv("TERM") ? getenv("TERM") : "", "dumb");
         if (c.line.terminal)
             fprintf(stderr, "%s on %s, %" PRId64 " tokens of context. /help tells the commands.\n", s->plan->model_name,
                     s->dev->ops->name, s->steps);

@@ -101,7 +101,7 @@ bool session_tokenizer(Session *s, Err *e) {
             return err_set(e, "no tokenizer: -z TOKENIZER was not given and there is no %s (--input-ids needs none)",
                            path);
     }
-    return (s->tok = tok_open(path, e)) != NULL;
+    return (s->tok = tok_open(path, e)) || err_wrap(e, "tokenizer");
 }
 
 static bool more_text(Line rest) {

@@ -175,9 +175,9 @@ static bool load(Tok *t, const char *bytes, size_t n, Err *e) {
     size_t blank = 0;
     while (blank < n && strchr(" \t\r\n", bytes[blank]) && bytes[blank]) blank++;
     if (blank == n) return err_set(e, "empty file");
-    if (bytes[blank] == '{') return tok_load_json(t, bytes, n, e);
-    if (memchr(bytes, 0, n < 4 ? n : 4)) return tok_load_bin(t, bytes, n, e);
-    return tok_load_tiktoken(t, bytes, n, e);
+    if (bytes[blank] == '{') return tok_load_json(t, bytes, n, e) || err_wrap(e, "as tokenizer.json");
+    if (memchr(bytes, 0, n < 4 ? n : 4)) return tok_load_bin(t, bytes, n, e) || err_wrap(e, "as tokenizer.bin");
+    return tok_load_tiktoken(t, bytes, n, e) || err_wrap(e, "as .tiktoken");
 }
 
 Tok *tok_open(const char *path, Err *e) {
