@@ -235,8 +235,29 @@ DEVICE void normalise(float *y, const float *x, const float *g, int K, double ep
 
 enum { PANEL = 64, ROWS_AT_ONCE = 32 };
 
+#if WIDE
+// A block of 32 MXFP4 codes as bf16, in order: a table of the 16 values times 2^(scale - 127), looked up with each nibble. Bit 4 of
+// an index belongs to another nibble, hence 32 entries. One table for each scale, 16 KB in all, few of them hot. Exact for
+// 1 < scale <= 252.
+static _Alignas(64) uint16_t mxfp4_tables[256][32];
+__attribute__((constructor)) static void mxfp4_fill(void) {
+    for (unsigned scale = 0; scale < 256; scale++)
+        for (unsigned i = 0; i < 32; i++) mxfp4_tables[scale][i] = (uint16_t)(as_u32(mxfp4_value(i & 15, scale)) >> 16);
+}
+DEVICE __m512i mxfp4_bf16(const mxfp4 *q, unsigned scale) {
+    const __m512i x = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)q));
+    return _mm512_permutexvar_epi16(_mm512_or_si512(x, _mm512_slli_epi32(x, 12)), _mm512_load_si512(mxfp4_tables[scale]));
+}
+#endif
+
+// While one block's MXFP4 rows are multiplied the next block's are fetched, as they lie: part c of n fetches its share. (bf16
+// rows are longer: the CPU's own prefetching does better, bench/host.md.)
+DEVICE void fetch(const char *p, long bytes, int c, int n) {
+    const char *end = p + bytes * (c + 1) / n;
+    for (p += bytes * c / n / 64 * 64; p < end; p += 64) __builtin_prefetch(p, 0, 2);
+}
+
 #if defined __AMX_BF16__ && WIDE
-#define REDUCTION_IS "amx_bf16"
 // A tile of weights is 16 rows of 32 k as they lie; a panel holds the tokens in groups of 16: group g at g * 16 * K, [K / 2][c][2]
 // where c is how many tokens it has. With one token that is x itself.
 
@@ -301,28 +322,13 @@ DEVICE void tiles_config(int rows, int b0, int b1) {
     _tile_loadconfig(&c);
 }
 
-// A block of 32 MXFP4 codes as bf16: a table of the 16 values times 2^(scale - 127), looked up with each nibble. Bit 4 of an index
-// belongs to another nibble, hence 32 entries. One table for each scale, 16 KB in all, few of them hot. Exact for 1 < scale <= 252.
-static _Alignas(64) uint16_t mxfp4_tables[256][32];
-__attribute__((constructor)) static void mxfp4_fill(void) {
-    for (unsigned scale = 0; scale < 256; scale++)
-        for (unsigned i = 0; i < 32; i++) mxfp4_tables[scale][i] = (uint16_t)(as_u32(mxfp4_value(i & 15, scale)) >> 16);
-}
 // Chunks first … last - 1 (of 32 k) of some rows to strip[chunk & mask][row][32].
 DEVICE void mxfp4_chunks(bf16 *strip, int mask, const mxfp4 *w, const mxfp4 *scales, int rows, long blocks, int first, int last) {
     for (int r = 0; r < rows; r++)
         for (int c = first; c < last; c++) {
-            const __m512i x = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(w + (r * blocks + c) * 16)));
-            const __m512i index = _mm512_or_si512(x, _mm512_slli_epi32(x, 12)), table = _mm512_load_si512(mxfp4_tables[scales[r * blocks + c]]);
-            _mm512_store_si512(strip + ((c & mask) * ROWS_AT_ONCE + r) * 32, _mm512_permutexvar_epi16(index, table));
+            const __m512i v = mxfp4_bf16(w + (r * blocks + c) * 16, scales[r * blocks + c]);
+            _mm512_store_si512(strip + ((c & mask) * ROWS_AT_ONCE + r) * 32, v);
         }
-}
-
-// While one block's MXFP4 rows are multiplied the next block's are fetched, as they lie: chunk c of n fetches its share. (bf16
-// rows are longer: the CPU's own prefetching does better, bench/host.md.)
-DEVICE void fetch(const char *p, long bytes, int c, int n) {
-    const char *end = p + bytes * (c + 1) / n;
-    for (p += bytes * c / n / 64 * 64; p < end; p += 64) _mm_prefetch(p, _MM_HINT_T1);
 }
 
 enum { BATCH = 4 }; // chunks of a row that are made bf16 together: 64 bytes; they are made a batch before they are multiplied
@@ -384,10 +390,90 @@ DEVICE void product_of(const void *w, int type, long row, int rows, int K, long 
 }
 
 #else
-// Plain vectors: a panel holds floats, for every 32 k the 16 even ones, then the 16 odd ones, as they fall out of a word of two
-// bf16 and a byte of two nibbles.
+// Vectors: a row of weights is read in chunks of 32 k, each multiplied with those of some tokens. sum[r][t] is kept in lanes, chunks
+// ascending, whatever the number of rows and tokens at once; then lanes in halves.
 
-DEVICE size_t panel_size(int K) { return (size_t)PANEL * K * 4; }
+#if WIDE
+typedef __m512i Chunk; // 32 bf16, in order
+DEVICE Chunk chunk_bf16(const bf16 *p) { return _mm512_loadu_si512(p); }
+DEVICE Chunk chunk_mxfp4(const mxfp4 *q, unsigned scale) { return mxfp4_bf16(q, scale); }
+DEVICE void chunk_store(bf16 *to, Chunk w) { _mm512_storeu_si512(to, w); }
+enum { LONE_ROWS = 8, SOME_ROWS = 4, SOME = 4 }; // at once: rows with one token; rows and tokens with several
+#else
+typedef struct Chunk Chunk;
+struct Chunk {
+    vf v[32 / VF]; // the 16 even ones, then the 16 odd ones, as they fall out of a word of two bf16 and a byte of two nibbles
+};
+DEVICE Chunk chunk_bf16(const bf16 *p) {
+    Chunk c;
+    UNROLL
+    for (int i = 0; i < 16 / VF; i++) {
+        const vu u = *(const vu_any *)(p + i * 2 * VF);
+        c.v[i] = (vf)(u << 16);
+        c.v[16 / VF + i] = (vf)(u & 0xffff0000u);
+    }
+    return c;
+}
+
+typedef uint8_t v16 __attribute__((vector_size(16)));
+typedef uint8_t v16_any __attribute__((vector_size(16), aligned(1), may_alias));
+// Twice the values of sixteen codes, one a byte, as int8.
+DEVICE v16 mxfp4_twice(v16 code) {
+    const v16 twice = {0, 1, 2, 3, 4, 6, 8, 12, 0, 255, 254, 253, 252, 250, 248, 244};
+#if defined __SSSE3__
+    return (v16)_mm_shuffle_epi8((__m128i)twice, (__m128i)code);
+#elif defined __aarch64__
+    return (v16)vqtbl1q_u8((uint8x16_t)twice, (uint8x16_t)code);
+#else
+    v16 v;
+    for (int i = 0; i < 16; i++) v[i] = twice[code[i]];
+    return v;
+#endif
+}
+DEVICE void int8_floats(vf *to, v16 v, vf by) { // sixteen
+#if defined __AVX2__
+    to[0] = (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32((__m128i)v)) * by;
+    to[1] = (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128((__m128i)v, 8))) * by;
+#else
+    int8_t s[16];
+    __builtin_memcpy(s, &v, 16);
+    UNROLL
+    for (int i = 0; i < 16 / VF; i++) to[i] = __builtin_convertvector(__builtin_convertvector(*(const vb_any *)(s + i * VF), vi), vf) * by;
+#endif
+}
+DEVICE Chunk chunk_mxfp4(const mxfp4 *q, unsigned scale) {
+    const v16 code = *(const v16_any *)q;
+    const vf half = vf_all(scale > 1 ? as_f32((scale - 1) << 23) : scale ? 0x1p-127f : 0x1p-128f);
+    Chunk c;
+    int8_floats(c.v, mxfp4_twice(code & 15), half);
+    int8_floats(c.v + 16 / VF, mxfp4_twice(code >> 4), half);
+    return c;
+}
+DEVICE void chunk_store(bf16 *to, Chunk w) { // exact where chunk_mxfp4 is exact in bf16
+    UNROLL
+    for (int i = 0; i < 16 / VF; i++) *(vu_any *)(to + i * 2 * VF) = ((vu)w.v[i] >> 16) | ((vu)w.v[16 / VF + i] & 0xffff0000u);
+}
+enum { LONE_ROWS = 4, SOME_ROWS = 2, SOME = 4 };
+#endif
+
+#if WIDE && defined __AVX512BF16__
+typedef bf16 Packed; // of a panel: bf16 as they are
+DEVICE vf chunk_madd(vf sum, Chunk w, const Packed *x) { return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)_mm512_loadu_si512(x)); }
+static void panel_pack(char *panel, const bf16 *const *x, int count, int K) {
+    for (int t = 0; t < count; t++) __builtin_memcpy(panel + (size_t)t * K * 2, x[t], (size_t)K * 2);
+}
+#else
+typedef float Packed; // floats, in each chunk the 16 even ones, then the 16 odd ones
+DEVICE vf chunk_madd(vf sum, Chunk w, const Packed *x) {
+#if WIDE
+    sum = fma_vf((vf)((vu)w << 16), vf_load(x), sum);
+    return fma_vf((vf)((vu)w & 0xffff0000u), vf_load(x + 16), sum);
+#else
+    UNROLL
+    for (int i = 0; i < 32 / VF; i++) sum = fma_vf(w.v[i], vf_load(x + i * VF), sum);
+    return sum;
+#endif
+}
 static void panel_pack(char *panel, const bf16 *const *x, int count, int K) {
     for (int t = 0; t < count; t++) {
         float *to = (float *)panel + (long)t * K;
@@ -398,90 +484,67 @@ static void panel_pack(char *panel, const bf16 *const *x, int count, int K) {
             }
     }
 }
-
-// Sixteen codes, one a byte, as floats 2 v: the table's int8 values.
-DEVICE void mxfp4_twice(const uint8_t code[16], float to[16]) {
-    static const int8_t twice[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-    int8_t v[16];
-#if defined __SSSE3__
-    _mm_storeu_si128((__m128i *)v, _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)twice), _mm_loadu_si128((const __m128i *)code)));
-#elif defined __aarch64__
-    vst1q_s8(v, vqtbl1q_s8(vld1q_s8(twice), vld1q_u8(code)));
-#else
-    for (int i = 0; i < 16; i++) v[i] = twice[code[i]];
 #endif
+DEVICE size_t panel_size(int K) { return (size_t)PANEL * K * sizeof(Packed); }
+
+typedef struct Weights Weights; // rows of n chunks
+struct Weights {
+    const bf16 *w;
+    const mxfp4 *q, *scales; // q NULL: bf16
+    int rows, n;
+    const char *ahead; // as many MXFP4 rows that will be wanted next: fetched meanwhile; NULL: none
+};
+
+// R rows from row r on (those behind the last repeat it) times T tokens.
+DEVICE void product_block(Weights m, int r0, const Packed *x, int R, int T, float *sum) {
+    vf s[LONE_ROWS > SOME_ROWS * SOME ? LONE_ROWS : SOME_ROWS * SOME];
     UNROLL
-    for (int i = 0; i < 16; i += VF) vf_store(to + i, __builtin_convertvector(__builtin_convertvector(*(const vb_any *)(v + i), vi), vf));
-}
-
-// 32 k of a row: even ones, then odd ones. MXFP4 without its scale.
-DEVICE void row_chunk(vf to[32 / VF], const void *w, int type, long row, int K, int c) {
-    if (type == TYPE_BF16) {
-        const bf16 *p = (const bf16 *)w + row * K + c * 32;
+    for (int i = 0; i < R * T; i++) s[i] = vf_all(0);
+    for (int c = 0; c < m.n; c++) {
+        if (m.ahead) fetch(m.ahead, (long)m.rows * m.n * 16, r0 / R * m.n + c, (m.rows + R - 1) / R * m.n);
         UNROLL
-        for (int i = 0; i < 16 / VF; i++) {
-            const vu u = *(const vu_any *)(p + i * 2 * VF);
-            to[i] = (vf)(u << 16);
-            to[16 / VF + i] = (vf)(u & 0xffff0000u);
-        }
-    } else {
-        const mxfp4 *q = (const mxfp4 *)w + (row * (K / 32) + c) * 16;
-        uint8_t code[2][16];
-        float v[32];
-        for (int i = 0; i < 16; i++) code[0][i] = q[i] & 15, code[1][i] = q[i] >> 4;
-        mxfp4_twice(code[0], v);
-        mxfp4_twice(code[1], v + 16);
-        UNROLL
-        for (int i = 0; i < 32 / VF; i++) to[i] = vf_load(v + i * VF);
-    }
-}
-
-// 4 rows (fewer: the last repeats) times 2 tokens.
-DEVICE void product_4x2(const void *w, int type, long row, int rows, int K, long all, const float *x0, const float *x1, float sum[4][2]) {
-    enum { N = 32 / VF };
-    vf s[4][2] = {{{0}}};
-    for (int c = 0; c < K / 32; c++) {
-        UNROLL
-        for (int r = 0; r < 4; r++) {
-            const long at = row + (r < rows ? r : rows - 1);
-            vf v[N];
-            row_chunk(v, w, type, at, K, c);
-            if (type == TYPE_MXFP4) {
-                const unsigned e = ((const mxfp4 *)w)[all * (K / 2) + at * (K / 32) + c];
-                const vf scale = vf_all(e > 1 ? as_f32((e - 1) << 23) : e ? 0x1p-127f : 0x1p-128f);
-                vf d0 = v[0] * vf_load(x0 + c * 32), d1 = v[0] * vf_load(x1 + c * 32);
-                UNROLL
-                for (int i = 1; i < N; i++) {
-                    d0 = fma_vf(v[i], vf_load(x0 + c * 32 + i * VF), d0);
-                    d1 = fma_vf(v[i], vf_load(x1 + c * 32 + i * VF), d1);
-                }
-                s[r][0] = fma_vf(d0, scale, s[r][0]);
-                s[r][1] = fma_vf(d1, scale, s[r][1]);
-            } else {
-                UNROLL
-                for (int i = 0; i < N; i++) {
-                    s[r][0] = fma_vf(v[i], vf_load(x0 + c * 32 + i * VF), s[r][0]);
-                    s[r][1] = fma_vf(v[i], vf_load(x1 + c * 32 + i * VF), s[r][1]);
-                }
-            }
+        for (int r = 0; r < R; r++) {
+            const long at = (long)min_int(r0 + r, m.rows - 1) * m.n + c;
+            const Chunk w = m.q ? chunk_mxfp4(m.q + at * 16, m.scales[at]) : chunk_bf16(m.w + at * 32);
+            UNROLL
+            for (int t = 0; t < T; t++) s[r * T + t] = chunk_madd(s[r * T + t], w, x + ((long)t * m.n + c) * 32);
         }
     }
-    for (int r = 0; r < 4; r++)
-        for (int t = 0; t < 2; t++) sum[r][t] = sum_vf(s[r][t]);
+    for (int r = 0; r < R && r0 + r < m.rows; r++)
+        for (int t = 0; t < T; t++) sum[(r0 + r) * PANEL + t] = sum_vf(s[r * T + t]);
 }
 
-DEVICE size_t strip_size(int K) { return (size_t)K & 0; }
-DEVICE void product_of(const void *w, int type, long row, int rows, int K, long all, const char *panel, int count, char *strip, long next,
+// The rows as bf16, for many tokens.
+DEVICE Weights looked_up(Weights m, bf16 *strip) {
+    for (int i = 0; i < m.rows * m.n; i++) {
+        if (m.ahead) fetch(m.ahead, (long)m.rows * m.n * 16, i, m.rows * m.n);
+        chunk_store(strip + i * 32L, chunk_mxfp4(m.q + i * 16L, m.scales[i]));
+    }
+    return (Weights){.w = strip, .rows = m.rows, .n = m.n};
+}
+
+DEVICE void product_all(Weights m, const Packed *x, int count, float *sum) {
+    int t = 0;
+    for (; t + SOME <= count; t += SOME, m.ahead = (const char *)0)
+        for (int r = 0; r < m.rows; r += SOME_ROWS) product_block(m, r, x + t * m.n * 32L, SOME_ROWS, SOME, sum + t);
+    for (; t < count; t++, m.ahead = (const char *)0)
+        for (int r = 0; r < m.rows; r += LONE_ROWS) product_block(m, r, x + t * m.n * 32L, LONE_ROWS, 1, sum + t);
+}
+
+DEVICE size_t strip_size(int K) { return (size_t)ROWS_AT_ONCE * K * 2; }
+static void product_of(const void *w, int type, long row, int rows, int K, long all, const char *panel, int count, char *strip, long next,
                        float (*sum)[PANEL]) {
-    (void)strip, (void)next;
-    for (int r = 0; r < rows; r += 4)
-        for (int t = 0; t < count; t += 2) {
-            const float *x0 = (const float *)panel + (long)t * K, *x1 = t + 1 < count ? x0 + K : x0;
-            float s[4][2];
-            product_4x2(w, type, row + r, min_int(rows - r, 4), K, all, x0, x1, s);
-            for (int i = 0; i < 4 && r + i < rows; i++)
-                for (int k = 0; k < 2 && t + k < count; k++) sum[r + i][t + k] = s[i][k];
-        }
+    const int n = K / 32;
+    const mxfp4 *q = w, *scales = q + all * (K / 2);
+    const Packed *x = (const Packed *)panel;
+    if (type == TYPE_BF16) {
+        product_all((Weights){.w = (const bf16 *)w + row * K, .rows = rows, .n = n}, x, count, sum[0]);
+        return;
+    }
+    Weights m = {.q = q + row * n * 16, .scales = scales + row * n, .rows = rows, .n = n, .ahead = next < 0 ? (const char *)0 : (const char *)q + next * n * 16};
+    if (next >= 0) fetch((const char *)scales + next * n, (long)rows * n, 0, 1);
+    if (count <= SOME) product_all(m, x, count, sum[0]);
+    else product_all(looked_up(m, (bf16 *)strip), x, count, sum[0]);
 }
 #endif
 
