@@ -70,6 +70,7 @@ static bool check(Arena *a, Options *o, Err *e) {
     if (!o->graph) return err_set(e, "no graph file");
     if (!o->arch) return err_set(e, "no --arch; it is one of: %s", target_list(a));
     if (!target_find(o->arch)) return err_set(e, "--arch %s is not implemented yet; it is one of: %s", o->arch, target_list(a));
+    if (o->swap_embeddings && !o->model) return err_set(e, "--swap-embeddings says how --model FILE.bin is read; there is no --model");
     if (o->kv16 && o->kv32) return err_set(e, "--kv16 and --kv32 exclude each other");
     if (o->report && o->dump) return err_set(e, "--report and --dump both write to stdout: one at a time");
     if (o->explain && o->report && !strcmp(o->report, "json")) return err_set(e, "--report json and --explain both write to stdout: one at a time");
@@ -161,6 +162,8 @@ static bool prepare(Compile *c, Err *e) {
     for (size_t i = 0; i < c->o.templates.n; i++)
         if (!templates_load(c->a, &c->templates, c->o.templates.at[i], ending, e)) return false;
     if (c->o.model && !(c->model = model_open(c->o.model, c->o.swap_embeddings, e))) return false;
+    if (c->model && !model_check(c->model, e)) return false;
+    if (c->model) model_warn(c->model);
     FrontOptions f = {.model = c->model ? model_config(c->model) : NULL, .max_batch = c->o.max_batch, .max_tokens = c->o.max_tokens, .max_seq = c->o.max_seq};
     f.lua_dir = arena_printf(c->a, "%s/lua", c->home);
     c->front = front_open(c->a, &f, e);
@@ -200,6 +203,7 @@ static void fill_plan(Compile *c) {
     if (c->o.model) {
         char path[PATH_MAX];
         p->model_path = arena_strdup(c->a, realpath(c->o.model, path) ? path : c->o.model);
+        p->swap_embeddings = c->o.swap_embeddings;
     }
 }
 

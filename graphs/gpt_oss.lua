@@ -111,7 +111,7 @@ local limits = {
   { "'intermediate' must be a multiple of 32", function(c) return c.intermediate % 32 == 0 end },
   { "'topk' must be 1 to 8 and no more than experts", function(c) return c.topk >= 1 and c.topk <= 8 and c.topk <= c.experts end },
   { "'heads' must be a multiple of kv_heads", function(c) return c.heads % c.kv_heads == 0 end },
-  { "'window' must be at least 1", function(c) return c.window >= 1 end },
+  { "'window' must be 0 (none) or more", function(c) return c.window >= 0 end },
   { "'layers' must be at least 1", function(c) return c.layers >= 1 end },
 }
 
@@ -164,6 +164,9 @@ local function configure(given)
   if not c.sliding or #c.sliding ~= c.layers then -- layers 0, 2, 4 … slide
     c.sliding = {}
     for i = 1, c.layers do c.sliding[i] = i % 2 == 1 end
+  end
+  if c.window == 0 then
+    for i = 1, c.layers do c.sliding[i] = false end
   end
   if options.max_seq then
     if options.max_seq > c.max_seq then error("--max-seq " .. options.max_seq .. " is more than the model's " .. c.max_seq, 3) end

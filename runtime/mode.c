@@ -125,16 +125,15 @@ static void compare_numbers(const ModelConfig *plan, const ModelConfig *m) {
 
 static bool open_model(Session *s, Err *e) {
     const char *path = s->o->model;
+    bool recorded = !path && s->plan->model_path, swap = s->o->swap_embeddings || (recorded && s->plan->swap_embeddings);
     if (!path) path = s->plan->model_path;
     if (!path) path = getenv("GPTOSS_MODEL");
     if (!path || !*path)
         return err_set(e, "no model: -w MODEL was not given, the plan records none (gptoss-compile --model), and "
                           "GPTOSS_MODEL is not set");
     s->model_path = path;
-    if (!(s->model = model_open(path, s->o->swap_embeddings, e)))
-        return err_wrap(e, "%s", s->o->model                 ? "model"
-                                 : path == s->plan->model_path ? "the model recorded in the plan (-w names another)"
-                                                               : "GPTOSS_MODEL");
+    if (!(s->model = model_open(path, swap, e)) || !model_check(s->model, e))
+        return err_wrap(e, "%s", s->o->model ? "model" : recorded ? "the model recorded in the plan (-w names another)" : "GPTOSS_MODEL");
     if (!same_shape(&s->plan->config, model_config(s->model), path, e)) return false;
     compare_numbers(&s->plan->config, model_config(s->model));
     return true;

@@ -32,6 +32,12 @@ int64_t model_dim(const ModelConfig *c, char letter) {
     die("model_dim: no dimension %c", letter);
 }
 
+/* Names in a hostile file must not forge lines of output. */
+static void make_printable(Err *e) {
+    for (char *p = e->msg; *p; p++)
+        if ((unsigned char)*p < ' ' || *p == 127) *p = '?';
+}
+
 /* --- the index of file tensors --- */
 
 void model_add_tensor(Model *m, const FileTensor *t) {
@@ -163,8 +169,8 @@ static bool dense_part(const Model *m, const char *dims, const char *canon, int 
     int64_t shape[FILE_MAX_RANK];
     int rank = dims_shape(m, dims, shape), stacked = dims[0] == 'L';
     if (!check_shape(t, shape, rank, e)) return false;
-    if (t->dtype != FT_BF16 && t->dtype != FT_F32)
-        return err_set(e, "%s: tensor %.80s: type is %s, expected BF16 or F32", t->file, t->name,
+    if (t->dtype != FT_BF16 && t->dtype != FT_F32 && t->dtype != FT_F16)
+        return err_set(e, "%s: tensor %.80s: type is %s, expected BF16, F16 or F32", t->file, t->name,
                        file_dtype_name(t->dtype));
     p->at = t->at + (stacked ? t->size / (size_t)m->config.layers * (size_t)layer : 0);
     p->rows = shape[stacked];
@@ -178,6 +184,11 @@ static bool resolve_part(const Model *m, Canon id, int i, int layer, const char 
     const char *dims = row->part[i].dims ? row->part[i].dims : canon_table[id].dims;
     char base[NAME_MAX_LEN] = "", blocks[NAME_MAX_LEN];
     *p = (Part){0};
+    if (!m->attention_bias && (id == C_QKV_B || id == C_O_B)) {
+        p->kind = PART_ZERO;
+        p->rows = model_dim(&m->config, dims[0]);
+        return true;
+    }
     if (canon_table[id].layer && m->layout->prefix) snprintf(base, sizeof base, m->layout->prefix, layer);
     snprintf(base + strlen(base), sizeof base - strlen(base), "%s", row->part[i].name);
     if (m->layout->blocks && (id == C_MLP1_W || id == C_MLP2_W)) {
@@ -185,15 +196,12 @@ static bool resolve_part(const Model *m, Canon id, int i, int layer, const char 
         if ((p->t = find(m, blocks))) return mxfp4_part(m, base, name, canon_table[id].dims, p, e);
     }
     if ((p->t = find(m, base))) return dense_part(m, dims, canon_table[id].dims, layer, p, e);
-    if (!m->no_attention_bias || (id != C_QKV_B && id != C_O_B)) return missing(m, base, name, e);
-    p->kind = PART_ZERO;
-    p->rows = model_dim(&m->config, dims[0]);
-    return true;
+    return missing(m, base, name, e);
 }
 
 static DType part_dtype(const Part *p) {
     if (p->kind == PART_MXFP4) return DT_MXFP4;
-    return p->t && p->t->dtype == FT_F32 ? DT_F32 : DT_BF16;
+    return p->t && p->t->dtype != FT_BF16 ? DT_F32 : DT_BF16; /* F32 holds every F16 */
 }
 
 static bool resolve(const Model *m, const char *name, Expr *x, Err *e) {
@@ -226,20 +234,58 @@ static const char *canon_name(char out[NAME_MAX_LEN], Canon id, int layer) {
     return out;
 }
 
+static size_t place_in_index(const Model *m, const FileTensor *t) {
+    const FileTensor **at = bsearch(&t, m->index, m->n_index, sizeof *m->index, by_name);
+    return (size_t)(at - m->index);
+}
+
+/* Is it of a layer that the model has? And no table that older files store but nobody reads, nor a bias that is left out. */
+static bool matters(const Model *m, const char *name) {
+    int layer = -1, n = 0;
+    size_t len = strlen(name), tail = strlen(".inv_freq");
+    if (m->layout->prefix && sscanf(name, m->layout->prefix, &layer) == 1) {
+        char prefix[NAME_MAX_LEN];
+        n = snprintf(prefix, sizeof prefix, m->layout->prefix, layer);
+        if (strncmp(name, prefix, (size_t)n)) return false;
+    }
+    if (layer < 0 || layer >= m->config.layers || (len > tail && !strcmp(name + len - tail, ".inv_freq"))) return false;
+    bool bias = !strncmp(name + n, "self_attn.", 10) && len > 5 && !strcmp(name + len - 5, ".bias");
+    return m->attention_bias || !bias;
+}
+
+static bool check_unused(const Model *m, const bool *used, Err *e) {
+    for (size_t i = 0; i < m->n_index; i++)
+        if (!used[i] && matters(m, m->index[i]->name))
+            return err_set(e, "%s: tensor %.100s is none of gpt-oss's: there is no op for it", m->index[i]->file, m->index[i]->name);
+    return true;
+}
+
 bool model_check(const Model *m, Err *e) {
     char name[NAME_MAX_LEN];
     Expr x;
-    for (int layer = 0; layer < m->config.layers; layer++)
-        for (int id = 0; id < C_COUNT; id++)
-            if ((canon_table[id].layer || layer == 0) && !resolve(m, canon_name(name, (Canon)id, layer), &x, e))
-                return false;
-    return true;
+    bool ok = true, *used = calloc(m->n_index + 1, sizeof *used);
+    if (!used) return err_set(e, "%s: out of memory", m->path);
+    for (int layer = 0; ok && layer < m->config.layers; layer++)
+        for (int id = 0; ok && id < C_COUNT; id++) {
+            if (!canon_table[id].layer && layer) continue;
+            ok = resolve(m, canon_name(name, (Canon)id, layer), &x, e);
+            for (int i = 0; ok && i < x.n; i++) {
+                if (x.part[i].t) used[place_in_index(m, x.part[i].t)] = true;
+                if (x.part[i].scales) used[place_in_index(m, x.part[i].scales)] = true;
+            }
+        }
+    ok = ok && check_unused(m, used, e);
+    free(used);
+    if (!ok) make_printable(e);
+    return ok;
 }
 
 /* --- open --- */
 
 static bool open_folder(Model *m, Err *e) {
-    const char *path = arena_printf(m->arena, "%s/config.json", m->path);
+    const char *path = arena_printf(m->arena, "%s/config.json", m->path), *cache = arena_printf(m->arena, "%s/snapshots", m->path);
+    struct stat st;
+    if (stat(path, &st) && !stat(cache, &st)) return err_set(e, "%s: a cache of the hub's, not a checkpoint: give one of the folders in %s", m->path, cache);
     json_t *root = config_load(path, e);
     ConfigKind kind;
     bool ok = root && config_kind(root, path, &kind, e) &&
@@ -269,20 +315,13 @@ static void find_dtypes(Model *m) {
     m->config.experts_dtype = wide ? DT_F32 : mxfp4 && !bf16 ? DT_MXFP4 : DT_BF16;
 }
 
-/* Names in a hostile file must not forge lines of output. */
-static void make_printable(Err *e) {
-    for (char *p = e->msg; *p; p++)
-        if ((unsigned char)*p < ' ' || *p == 127) *p = '?';
-}
-
-static void warn_clamped(const Model *m);
-
 Model *model_open(const char *path, bool swap_embeddings, Err *e) {
     struct stat st;
     Arena *a = arena_new();
     Model *m = arena_alloc(a, sizeof *m);
     m->arena = a;
     m->path = arena_strdup(a, path);
+    m->attention_bias = true;
     bool ok;
     if (stat(path, &st)) ok = err_set(e, "%s: %s", path, strerror(errno));
     else if (S_ISDIR(st.st_mode) && swap_embeddings)
@@ -290,7 +329,6 @@ Model *model_open(const char *path, bool swap_embeddings, Err *e) {
     else ok = S_ISDIR(st.st_mode) ? open_folder(m, e) : model_bin_open(m, swap_embeddings, e);
     if (ok && sort_index(m, e)) {
         find_dtypes(m);
-        warn_clamped(m);
         return m;
     }
     make_printable(e);
@@ -315,15 +353,41 @@ static bool narrow(const uint8_t *src, size_t n, bool may_round, uint8_t *dst, E
         uint32_t u;
         memcpy(&u, src + 4 * i, 4);
         if ((u & 0xffff) && !may_round)
-            return err_set(e, "%.9g is not exact in bf16, and rounding was not allowed", (double)f32_of_bits(u));
+            return err_set(e, "%.9g is not exact in bf16, and the plan is not to round it: recompile with --model for this checkpoint", (double)f32_of_bits(u));
         uint16_t h = bf16_of_f32(f32_of_bits(u));
         memcpy(dst + 2 * i, &h, 2);
     }
     return true;
 }
 
+static float f32_of_f16(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = h >> 10 & 31, m = h & 0x3ff;
+    if (e == 0) return f32_of_bits(sign | bits_of_f32((float)m * 0x1p-24f)); /* subnormals too */
+    return f32_of_bits(sign | (e == 31 ? 0xffu : e + 112) << 23 | m << 13);
+}
+
+static void widen_f16(const uint8_t *src, size_t n, uint8_t *dst) {
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h;
+        memcpy(&h, src + 2 * i, 2);
+        float f = f32_of_f16(h);
+        memcpy(dst + 4 * i, &f, 4);
+    }
+}
+
+static bool narrow_f16(const uint8_t *src, size_t n, bool may_round, uint8_t *dst, Err *e) {
+    uint8_t some[256 * 4];
+    for (size_t i = 0, k; i < n; i += k) {
+        k = n - i < 256 ? n - i : 256;
+        widen_f16(src + 2 * i, k, some);
+        if (!narrow(some, k, may_round, dst + 2 * i, e)) return false;
+    }
+    return true;
+}
+
 /* n elements of a file tensor, wherever they are aligned, as F32 or BF16. */
 static bool convert(const uint8_t *src, FileDType have, DType want, size_t n, bool may_round, uint8_t *dst, Err *e) {
+    if (have == FT_F16) return want == DT_F32 ? (widen_f16(src, n, dst), true) : narrow_f16(src, n, may_round, dst, e);
     bool wide = have == FT_F32;
     if (wide == (want == DT_F32)) return memcpy(dst, src, n * (wide ? 4 : 2)), true;
     if (wide) return narrow(src, n, may_round, dst, e);
@@ -370,9 +434,10 @@ static bool read_transposed(const Part *p, const ModelTensor *t, DType want, boo
     return ok;
 }
 
-static bool no_nan_scale(const uint8_t *scales, size_t n, Err *e) {
-    const uint8_t *bad = memchr(scales, 255, n);
-    return !bad || err_set(e, "MXFP4 scale byte %zu is 255 (NaN)", (size_t)(bad - scales));
+/* Bytes [first, first + n) of a tensor of scales. */
+static bool no_nan_scale(const FileTensor *scales, size_t first, size_t n, Err *e) {
+    const uint8_t *bad = memchr(scales->at + first, 255, n);
+    return !bad || err_set(e, "%s: tensor %.80s: MXFP4 scale byte %zu is 255 (NaN)", scales->file, scales->name, (size_t)(bad - scales->at));
 }
 
 /* One block's 16 bytes as 32 values of the table's type; low nibble first. */
@@ -389,7 +454,9 @@ static bool overflows(const uint8_t *codes, const float *value) {
     return bad;
 }
 
-static bool dequantise(const uint8_t *blocks, const uint8_t *scales, size_t n, DType want, uint8_t *dst, Err *e) {
+/* n blocks from block `first` on. */
+static bool dequantise(const Part *p, size_t first, size_t n, DType want, uint8_t *dst, Err *e) {
+    const uint8_t *blocks = p->at + 16 * first, *scales = p->scales->at + first;
     float f32[16];
     uint16_t bf16[16];
     for (size_t b = 0; b < n; b++) {
@@ -400,7 +467,7 @@ static bool dequantise(const uint8_t *blocks, const uint8_t *scales, size_t n, D
             bf16[i] = (uint16_t)(bits_of_f32(f32[i]) >> 16); /* exact: at most two significant bits */
         }
         if (scales[b] >= 253 && overflows(codes, f32))
-            return err_set(e, "MXFP4 scale byte %zu is %d: the value overflows", b, scales[b]);
+            return err_set(e, "%s: tensor %.80s: MXFP4 scale byte %zu is %d: the value overflows", p->scales->file, p->scales->name, first + b, scales[b]);
         if (want == DT_F32) EXPAND(float, f32);
         else EXPAND(uint16_t, bf16);
     }
@@ -409,11 +476,10 @@ static bool dequantise(const uint8_t *blocks, const uint8_t *scales, size_t n, D
 
 static bool read_mxfp4(const Part *p, int64_t row, DType want, int64_t first, int64_t count, uint8_t *dst, Err *e) {
     size_t skip = (size_t)(first * row / 32), n = (size_t)(count * row / 32);
-    const uint8_t *blocks = p->at + 16 * skip, *scales = p->scales->at + skip;
-    if (!no_nan_scale(scales, n, e)) return false;
-    if (want != DT_MXFP4) return dequantise(blocks, scales, n, want, dst, e);
-    memcpy(dst, blocks, 16 * n);
-    memcpy(dst + 16 * n, scales, n);
+    if (!no_nan_scale(p->scales, skip, n, e)) return false;
+    if (want != DT_MXFP4) return dequantise(p, skip, n, want, dst, e);
+    memcpy(dst, p->at + 16 * skip, 16 * n);
+    memcpy(dst + 16 * n, p->scales->at + skip, n);
     return true;
 }
 
@@ -430,14 +496,14 @@ static bool read_part(const Expr *x, const Part *p, DType want, bool may_round, 
         break;
     }
     case PART_TRANSPOSED: ok = read_transposed(p, &x->tensor, want, may_round, first, count, dst, e); break;
-    case PART_MXFP4: ok = read_mxfp4(p, x->row, want, first, count, dst, e); break;
+    case PART_MXFP4: return read_mxfp4(p, x->row, want, first, count, dst, e); /* names the scales itself */
     }
     return ok || err_wrap(e, "%s: tensor %.80s", p->t->file, p->t->name);
 }
 
 /* --- read and map --- */
 
-static bool check_request(const Expr *x, const char *name, DType want, int64_t first, int64_t count, size_t size,
+static bool check_request(const Model *m, const Expr *x, const char *name, DType want, int64_t first, int64_t count, size_t size,
                           Err *e) {
     size_t bytes;
     if (first < 0 || count < 0 || first > x->tensor.shape[0] || count > x->tensor.shape[0] - first)
@@ -446,7 +512,7 @@ static bool check_request(const Expr *x, const char *name, DType want, int64_t f
     if (want != DT_F32 && want != DT_BF16 && want != DT_MXFP4)
         return err_set(e, "%s: cannot be read as %s", name, dtype_name(want));
     if (want == DT_MXFP4 && x->tensor.dtype != DT_MXFP4)
-        return err_set(e, "%s: is %s in the file; it cannot be read as mxfp4", name, dtype_name(x->tensor.dtype));
+        return err_set(e, "%s: tensor %s is %s, the plan wants mxfp4: recompile with --model %s", m->path, name, dtype_name(x->tensor.dtype), m->path);
     if (!dtype_bytes(want, (size_t)(count * x->row), &bytes) || bytes != size)
         return err_set(e, "%s: %lld rows do not fill a buffer of %zu bytes", name, (long long)count, size);
     return true;
@@ -455,7 +521,7 @@ static bool check_request(const Expr *x, const char *name, DType want, int64_t f
 bool model_read(const Model *m, const char *name, DType want, bool may_round, int64_t first, int64_t count, void *dst,
                 size_t size, Err *e) {
     Expr x;
-    if (!resolve(m, name, &x, e) || !check_request(&x, name, want, first, count, size, e)) return false;
+    if (!resolve(m, name, &x, e) || !check_request(m, &x, name, want, first, count, size, e)) return false;
     uint8_t *out = dst;
     for (int i = 0; i < x.n && count; i++) {
         Part *p = &x.part[i];
@@ -478,7 +544,7 @@ static const void *map_dense(const Expr *x, DType want, size_t bytes) {
     const uint8_t *end = x->part[0].at;
     for (int i = 0; i < x->n; i++) {
         const Part *p = &x->part[i];
-        if (p->kind != PART_DENSE || part_dtype(p) != want || p->at != end) return NULL;
+        if (p->kind != PART_DENSE || part_dtype(p) != want || p->t->dtype == FT_F16 || p->at != end) return NULL;
         end = p->at + (size_t)(p->rows * x->row) * unit;
     }
     if ((size_t)(end - x->part[0].at) != bytes) die("model_map: parts do not add up");
@@ -494,7 +560,7 @@ const void *model_map(const Model *m, const char *name, DType want, size_t *size
     const Part *p = &x.part[0];
     const void *at = NULL;
     if (p->kind != PART_MXFP4) at = map_dense(&x, want, n);
-    else if (p->scales->at == p->t->at + p->t->size && no_nan_scale(p->scales->at, p->scales->size, &ignored))
+    else if (p->scales->at == p->t->at + p->t->size && no_nan_scale(p->scales, 0, p->scales->size, &ignored))
         at = p->at;
     if (at && size) *size = n;
     return at;
@@ -508,7 +574,7 @@ static double correction_dim(const ModelConfig *c, double rotations) {
 }
 
 /* The CPU baseline refuses what transformers clamps here. */
-static void warn_clamped(const Model *m) {
+void model_warn(const Model *m) {
     const ModelConfig *c = &m->config;
     double low = correction_dim(c, c->rope_beta_fast), high = correction_dim(c, c->rope_beta_slow);
     if (c->rope_factor <= 1 || (0 < low && low < high && high < (double)c->head_dim / 2 - 1)) return;

@@ -17,7 +17,7 @@
 
 #include "../ir/dtype.h"
 
-enum { MODEL_MAX_LAYERS = 1024, MODEL_MAX_EOS = 8 };
+enum { MODEL_MAX_LAYERS = 1024, MODEL_MAX_EOS = 32 };
 
 typedef struct ModelConfig ModelConfig;
 struct ModelConfig {
@@ -44,8 +44,10 @@ void model_close(Model *m); /* NULL is fine; pointers from model_map end here */
 const ModelConfig *model_config(const Model *m);
 const char *model_layout(const Model *m); /* "huggingface", "openai", "bin" */
 
-/* Looks up and checks every canonical tensor of the config at once: the first missing one, wrong shape or type is the error. */
+/* Looks up and checks every canonical tensor of the config at once: the first missing one, wrong shape or type is the error,
+ * and so is a tensor of a layer that none of them is made from: the model computes something that gpt-oss does not. */
 bool model_check(const Model *m, Err *e);
+void model_warn(const Model *m); /* on stderr, what is unusual but not wrong */
 
 typedef struct ModelTensor ModelTensor;
 struct ModelTensor {

@@ -84,6 +84,8 @@ static bool place(Model *m, bool swap_embeddings, size_t *end) {
 bool model_bin_open(Model *m, bool swap_embeddings, Err *e) {
     m->layout = &layout_bin;
     if (!mapped_open(&m->bin, m->path, e)) return false;
+    size_t len = strlen(m->path), tail = strlen(".safetensors");
+    if (len > tail && !strcmp(m->path + len - tail, ".safetensors")) return err_set(e, "%s: give the folder that it is in", m->path);
     if (m->bin.size < BIN_HEADER)
         return err_set(e, "%s: %zu bytes: too short for a .bin checkpoint's header of 60", m->path, m->bin.size);
     if (!read_header(m->path, m->bin.at, &m->config, e))

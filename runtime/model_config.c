@@ -113,7 +113,8 @@ static bool read_ints(const json_t *root, const char *path, ConfigKind kind, Mod
         const ConfigInt *f = &config_ints[i];
         const char *key = f->key[kind];
         const json_t *v = get(root, key);
-        if (!v && f->at == AT(topk)) v = get(root, key = "experts_per_token"); /* older files */
+        const char *other = f->at == AT(topk) ? "experts_per_token" : f->at == AT(experts) ? "num_experts" : NULL; /* older, newer files */
+        if (!v && (v = get(root, other))) key = other;
         if (v && !integer(v, field(c, f))) return err_set(e, "%s: %s: expected an integer", path, key);
         if (!v && key && *field(c, f) < 0) return err_set(e, "%s: %s is missing", path, key);
     }
@@ -128,6 +129,7 @@ static const json_t *rope_object(const json_t *root, const char **name) {
 
 static bool read_yarn(const json_t *r, const char *path, ModelConfig *c, Err *e) {
     double original = (double)c->original_context;
+    if (r) c->rope_factor = 0; /* not stated, it is what the positions are more than the original ones, as in transformers */
     c->rope_truncate = r != NULL; /* transformers rounds unless told not to; gpt-oss's own object, and its default, say false */
     if (!read_number(get(r, "factor"), path, "rope factor", 0, 1e6, &c->rope_factor, e) ||
         !read_number(get(r, "beta_fast"), path, "beta_fast", 1e-6, 1e9, &c->rope_beta_fast, e) ||
@@ -137,6 +139,7 @@ static bool read_yarn(const json_t *r, const char *path, ModelConfig *c, Err *e)
                      &original, e))
         return false;
     c->original_context = (int64_t)original;
+    if (c->rope_factor == 0) c->rope_factor = (double)c->max_seq / original;
     double attention = c->rope_factor > 1 ? 0.1 * log(c->rope_factor) + 1 : 1;
     if (get(r, "mscale") && get(r, "mscale_all_dim"))
         return err_set(e, "%s: mscale and mscale_all_dim are not supported", path);
@@ -168,9 +171,11 @@ static bool read_openai(const json_t *root, const char *path, ModelConfig *c, Er
         !read_number(get(root, "rope_ntk_alpha"), path, "rope_ntk_alpha", 1e-6, 1e9, &c->rope_beta_slow, e) ||
         !read_number(get(root, "rope_ntk_beta"), path, "rope_ntk_beta", 1e-6, 1e9, &c->rope_beta_fast, e))
         return false;
+    /* It states no limit: what YaRN reaches, and no less than any model's. */
     double reach = (double)c->original_context * (c->rope_factor > 1 ? c->rope_factor : 1);
-    c->max_seq = reach < INT32_MAX ? (int64_t)reach : INT32_MAX;
-    return true;
+    const json_t *stated = get(root, "max_position_embeddings");
+    if (reach > (double)c->max_seq) c->max_seq = reach < INT32_MAX ? (int64_t)reach : INT32_MAX;
+    return !stated || integer(stated, &c->max_seq) || err_set(e, "%s: max_position_embeddings: expected an integer", path);
 }
 
 static bool read_layer_types(const json_t *root, const char *path, ModelConfig *c, Err *e) {
@@ -201,7 +206,8 @@ static bool read_hf(const json_t *root, const char *path, ModelConfig *c, Err *e
     if (quant && (!json_is_string(method) || strcmp(json_string_value(method), "mxfp4")))
         return err_set(e, "%s: quantization_config: quant_method %.40s is not supported, only mxfp4", path,
                        json_is_string(method) ? json_string_value(method) : "(none)");
-    return read_number(get(root, "rms_norm_eps"), path, "rms_norm_eps", 0, 1, &c->rms_eps, e) &&
+    return need_number(get(root, "partial_rotary_factor"), path, "partial_rotary_factor", 1, e) &&
+           read_number(get(root, "rms_norm_eps"), path, "rms_norm_eps", 0, 1, &c->rms_eps, e) &&
            need_number(get(root, "swiglu_alpha"), path, "swiglu_alpha", 1.702, e) && read_rope(root, path, c, e);
 }
 
@@ -250,6 +256,8 @@ static bool add_eos(const json_t *v, const char *path, ModelConfig *c, Err *e) {
     c->eos[c->n_eos++] = (int32_t)id;
     return true;
 }
+
+bool config_bool(const json_t *root, const char *path, const char *key, bool *v, Err *e) { return read_bool(get(root, key), path, key, v, e); }
 
 bool config_eos(const json_t *root, const char *path, ModelConfig *c, Err *e) {
     const json_t *v = get(root, "eos_token_id");

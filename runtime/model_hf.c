@@ -3,7 +3,7 @@
 #include "model_internal.h"
 
 #include <stdlib.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 /* clang-format off */
 const Layout layout_huggingface = {
@@ -58,12 +58,18 @@ static bool open_shards(Model *m, const char *index, Err *e) {
     return ok;
 }
 
+/* A link that leads nowhere (a download that was not finished) is there: opening it says what is wrong. */
+static bool is_there(const char *path) {
+    struct stat st;
+    return !lstat(path, &st);
+}
+
 static bool open_weights(Model *m, Err *e) {
     const char *single = arena_printf(m->arena, "%s/model.safetensors", m->path);
     const char *index = arena_printf(m->arena, "%s/model.safetensors.index.json", m->path);
     SafeTensors *s;
-    if (access(single, F_OK)) {
-        if (access(index, F_OK))
+    if (!is_there(single)) {
+        if (!is_there(index))
             return err_set(e, "%s: neither model.safetensors nor model.safetensors.index.json", m->path);
         return open_shards(m, index, e);
     }
@@ -74,7 +80,7 @@ static bool open_weights(Model *m, Err *e) {
 
 static bool read_eos(Model *m, const json_t *config, const char *config_path, Err *e) {
     const char *path = arena_printf(m->arena, "%s/generation_config.json", m->path);
-    if (!access(path, F_OK)) {
+    if (is_there(path)) {
         json_t *root = config_load(path, e);
         bool ok = root && config_eos(root, path, &m->config, e);
         json_decref(root);
@@ -87,8 +93,7 @@ static bool read_eos(Model *m, const json_t *config, const char *config_path, Er
 
 bool model_hf_open(Model *m, json_t *config, const char *config_path, Err *e) {
     m->layout = &layout_huggingface;
-    m->no_attention_bias = json_is_false(json_object_get(config, "attention_bias"));
-    m->tied = json_is_true(json_object_get(config, "tie_word_embeddings"));
-    return config_read(config, config_path, CONFIG_HF, &m->config, e) && read_eos(m, config, config_path, e) &&
+    return config_bool(config, config_path, "attention_bias", &m->attention_bias, e) &&
+           config_bool(config, config_path, "tie_word_embeddings", &m->tied, e) && config_read(config, config_path, CONFIG_HF, &m->config, e) && read_eos(m, config, config_path, e) &&
            open_weights(m, e);
 }

@@ -73,7 +73,7 @@ struct Model {
     const Layout *layout;
     const char *path;
     ModelConfig config;
-    bool no_attention_bias; /* qkv and o have no bias in the file: zeros */
+    bool attention_bias; /* false: qkv and o have none, whatever the file holds: zeros */
     bool tied;              /* unembed is embed */
     struct {
         SafeTensors *at;
@@ -113,6 +113,7 @@ bool config_kind(const json_t *root, const char *path, ConfigKind *kind, Err *e)
 bool config_read(const json_t *root, const char *path, ConfigKind kind, ModelConfig *c, Err *e);
 bool config_eos(const json_t *root, const char *path, ModelConfig *c, Err *e); /* eos_token_id, if it has one */
 void config_eos_default(ModelConfig *c);
+bool config_bool(const json_t *root, const char *path, const char *key, bool *v, Err *e); /* missing or null: as it is */
 /* The ranges that the engine supports, and how the fields agree. */
 bool config_check(const ModelConfig *c, const char *path, ConfigKind kind, Err *e);
 

@@ -69,7 +69,7 @@ static const Field config_fields[] = {
     ROW(ModelConfig, F_DTYPE, experts_dtype),
 };
 static const Field plan_fields[] = {
-    ROW(Plan, F_STR, model_name), ROW(Plan, F_STR_OR_NULL, model_path),
+    ROW(Plan, F_STR, model_name), ROW(Plan, F_STR_OR_NULL, model_path), ROW(Plan, F_BOOL, swap_embeddings),
     ROW(Plan, F_STR, arch),       ROW(Plan, F_STR, target_id),
     ROW(Plan, F_STR, precision),  ROW(Plan, F_I64, max_batch),
     ROW(Plan, F_I64, max_tokens), ROW(Plan, F_I64, max_seq),

@@ -12,7 +12,7 @@
 #include "../ir/graph.h"
 #include "model.h"
 
-#define PLAN_VERSION 1 /* a macro: --version spells it */
+#define PLAN_VERSION 2 /* a macro: --version spells it */
 enum { KV_PAGE = 64, STEP_WORDS = 8 };
 
 typedef enum BufKind {
@@ -99,6 +99,7 @@ struct Plan {
     Arena *arena;
     const char *model_name;  /* "gpt-oss-20b" */
     const char *model_path;  /* recorded by --model; NULL without */
+    bool swap_embeddings;    /* and so is this: it is how that .bin is read */
     const char *arch;        /* "gfx90a" */
     const char *target_id;   /* full target id of the code objects, e.g. "amdgcn-amd-amdhsa--gfx90a" */
     const char *precision;   /* "strict", "fast" */

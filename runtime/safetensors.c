@@ -156,6 +156,7 @@ static bool load(SafeTensors *s, Arena *a, Err *e) {
     size_t size = s->file.size;
     if (size < 8) return err_set(e, "%zu bytes: too short for a safetensors file", size);
     for (int i = 7; i >= 0; i--) length = length << 8 | s->file.at[i];
+    if (size > 20 && !memcmp(s->file.at, "version https://git-", 20)) return err_set(e, "a Git LFS pointer, not the file itself: git lfs pull fetches it");
     if (length > MAX_HEADER) return err_set(e, "header of %llu bytes; the limit is 100 MB", (unsigned long long)length);
     if (length > size - 8)
         return err_set(e, "header of %llu bytes in a file of %zu: truncated?", (unsigned long long)length, size);

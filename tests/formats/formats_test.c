@@ -516,6 +516,25 @@ static void test_openai(void) {
     expect_error(path, "block.0.attn.sinks", "is in");
 }
 
+/* hf_config with `edit` in place of, or after, its keys. */
+static const char *edited(const char *edit) {
+    static char text[4096];
+    json_error_t je;
+    json_t *o = json_loads(hf_config, 0, &je), *patch = json_loads(edit, 0, &je), *v;
+    const char *key;
+    if (!o || !patch) die("test: bad JSON: %s", edit);
+    json_object_foreach(patch, key, v) {
+        if (json_is_string(v) && !strcmp(json_string_value(v), "DELETE")) json_object_del(o, key);
+        else json_object_set(o, key, v);
+    }
+    char *s = json_dumps(o, 0);
+    snprintf(text, sizeof text, "%s", s);
+    free(s);
+    json_decref(o);
+    json_decref(patch);
+    return text;
+}
+
 static void test_tied_and_unbiased(void) {
     add_hf(false);
     static char config[1024];
@@ -535,6 +554,67 @@ static void test_tied_and_unbiased(void) {
     free(v);
     model_close(m);
     expect_error(write_folder("tied", hf_config), "lm_head.weight", "missing");
+    add_hf(false); /* biases that are in the file but not in the model */
+    m = open_ok(write_folder("tied", edited("{\"attention_bias\":false}")));
+    v = m ? read_f32(m, "layer1.attn.qkv.b", 64) : NULL;
+    for (int i = 0; v && i < 64; i++)
+        if (v[i] != 0) fail("a bias was read");
+    free(v);
+    model_close(m);
+    expect_error(write_folder("tied", edited("{\"attention_bias\":\"false\"}")), "attention_bias", "expected true or false");
+    expect_error(write_folder("tied", edited("{\"tie_word_embeddings\":1}")), "tie_word_embeddings", "expected true or false");
+}
+
+/* A tensor of a layer that gpt-oss has not. Of no layer, or behind the last: not ours to judge. */
+static void test_unknown_tensors(void) {
+    add_hf(true);
+    add_count("model.layers.2.self_attn.q_norm.weight", "[16]", 1);
+    add_count("model.layers.1.self_attn.rotary_emb.inv_freq", "[8]", 1);
+    add_count("model.extra", "[8]", 1);
+    Model *m = open_ok(write_folder("unknown", hf_config));
+    model_close(m);
+    add_count("model.layers.1.self_attn.q_norm.weight", "[16]", 1);
+    expect_error(write_folder("unknown", hf_config), "tensor model.layers.1.self_attn.q_norm.weight", "there is no op for it");
+}
+
+/* F16: every value as F32; as BF16 only what is exact. */
+static void test_f16(void) {
+    static const uint16_t half[] = {0x0000, 0x3c00, 0xbc00, 0x4248, 0x7bff, 0x0001, 0x8000, 0x0400, 0x3555, 0xfbff};
+    static const double value[] = {0, 1, -1, 3.140625, 65504, 0x1p-24, 0, 0x1p-14, 0.333251953125, -65504};
+    add_hf(false);
+    Entry *x = entry("model.norm.weight");
+    snprintf(x->dtype, sizeof x->dtype, "F16");
+    x->n = 64;
+    memset(x->bytes, 0, 64);
+    memcpy(x->bytes, half, sizeof half);
+    Model *m = open_ok(write_folder("f16", hf_config));
+    if (!m) return;
+    float *v = read_f32(m, "norm", 32);
+    for (size_t i = 0; v && i < LEN(value); i++)
+        if ((double)v[i] != value[i]) fail("half %04x is %.9g, not %.9g", half[i], (double)v[i], value[i]);
+    free(v);
+    uint16_t b[32];
+    Err e = {0};
+    if (model_read(m, "norm", DT_BF16, false, 0, 32, b, sizeof b, &e) || !strstr(e.msg, "not exact in bf16")) fail("rounded: %s", e.msg);
+    if (!model_read(m, "norm", DT_BF16, true, 0, 32, b, sizeof b, &e) || b[1] != 0x3f80 || b[3] != 0x4049 || b[5] != 0x3380) fail("as bf16: %04x %04x %s", b[1], b[3], e.msg);
+    if (model_map(m, "norm", DT_F32, NULL) || model_map(m, "norm", DT_BF16, NULL)) fail("mapped");
+    model_close(m);
+}
+
+/* What people give for a checkpoint's folder. */
+static void test_near_misses(void) {
+    char file[600];
+    add_hf(false);
+    const char *path = write_folder("near", hf_config);
+    snprintf(file, sizeof file, "%s/model.safetensors", path);
+    expect_error(file, "give the folder that it is in", "model.safetensors");
+    put_text(file, "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n");
+    expect_error(path, "a Git LFS pointer", "model.safetensors");
+    unlink(file);
+    if (symlink("../../blobs/none", file)) fail("symlink");
+    expect_error(path, "model.safetensors: No such file", NULL);
+    shell("mkdir -p '%s/models--x/snapshots/1'", dir);
+    expect_error(at("models--x"), "give one of the folders in", "snapshots");
 }
 
 /* --- .bin --- */
@@ -809,25 +889,6 @@ static void test_mutated(void) {
 
 /* --- configurations --- */
 
-/* hf_config with `edit` in place of, or after, its keys. */
-static const char *edited(const char *edit) {
-    static char text[4096];
-    json_error_t je;
-    json_t *o = json_loads(hf_config, 0, &je), *patch = json_loads(edit, 0, &je), *v;
-    const char *key;
-    if (!o || !patch) die("test: bad JSON: %s", edit);
-    json_object_foreach(patch, key, v) {
-        if (json_is_string(v) && !strcmp(json_string_value(v), "DELETE")) json_object_del(o, key);
-        else json_object_set(o, key, v);
-    }
-    char *s = json_dumps(o, 0);
-    snprintf(text, sizeof text, "%s", s);
-    free(s);
-    json_decref(o);
-    json_decref(patch);
-    return text;
-}
-
 static void test_config_errors(void) {
     static const struct {
         const char *edit, *key;
@@ -922,6 +983,8 @@ static void test_config_variants(void) {
         {"{\"rope_scaling\":null,\"rope_theta\":null}", 1, 150000, 32, 32, 4096, 8, 1, 200002},
         {"{\"rope_scaling\":{\"rope_type\":\"default\"}}", 1, 150000, 1, 32, 4096, 8, 1, 200002},
         {"{\"rope_parameters\":{\"rope_theta\":7000}}", 1, 7000, 1, 32, 4096, 8, 1, 200002},
+        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"original_max_position_embeddings\":8192}}", 1, 150000, 16, 32, 8192, 8, 1, 200002},
+        {"{\"num_local_experts\":null,\"num_experts\":2}", 1, 150000, 32, 32, 4096, 8, 1, 200002},
         {"{\"initial_context_length\":1024}", 1, 150000, 32, 32, 1024, 8, 1, 200002},
         {"{\"initial_context_length\":1024.0,\"quantization_config\":null}", 1, 150000, 32, 32, 1024, 8, 1, 200002},
         {"{\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", 1, 150000, 32, 32, 4096, 8, 2, 200002},
@@ -968,8 +1031,16 @@ static void test_generation_config(void) {
     }
     put_text(file, "{\"eos_token_id\":\"</s>\"}");
     expect_error(at("gen"), "eos_token_id", "generation_config.json");
-    put_text(file, "{\"eos_token_id\":[1,2,3,4,5,6,7,8,9]}");
-    expect_error(at("gen"), "more than 8", "generation_config.json");
+    Text many = {0};
+    text_add(&many, "{\"eos_token_id\":[0");
+    for (int i = 1; i <= MODEL_MAX_EOS; i++) text_add(&many, ",%d", i);
+    text_add(&many, "]}");
+    put_text(file, many.at);
+    text_free(&many);
+    expect_error(at("gen"), "more than 32", "generation_config.json");
+    unlink(file);
+    if (symlink("blobs/none", file)) fail("symlink");
+    expect_error(at("gen"), "No such file", "generation_config.json");
 }
 
 /* --- tensors that are not as expected --- */
@@ -1006,7 +1077,7 @@ static void test_tensors(void) {
     }
     add_hf(true);
     snprintf(entry("model.norm.weight")->dtype, 8, "I32");
-    expect_error(write_folder("tensors", hf_config), "model.norm.weight", "type is I32, expected BF16 or F32");
+    expect_error(write_folder("tensors", hf_config), "model.norm.weight", "type is I32, expected BF16, F16 or F32");
     add_hf(true);
     snprintf(entry("model.layers.0.mlp.experts.down_proj_scales")->dtype, 8, "I8");
     expect_error(write_folder("tensors", hf_config), "down_proj_scales", "type is I8, expected U8");
@@ -1410,6 +1481,9 @@ int main(int argc, char **argv) {
     run("config-errors", test_config_errors);
     run("config-variants", test_config_variants);
     run("generation-config", test_generation_config);
+    run("unknown-tensors", test_unknown_tensors);
+    run("f16", test_f16);
+    run("near-misses", test_near_misses);
     run("tensors", test_tensors);
     run("shards", test_shards);
     run("rope", test_rope);

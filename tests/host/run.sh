@@ -53,6 +53,49 @@ for f in "none" "avx2 fma f16c" "avx2 fma f16c avx512f avx512bw avx512dq avx512v
 done
 GPTOSS_HOST_FEATURES=none tiny --precision strict -o $w/strict.none.bin >/dev/null 2>&1
 
+# --- checkpoints ---
+# A .bin that holds unembedding first: the plan remembers how to read it.
+out/gptoss-mkmodel tests/models/tiny.json $w/model.bin --seed 1 >/dev/null 2>&1
+python3 - $w <<'PY'
+import struct, sys
+b = open(sys.argv[1] + '/model.bin', 'rb').read()
+vocab, hidden = struct.unpack('<2i', b[:8])
+n = vocab * hidden * 4
+open(sys.argv[1] + '/swapped.bin', 'wb').write(b[:60] + b[60 + n:60 + 2 * n] + b[60:60 + n] + b[60 + 2 * n:])
+PY
+printf '3\n1 2 3\n7\n%s\n' "$(seq -s' ' 1 40)" >$w/few
+ids() { $exec "$1" -m getp --input-ids -i $w/few -n 60 -o "$2" "${@:3}"; }
+check swap_compile $compile graphs/toy.lua --arch host --model $w/swapped.bin --swap-embeddings --precision strict -o $w/swapped.plan
+check swap_bin $compile graphs/toy.lua --arch host --model $w/model.bin --precision strict -o $w/bin.plan
+ids $w/bin.plan $w/bin.ids 2>/dev/null
+check swap_recorded ids $w/swapped.plan $w/swapped.ids
+check swap_recorded_same cmp $w/swapped.ids $w/bin.ids
+check swap_given ids $w/bin.plan $w/swapped.ids -w $w/swapped.bin --swap-embeddings
+check swap_given_same cmp $w/swapped.ids $w/bin.ids
+check swap_elsewhere ids $w/swapped.plan $w/swapped.ids -w $w/model.bin
+check swap_elsewhere_same cmp $w/swapped.ids $w/bin.ids
+refuses swap_alone "there is no --model" $compile graphs/toy.lua --arch host --swap-embeddings
+# No sliding layer at all; one window for every layer; and what the compiler says of a torn checkpoint.
+for types in full sliding; do
+    sed 's/"sliding_window"/"layer_types": ["'$types'_attention", "'$types'_attention"], "sliding_window"/; s/"num_hidden_layers": [0-9]*/"num_hidden_layers": 2/' tests/models/tiny.json >$w/$types.json
+    out/gptoss-mkmodel $w/$types.json $w/$types --seed 4 >/dev/null 2>&1
+    check ${types}_compile $compile graphs/gpt_oss.lua --arch host --model $w/$types --precision strict -o $w/$types.plan
+    check ${types}_runs ids $w/$types.plan $w/$types.ids
+    sed 1d $w/few >$w/few.ids
+    python3 tests/oracle/oracle.py $w/$types --ids $w/few.ids --greedy 60 --eos 504,503 >$w/$types.want 2>/dev/null
+    check ${types}_oracle cmp $w/$types.ids $w/$types.want
+done
+cp -r $w/full $w/torn && python3 - $w/torn <<'PY'
+import json, struct, sys
+p = sys.argv[1] + '/model.safetensors'
+b = open(p, 'rb').read()
+n = struct.unpack('<Q', b[:8])[0]
+h = b[8:8 + n].replace(b'layers.1.self_attn.sinks', b'layers.1.self_attn.sunk0')
+open(p, 'wb').write(b[:8] + h + b[8 + n:])
+PY
+refuses torn_compile "layers.1.self_attn.sinks is missing" $compile graphs/gpt_oss.lua --arch host --model $w/torn -o $w/none.plan
+refuses torn_exec "model: .*layers.1.self_attn.sinks is missing" ids $w/full.plan $w/none.ids -w $w/torn
+
 # --- runs ---
 prompts() { # count, longest: token ids
     awk -v n="$1" -v most="$2" 'BEGIN { srand(7); print n; for (i = 0; i < n; i++) { len = 1 + int(rand() * most); if (i == 0) len = most; s = ""; for (k = 0; k < len; k++) s = s " " int(rand() * 500); print substr(s, 2) } }'
