@@ -41,6 +41,8 @@ if [ "$what" != 20b ]; then
     check selftest-kv16 gptoss-exec "$carry/plans/kv16.bin" --self-test --only attention
     check selftest-kv32 gptoss-exec "$carry/plans/kv32.bin" --self-test --only attention
 
+    for precision in strict fast; do check selftest-host-$precision gptoss-exec "$carry/plans/host-$precision.bin" --self-test; done
+
     check mkmodel-tiny gptoss-mkmodel "$carry/models/tiny.json" "$tmp/tiny" --seed 3
     for precision in strict fast; do
         getp cpu-$precision tiny-$precision "$tmp/tiny" "$carry/tiny.in" -m getp_cpu -n 200
@@ -82,6 +84,9 @@ if [ "$what" != quick ]; then
     done
     LIMIT=200 check profile-20b-b1 gptoss-exec "$carry/plans/20b-fast.bin" -w "$big" -m bench -b 1 -n 64 -f
     show profile-20b-b1 40
+    LIMIT=200 check selftest-20b-host gptoss-exec "$carry/plans/20b-host-fast.bin" --self-test --only linear
+    LIMIT=200 check bench-20b-host gptoss-exec "$carry/plans/20b-host-fast.bin" -w "$big" -m bench -n 600
+    show bench-20b-host
     for b in 1 3 64; do LIMIT=300 getp 20b-b$b 20b-fast "$big" "$carry/20b.in" -m getp -n 220 -t 12 -b $b; done
     same 20b-b3-as-b1 "$tmp/20b-b3.ids" "$tmp/20b-b1.ids"
     same 20b-b64-as-b1 "$tmp/20b-b64.ids" "$tmp/20b-b1.ids"

@@ -23,6 +23,10 @@ for precision in strict fast; do
     compile trained-$precision graphs/tiny.lua --model models/tiny --precision $precision
     compile 20b-$precision graphs/gpt-oss-20b.lua --precision $precision
 done
+for precision in strict fast; do # the CPU's kernels; that machine's CPU may have what this one has not (AMX)
+    out/gptoss-compile graphs/toy.lua --arch host --precision $precision -o .carry/plans/host-$precision.bin
+    out/gptoss-compile graphs/gpt-oss-20b.lua --arch host --precision $precision --max-seq 8192 --max-batch 16 -o .carry/plans/20b-host-$precision.bin
+done
 compile kv16 graphs/toy.lua --precision strict --kv16
 compile kv32 graphs/toy.lua --precision fast --kv32
 cp tests/models/tiny.json .carry/models/
