@@ -26,7 +26,8 @@ for p in gptoss-compile gptoss-exec gptoss-tok gptoss-mkmodel gptoss-check; do
     done
     # each option is in the manual, made from --help; and completion offers it
     report $p/manual "$([ -f out/man/$p.1 ] || make -s man; for o in $(grep -oE '^  (-., |    )--[a-z0-9-]+' "$out/help" | grep -oE -- '--.*'); do grep -q -- "${o//-/\\\\-}" out/man/$p.1 || echo "no $o"; done)"
-    report $p/manual-clean "$(command -v man >/dev/null && LC_ALL=C.UTF-8 MANROFFSEQ='' man --warnings -E UTF-8 -l -Tutf8 -Z out/man/$p.1 2>&1 >/dev/null)"
+    report $p/manual-help "$(awk '/^[A-Z].*:$/ {on = $0 != "Examples:"} on && /^  / && substr($0, 28, 1) == " " && length > 28 {print substr($0, 29)}' "$out/help" | sed 's/-/\\-/g' | while IFS= read -r line; do grep -qF -- "$line" out/man/$p.1 || echo "no $line"; done)"
+    if command -v man >/dev/null; then report $p/manual-clean "$(LC_ALL=C.UTF-8 MANROFFSEQ='' man --warnings -E UTF-8 -l -Tutf8 -Z out/man/$p.1 2>&1 >/dev/null)"; else echo "skip $p/manual-clean: no man"; fi
     report $p/completion "$(bash -c ". tools/completion.bash; COMP_WORDS=(out/$p --); COMP_CWORD=1; _gptoss out/$p -- out/$p; printf '%s\n' \"\${COMPREPLY[@]}\"" | sort >"$out/offered"; for o in $(grep -oE '^  (-., |    )--[a-z0-9-]+' "$out/help" | grep -oE -- '--.*'); do grep -qx -- "$o" "$out/offered" || echo "no $o"; done; grep -x -- --some-name "$out/offered")"
 done
 complete_() { bash -c ". tools/completion.bash; COMP_WORDS=($1); COMP_CWORD=\$((\${#COMP_WORDS[@]} - 1)); _gptoss; printf '%s ' \"\${COMPREPLY[@]}\""; }
