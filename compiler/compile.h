@@ -10,7 +10,7 @@
 typedef struct Options Options; /* gptoss-compile's command line */
 struct Options {
     const char *graph, *arch, *output, *model, *precision, *override, *dump, *emit, *report;
-    bool kv16, kv32, explain, no_cache, swap_embeddings;
+    bool kv16, kv32, explain, no_cache, swap_embeddings, tune;
     int64_t max_batch, max_tokens, max_seq, workers;
     CliList fusions, templates, no_fusion;
 };

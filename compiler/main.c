@@ -41,6 +41,7 @@ static const CliOption options[] = {
 
     {.kind = CLI_GROUP, .help = "Running"},
     {'j', "jobs", CLI_INT, AT(workers), "N", "compilers at once (one per CPU)", 1, 1024},
+    {0, "tune", CLI_FLAG, AT(tune), NULL, "choose between kernels by measuring them (not implemented yet)"},
     {0, "no-cache", CLI_FLAG, AT(no_cache), NULL, "compile even what the cache holds"},
 };
 
@@ -68,6 +69,7 @@ static bool check_output(const Options *o, Err *e) {
 
 static bool check(Arena *a, Options *o, Err *e) {
     if (!o->graph) return err_set(e, "no graph file");
+    if (o->tune) return err_set(e, "--tune is not implemented yet");
     if (!o->arch) return err_set(e, "no --arch; it is one of: %s", target_list(a));
     if (!target_find(o->arch)) return err_set(e, "--arch %s is not implemented yet; it is one of: %s", o->arch, target_list(a));
     if (o->swap_embeddings && !o->model) return err_set(e, "--swap-embeddings says how --model FILE.bin is read; there is no --model");

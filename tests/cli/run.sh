@@ -52,6 +52,7 @@ usage plan/none 'no plan given' out/gptoss-exec -m getp
 usage plan/nothing 'nothing to do' out/gptoss-exec x
 usage mkmodel/layout 'a layout of its own' out/gptoss-mkmodel tests/models/tiny.json "$out/m.bin" --layout openai
 usage mkmodel/dtype 'holds f32 only' out/gptoss-mkmodel tests/models/tiny.json "$out/m.bin" --dtype mxfp4
+usage compile/tune '--tune is not implemented yet' out/gptoss-compile graphs/toy.lua --arch host --tune
 usage compile/html 'it is text or json' out/gptoss-compile graphs/toy.lua --arch host --report html
 usage compile/stdout 'one at a time' out/gptoss-compile graphs/toy.lua --arch host --report json --explain
 usage compile/folder 'No such file' out/gptoss-compile graphs/toy.lua --arch host -o "$out/no/plan.bin"

@@ -81,6 +81,10 @@ run -m parity --input-ids -i "$tmp/in" --json --dump-tensor no.such.value >/dev/
 run -m bench -n 20 --json | python3 -c 'import json,sys; j=json.load(sys.stdin); assert j["decode_tokens"] == 10 and j["prefill_tokens"] == 10' && ok bench || fail bench "$(tail -1 "$tmp/err")"
 "$exec" --inspect "$tmp/plan.bin" --json | python3 -c 'import json,sys; assert json.load(sys.stdin)["precision"] == "strict"' && ok inspect_json || fail inspect_json "no JSON"
 
+# killed, it leaves nothing behind
+mkdir "$tmp/killed" && for i in 1 2 3; do (cd "$tmp/killed" && timeout -s KILL 0.$((i * 7)) "$exec" "$tmp/plan.bin" -w "$tmp/model" --device ref -m logits --input-ids -i "$tmp/in" -o rows --prefill-chunk 1 -b 1 2>/dev/null); ls "$tmp/killed"; rm -f "$tmp/killed/rows"; done | grep -v '^rows$' >"$tmp/left"
+[ ! -s "$tmp/left" ] && ok logits_killed || fail logits_killed "left $(cat "$tmp/left")"
+
 # --- errors: what was said, exit 1, and no output file
 refused() { # NAME PATTERN COMMAND…
     local name=$1 pattern=$2
