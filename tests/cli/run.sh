@@ -13,6 +13,7 @@ usage() { # NAME PATTERN command…: exit 2, and one line that says it
     report "$name" "$([ $code = 2 ] || echo "exit $code"; [ "$(wc -l <<<"$got")" = 1 ] || echo "not one line"; grep -q -- "$pattern" <<<"$got" || echo "said: $got")"
 }
 
+make -s man >"$out/log" 2>&1
 for p in gptoss-compile gptoss-exec gptoss-tok gptoss-mkmodel gptoss-check; do
     out/$p --help >"$out/help" 2>"$out/err"
     report $p/help "$([ $? = 0 ] && [ ! -s "$out/err" ] && grep -q "^usage: $p " "$out/help" && grep -q '^Examples:' "$out/help" && grep -q '  -h, --help ' "$out/help" || cat "$out/help" "$out/err")"
@@ -25,7 +26,7 @@ for p in gptoss-compile gptoss-exec gptoss-tok gptoss-mkmodel gptoss-check; do
         report $p$option-full "$(out/$p $option 2>"$out/err" >/dev/full && echo 'exit 0'; grep -q 'No space' "$out/err" || cat "$out/err")"
     done
     # each option is in the manual, made from --help; and completion offers it
-    report $p/manual "$([ -f out/man/$p.1 ] || make -s man; for o in $(grep -oE '^  (-., |    )--[a-z0-9-]+' "$out/help" | grep -oE -- '--.*'); do grep -q -- "${o//-/\\\\-}" out/man/$p.1 || echo "no $o"; done)"
+    report $p/manual "$(for o in $(grep -oE '^  (-., |    )--[a-z0-9-]+' "$out/help" | grep -oE -- '--.*'); do grep -q -- "${o//-/\\\\-}" out/man/$p.1 || echo "no $o"; done)"
     report $p/manual-help "$(awk '/^[A-Z].*:$/ {on = $0 != "Examples:"} on && /^  / && substr($0, 28, 1) == " " && length > 28 {print substr($0, 29)}' "$out/help" | sed 's/-/\\-/g' | while IFS= read -r line; do grep -qF -- "$line" out/man/$p.1 || echo "no $line"; done)"
     if command -v man >/dev/null; then report $p/manual-clean "$(LC_ALL=C.UTF-8 MANROFFSEQ='' man --warnings -E UTF-8 -l -Tutf8 -Z out/man/$p.1 2>&1 >/dev/null)"; else echo "skip $p/manual-clean: no man"; fi
     report $p/completion "$(bash -c ". tools/completion.bash; COMP_WORDS=(out/$p --); COMP_CWORD=1; _gptoss out/$p -- out/$p; printf '%s\n' \"\${COMPREPLY[@]}\"" | sort >"$out/offered"; for o in $(grep -oE '^  (-., |    )--[a-z0-9-]+' "$out/help" | grep -oE -- '--.*'); do grep -qx -- "$o" "$out/offered" || echo "no $o"; done; grep -x -- --some-name "$out/offered")"
