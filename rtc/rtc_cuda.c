@@ -53,12 +53,12 @@ static bool resolve(void *to, void *lib) {
 static bool load(Arena *a, Nvrtc *h, const char **name, Err *e) {
     static const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"};
     const char *home = getenv("CUDA_HOME");
-    const char *dirs[] = {"", home && *home ? arena_printf(a, "%s/lib64/", home) : NULL, "/usr/local/cuda/lib64/"};
+    const char *dirs[] = {home && *home ? arena_printf(a, "%s/lib64/", home) : NULL, "", "/usr/local/cuda/lib64/"}; /* what was named first */
     const char *broken = "";
     if (rtc_load(a, dirs, LEN(dirs), names, LEN(names), resolve, h, name, &broken)) return true;
     return err_set(
         e,
-        "no NVRTC found%s: looked for libnvrtc.so.13 and .12 in the library search path, $CUDA_HOME/lib64 and "
+        "no NVRTC found%s: looked for libnvrtc.so.13 and .12 in $CUDA_HOME/lib64, the library search path and "
         "/usr/local/cuda/lib64; install the CUDA toolkit's NVRTC (cuda-nvrtc-13-0)",
         broken);
 }

@@ -72,13 +72,13 @@ static bool load(Arena *a, Hip *h, const char **name, Err *e) {
     static const char *const names[] = {"libhiprtc.so.7",   "libhiprtc.so.6", "libhiprtc.so.5", "libamdhip64.so.5",
                                         "libamdhip64.so.6", "libhiprtc.so",   "libamdhip64.so"};
     const char *rocm = getenv("ROCM_PATH");
-    const char *dirs[] = {"", rocm && *rocm ? arena_printf(a, "%s/lib/", rocm) : NULL, "/opt/rocm/lib/"};
+    const char *dirs[] = {rocm && *rocm ? arena_printf(a, "%s/lib/", rocm) : NULL, "", "/opt/rocm/lib/"}; /* what was named first */
     const char *broken = "";
     if (rtc_load(a, dirs, LEN(dirs), names, LEN(names), resolve, h, name, &broken)) return true;
     return err_set(
         e,
-        "no hipRTC found%s: looked for libhiprtc.so (ROCm 6, 7) and libamdhip64.so.5 in the library search path, "
-        "$ROCM_PATH/lib and /opt/rocm/lib; install libamdhip64-5 (Debian 12) or hip-runtime-amd (ROCm)",
+        "no hipRTC found%s: looked for libhiprtc.so (ROCm 6, 7) and libamdhip64.so.5 in $ROCM_PATH/lib, the library "
+        "search path and /opt/rocm/lib; install libamdhip64-5 (Debian 12) or hip-runtime-amd (ROCm)",
         broken);
 }
 

@@ -34,7 +34,7 @@ static void load_once(void) {
     char own[4096] = "";
     const char *rocm = getenv("ROCM_PATH");
     if (rocm && *rocm) snprintf(own, sizeof own, "%s/lib/", rocm);
-    const char *const dirs[] = {"", *own ? own : NULL, "/opt/rocm/lib/"};
+    const char *const dirs[] = {*own ? own : NULL, "", "/opt/rocm/lib/"}; /* what was named first */
     gpu_load(names, LEN(names), dirs, LEN(dirs), symbols, LEN(symbols), &load_error);
 }
 

@@ -81,6 +81,12 @@ GPTOSS_SYSFS=$tmp/sys hip --list-devices; grep -q 'pci 0000:C0:00.0  numa node 1
 six() { LD_LIBRARY_PATH=$PWD/out/tests/fakehip6:$fake FAKEHIP_LOG=$tmp/log $exec "$@" >"$tmp/out" 2>"$tmp/err"; }
 six "$tmp/strict.bin" --self-test --only linear_K64; code=$?
 clean rocm6 $code 0 && [ "$(calls hipGetDevicePropertiesR0600)" = 1 ] && [ "$(calls hipGetDeviceProperties)" = 0 ] && ok rocm6 || fail rocm6 "$(cat "$tmp/log")"
+# ROCm 7 has 6's entry points under a newer name, which is looked for first; ROCM_PATH comes before the search path.
+mkdir -p "$tmp/rocm7/lib" && ln -s "$PWD/out/tests/fakehip6/libamdhip64.so.6" "$tmp/rocm7/lib/libamdhip64.so.7"
+LD_LIBRARY_PATH=$tmp/rocm7/lib:$fake FAKEHIP_LOG=$tmp/log $exec "$tmp/strict.bin" --self-test --only linear_K64 >"$tmp/out" 2>"$tmp/err"; code=$?
+clean rocm7 $code 0 && [ "$(calls hipGetDevicePropertiesR0600)" = 1 ] && ok rocm7 || fail rocm7 "$(cat "$tmp/log")"
+ROCM_PATH=$tmp/rocm7 FAKEHIP_LOG=$tmp/log $exec "$tmp/strict.bin" --self-test --only linear_K64 >"$tmp/out" 2>"$tmp/err"; code=$?
+clean rocm_path $code 0 && [ "$(calls hipGetDevicePropertiesR0600)" = 1 ] && ok rocm_path || fail rocm_path "$(cat "$tmp/log" "$tmp/err")"
 FAKEHIP_ARCH=gfx942:sramecc+:xnack- six "$tmp/strict.bin" --self-test --only tokens; says rocm6_other_arch $? "is gfx942:sramecc+:xnack-, this plan is for gfx90a"
 
 # --- errors: each is one message, nothing stays behind
