@@ -101,12 +101,14 @@ refused chat/first-too-long 'with the instructions this message has' bash -c "ec
 
 # --- a terminal
 if command -v script >/dev/null; then
-    terminal() { # COLUMNS, command, keys: "sleep 1; printf …"
-        GPTOSS_HISTORY=$PWD/$out/history timeout 60 script -qec "stty cols $1; $2" $out/typescript < <(eval "$3") >/dev/null 2>&1
+    shows() { for _ in $(seq 300); do grep -aqF -- "$1" $out/typescript 2>/dev/null && return; sleep 0.1; done; } # waits for it
+    terminal() { # COLUMNS, command, keys: 'shows "> "; printf …'
+        rm -f $out/typescript
+        GPTOSS_HISTORY=$PWD/$out/history timeout 90 script -qfec "stty cols $1; $2" $out/typescript < <(eval "$3") >/dev/null 2>&1
     }
     talk="env -u LANG -u LC_ALL -u LC_CTYPE $exec $out/plan.bin --device ref -m chat --date 2025-01-01 --max-answer 10"
     rm -f $out/history
-    terminal 100 "$talk" 'sleep 1; printf "hello\r"; sleep 1; printf "/help\r"; sleep 0.5; printf "/bye\\\\\\rmore\r"; sleep 0.5; printf "/quit\r"; sleep 0.5'
+    terminal 100 "$talk" 'shows "> "; printf "hello\r"; sleep 1; printf "/help\r"; sleep 0.5; printf "/bye\\\\\\rmore\r"; sleep 0.5; printf "/quit\r"; sleep 0.5'
     report terminal/exit "$([ $? = 0 ] || echo failed)"
     report terminal/prompt "$(grep -aq '> ' $out/typescript || echo 'no prompt')"
     report terminal/help "$(grep -aq 'begin another conversation' $out/typescript || echo 'no help')"
@@ -114,7 +116,7 @@ if command -v script >/dev/null; then
         report terminal/history "$(grep -aq hello $out/history || echo 'no history kept')"
         # Ctrl-C gives up a line and no more; a paste with line breaks and a tab is one turn; letters beyond ASCII without a locale;
         # Tab is a tab. What was sent is what the history has, in vis(3)'s encoding.
-        terminal 100 "$talk" 'sleep 1; printf "half \003"; sleep 0.3; printf "Gr\303\274\303\237e\tx\r"; sleep 1; printf "\033[200~one\r\ttwo\n\nthree\033[201~\r"; sleep 1; printf "\033[A\033[Bend\r"; sleep 1; printf "/quit\r"; sleep 0.5'
+        terminal 100 "$talk" 'shows "> "; printf "half \003"; shows leaves; printf "Gr\303\274\303\237e\tx\r"; sleep 1; printf "\033[200~one\r\ttwo\n\nthree\033[201~\r"; sleep 1; printf "\033[A\033[Bend\r"; sleep 1; printf "/quit\r"; sleep 0.5'
         report terminal/interrupt "$([ $? = 0 ] && grep -aq 'Ctrl-D or /quit leaves' $out/typescript && ! grep -aq half $out/history || echo "not given up: $(tail -3 $out/history)")"
         report terminal/utf8 "$(grep -aqF 'Gr\M-C\M-<\M-C\M^_e\^Ix' $out/history || grep -aqF $'Gr\303\274\303\237e' $out/history || echo "$(tail -4 $out/history)")"
         report terminal/paste "$([ "$(grep -ac 'one.*two.*three$' $out/history)" = 1 ] || echo "$(tail -4 $out/history)")"

@@ -48,7 +48,7 @@ head -160 $set >$out/some.jsonl
 grep -vE '"(recall|remember)"' $set | head -6 >$out/short.jsonl
 grep '"remember"' $set | head -1 >>$out/short.jsonl
 head -16 $set >$out/few.jsonl
-PYTHONDONTWRITEBYTECODE=1 python3 tools/tiny/generate.py eval 500 2 | grep -E '"(add|subtract)"' >$out/sums.jsonl
+PYTHONDONTWRITEBYTECODE=1 python3 tools/tiny/generate.py eval 500 2 | grep -E '"(add|subtract)"' >$out/sums-set.jsonl
 generated() { PYTHONDONTWRITEBYTECODE=1 python3 tools/tiny/generate.py eval 100 | cmp - $set; }
 check "the evaluation set is what generate.py makes" generated
 
@@ -56,7 +56,7 @@ check "the evaluation set is what generate.py makes" generated
 compile tiny strict && compile tiny fast || exit 1
 strict_ref() { run tiny-strict ref $set strict.ref && exact strict.ref accuracy; }
 check "strict on ref: PyTorch's accuracy" strict_ref
-sums() { run tiny-strict ref $out/sums.jsonl sums && exact sums accuracy_500; }
+sums() { run tiny-strict ref $out/sums-set.jsonl sums && exact sums accuracy_500; }
 check "strict on ref: PyTorch's accuracy on 1000 other sums and differences" sums
 fast_ref() { run tiny-fast ref $set fast.ref && judge fast.ref accuracy 2; }
 check "fast on ref: within 2% of it" fast_ref
@@ -85,7 +85,7 @@ for r in [r for r in rows if not r["right"]][:5]: print(json.dumps({k: r[k] for 
 }
 for part in window sinks router rope yarn clamp; do
     problems=$out/some.jsonl least=98 # percent; the whole model has 99.5 and more, as above
-    [ $part = clamp ] && problems=$out/sums.jsonl
+    [ $part = clamp ] && problems=$out/sums-set.jsonl
     on_ref() { compile $part strict && run $part-strict ref $problems $part.ref && right $part.ref 0 $least; }
     check "without $part on ref: too few answers" on_ref
     broken_host() { compile $part fast host && run $part-fast-host host $problems $part.host && right $part.host 0 $least; }
