@@ -45,6 +45,11 @@ $(O)/compiler/%.o: EXTRA = $(LUA_CFLAGS)
 $(O)/runtime/emu/%.o: EXTRA = -O3 -fno-math-errno -fno-trapping-math
 $(O)/ir/ref.o: EXTRA = -O3
 $(O)/runtime/line.o: EXTRA = $(if $(EDIT),-DHAVE_LIBEDIT)
+$(O)/runtime/line.o: $(O)/edit$(EDIT)
+$(O)/edit%: # libedit came or went: line.c anew
+	@mkdir -p $(O) && rm -f $(O)/edit* && touch $@
+$(O)/edit:
+	@mkdir -p $(O) && rm -f $(O)/edit* && touch $@
 
 $(O)/%.o: %.c
 	@mkdir -p $(@D)

@@ -60,7 +60,7 @@ static const Cli cli = {
 
 /* Before the work: can the plan be written, and is it none of what it is made from? */
 static bool check_output(const Options *o, Err *e) {
-    bool same = file_same(o->output, o->graph) || (o->model && file_same(o->output, o->model));
+    bool same = file_same(o->output, o->graph) || (o->model && (file_same(o->output, o->model) || file_inside(o->output, o->model)));
     for (size_t i = 0; i < o->fusions.n; i++) same |= file_same(o->output, o->fusions.at[i]);
     if (same) return err_set(e, "-o %s is an input too: give it another name", o->output);
     if (o->emit && mkdir(o->emit, 0777) && errno != EEXIST) return err_set(e, "--emit %s: %s", o->emit, strerror(errno));

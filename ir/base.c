@@ -194,10 +194,19 @@ bool file_replaceable(const char *path, Err *e) {
 
 static bool starts(const char *s, const char *with) { return !strncmp(s, with, strlen(with)); }
 
-/* Is it a stream, or a name of one such as /dev/stdout? */
+bool file_is_stdout(const char *path) {
+    static const char *const names[] = {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"};
+    for (size_t i = 0; i < LEN(names); i++)
+        if (!strcmp(path, names[i])) return true;
+    return false;
+}
+
+/* A device, a pipe, or a link whose target is still to be made. */
 static bool in_place(const char *path) {
     Err e;
-    return !strcmp(path, "-") || starts(path, "/dev/") || starts(path, "/proc/") || !file_replaceable(path, &e);
+    struct stat st;
+    if (stat(path, &st)) return !lstat(path, &st);
+    return starts(path, "/dev/") || starts(path, "/proc/") || !file_replaceable(path, &e);
 }
 
 static char *folder_of(const char *path) {
@@ -209,7 +218,7 @@ static char *folder_of(const char *path) {
 
 bool file_writable(const char *path, Err *e) {
     struct stat st;
-    if (!strcmp(path, "-")) return true;
+    if (file_is_stdout(path)) return true;
     if (!stat(path, &st)) {
         if (S_ISDIR(st.st_mode)) return err_set(e, "%s: cannot be written: %s", path, strerror(EISDIR));
         if (access(path, W_OK)) return err_set(e, "%s: cannot be written: %s", path, strerror(errno));
@@ -224,6 +233,14 @@ bool file_writable(const char *path, Err *e) {
 bool file_same(const char *a, const char *b) {
     struct stat x, y;
     return !stat(a, &x) && !stat(b, &y) && S_ISREG(x.st_mode) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+bool file_inside(const char *path, const char *folder) {
+    struct stat file, in, want;
+    char *dir = folder_of(path);
+    bool ok = !stat(path, &file) && S_ISREG(file.st_mode) && !stat(dir, &in) && !stat(folder, &want);
+    free(dir);
+    return ok && in.st_dev == want.st_dev && in.st_ino == want.st_ino;
 }
 
 /* A file without a name in the target's folder, where the file system has such; else one beside it. */
@@ -241,7 +258,8 @@ static int open_new(FileOut *o) {
         Text tmp = {0};
         text_add(&tmp, "%s.tmp%ld", o->target, (long)getpid());
         o->tmp = tmp.at;
-        fd = open(o->tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+        unlink(o->tmp);
+        fd = open(o->tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     }
     if (fd >= 0 && old) (void)!fchmod(fd, st.st_mode & 07777); /* where that is refused: as a new file */
     return fd;
@@ -249,7 +267,7 @@ static int open_new(FileOut *o) {
 
 bool file_begin(FileOut *o, const char *path, Err *e) {
     *o = (FileOut){.path = path};
-    if (!strcmp(path, "-")) return o->path = "stdout", o->f = stdout, true;
+    if (file_is_stdout(path)) return o->path = "stdout", o->f = stdout, true;
     if (in_place(path)) return (o->f = fopen(path, "wb")) || err_set(e, "%s: %s", path, strerror(errno));
     if (!file_writable(path, e)) return false;
     if (!(o->target = realpath(path, NULL))) o->target = strdup(path);
@@ -276,10 +294,11 @@ static bool give_name(FileOut *o) {
 
 bool file_end(FileOut *o, bool ok, Err *e) {
     bool asked = ok;
+    errno = 0;
     if (ok) ok = !fflush(o->f) && !ferror(o->f) && (!o->target || (!fsync(fileno(o->f)) && give_name(o)));
     int saved = errno;
     if (o->f && o->f != stdout && fclose(o->f) && ok) ok = false, saved = errno;
-    if (!ok && asked) err_set(e, "%s: %s", o->path, strerror(saved));
+    if (!ok && asked) err_set(e, "%s: %s", o->path, strerror(saved ? saved : EIO));
     if (!ok && o->tmp) unlink(o->tmp);
     free(o->target), free(o->tmp);
     *o = (FileOut){0};

@@ -74,8 +74,8 @@ void text_free(Text *t);
 char *file_read(Arena *a, const char *path, size_t *size, Err *e); /* whole file, NUL added; NULL on error */
 
 /* A file that is being written. It gets its name when it is whole: what was there stays until then, and a program that is
- * killed leaves nothing. A link is followed; permissions stay. What is no regular file (a pipe, a device, anything in /dev and
- * /proc) is written in place, "-" is stdout. */
+ * killed leaves nothing, where the file system has files without names (else PATH.tmpPID). A link is followed; permissions
+ * stay. What is no regular file (a pipe, a device, anything in /dev and /proc) is written in place. */
 typedef struct FileOut FileOut;
 struct FileOut {
     FILE *f;
@@ -91,7 +91,9 @@ bool file_write(const char *path, const void *bytes, size_t n, Err *e);
 
 /* Before long work: could path be written now? A folder, a missing folder, no permission: no. */
 bool file_writable(const char *path, Err *e);
-bool file_same(const char *a, const char *b); /* are these names of one regular file? */
+bool file_same(const char *a, const char *b);             /* are these names of one regular file? */
+bool file_inside(const char *path, const char *folder); /* is path a regular file that lies right in folder? */
+bool file_is_stdout(const char *path);                    /* "-", /dev/stdout and its other names */
 
 /* May path be replaced by renaming a file to it? No, with e set, when a folder, a pipe or a device is there. */
 bool file_replaceable(const char *path, Err *e);

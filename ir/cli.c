@@ -35,12 +35,12 @@ static bool real_of(const CliOption *o, const char *name, const char *s, double 
 }
 
 static bool size_of(const char *name, const char *s, size_t *to, Err *e) {
-    static const char units[] = "KMG";
+    static const char units[] = "KkMmGg";
     char *end;
     errno = 0;
     unsigned long long n = strtoull(s, &end, 10);
-    const char *unit = *end ? strchr(units, *end & ~32) : NULL;
-    int shift = unit ? 10 * (int)(unit - units + 1) : 0;
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    int shift = unit ? 10 * (int)((unit - units) / 2 + 1) : 0;
     if (errno || *s < '0' || *s > '9' || !n || n > SIZE_MAX >> shift || end[unit ? 1 : 0])
         return err_set(e, "%s %s: not a size such as 4096, 512M or 16G", name, s);
     *to = (size_t)n << shift;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <langinfo.h>
 #include <locale.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -68,6 +69,15 @@ static char *plain(Line *l) {
 /* --- edited lines ------------------------------------------------------------------------------------------------------------ */
 
 #ifdef HAVE_LIBEDIT
+static sigset_t before; /* the mask while read_char waits; else our signals are blocked, so that none is lost between a look and a wait */
+
+static void block_signals(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < LEN(signals); i++) sigaddset(&set, signals[i]);
+    sigprocmask(SIG_BLOCK, &set, &before);
+}
+
 static Line *line_of(EditLine *el) {
     void *l = NULL;
     el_get(el, EL_CLIENTDATA, &l);
@@ -86,11 +96,13 @@ static int read_char(EditLine *el, wchar_t *c) {
     mbstate_t state = {0};
     for (;;) {
         char byte;
-        ssize_t n = interrupt ? 0 : read(fileno(line_of(el)->f), &byte, 1);
-        if (n < 0 && errno == EINTR) {
+        struct pollfd p = {.fd = fileno(line_of(el)->f), .events = POLLIN};
+        if (ppoll(&p, 1, NULL, &before) < 0 && errno == EINTR && !interrupt) {
             after_signal(el);
             continue;
         }
+        ssize_t n = interrupt ? 0 : read(p.fd, &byte, 1);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
         if (n <= 0) return 0;
         size_t k = mbrtowc(c, &byte, 1, &state);
         if (k == (size_t)-2) continue;
@@ -103,7 +115,7 @@ static int read_char(EditLine *el, wchar_t *c) {
 static unsigned char paste(EditLine *el, int ch) {
     static const wchar_t end[] = L"\033[201~";
     enum { END = sizeof end / sizeof *end - 1 };
-    wchar_t *text = NULL, c;
+    wchar_t *text = NULL, c, last = 0;
     size_t n = 0, cap = 0;
     (void)ch;
     while ((n < END || wmemcmp(text + n - END, end, END)) && el_wgetc(el, &c) == 1) {
@@ -112,8 +124,9 @@ static unsigned char paste(EditLine *el, int ch) {
             text = realloc(text, cap * sizeof *text);
             if (!text) die("chat: out of memory");
         }
-        if (c == '\n' && n && text[n - 1] == '\n') continue; /* "\r\n" */
-        text[n++] = c == '\r' ? '\n' : c;
+        bool again = c == '\n' && last == '\r'; /* "\r\n" is one line break */
+        last = c;
+        if (!again) text[n++] = c == '\r' ? '\n' : c;
     }
     if (n >= END && !wmemcmp(text + n - END, end, END)) n -= END;
     if (n) text[n] = 0, el_winsertstr(el, text);
@@ -172,7 +185,9 @@ static char *edited(Line *l) {
     int n = 0;
     fputs("\033[?2004h", screen()), fflush(screen()); /* pasted text is to be marked */
     catch_signals(old);
+    block_signals();
     const char *got = el_gets(l->editor, &n);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     release_signals(old);
     l->interrupted = interrupt;
     fputs(l->interrupted ? "\033[?2004l\n" : "\033[?2004l", screen()), fflush(screen());

@@ -164,6 +164,14 @@ bool session_open(Session *s, const Options *o, Err *e) {
            open_model(s, e);
 }
 
+bool session_output(const Session *s, const char *path, const char *input, Err *e) {
+    if (!file_writable(path, e)) return false;
+    if (input && file_same(path, input)) return err_set(e, "-o %s is the input too: give it another name", path);
+    if (file_same(path, s->model_path) || file_inside(path, s->model_path))
+        return err_set(e, "-o %s is a file of the model: give it another name", path);
+    return true;
+}
+
 static void show_load(void *ctx, size_t done, size_t total) {
     char detail[80];
     Progress *bar = ctx;

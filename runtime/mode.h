@@ -38,6 +38,8 @@ double seconds_now(void);
 /* Opens plan, device and model, and checks options against the plan. Weights come with session_load, once input is read. */
 bool session_open(Session *s, const Options *o, Err *e);
 bool session_load(Session *s, Err *e);
+/* Before the work: can path be written, and is it neither the input (NULL: none) nor a file of the model? */
+bool session_output(const Session *s, const char *path, const char *input, Err *e);
 Device *session_device(const Session *s, const char *name, Err *e);
 void session_close(Session *s);
 

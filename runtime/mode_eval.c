@@ -225,10 +225,10 @@ bool mode_eval(Session *s, Err *e) {
     Eval v = {0};
     const char *path = s->o->input ? s->o->input : arena_printf(s->arena, "%s/eval.jsonl", s->model_path);
     if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
-    if (s->o->output && !file_writable(s->o->output, e)) return false;
+    if (s->o->output && !session_output(s, s->o->output, path, e)) return false;
     bool ok = session_tokenizer(s, e) && read_set(s, path, &v, e) && run(s, &v, e);
     if (ok && s->o->output) ok = write_answers(&v, s->o->output, e);
-    FILE *to = s->o->output && !strcmp(s->o->output, "-") ? stderr : stdout; /* one thing on stdout */
+    FILE *to = s->o->output && file_is_stdout(s->o->output) ? stderr : stdout; /* one thing on stdout */
     if (ok && s->o->json) print_json(s, &v, to);
     else if (ok) print_table(s, &v, to);
     if (ok) session_profile(s);

@@ -111,9 +111,9 @@ bool mode_generate(Session *s, Err *e) {
     TalkEnd end;
     if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
     if (!talk_sampling(s, e) || (!s->o->input_ids && !session_tokenizer(s, e))) return false;
-    if (s->o->output && !file_writable(s->o->output, e)) return false;
+    if (s->o->output && !session_output(s, s->o->output, NULL, e)) return false;
     talk_open(&t, s);
-    Writer w = {.s = s, .to_stdout = !s->o->output || !strcmp(s->o->output, "-"), .stop = {.stops = s->o->stops.at}};
+    Writer w = {.s = s, .to_stdout = !s->o->output || file_is_stdout(s->o->output), .stop = {.stops = s->o->stops.at}};
     bool ok = prompt_ids(s, &t.ids, e);
     if (ok && (int64_t)t.ids.n > s->steps)
         ok = err_set(e, "the prompt has %zu tokens, -n is %" PRId64 "; the plan allows %" PRId64 " (gptoss-compile --max-seq)", t.ids.n, s->steps, s->plan->max_seq);

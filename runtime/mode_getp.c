@@ -155,11 +155,11 @@ bool mode_getp(Session *s, Err *e) {
     Text t = {0};
     Verdict v = {0};
     if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
-    if (s->o->print && !strcmp(output, "-")) return err_set(e, "--print and -o - both write to stdout: give -o FILE");
+    if (s->o->print && file_is_stdout(output)) return err_set(e, "--print and -o - both write to stdout: give -o FILE");
     const char *truth = s->o->truth ? file_read(s->arena, s->o->truth, NULL, e) : NULL;
     if (s->o->truth && !truth) return err_wrap(e, "-v");
     if (truth && file_same(s->o->truth, output)) return err_set(e, "-v %s is where the output goes: give -o another name", s->o->truth);
-    if (!file_writable(output, e) || !prompts_read(s, input, &p, e)) return false;
+    if (!session_output(s, output, input, e) || !prompts_read(s, input, &p, e)) return false;
     if (s->o->print && !s->tok && !session_tokenizer(s, e)) return false;
     Requests r = requests_make(s, &p, true);
     Summary m = {.requests = p.n, .skipped = p.n - r.n};
@@ -171,7 +171,7 @@ bool mode_getp(Session *s, Err *e) {
         if (ok && s->o->print) ok = print_text(s, &p, &r, e);
         summary_text(s, &m);
         if (ok && truth) ok = verify(s, truth, &t, &v, e);
-        if (s->o->json) summary_json(s, &m, &v, strcmp(output, "-") && !s->o->print ? stdout : stderr);
+        if (s->o->json) summary_json(s, &m, &v, !file_is_stdout(output) && !s->o->print ? stdout : stderr);
         if (s->dev && !s->o->json) session_profile(s);
     }
     text_free(&t);

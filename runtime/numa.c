@@ -43,9 +43,12 @@ static void read_cpus(int node, cpu_set_t *set) {
 }
 
 void numa_bind(int node) {
+    static _Thread_local cpu_set_t mine; /* as it was before the first call: another device may be near others of them */
+    static _Thread_local bool known;
     const char *asked = getenv("GPTOSS_NUMA");
-    cpu_set_t mine, near;
-    if (node < 0 || (asked && !strcmp(asked, "0")) || sched_getaffinity(0, sizeof mine, &mine)) return;
+    cpu_set_t near;
+    if (node < 0 || (asked && !strcmp(asked, "0"))) return;
+    if (!known && !(known = !sched_getaffinity(0, sizeof mine, &mine))) return;
     read_cpus(node, &near);
     CPU_AND(&near, &near, &mine);
     if (CPU_COUNT(&near)) sched_setaffinity(0, sizeof near, &near);

@@ -135,9 +135,9 @@ static void warn_of_unused(const CliParsed *parsed, unsigned now) {
     }
 }
 
-/* A result that would overwrite what it is made from. */
+/* A result that would overwrite what was named to make it from; what was not named is session_output's. */
 static bool check_output(const Options *o, Err *e) {
-    const char *const from[][2] = {{"the plan", o->plan}, {"-i", o->input}, {"-v", o->truth}, {"-w", o->model}, {"-z", o->tokenizer}};
+    const char *const from[][2] = {{"the plan", o->plan}, {"-i", o->input}, {"-v", o->truth}, {"-z", o->tokenizer}};
     for (size_t i = 0; o->output && i < LEN(from); i++)
         if (from[i][1] && file_same(o->output, from[i][1]))
             return err_set(e, "-o %s is %s too: give it another name", o->output, from[i][0]);
@@ -155,12 +155,21 @@ static bool check(const Options *o, const CliParsed *parsed, Err *e) {
     return check_output(o, e);
 }
 
+static bool was_given(const CliParsed *parsed, size_t at) {
+    for (size_t i = 0; i < LEN(rows); i++)
+        if (rows[i].kind != CLI_GROUP && rows[i].at == at) return parsed->given[i];
+    return false;
+}
+
 bool options_parse(Options *o, int argc, char **argv, bool *done, Err *e) {
     CliParsed parsed;
     *o = (Options){.device = "auto", .steps = -1, .batch = -1, .lines = -1, .chunk = -1, .gpus = 1,
                    .temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1, .max_answer = -1, .seed = -1, .reasoning = "medium"};
     if (!cli_parse(&options_cli, o, argc, argv, &parsed, e)) return false;
     if ((*done = parsed.done)) return true;
+    /* What the environment says gives way to what the command line asks for. */
+    if ((o->inspect || o->self_test) && !was_given(&parsed, AT(mode))) o->mode = NULL;
+    if (parsed.words > 1 && !was_given(&parsed, AT(input))) o->input = NULL;
     o->plan = argv[0];
     o->words = argv + (parsed.words > 0);
     o->n_words = parsed.words - (parsed.words > 0);

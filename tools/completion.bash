@@ -10,7 +10,7 @@ _gptoss() {
         gptoss-exec:--device) words="auto hip cuda host emu ref" ;;
         gptoss-compile:--arch) words=$(command "$program" x --arch '?' 2>&1 | sed -n 's/.*one of: \(.*\); see.*/\1/p' | tr -d ,) ;;
         gptoss-tok:gptoss-tok | gptoss-tok:*/gptoss-tok) words="encode decode" ;;
-        *:-*) words=$(sed -nE "s/^  (-., |    )$before ([a-z0-9_]+(\|[a-z0-9_]+)+)( .*)?$/\2/p" <<<"$help" | tr '|' ' ') ;;
+        *:-*) words=$(sed -nE "s/^  (-., |    )$before ([a-z0-9_]+(\|[a-z0-9_]+)+)( .*)?$/\2/p" <<<"$help" 2>/dev/null | tr '|' ' ') ;;
     esac
     if [[ $word == -* ]]; then words=$(grep -oE '^  (-.,|   ) --[a-z0-9-]+' <<<"$help" | tr -d ,); fi
     if [ -n "$words" ]; then mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word"); fi

@@ -116,10 +116,10 @@ if command -v script >/dev/null; then
         report terminal/history "$(grep -aq hello $out/history || echo 'no history kept')"
         # Ctrl-C gives up a line and no more; a paste with line breaks and a tab is one turn; letters beyond ASCII without a locale;
         # Tab is a tab. What was sent is what the history has, in vis(3)'s encoding.
-        terminal 100 "$talk" 'shows "> "; printf "half \003"; shows leaves; printf "Gr\303\274\303\237e\tx\r"; sleep 1; printf "\033[200~one\r\ttwo\n\nthree\033[201~\r"; sleep 1; printf "\033[A\033[Bend\r"; sleep 1; printf "/quit\r"; sleep 0.5'
+        terminal 100 "$talk" 'shows "> "; printf "half \003"; shows leaves; printf "Gr\303\274\303\237e\tx\r"; sleep 1; printf "\033[200~one\r\r\ttwo\n\nthree\033[201~\r"; sleep 1; printf "\033[A\033[Bend\r"; sleep 1; printf "/quit\r"; sleep 0.5'
         report terminal/interrupt "$([ $? = 0 ] && grep -aq 'Ctrl-D or /quit leaves' $out/typescript && ! grep -aq half $out/history || echo "not given up: $(tail -3 $out/history)")"
         report terminal/utf8 "$(grep -aqF 'Gr\M-C\M-<\M-C\M^_e\^Ix' $out/history || grep -aqF $'Gr\303\274\303\237e' $out/history || echo "$(tail -4 $out/history)")"
-        report terminal/paste "$([ "$(grep -ac 'one.*two.*three$' $out/history)" = 1 ] || echo "$(tail -4 $out/history)")"
+        report terminal/paste "$([ "$(grep -acF 'one\012\012\011two' $out/history)" = 1 ] || echo "$(tail -4 $out/history)")"
     fi
     # a bar shows on a terminal, whole in any width, with the time left; elsewhere none
     { echo 60; for i in $(seq 60); do echo "$prompt $i"; done; } >$out/many

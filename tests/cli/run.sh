@@ -46,6 +46,7 @@ usage value/wide '-p 1.5: it is 0 to 1' out/gptoss-exec x -p 1.5
 usage value/nan '-T nan: not a number' out/gptoss-exec x -T nan
 usage value/huge '-n 99999999999999999999: not a whole number' out/gptoss-exec x -n 99999999999999999999
 usage value/size '--kv-memory 3X: not a size' out/gptoss-exec x --kv-memory 3X
+usage value/size-blank 'not a size' out/gptoss-exec x --kv-memory '16 '
 usage value/choice '--reasoning huge: it is low, medium or high' out/gptoss-exec x --reasoning huge
 usage value/flag '--inspect takes no value' out/gptoss-exec x --inspect=yes
 usage value/empty 'the text is empty' out/gptoss-exec x --stop ''
@@ -82,6 +83,8 @@ report environment/flag-off "$(printf 'a\nb' | GPTOSS_TOK_NULL=off out/gptoss-to
 report environment/flag-on "$(printf 'a\nb' | GPTOSS_TOK_NULL=Yes out/gptoss-tok encode -z "$out/seven" | wc -l | grep -qx 1 || echo off)"
 printf 'x\n' >"$out/--odd" && report words/dashes "$(cd "$out" && "$OLDPWD/out/gptoss-tok" encode -z seven -- --odd 2>&1 | grep -q '^[0-9]' || echo 'not read')"
 report words/bundle "$(printf '<|end|>\0a' | out/gptoss-tok encode -z "$out/seven" -0s 2>&1 | wc -l | grep -qx 2 || echo 'not two')"
+report environment/mode-gives-way "$(GPTOSS_MODE=chat out/gptoss-exec "$out/none.bin" --inspect 2>&1 | grep -q 'plan: .*No such file' || echo 'it did not')"
+report environment/input-gives-way "$(GPTOSS_INPUT=x out/gptoss-exec "$out/none.bin" -m generate hi 2>&1 | grep -q 'plan: .*No such file' || echo 'it did not')"
 report unused/warning "$(out/gptoss-exec none.bin -m generate --print 2>&1 | grep -q 'warning: --print does nothing here: it is for getp' || echo none)"
 
 # --- outputs: whole or not at all; links are followed, permissions stay, streams are written in place
@@ -92,6 +95,11 @@ report output/link "$([ -L "$out/link" ] && [ "$(md5sum <"$out/plan")" = "$befor
 report output/mode "$([ "$(stat -c %a "$out/plan")" = 600 ] || stat -c %a "$out/plan")"
 decode -o /dev/stdout >"$out/streamed"
 report output/dev-stdout "$([ -L /dev/stdout ] && [ "$(md5sum <"$out/streamed")" = "$before" ] || ls -l /dev/stdout "$out/streamed")"
+echo kept >"$out/log" && decode -o /dev/stdout >>"$out/log"
+report output/dev-stdout-appends "$(head -c 5 "$out/log" | grep -qx kept || echo 'what was there is gone')"
+ln -s made "$out/dangling" && decode -o "$out/dangling"
+report output/dangling "$([ -L "$out/dangling" ] && [ -f "$out/made" ] || ls -l "$out")"
+cp -r "$out/seven" "$out/precious" && usage output/model-file 'is an input too' out/gptoss-compile graphs/toy.lua --arch host --model "$out/precious" -o "$out/precious/config.json"
 decode -o /dev/full && code=0 || code=$?
 report output/full "$([ $code = 1 ] && grep -q 'No space' "$out/err" || cat "$out/err")"
 report output/left-over "$(ls "$out" | grep tmp)"

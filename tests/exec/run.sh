@@ -118,6 +118,10 @@ refused two_gpus '-g 2' R -m getp -g 2
 refused temperature 'has no input sampling' R -m getp -T 0.7
 refused output_is_folder 'cannot be written: Is a directory' "$exec" "$tmp/plan.bin" --device ref -w "$tmp/model" -m getp --input-ids -i "$tmp/in" -o "$tmp"
 refused output_is_input 'in is -i too' "$exec" "$tmp/plan.bin" --device ref -w "$tmp/model" -m getp --input-ids -i "$tmp/in" -o "$tmp/in"
+cp -r "$tmp/model" "$tmp/precious"
+refused output_is_model 'is a file of the model' "$exec" "$tmp/plan.bin" --device ref -w "$tmp/precious" -m getp --input-ids -i "$tmp/in" -o "$tmp/precious/tokenizer.json"
+mkdir -p "$tmp/default/data" && cp "$tmp/in" "$tmp/default/data/input.txt"
+refused output_is_default_input 'is the input too' bash -c "cd '$tmp/default' && '$exec' '$tmp/plan.bin' --device ref -w '$tmp/model' -m getp --input-ids -o data/input.txt"
 refused output_is_plan 'is the plan too' "$exec" "$tmp/plan.bin" --device ref -w "$tmp/model" -m getp --input-ids -i "$tmp/in" -o "$tmp/plan.bin"
 refused logits_nowhere 'say where, with -o' "$exec" "$tmp/plan.bin" --device ref -w "$tmp/model" -m logits --input-ids -i "$tmp/in"
 refused two_tasks 'one at a time: -m, --inspect' R -m getp --inspect
