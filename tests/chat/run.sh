@@ -103,8 +103,8 @@ refused chat/first-too-long 'with the instructions this message has' bash -c "ec
 if command -v script >/dev/null; then
     shows() { for _ in $(seq 300); do grep -aqF -- "$1" $out/typescript 2>/dev/null && return; sleep 0.1; done; } # waits for it
     terminal() { # COLUMNS, command, keys: 'shows "> "; printf …'
-        rm -f $out/typescript
-        GPTOSS_HISTORY=$PWD/$out/history timeout 90 script -qfec "stty cols $1; $2" $out/typescript < <(eval "$3") >/dev/null 2>&1
+        rm -f $out/typescript # exec: a dash that stayed would end by the Ctrl-C that its child lives through
+        GPTOSS_HISTORY=$PWD/$out/history timeout 90 script -qfec "stty cols $1; exec $2" $out/typescript < <(eval "$3") >/dev/null 2>&1
     }
     talk="env -u LANG -u LC_ALL -u LC_CTYPE $exec $out/plan.bin --device ref -m chat --date 2025-01-01 --max-answer 10"
     rm -f $out/history
