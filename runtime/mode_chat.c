@@ -89,22 +89,6 @@ static bool take(void *ctx, int32_t id) {
 
 /* --- a turn ----------------------------------------------------------------------------------------------------------------- */
 
-static volatile sig_atomic_t *interrupted; /* the talk's, while it runs: a handler has no other way to it */
-static void on_interrupt(int sig) {
-    (void)sig;
-    *interrupted = 1;
-}
-
-static bool run(Chat *c, TalkEnd *end, Err *e) {
-    struct sigaction old, now = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
-    c->talk.interrupted = 0;
-    interrupted = &c->talk.interrupted;
-    if (c->line.terminal) sigaction(SIGINT, &now, &old);
-    bool ok = talk_run(&c->talk, take, c, end, e);
-    if (c->line.terminal) sigaction(SIGINT, &old, NULL);
-    return ok;
-}
-
 /* The generated message ends as history has it. Its last id is not in the cache yet. */
 static void close_turn(Chat *c, TalkEnd end) {
     HarmonyIds *ids = &c->talk.ids;
@@ -141,7 +125,8 @@ static bool turn(Chat *c, const char *text, Err *e) {
     double begin = seconds_now();
     c->labels = false, c->stop = (StopText){.stops = s->o->stops.at};
     harmony_open(&c->reader, &c->tok);
-    if (!run(c, &end, e)) return false;
+    bool ok = c->line.terminal ? talk_run_until_interrupt(&c->talk, take, c, &end, SA_RESTART, e) : talk_run(&c->talk, take, c, &end, e);
+    if (!ok) return false;
     show(c, harmony_close(&c->reader));
     text_free(&c->stop.held);
     if (c->column) put(c, "\n", 1);

@@ -89,22 +89,6 @@ static bool prompt_ids(Session *s, HarmonyIds *ids, Err *e) {
     return ok;
 }
 
-static volatile sig_atomic_t *interrupted; /* the talk's: a handler has no other way to it */
-static void on_interrupt(int sig) {
-    (void)sig;
-    *interrupted = 1;
-}
-
-/* Ctrl-C ends the text, which is kept. */
-static bool generate(Talk *t, Writer *w, TalkEnd *end, Err *e) {
-    struct sigaction old, now = {.sa_handler = on_interrupt, .sa_flags = (int)(SA_RESTART | SA_RESETHAND)}; /* twice: the program */
-    interrupted = &t->interrupted;
-    sigaction(SIGINT, &now, &old);
-    bool ok = talk_run(t, take, w, end, e);
-    sigaction(SIGINT, &old, NULL);
-    return ok;
-}
-
 bool mode_generate(Session *s, Err *e) {
     static const char *const ends[] = {"a stop token", "--stop", "interrupt", "-n", "-n"};
     Talk t;
@@ -119,7 +103,7 @@ bool mode_generate(Session *s, Err *e) {
         ok = err_set(e, "the prompt has %zu tokens, -n is %" PRId64 "; the plan allows %" PRId64 " (gptoss-compile --max-seq)", t.ids.n, s->steps, s->plan->max_seq);
     ok = ok && session_load(s, e);
     double start = seconds_now();
-    ok = ok && generate(&t, &w, &end, e);
+    ok = ok && talk_run_until_interrupt(&t, take, &w, &end, (int)(SA_RESTART | SA_RESETHAND), e); /* the text is kept; Ctrl-C twice ends the program */
     double seconds = seconds_now() - start;
     Err why;
     if (!finish(&w, ok, ok ? e : &why)) ok = false;

@@ -129,7 +129,7 @@ static const json_t *rope_object(const json_t *root, const char **name) {
 
 static bool read_yarn(const json_t *r, const char *path, ModelConfig *c, Err *e) {
     double original = (double)c->original_context;
-    if (r) c->rope_factor = 0; /* not stated, it is what the positions are more than the original ones, as in transformers */
+    if (r) c->rope_factor = -1; /* not stated, it is what the positions are more than the original ones, as in transformers */
     c->rope_truncate = r != NULL; /* transformers rounds unless told not to; gpt-oss's own object, and its default, say false */
     if (!read_number(get(r, "factor"), path, "rope factor", 0, 1e6, &c->rope_factor, e) ||
         !read_number(get(r, "beta_fast"), path, "beta_fast", 1e-6, 1e9, &c->rope_beta_fast, e) ||
@@ -139,7 +139,7 @@ static bool read_yarn(const json_t *r, const char *path, ModelConfig *c, Err *e)
                      &original, e))
         return false;
     c->original_context = (int64_t)original;
-    if (c->rope_factor == 0) c->rope_factor = (double)c->max_seq / original;
+    if (c->rope_factor < 0) c->rope_factor = (double)c->max_seq / original;
     double attention = c->rope_factor > 1 ? 0.1 * log(c->rope_factor) + 1 : 1;
     if (get(r, "mscale") && get(r, "mscale_all_dim"))
         return err_set(e, "%s: mscale and mscale_all_dim are not supported", path);

@@ -110,6 +110,22 @@ bool talk_run(Talk *t, bool (*read)(void *ctx, int32_t id), void *ctx, TalkEnd *
     return true;
 }
 
+static volatile sig_atomic_t *interrupted; /* the talk's, while it runs: a handler has no other way to it */
+static void on_interrupt(int sig) {
+    (void)sig;
+    *interrupted = 1;
+}
+
+bool talk_run_until_interrupt(Talk *t, bool (*read)(void *ctx, int32_t id), void *ctx, TalkEnd *end, int flags, Err *e) {
+    struct sigaction old, now = {.sa_handler = on_interrupt, .sa_flags = flags};
+    t->interrupted = 0;
+    interrupted = &t->interrupted;
+    sigaction(SIGINT, &now, &old);
+    bool ok = talk_run(t, read, ctx, end, e);
+    sigaction(SIGINT, &old, NULL);
+    return ok;
+}
+
 void talk_restart(Talk *t) {
     t->ids.n = 0;
     if (t->sched) sched_restart(t->sched, 0);
