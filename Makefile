@@ -5,7 +5,7 @@ PROGRAMS := gptoss-compile gptoss-exec gptoss-tok gptoss-mkmodel gptoss-check
 CC ?= gcc
 CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Wpedantic -Wno-missing-field-initializers $(if $(WERROR),-Werror)
-BASE := -std=gnu11 -ffp-contract=off -pthread -MMD -MP -D_GNU_SOURCE
+BASE := -std=gnu11 -I. -ffp-contract=off -pthread -MMD -MP -D_GNU_SOURCE
 LUA_CFLAGS = $(shell pkg-config --cflags lua5.4)
 LUA_LIBS = $(shell pkg-config --libs lua5.4)
 # Line editing of -m chat; without libedit-dev it reads plain lines.
@@ -13,24 +13,25 @@ EDIT := $(shell pkg-config --exists libedit 2>/dev/null && echo -ledit)
 O := out/obj
 
 obj = $(patsubst %.c,$(O)/%.o,$(1))
-MAINS := $(wildcard runtime/*main.c)
-IR := $(call obj,$(wildcard ir/*.c))
-RTC := $(call obj,$(wildcard rtc/*.c))
-MODEL := $(call obj,$(wildcard runtime/model*.c runtime/safetensors.c))
-TOK := $(call obj,$(filter-out $(MAINS),$(wildcard runtime/tok*.c runtime/bpe.c)))
-EMU := $(call obj,$(wildcard runtime/emu/*.c))
-PLAN := $(call obj,$(wildcard runtime/plan*.c))
-EXEC := $(call obj,$(filter-out $(MAINS) $(wildcard runtime/model*.c runtime/safetensors.c runtime/tok*.c runtime/bpe.c runtime/plan*.c),$(wildcard runtime/*.c)))
-COMPILER := $(call obj,$(filter-out compiler/main.c,$(wildcard compiler/*.c)))
+ROOM = $(call obj,$(wildcard $(1)/*.c))
+IR := $(call ROOM,ir)
+RTC := $(call ROOM,rtc)
+MODEL := $(call ROOM,model)
+TEXT := $(call ROOM,text)
+PLAN := $(call ROOM,plan)
+COMPILER := $(call ROOM,compiler)
+EMU := $(call ROOM,runtime/emu)
+EXEC := $(foreach room,runtime runtime/device runtime/mode,$(call ROOM,$(room)))
 
 .PHONY: all deps demo check check-all rebase clean man install uninstall tests
 all: $(PROGRAMS:%=out/%)
 
-out/gptoss-compile: $(O)/compiler/main.o $(COMPILER) $(IR) $(RTC) $(MODEL) $(PLAN)
-out/gptoss-exec: $(O)/runtime/main.o $(EXEC) $(EMU) $(PLAN) $(MODEL) $(TOK) $(IR) $(RTC)
-out/gptoss-tok: $(O)/runtime/tok_main.o $(TOK) $(IR)
-out/gptoss-mkmodel: $(O)/runtime/mkmodel_main.o $(MODEL) $(IR)
-out/gptoss-check: $(O)/runtime/check_main.o $(IR)
+$(PROGRAMS:%=out/%): out/gptoss-%: $(O)/programs/%.o
+out/gptoss-compile: $(COMPILER) $(PLAN) $(MODEL) $(RTC) $(IR)
+out/gptoss-exec: $(EXEC) $(EMU) $(PLAN) $(MODEL) $(TEXT) $(RTC) $(IR)
+out/gptoss-tok: $(TEXT) $(IR)
+out/gptoss-mkmodel: $(MODEL) $(IR)
+out/gptoss-check: $(IR)
 
 out/gptoss-compile: LIBS = $(LUA_LIBS) -ljansson -lzstd -lxxhash -lm -ldl
 out/gptoss-exec: LIBS = -ljansson -lzstd -lxxhash -lpcre2-8 $(EDIT) -lm -ldl
@@ -42,10 +43,11 @@ $(PROGRAMS:%=out/%):
 	$(CC) $(CFLAGS) -pthread $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(O)/compiler/%.o: EXTRA = $(LUA_CFLAGS)
+$(O)/programs/compile.o: EXTRA = $(LUA_CFLAGS)
 $(O)/runtime/emu/%.o: EXTRA = -O3 -fno-math-errno -fno-trapping-math
 $(O)/ir/ref.o: EXTRA = -O3
-$(O)/runtime/line.o: EXTRA = $(if $(EDIT),-DHAVE_LIBEDIT)
-$(O)/runtime/line.o: $(O)/edit$(EDIT)
+$(O)/runtime/mode/line.o: EXTRA = $(if $(EDIT),-DHAVE_LIBEDIT)
+$(O)/runtime/mode/line.o: $(O)/edit$(EDIT)
 $(O)/edit%: # libedit came or went: line.c anew
 	@mkdir -p $(O) && rm -f $(O)/edit* && touch $@
 $(O)/edit:
@@ -75,17 +77,17 @@ rebase: all tests
 
 # Each tests/*/X.c is a program out/tests/X; it may use everything but the programs' mains.
 TEST_PROGRAMS := $(patsubst %.c,out/tests/%,$(notdir $(wildcard tests/*/*.c)))
-ALL_OBJECTS := $(filter-out $(O)/runtime/main.o,$(COMPILER) $(RTC) $(EXEC) $(EMU) $(PLAN) $(MODEL) $(TOK) $(IR))
+ALL_OBJECTS := $(COMPILER) $(EXEC) $(EMU) $(PLAN) $(MODEL) $(TEXT) $(RTC) $(IR)
 tests: $(TEST_PROGRAMS)
 
 vpath %.c $(sort $(dir $(wildcard tests/*/*.c)))
 $(filter-out out/tests/rtc_test,$(TEST_PROGRAMS)): out/tests/%: %.c out/liball.a
 	@mkdir -p out/tests
-	$(CC) $(BASE) $(WARN) $(CFLAGS) $(LUA_CFLAGS) -I. -o $@ $< out/liball.a $(LUA_LIBS) -ljansson -lzstd -lxxhash -lpcre2-8 $(EDIT) -lm -ldl
+	$(CC) $(BASE) $(WARN) $(CFLAGS) $(LUA_CFLAGS) -o $@ $< out/liball.a $(LUA_LIBS) -ljansson -lzstd -lxxhash -lpcre2-8 $(EDIT) -lm -ldl
 # The JIT's tests need its hooks for crashes and time-outs: its sources once more, with them.
 out/tests/rtc_test: tests/rtc/rtc_test.c $(wildcard rtc/*.c rtc/*.h) out/liball.a
 	@mkdir -p out/tests
-	$(CC) $(filter-out -MMD -MP,$(BASE)) $(WARN) $(CFLAGS) -DRTC_TEST -I. -o $@ $(filter %.c,$^) out/liball.a -ljansson -lzstd -lxxhash -lm -ldl
+	$(CC) $(filter-out -MMD -MP,$(BASE)) $(WARN) $(CFLAGS) -DRTC_TEST -o $@ $(filter %.c,$^) out/liball.a -ljansson -lzstd -lxxhash -lm -ldl
 out/liball.a: $(ALL_OBJECTS)
 	@rm -f $@
 	ar rcs $@ $^

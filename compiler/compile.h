@@ -2,7 +2,7 @@
 #ifndef GPTOSS_COMPILE_H
 #define GPTOSS_COMPILE_H
 
-#include "../ir/cli.h"
+#include "ir/cli.h"
 #include "fuse.h"
 #include "lower.h"
 #include "target.h"

@@ -90,7 +90,7 @@ static void operand(Text *t, Arena *a, const Node *n, const Value *v, const Valu
 static const char *const code[OP_COUNT] = {
 #define OP(...)
 #define CODE(name, text) [OP_##name] = text,
-#include "../ir/ops.def"
+#include "ir/ops.def"
 #undef OP
 };
 

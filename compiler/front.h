@@ -5,8 +5,8 @@
 #ifndef GPTOSS_FRONT_H
 #define GPTOSS_FRONT_H
 
-#include "../ir/graph.h"
-#include "../runtime/model.h"
+#include "ir/graph.h"
+#include "model/model.h"
 
 typedef struct Front Front;
 

@@ -2,7 +2,7 @@
 #ifndef GPTOSS_LOWER_H
 #define GPTOSS_LOWER_H
 
-#include "../runtime/plan.h"
+#include "plan/plan.h"
 #include "emit.h"
 
 typedef struct LowerOptions LowerOptions;

@@ -2,7 +2,7 @@
 #ifndef GPTOSS_PASSES_H
 #define GPTOSS_PASSES_H
 
-#include "../ir/graph.h"
+#include "ir/graph.h"
 
 /* Makes the precision of every value explicit: see precision.c. Runs before fuse_run.
  * kv16: keep the KV cache in bf16 (the driver's default: for fast, unless --kv32; for strict only with --kv16). */

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../ir/progress.h"
+#include "ir/progress.h"
 #include "passes.h"
 
 static double now(void) {

@@ -2,7 +2,7 @@
 #ifndef GPTOSS_TARGET_H
 #define GPTOSS_TARGET_H
 
-#include "../rtc/rtc.h"
+#include "rtc/rtc.h"
 
 typedef struct Target Target; /* a row of targets.def */
 struct Target {

@@ -23,7 +23,7 @@
 #ifndef GPTOSS_TEMPLATE_H
 #define GPTOSS_TEMPLATE_H
 
-#include "../ir/graph.h"
+#include "ir/graph.h"
 #include "target.h"
 
 typedef struct Param Param;

@@ -2,7 +2,7 @@
 --
 -- Run directly it takes everything from a checkpoint (--model). gpt-oss-20b.lua, gpt-oss-120b.lua and tiny.lua give the
 -- numbers themselves: gpt_oss.model { layers = 24, … }; with --model the checkpoint's win, except those in `force`.
--- Weights have the canonical names of runtime/model.h: param("qkv.w", …) in scope layer 7 / attn is layer7.attn.qkv.w.
+-- Weights have the canonical names of model/model.h: param("qkv.w", …) in scope layer 7 / attn is layer7.attn.qkv.w.
 -- Symbols: T tokens of a step, S rows to sample, P pages of the KV pool.
 
 local M = {}

@@ -15,7 +15,7 @@
 #ifndef GPTOSS_RTC_H
 #define GPTOSS_RTC_H
 
-#include "../ir/base.h"
+#include "ir/base.h"
 
 typedef enum RtcKind {
     RTC_HIP,  /* hipRTC, an AMDGPU code object */

@@ -6,8 +6,8 @@
 #ifndef GPTOSS_EXEC_H
 #define GPTOSS_EXEC_H
 
-#include "../ir/sampling.h"
-#include "device.h"
+#include "ir/sampling.h"
+#include "runtime/device/device.h"
 
 typedef struct ExecLoading ExecLoading; /* told how many bytes of the weights are there */
 struct ExecLoading {

@@ -9,7 +9,7 @@
 #ifndef GPTOSS_SCHED_H
 #define GPTOSS_SCHED_H
 
-#include "plan.h"
+#include "plan/plan.h"
 
 typedef struct Request Request;
 struct Request {

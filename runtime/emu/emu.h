@@ -10,7 +10,7 @@
 #ifndef GPTOSS_EMU_H
 #define GPTOSS_EMU_H
 
-#include "../../ir/base.h"
+#include "ir/base.h"
 
 typedef struct EmuMem EmuMem;       /* the registered regions and their shadow; one per device */
 typedef struct EmuModule EmuModule; /* one decoded code object; immutable after load, usable from any thread */

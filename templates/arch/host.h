@@ -3,7 +3,7 @@
 //
 // A kernel is  run(a, x, y, room): block (x, y) of its grid, on one thread; blocks run in any order and share nothing. `room` is
 // the thread's own memory, kept from block to block: what a block makes of its inputs, the next of the same y need not make
-// again (room_fresh). The struct is also in runtime/dev_host.c.
+// again (room_fresh). The struct is also in runtime/device/dev_host.c.
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /* harmony_test.c - the reader of harmony on good, bad and random sequences; the rendering; stop texts.
  * A case is what the model generates behind "<|start|>assistant", its tokens by name, and what is shown: "channel[>recipient]:text|". */
-#include "../../runtime/harmony.h"
-#include "../../runtime/talk.h"
+#include "text/harmony.h"
+#include "runtime/mode/talk.h"
 
 #include <stdlib.h>
 

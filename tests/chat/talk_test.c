@@ -1,6 +1,6 @@
 /* talk_test.c - a sequence that goes on in its slot generates what one that is run from the start does, greedy and drawn;
  * the cache is not run again; interrupting, restarting and running out of room. On ref, a tiny model; pages and windows are crossed. */
-#include "../../runtime/talk.h"
+#include "runtime/mode/talk.h"
 
 #include <stdlib.h>
 

@@ -3,7 +3,7 @@
  * The program is compiled four ways, and run in order and under two seeds. */
 #include <math.h>
 
-#include "../../runtime/emu/emu.h"
+#include "runtime/emu/emu.h"
 #include "rtc.h"
 
 static int failed;

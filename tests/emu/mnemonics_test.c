@@ -11,7 +11,7 @@
 #include <amd_comgr.h>
 #include <math.h>
 
-#include "../../runtime/emu/emu.h"
+#include "runtime/emu/emu.h"
 #include "rtc.h"
 
 enum { DONT_CARE = 0, CHECK_V = 1, CHECK_VHI = 2, CHECK_S = 4, CHECK_SHI = 8, CHECK_SCC = 16, CHECK_EXEC = 32, CHECK_LANES = 64 };

@@ -5,7 +5,7 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 
-#include "../../ir/base.h"
+#include "ir/base.h"
 
 /* NULL and a reason in e when there is no hipRTC, or the source does not compile. The result is malloc'ed. */
 static inline void *rtc_compile(const char *source, const char *option, size_t *size, Err *e) {

@@ -3,7 +3,7 @@
 #ifndef HANDMADE_H
 #define HANDMADE_H
 
-#include "../../runtime/plan.h"
+#include "plan/plan.h"
 
 #include <stdlib.h>
 

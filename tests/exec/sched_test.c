@@ -1,5 +1,5 @@
 /* sched_test.c - the scheduler without a device: pages, admission, windows, slots. A fake model generates ids. */
-#include "../../runtime/sched.h"
+#include "runtime/sched.h"
 
 #include <stdlib.h>
 

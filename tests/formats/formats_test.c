@@ -1,12 +1,12 @@
 /* formats_test.c - checkpoints on disk: every layout, read back value by value, and files that lie.
  * usage: formats_test [MKMODEL [CHECK]]    the programs; their tests are skipped without them
  * One line per test: ok NAME, FAIL NAME: why, skip NAME: why. Exits 0 iff none failed.
- * The hand-made files below say names, shapes and places independently of the tables in runtime/model_*.c. */
+ * The hand-made files below say names, shapes and places independently of the tables in model/model_*.c. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "../../runtime/model.h"
-#include "../../runtime/safetensors.h"
+#include "model/model.h"
+#include "model/safetensors.h"
 
 #include <jansson.h>
 #include <math.h>

@@ -14,9 +14,9 @@
  * graph computed before. */
 #include <stdlib.h>
 
-#include "../../compiler/fuse.h"
-#include "../../compiler/passes.h"
-#include "../../ir/ref.h"
+#include "compiler/fuse.h"
+#include "compiler/passes.h"
+#include "ir/ref.h"
 
 typedef struct Test Test;
 struct Test {

@@ -2,7 +2,7 @@
  * Prints "ok NAME" or "FAIL NAME: why" for each test; exits 0 only when none failed. */
 #include <stdlib.h>
 
-#include "../../ir/graph.h"
+#include "ir/graph.h"
 
 static int failures;
 

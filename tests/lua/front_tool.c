@@ -4,7 +4,7 @@
  * Errors go to stderr, exit 1. */
 #include <stdlib.h>
 
-#include "../../compiler/front.h"
+#include "compiler/front.h"
 
 /* A checkpoint that differs from toy.lua. */
 static const ModelConfig small = {

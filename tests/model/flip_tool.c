@@ -2,7 +2,7 @@
  * One byte of one instruction is changed at a time: the byte of a v_fma_f64 that holds its negation bits, in up to PER_MODULE
  * places of every module that has any. The plan is written anew (so its checksum is right) and run. The tokens must change, or
  * an error be reported, in most places; code for a batch size or a tail that does not occur may change nothing. */
-#include "runtime/plan.h"
+#include "plan/plan.h"
 
 #include <elf.h>
 #include <stdlib.h>

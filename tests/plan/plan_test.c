@@ -1,5 +1,5 @@
 /* plan_test.c - plan_open is the inverse of plan_write; nothing in a damaged file crashes it or gets past it. */
-#include "../exec/handmade.h"
+#include "tests/exec/handmade.h"
 
 #include <math.h>
 #include <unistd.h>

@@ -13,7 +13,7 @@
  *   [linear_*]; descending sum [linear_order]; bias of expert 0, x row = pair [expert_linear]; topk with >= [topk]; bf16
  *   truncated [cast]; mean over K - 1, no eps, two roundings [rmsnorm]; sine negated, cosine and sine exchanged [rope]; NaN
  *   ignored, >= [sample]; unstable [group]; descending ranks [combine]; no maximum [softmax]; wrong row added [elementwise]. */
-#include "../../ir/ref.h"
+#include "ir/ref.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* rtc_test.c - rtc.h's promises, against the hipRTC that is installed. One line a test: ok, FAIL or skip.
  * Build rtc/ with -DRTC_TEST: a worker then crashes, hangs or exits when an environment variable names its job. */
-#include "../../rtc/rtc.h"
+#include "rtc/rtc.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* sample_test.c - op sample's reference: its generator against Random123's vectors, its weights against expl, its draws against
  * the exact distribution (chi-square), its filters against sets worked out here by another way, and what a draw depends on. */
-#include "../../ir/ref.h"
-#include "../../ir/sampling.h"
+#include "ir/ref.h"
+#include "ir/sampling.h"
 
 #include <stdlib.h>
 

@@ -128,8 +128,8 @@ for (let n = 1; n < 14; n++) add('1234567890'.repeat(2).slice(0, n)), add('v' + 
 for (const s of ['if (a && b) {\n    return x[i]++; // done\n}\n', '#include <stdio.h>\nint main(void) { puts("hi\\n"); }\n', 'camelCaseAndHTTPServer2 snake_case_NAME kebab-case XMLHttpRequest',
     '{"key": [1, 2.5e-10, null], "naïve": "\\u00e9"}', '<a href="x.html?y=1&amp;z">T</a>', 'SELECT * FROM t WHERE a<>b;', '\\frac{a}{b} $x^{2}$', 'a@b.co https://x.org/p?q=1#f']) add(s), add(s + s);
 
-// letters, marks and numbers of Unicode 15 and 16 (runtime/unicode16.def), where it matters that they are
-const newer = [...fs.readFileSync(__dirname + '/../../runtime/unicode16.def', 'utf8').matchAll(/NEWER\((0x\w+), (0x\w+), /g)].map(m => [+m[1], +m[2]]);
+// letters, marks and numbers of Unicode 15 and 16 (text/unicode16.def), where it matters that they are
+const newer = [...fs.readFileSync(__dirname + '/../../text/unicode16.def', 'utf8').matchAll(/NEWER\((0x\w+), (0x\w+), /g)].map(m => [+m[1], +m[2]]);
 for (const [low, high] of newer)
     for (const c of new Set([low, high])) for (const f of [c => 'a' + c + "'s " + c + "'LL", c => '1' + c + '23' + c + c + '4', c => '.' + c + '!' + c]) add(f(String.fromCodePoint(c)));
 

@@ -3,7 +3,7 @@
  *   tok_test [NAME...]     prints "ok NAME", "FAIL NAME: why" or "skip NAME: why"; exit 0 if none failed
  * Environment: GPTOSS_SHARED (default ../shared) holds data/tokenizer.json.xz and o200k_base.tiktoken; GPTOSS_TOK is the
  * program gptoss-tok (default out/gptoss-tok). Run in the repository root. Add a test to the table at the end. */
-#include "../../runtime/tok.h"
+#include "text/tok.h"
 
 #include <pthread.h>
 #include <stdlib.h>

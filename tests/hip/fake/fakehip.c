@@ -9,7 +9,7 @@
 #define __HIP_PLATFORM_AMD__ 1
 #include <hip/hip_runtime_api.h>
 
-#include "../../../runtime/emu/emu.h"
+#include "runtime/emu/emu.h"
 
 #include <elf.h>
 #include <pthread.h>

@@ -4,7 +4,7 @@
 
 #include <signal.h>
 
-#include "harmony.h"
+#include "text/harmony.h"
 #include "mode.h"
 
 /* s->sampling: generation_config.json beside the model (absent: temperature 1), then what was given on the command line. */

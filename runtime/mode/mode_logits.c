@@ -1,6 +1,6 @@
 /* mode_logits.c - -m logits: float32 logits of every position of every request, row after row, in input order.
  * Requests are batched as ever; each step's rows go through the head in slices and to their place in the file. */
-#include "../ir/progress.h"
+#include "ir/progress.h"
 #include "mode.h"
 
 #include <errno.h>

@@ -4,7 +4,7 @@
 #ifndef GPTOSS_LINE_H
 #define GPTOSS_LINE_H
 
-#include "../ir/base.h"
+#include "ir/base.h"
 
 typedef struct Line Line;
 struct Line {

@@ -6,7 +6,7 @@
  * A plan names the CPU features that its code needs. Where one is missing the plan's sources are compiled again, into the
  * cache, or an error says what is missing. GPTOSS_PIN=1 ties each thread to a CPU. */
 #include "device.h"
-#include "../rtc/rtc.h"
+#include "rtc/rtc.h"
 
 #include <dlfcn.h>
 #include <errno.h>

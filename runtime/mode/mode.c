@@ -1,6 +1,6 @@
 /* mode.c - see mode.h: sessions, memory for the KV cache, the loop of steps. Reading requests is in prompts.c. */
 #include "mode.h"
-#include "../ir/progress.h"
+#include "ir/progress.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* dev_emu.c - the device that runs a plan's gfx90a code objects on the CPU (emu/emu.h).
  * Memory is host memory, registered with the emulator under its buffer's name; every copy and fill tells the shadow. */
 #include "device.h"
-#include "emu/emu.h"
+#include "runtime/emu/emu.h"
 
 #include <jansson.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* numa.c - see numa.h. Linux's sysfs tells it all; GPTOSS_SYSFS (default /sys) is another such tree, for tests. */
 #include "numa.h"
 
-#include "../ir/base.h"
+#include "ir/base.h"
 
 #include <ctype.h>
 #include <sched.h>

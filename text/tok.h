@@ -10,7 +10,7 @@
 #ifndef GPTOSS_TOK_H
 #define GPTOSS_TOK_H
 
-#include "../ir/base.h"
+#include "ir/base.h"
 
 typedef struct Tok Tok;
 

@@ -1,7 +1,7 @@
 /* dev_ref.c - the device that interprets the graph with the ops' reference functions. Slow, simple, the truth.
  * Memory is host memory; streams do nothing; there are no launches: run_node does the work. */
 #include "device.h"
-#include "../ir/ref.h"
+#include "ir/ref.h"
 
 #include <stdlib.h>
 #include <unistd.h>

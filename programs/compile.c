@@ -1,5 +1,5 @@
 /* main.c - gptoss-compile: a graph file to plan.bin. Options are rows of `options` (ir/cli.h); all work is in pipeline.c. */
-#include "compile.h"
+#include "compiler/compile.h"
 
 #include <dirent.h>
 #include <errno.h>

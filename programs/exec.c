@@ -1,6 +1,6 @@
 /* main.c - gptoss-exec. Options: options.c. A mode is a row here and its mode_*.c. Only this file prints errors and exits. */
-#include "mode.h"
-#include "selftest.h"
+#include "runtime/mode/mode.h"
+#include "runtime/mode/selftest.h"
 
 #include <stdlib.h>
 

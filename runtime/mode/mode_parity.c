@@ -6,7 +6,7 @@
  * within rounding may go either way; such rows of the node's other outputs are left out, and counted as flips.
  * State is compared by its delta: the KV rows that the step wrote. */
 #include "mode.h"
-#include "../ir/ref.h"
+#include "ir/ref.h"
 
 #include <jansson.h>
 #include <inttypes.h>

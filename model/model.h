@@ -15,7 +15,7 @@
 #ifndef GPTOSS_MODEL_H
 #define GPTOSS_MODEL_H
 
-#include "../ir/dtype.h"
+#include "ir/dtype.h"
 
 enum { MODEL_MAX_LAYERS = 1024, MODEL_MAX_EOS = 32 };
 

@@ -2,7 +2,7 @@
 #ifndef GPTOSS_SELFTEST_H
 #define GPTOSS_SELFTEST_H
 
-#include "device.h"
+#include "runtime/device/device.h"
 
 typedef struct SelftestOptions SelftestOptions;
 struct SelftestOptions {

@@ -7,8 +7,8 @@
  * Tolerance: the template's nmse. Where the result is then rounded to bf16, a relative error r makes about r / 2^-8 of the
  * elements round the other way, each by 2^-8: nmse + sqrt(nmse) * 2^-8, and one such element is always granted. */
 #include "selftest.h"
-#include "../ir/ref.h"
-#include "../ir/sampling.h"
+#include "ir/ref.h"
+#include "ir/sampling.h"
 
 #include <inttypes.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 /* options.c - gptoss-exec's command line from one table. */
 #include "options.h"
 
-#include "plan.h"
+#include "plan/plan.h"
 
 #define AT(field) offsetof(Options, field)
 #define TEXT_OF(x) #x

@@ -3,10 +3,10 @@
 #ifndef GPTOSS_MODE_H
 #define GPTOSS_MODE_H
 
-#include "exec.h"
+#include "runtime/exec.h"
 #include "options.h"
-#include "sched.h"
-#include "tok.h"
+#include "runtime/sched.h"
+#include "text/tok.h"
 
 typedef struct Session Session;
 struct Session {

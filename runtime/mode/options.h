@@ -3,8 +3,8 @@
 #ifndef GPTOSS_OPTIONS_H
 #define GPTOSS_OPTIONS_H
 
-#include "../ir/cli.h"
-#include "../ir/sampling.h"
+#include "ir/cli.h"
+#include "ir/sampling.h"
 
 typedef struct Options Options;
 struct Options {

@@ -5,7 +5,7 @@
 #ifndef GPTOSS_DEVICE_H
 #define GPTOSS_DEVICE_H
 
-#include "plan.h"
+#include "plan/plan.h"
 
 typedef struct Device Device;
 typedef struct DeviceModule DeviceModule;

@@ -1,6 +1,6 @@
 /* check_main.c - gptoss-check: compare two files of logits, each raw little-endian f32 or text with one number a line.
  * Two values match when |a - b| <= atol + rtol * |b|, or when both are the same infinity; NaN never does. */
-#include "../ir/cli.h"
+#include "ir/cli.h"
 
 #include <ctype.h>
 #include <errno.h>

@@ -9,9 +9,9 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* fallocate */
 #endif
-#include "../ir/cli.h"
-#include "../ir/version.h"
-#include "model_internal.h"
+#include "ir/cli.h"
+#include "ir/version.h"
+#include "model/model_internal.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -9,8 +9,8 @@
 #ifndef GPTOSS_PLAN_H
 #define GPTOSS_PLAN_H
 
-#include "../ir/graph.h"
-#include "model.h"
+#include "ir/graph.h"
+#include "model/model.h"
 
 #define PLAN_VERSION 2 /* a macro: --version spells it */
 enum { KV_PAGE = 64, STEP_WORDS = 8 };

@@ -5,7 +5,7 @@
 #ifndef GPTOSS_SAFETENSORS_H
 #define GPTOSS_SAFETENSORS_H
 
-#include "../ir/base.h"
+#include "ir/base.h"
 
 /* X(enum, name in the file, bits per element). Types that no layout uses are known so that a file holding one opens. */
 #define FILE_DTYPES(X)                                                                                                 \

@@ -1,0 +1,52 @@
+#!/bin/bash
+# The house: every folder of code is a room, stands in README's map, and includes only from rooms below it.
+cd "$(dirname "$0")/../.." || exit 2
+
+# A room and those it stands on, itself aside. runtime/emu is a room that knows of memory and code objects only.
+rooms='
+ir
+rtc           ir
+model         ir
+text          ir
+plan          ir model
+compiler      ir rtc model plan
+runtime/emu   ir
+runtime/device ir rtc model plan runtime/emu
+runtime       ir model plan runtime/device
+runtime/mode  ir model text plan runtime runtime/device
+programs      ir rtc model text plan compiler runtime runtime/device runtime/mode
+'
+result() { [ -z "$2" ] && echo "ok house-$1" || echo "FAIL house-$1: $2"; }
+
+sources() { find */ -name '*.[ch]' -o -name '*.inc' -o -name '*.def' | grep -v '^tests/\|^templates/\|^out/'; }
+includes() { # "folder-of-file file included-path"
+    sources | while read -r f; do
+        sed -n 's/^#include "\([^"]*\)".*/\1/p' "$f" | while read -r i; do echo "$(dirname "$f") $f $i"; done
+    done
+}
+bad=$(includes | awk -v rooms="$rooms" '
+    BEGIN {
+        n = split(rooms, line, "\n")
+        for (i = 1; i <= n; i++) {
+            m = split(line[i], w, " ")
+            for (k = 1; k <= m; k++) may[w[1], w[k]] = 1
+        }
+    }
+    {
+        to = $3; if (!sub("/[^/]*$", "", to)) to = $1 # no folder: its own
+        if (!(($1, to) in may)) printf "%s includes %s; ", $2, $3
+    }')
+result downwards "$bad"
+
+missing=
+for d in $(find * -maxdepth 0 -type d ! -name out); do
+    grep -qE "^    $d/? " README.md || missing="$missing $d"
+done
+for d in $(echo "$rooms" | awk '{print $1}'); do grep -qE "^ +$d/? " README.md || missing="$missing $d"; done
+result map "${missing:+README.md names no folder$missing}"
+
+lost=
+for d in $(sources | xargs -n1 dirname | sort -u); do
+    echo "$rooms" | awk '{print $1}' | grep -qxF "$d" || lost="$lost $d"
+done
+result rooms "${lost:+not rooms:$lost}"
