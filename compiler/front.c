@@ -7,6 +7,8 @@
 #include <ctype.h>
 #include <stdlib.h>
 
+#include "ir/near.h"
+
 enum { HOOK_EVERY = 100000, FILE_STEPS = 300000000 };
 static const size_t MAX_MEMORY = (size_t)1 << 30;
 
@@ -215,38 +217,16 @@ static int l_require(lua_State *L) {
 
 /* --- what Lua sees ------------------------------------------------------------------------------------------------ */
 
-static int edits(const char *a, const char *b) { /* Levenshtein's distance of short names */
-    int row[32], m = (int)strlen(b);
-    if (strlen(a) > 30 || m > 30) return 99;
-    for (int j = 0; j <= m; j++) row[j] = j;
-    for (int i = 0; a[i]; i++) {
-        int diagonal = row[0];
-        row[0] = i + 1;
-        for (int j = 0; j < m; j++) {
-            int up = row[j + 1], best = diagonal + (a[i] != b[j]);
-            if (up + 1 < best) best = up + 1;
-            if (row[j] + 1 < best) best = row[j] + 1;
-            row[j + 1] = best;
-            diagonal = up;
-        }
-    }
-    return row[m];
-}
-
 /* A global that is not there: usually a misspelt op. */
 static int l_no_global(lua_State *L) {
-    const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "?", *near = NULL;
-    if (!strcmp(name, "model")) return lua_pushnil(L), 1; /* without --model */
-    int best = 3;
+    Near near = {lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "?"};
+    if (!strcmp(near.word, "model")) return lua_pushnil(L), 1; /* without --model */
     lua_pushnil(L);
     while (lua_next(L, 1)) {
-        const char *known = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
-        int d = known ? edits(name, known) : 99;
-        if (d < best || (d == best && near && strcmp(known, near) < 0)) best = d, near = known;
+        if (lua_type(L, -2) == LUA_TSTRING) near_try(&near, lua_tostring(L, -2));
         lua_pop(L, 1);
     }
-    if (near && best < 3 && (size_t)best < strlen(name)) return raise(L, name, "%s is not defined (did you mean %s?)", name, near);
-    return raise(L, name, "%s is not defined", name);
+    return raise(L, near.word, "%s is not defined%s%s%s", near.word, NEAR_HINT(near));
 }
 
 static int l_set_global(lua_State *L) {

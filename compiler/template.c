@@ -7,6 +7,51 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "ir/near.h"
+
+/* --- what attr and cast name: slice.offset, slice[2].offset, rmsnorm --- */
+
+typedef struct Ref Ref;
+struct Ref {
+    Op op;
+    int index;        /* from 1: which of the body's nodes of that op; 0: not said */
+    const char *attr; /* NULL without */
+};
+
+static bool has_attr(Arena *a, Op op, const char *name, Near *near) {
+    Attr attr;
+    bool required;
+    for (int i = 0; op_attr(a, op, i, &attr, &required); i++) {
+        near_try(near, attr.name);
+        if (!strcmp(attr.name, name)) return true;
+    }
+    return false;
+}
+
+/* NULL, or what is wrong with the text. */
+static const char *read_ref(Arena *a, const char *text, bool attr, Ref *r) {
+    size_t n = strcspn(text, ".[");
+    Near op = {arena_strndup(a, text, n)};
+    *r = (Ref){.index = 0};
+    for (int i = 0; i < OP_COUNT; i++) near_try(&op, op_info((Op)i)->name);
+    if (!op_find(op.word, &r->op)) return arena_printf(a, "there is no op %s%s%s%s", op.word, NEAR_HINT(op));
+    const char *p = text + n;
+    if (*p == '[') {
+        char *end;
+        long index = strtol(p + 1, &end, 10);
+        if (end == p + 1 || *end != ']' || index < 1 || index > 99)
+            return arena_printf(a, "expected %s[1], %s[2] … in \"%s\"", op.word, op.word, text);
+        r->index = (int)index;
+        p = end + 1;
+    }
+    if (!attr) return *p ? arena_printf(a, "unexpected text at \"%s\"", p) : NULL;
+    if (*p != '.') return arena_printf(a, "expected an attribute: %s.NAME", text);
+    Near name = {r->attr = p + 1};
+    if (!has_attr(a, r->op, r->attr, &name))
+        return arena_printf(a, "%s has no attribute %s%s%s%s", op.word, name.word, NEAR_HINT(name));
+    return NULL;
+}
+
 /* --- the head --- */
 
 typedef struct Cursor Cursor;
@@ -23,6 +68,11 @@ static void space(Cursor *c) {
 
 static bool bad(Cursor *c, const char *what) {
     return err_set(c->e, "%s:%d: error: %s at \"%.30s\"", c->file, c->line, what, c->p);
+}
+
+/* near has been given the words that could have stood here. */
+static bool bad_word(Cursor *c, const char *what, const Near *near) {
+    return err_set(c->e, "%s:%d: error: \"%s\" is no %s%s%s%s", c->file, c->line, near->word, what, NEAR_HINT(*near));
 }
 
 static bool take(Cursor *c, char ch) {
@@ -55,20 +105,29 @@ static const char *text_until(Cursor *c, char stop) {
     return arena_strndup(c->a, s, (size_t)(end - s));
 }
 
+static bool read_type(Cursor *c, DType *type) {
+    Near near = {word(c)};
+    if (dtype_parse(near.word, type)) return true;
+    for (int d = 0; d < DT_COUNT; d++) near_try(&near, dtype_name((DType)d));
+    return bad_word(c, "type", &near);
+}
+
 static bool read_param(Cursor *c, Param *p) {
     p->name = word(c);
     if (!*p->name) return bad(c, "expected a parameter name");
     p->optional = take(c, '?');
     if (!want(c, ':')) return false;
     do {
-        if (p->n_types == DT_COUNT || !dtype_parse(word(c), &p->types[p->n_types++])) return bad(c, "expected a type");
+        if (p->n_types == DT_COUNT) return bad(c, "too many types");
+        if (!read_type(c, &p->types[p->n_types++])) return false;
     } while (take(c, '|'));
     if (!want(c, '[')) return false;
     do {
         if (p->rank == MAX_RANK) return bad(c, "too many dimensions");
         bool optional = take(c, '(');
         p->dim_optional[p->rank] = optional;
-        p->dim[p->rank++] = word(c);
+        p->dim[p->rank] = word(c);
+        if (!*p->dim[p->rank++]) return bad(c, "expected a dimension");
         if (optional && !want(c, ')')) return false;
     } while (take(c, ','));
     return want(c, ']');
@@ -90,9 +149,24 @@ static bool do_kernel(Cursor *c, Template *t) {
     if (!want(c, '-') || !want(c, '>')) return false;
     return read_params(c, t->out, MAX_OUT, &t->n_out);
 }
-static bool do_precision(Cursor *c, Template *t) { return t->precision = word(c), true; }
-static bool do_arch(Cursor *c, Template *t) { return t->arch = word(c), true; }
-static bool do_priority(Cursor *c, Template *t) { return t->priority = atoi(text_until(c, 0)), true; }
+static bool do_precision(Cursor *c, Template *t) {
+    Near near = {t->precision = word(c)};
+    if (!strcmp(near.word, "fast") || !strcmp(near.word, "strict")) return true;
+    near_try(&near, "fast");
+    near_try(&near, "strict");
+    return bad_word(c, "precision (fast, strict)", &near);
+}
+static bool do_arch(Cursor *c, Template *t) {
+    Near near = {t->arch = word(c)};
+    return target_find(near.word) || bad_word(c, arena_printf(c->a, "arch (%s)", target_list(c->a)), &near);
+}
+static bool do_priority(Cursor *c, Template *t) {
+    char *end;
+    space(c);
+    long v = strtol(c->p, &end, 10);
+    if (end == c->p || v < -1000000 || v > 1000000) return bad(c, "expected an integer");
+    return c->p = end, t->priority = (int)v, true;
+}
 static bool do_block(Cursor *c, Template *t) { return t->block = text_until(c, 0), true; }
 static bool do_reduce(Cursor *c, Template *t) { return t->reduce = text_until(c, 0), true; }
 static bool do_hook(Cursor *c, Template *t) {
@@ -107,8 +181,16 @@ static bool do_named(Cursor *c, LineList *list) {
     PUSH(c->a, *list, l);
     return true;
 }
-static bool do_attr(Cursor *c, Template *t) { return do_named(c, &t->attrs); }
-static bool do_cast(Cursor *c, Template *t) { return do_named(c, &t->casts); }
+static bool do_ref(Cursor *c, LineList *list, bool attr) {
+    const char *why;
+    Ref r;
+    if (!do_named(c, list)) return false;
+    if ((why = read_ref(c->a, list->at[list->n - 1].text, attr, &r)))
+        return err_set(c->e, "%s:%d: error: %s", c->file, c->line, why);
+    return true;
+}
+static bool do_attr(Cursor *c, Template *t) { return do_ref(c, &t->attrs, true); }
+static bool do_cast(Cursor *c, Template *t) { return do_ref(c, &t->casts, false); }
 static bool do_const(Cursor *c, Template *t) { return do_named(c, &t->consts); }
 static bool do_where(Cursor *c, Template *t) {
     /* Wheres go in line with consts so that either may use what stands above it: name NULL marks one. */
@@ -116,12 +198,21 @@ static bool do_where(Cursor *c, Template *t) {
     PUSH(c->a, t->consts, l);
     return true;
 }
+static bool has_input(const Template *t, const char *name) {
+    for (int i = 0; i < t->n_in; i++)
+        if (!strcmp(t->in[i].name, name)) return true;
+    return false;
+}
 static bool do_group(Cursor *c, Template *t) {
+    if (!has_input(t, "w"))
+        return bad(c, "group needs a kernel (above it) with an input w, whose first dimension counts the experts,");
     t->group_perm = word(c);
     if (!want(c, ',')) return false;
     t->group_tiles = word(c);
     if (!want(c, '=')) return false;
-    t->group_ids = word(c);
+    Near near = {t->group_ids = word(c)};
+    for (int i = 0; i < t->n_in; i++) near_try(&near, t->in[i].name);
+    if (!has_input(t, near.word)) return bad_word(c, "input of the kernel", &near);
     if (!want(c, ',')) return false;
     t->group_tile = word(c);
     return true;
@@ -150,25 +241,31 @@ static bool do_tol(Cursor *c, Template *t) {
 static const struct {
     const char *name;
     bool (*read)(Cursor *, Template *);
+    bool many; /* may be given again */
 } words[] = {
-    {"kernel", do_kernel}, {"precision", do_precision},
-    {"arch", do_arch},     {"priority", do_priority},
-    {"attr", do_attr},     {"cast", do_cast},
-    {"const", do_const},   {"where", do_where},
-    {"group", do_group},   {"grid", do_grid},
-    {"block", do_block},   {"reduce", do_reduce},
-    {"hook", do_hook},     {"tol", do_tol},
+    {"kernel", do_kernel},     {"precision", do_precision},
+    {"arch", do_arch},         {"priority", do_priority},
+    {"attr", do_attr, true},   {"cast", do_cast, true},
+    {"const", do_const, true}, {"where", do_where, true},
+    {"group", do_group},       {"grid", do_grid},
+    {"block", do_block},       {"reduce", do_reduce},
+    {"hook", do_hook},         {"tol", do_tol},
 };
 
-static bool head_line(Cursor *c, Template *t) {
-    const char *w = word(c);
+/* given: by index of `words`, the line that has it. */
+static bool head_line(Cursor *c, Template *t, int *given) {
+    Near near = {word(c)};
     for (size_t i = 0; i < LEN(words); i++) {
-        if (strcmp(words[i].name, w)) continue;
+        near_try(&near, words[i].name);
+        if (strcmp(words[i].name, near.word)) continue;
+        if (given[i] && !words[i].many)
+            return err_set(c->e, "%s:%d: error: %s again: line %d has one", c->file, c->line, near.word, given[i]);
+        given[i] = c->line;
         if (!words[i].read(c, t)) return false;
         space(c);
         return !*c->p || bad(c, "unexpected text");
     }
-    return bad(c, "unknown word in a template's head");
+    return *near.word ? bad_word(c, "word of a template's head", &near) : bad(c, "expected a word");
 }
 
 static Template *read_template(Arena *a, const char *path, const char *file, Err *e) {
@@ -176,14 +273,16 @@ static Template *read_template(Arena *a, const char *path, const char *file, Err
     char *text = file_read(a, path, &size, e);
     if (!text) return NULL;
     Template *t = arena_alloc(a, sizeof *t);
-    *t = (Template){.file = file, .hash = hash64(text, size), .grid = {"1", "1", "1"}, .reduce = ""};
+    *t = (Template){
+        .file = file, .path = arena_strdup(a, path), .hash = hash64(text, size), .grid = {"1", "1", "1"}, .reduce = ""};
     Cursor c = {a, text, path, 1, e};
     char *p = text;
+    int given[LEN(words)] = {0};
     for (; !strncmp(p, "//!", 3); c.line++) {
         char *end = strchr(p, '\n');
         if (!end) end = p + strlen(p);
         c.p = arena_strndup(a, p + 3, (size_t)(end - p - 3));
-        if (!head_line(&c, t)) return NULL;
+        if (!head_line(&c, t, given)) return NULL;
         p = *end ? end + 1 : end;
     }
     t->body = p;
@@ -228,6 +327,7 @@ struct Eval {
     int64_t rows;
     Err *e;
     bool failed;
+    int skipped; /* inside so many operands that && || ?: do not need */
 };
 
 static int64_t ternary(Eval *v);
@@ -237,6 +337,9 @@ static int64_t fail(Eval *v, const char *what) {
     v->failed = true;
     return 1;
 }
+
+/* A value that cannot be computed: no error where it is not needed. */
+static int64_t no_value(Eval *v, const char *what) { return v->skipped ? 1 : fail(v, what); }
 
 static bool sees(Eval *v, const char *op) {
     while (isspace((unsigned char)*v->p)) v->p++;
@@ -248,12 +351,28 @@ static bool sees(Eval *v, const char *op) {
 }
 
 static int64_t call(Eval *v, const char *name) {
-    int64_t x = ternary(v), y = sees(v, ",") ? ternary(v) : fail(v, "expected a second argument");
+    int64_t x = ternary(v), y = sees(v, ",") ? ternary(v) : fail(v, "expected a second argument"), r;
     if (!sees(v, ")")) fail(v, "expected )");
     if (!strcmp(name, "min")) return x < y ? x : y;
     if (!strcmp(name, "max")) return x > y ? x : y;
-    if (!strcmp(name, "ceil")) return y <= 0 ? fail(v, "division by zero") : (x + y - 1) / y;
-    return fail(v, "unknown function");
+    if (strcmp(name, "ceil")) return fail(v, "the functions are min, max and ceil");
+    if (y <= 0) return no_value(v, "ceil divides by a number that is not positive");
+    return __builtin_add_overflow(x, y - 1, &r) ? no_value(v, "a number is too large") : r / y;
+}
+
+static int64_t number(Eval *v) {
+    char *end;
+    errno = 0;
+    int64_t x = strtoll(v->p, &end, 0);
+    v->p = end;
+    return errno ? fail(v, "a number is too large") : x;
+}
+
+static bool is_dimension(const Template *t, const char *name) {
+    for (int i = 0; i < t->n_in; i++)
+        for (int d = 0; d < t->in[i].rank; d++)
+            if (!strcmp(t->in[i].dim[d], name)) return true;
+    return false;
 }
 
 static int64_t primary(Eval *v) {
@@ -262,13 +381,11 @@ static int64_t primary(Eval *v) {
         return sees(v, ")") ? x : fail(v, "expected )");
     }
     if (sees(v, "!")) return !primary(v);
-    if (sees(v, "-")) return -primary(v);
-    if (isdigit((unsigned char)*v->p)) {
-        char *end;
-        int64_t x = strtoll(v->p, &end, 10);
-        v->p = end;
-        return x;
+    if (sees(v, "-")) {
+        int64_t x = primary(v), r;
+        return __builtin_sub_overflow(0, x, &r) ? no_value(v, "a number is too large") : r;
     }
+    if (isdigit((unsigned char)*v->p)) return number(v);
     char name[64];
     size_t n = 0;
     while ((isalnum((unsigned char)*v->p) || *v->p == '_') && n + 1 < sizeof name) name[n++] = *v->p++;
@@ -277,65 +394,68 @@ static int64_t primary(Eval *v) {
     if (sees(v, "(")) return call(v, name);
     if (!strcmp(name, "T")) return v->rows >= 0 ? v->rows : fail(v, "T is not a constant");
     const Const *c = binding_const(v->b, name);
-    if (!c || c->is_float) {
-        char what[96];
-        snprintf(what, sizeof what, "%s is not an integer constant here", name);
-        return fail(v, what);
-    }
-    return c->i;
+    if (c && !c->is_float) return c->i;
+    char what[96];
+    snprintf(what, sizeof what, "%s is not an integer constant here", name);
+    return is_dimension(v->b->t, name) ? no_value(v, what) : fail(v, what); /* a dimension: its input is absent */
 }
 
-static int64_t product(Eval *v) {
-    int64_t x = primary(v);
-    for (;;) {
-        char op = sees(v, "*") ? '*' : sees(v, "/") ? '/' : sees(v, "%") ? '%' : 0;
-        if (!op) return x;
-        int64_t y = primary(v);
-        if (op != '*' && y == 0) return fail(v, "division by zero");
-        x = op == '*' ? x * y : op == '/' ? x / y : x % y;
-    }
+/* C's binary operators by precedence, the loosest first; all of them associate to the left. */
+static const char *const binary[][4] = {{"||"},     {"&&"},         {"==", "!="}, {"<=", ">=", "<", ">"},
+                                        {"+", "-"}, {"*", "/", "%"}};
+
+static const char *binary_at(Eval *v, size_t level) {
+    for (size_t i = 0; i < LEN(*binary) && binary[level][i]; i++)
+        if (sees(v, binary[level][i])) return binary[level][i];
+    return NULL;
 }
 
-static int64_t sum(Eval *v) {
-    int64_t x = product(v);
-    for (;;) {
-        if (sees(v, "+")) x += product(v);
-        else if (sees(v, "-")) x -= product(v);
-        else return x;
+static int64_t apply(Eval *v, const char *op, int64_t x, int64_t y) {
+    int64_t r;
+    switch (op[0]) {
+    case '|': return x || y;
+    case '&': return x && y;
+    case '=': return x == y;
+    case '!': return x != y;
+    case '<': return op[1] ? x <= y : x < y;
+    case '>': return op[1] ? x >= y : x > y;
+    case '+': return __builtin_add_overflow(x, y, &r) ? no_value(v, "a number is too large") : r;
+    case '-': return __builtin_sub_overflow(x, y, &r) ? no_value(v, "a number is too large") : r;
+    case '*': return __builtin_mul_overflow(x, y, &r) ? no_value(v, "a number is too large") : r;
     }
+    if (!y) return no_value(v, "division by zero");
+    if (y == -1) return op[0] == '%' ? 0 : apply(v, "-", 0, x);
+    return op[0] == '/' ? x / y : x % y;
 }
 
-static int64_t compare(Eval *v) {
-    int64_t x = sum(v);
-    if (sees(v, "<=")) return x <= sum(v);
-    if (sees(v, ">=")) return x >= sum(v);
-    if (sees(v, "==")) return x == sum(v);
-    if (sees(v, "!=")) return x != sum(v);
-    if (sees(v, "<")) return x < sum(v);
-    if (sees(v, ">")) return x > sum(v);
+static int64_t operation(Eval *v, size_t level) {
+    if (level == LEN(binary)) return primary(v);
+    int64_t x = operation(v, level + 1);
+    for (const char *op; (op = binary_at(v, level));) {
+        bool skip = (op[0] == '|' && x) || (op[0] == '&' && !x);
+        v->skipped += skip;
+        int64_t y = operation(v, level + 1);
+        v->skipped -= skip;
+        x = apply(v, op, x, y);
+    }
     return x;
 }
 
-static int64_t logic(Eval *v) {
-    int64_t x = compare(v);
-    for (;;) {
-        if (sees(v, "&&")) x = (compare(v) != 0) & (x != 0);
-        else if (sees(v, "||")) x = (compare(v) != 0) | (x != 0);
-        else return x;
-    }
-}
-
 static int64_t ternary(Eval *v) {
-    int64_t c = logic(v);
+    int64_t c = operation(v, 0);
     if (!sees(v, "?")) return c;
+    v->skipped += !c;
     int64_t x = ternary(v);
+    v->skipped -= !c;
     if (!sees(v, ":")) return fail(v, "expected :");
+    v->skipped += c != 0;
     int64_t y = ternary(v);
+    v->skipped -= c != 0;
     return c ? x : y;
 }
 
 bool binding_eval(const Binding *b, const char *expr, int64_t rows, int64_t *value, Err *e) {
-    Eval v = {b, expr, expr, rows, e, false};
+    Eval v = {.b = b, .p = expr, .expr = expr, .rows = rows, .e = e};
     *value = ternary(&v);
     while (isspace((unsigned char)*v.p)) v.p++;
     if (*v.p) fail(&v, "unexpected text");
@@ -421,28 +541,81 @@ static bool cast_inside(const Node *n, const Value *v) {
     return false;
 }
 
+/* The head is wrong for this node in a way that another template must not hide. */
+static bool fault(Binding *b, int line, Err *e) {
+    b->fault = true;
+    return err_wrap(e, "%s:%d: error", b->t->path, line);
+}
+
+static bool leads_to(const Value *from, const Value *to) {
+    if (from == to) return true;
+    for (int i = 0; to->def && i < to->def->n_in; i++)
+        if (to->def->in[i] && leads_to(from, to->def->in[i])) return true;
+    return false;
+}
+
+/* The nodes of r's op that the template computes: n, or those of its body without the chain behind the hook. */
+static NodeList nodes_of(Arena *a, const Node *n, Op op) {
+    NodeList l = {0};
+    if (n->op == op) PUSH(a, l, (Node *)n);
+    for (size_t i = 0; n->op == OP_FUSED && i < n->body->nodes.n; i++) {
+        Node *k = n->body->nodes.at[i];
+        bool chain = n->body->outputs.n && k->out[0] != n->hook && leads_to(n->hook, k->out[0]) &&
+                     leads_to(k->out[0], n->body->outputs.at[0]);
+        if (k->op == op && !chain) PUSH(a, l, k);
+    }
+    return l;
+}
+
+static Const const_of(const Node *n, const Node *of, const Ref *r) {
+    if (!r->attr) return (Const){.i = cast_inside(n, of->out[0])};
+    const Attr *attr = node_attr(of, r->attr);
+    if (attr->type == ATTR_STR) return (Const){.i = !strcmp(attr->s, "bf16")}; /* the only text attributes are types */
+    return (Const){.is_float = attr->type == ATTR_FLOAT, .i = attr->i, .f = attr->f};
+}
+
+/* Several nodes are of the op and differ: all of them, each with what would have to be written. */
+static void list_nodes(const Node *n, const NodeList *l, const Line *line, const Ref *r, Err *e) {
+    const char *op = op_info(r->op)->name;
+    Text t = {0};
+    for (size_t i = 0; i < l->n; i++) {
+        Const c = const_of(n, l->at[i], r);
+        text_add(&t, "%s %s[%zu]%s%s is %s's (", i ? "," : "", op, i + 1, r->attr ? "." : "", r->attr ? r->attr : "",
+                 node_name(l->at[i]));
+        if (!r->attr) text_add(&t, "%s)", c.i ? "bf16" : "no cast");
+        else if (c.is_float) text_add(&t, "%g)", c.f);
+        else text_add(&t, "%lld)", (long long)c.i);
+    }
+    err_set(e, "%s = %s: the body has %zu of %s, say which:%s", line->name, line->text, l->n, op, t.at);
+    text_free(&t);
+}
+
+/* The constant that the line asks for. Without an index all nodes of the op must agree. */
+static bool find_const(Arena *a, Binding *b, const Node *n, const Line *line, bool attr, Const *c, Err *e) {
+    Ref r;
+    if (read_ref(a, line->text, attr, &r)) die("%s:%d: was read before", b->t->path, line->line);
+    NodeList l = nodes_of(a, n, r.op);
+    const char *op = op_info(r.op)->name;
+    if (!l.n) return err_set(e, "the body has no %s", op);
+    if (r.index > (int)l.n) return err_set(e, "%s: the body has %zu of %s", line->text, l.n, op);
+    *c = const_of(n, l.at[r.index ? r.index - 1 : 0], &r);
+    for (size_t i = 1; !r.index && i < l.n; i++) {
+        Const other = const_of(n, l.at[i], &r);
+        if (other.i != c->i || other.f != c->f) return list_nodes(n, &l, line, &r, e), fault(b, line->line, e);
+    }
+    return true;
+}
+
 static bool bind_attrs(Arena *a, Binding *b, const Node *n, Err *e) {
-    for (size_t i = 0; i < b->t->attrs.n; i++) {
-        const Line *l = &b->t->attrs.at[i];
-        const char *dot = strchr(l->text, '.');
-        Op op;
-        if (!dot || !op_find(arena_strndup(a, l->text, (size_t)(dot - l->text)), &op))
-            return err_set(e, "%s:%d: error: no op in \"%s\"", b->t->file, l->line, l->text);
-        const Node *of = node_of_op(n, op);
-        const Attr *attr = of ? node_attr(of, dot + 1) : NULL;
-        if (!attr) return err_set(e, "the body has no %s", l->text);
-        Const c = {.name = l->name, .is_float = attr->type == ATTR_FLOAT, .i = attr->i, .f = attr->f};
-        if (attr->type == ATTR_STR) c.i = !strcmp(attr->s, "bf16"); /* the only text attributes are types */
-        PUSH(a, b->consts, c);
-    }
-    for (size_t i = 0; i < b->t->casts.n; i++) {
-        const Line *l = &b->t->casts.at[i];
-        Op op;
-        if (!op_find(l->text, &op)) return err_set(e, "%s:%d: error: no op %s", b->t->file, l->line, l->text);
-        const Node *of = node_of_op(n, op);
-        if (!of) return err_set(e, "the body has no %s", l->text);
-        bind_int(a, b, arena_printf(a, "%s_BF16", l->name), cast_inside(n, of->out[0]));
-    }
+    const LineList *lists[] = {&b->t->attrs, &b->t->casts};
+    for (int casts = 0; casts < 2; casts++)
+        for (size_t i = 0; i < lists[casts]->n; i++) {
+            const Line *l = &lists[casts]->at[i];
+            Const c;
+            if (!find_const(a, b, n, l, !casts, &c, e)) return false;
+            c.name = casts ? arena_printf(a, "%s_BF16", l->name) : l->name;
+            PUSH(a, b->consts, c);
+        }
     return true;
 }
 
@@ -450,7 +623,7 @@ static bool bind_consts(Arena *a, Binding *b, Err *e) {
     for (size_t i = 0; i < b->t->consts.n; i++) {
         const Line *l = &b->t->consts.at[i];
         int64_t x;
-        if (!binding_eval(b, l->text, -1, &x, e)) return err_wrap(e, "%s:%d", b->t->file, l->line);
+        if (!binding_eval(b, l->text, -1, &x, e)) return fault(b, l->line, e);
         if (l->name) bind_int(a, b, l->name, x);
         else if (!x) {
             Text values = {0};
@@ -479,6 +652,7 @@ static bool bind(Arena *a, const Template *t, const Node *n, const char *precisi
     if (t->arch && strcmp(t->arch, target->arch)) return err_set(e, "is for --arch %s", t->arch);
     int n_in = n->op == OP_FUSED ? n->n_kernel_in : n->n_in;
     if (n_in > t->n_in) return err_set(e, "takes %d inputs, the node has %d", t->n_in, n_in);
+    if (n->n_out > t->n_out) return err_set(e, "gives %d results, the node has %d", t->n_out, n->n_out);
     for (int i = 0; i < t->n_in; i++)
         if (!bind_param(a, b, &t->in[i], i < n_in ? n->in[i] : NULL, e)) return false;
     for (int i = 0; i < t->n_out; i++) {
@@ -499,8 +673,13 @@ bool template_bind(Arena *a, const TemplateList *list, const char *kernel, const
         Binding candidate;
         Err not = {""};
         if (strcmp(t->kernel, kernel)) continue;
-        if (!bind(a, t, n, precision, target, &candidate, &not )) text_add(&why, "\n  %s: %s", t->file, not .msg);
-        else if (!found || t->priority > b->t->priority) *b = candidate, found = true;
+        if (!bind(a, t, n, precision, target, &candidate, &not )) {
+            if (candidate.fault) {
+                text_free(&why);
+                return err_set(e, "%s\n  for %s (%s:%d)", not .msg, node_name(n), n->loc.file, n->loc.line);
+            }
+            text_add(&why, "\n  %s: %s", t->file, not .msg);
+        } else if (!found || t->priority > b->t->priority) *b = candidate, found = true;
     }
     if (!found)
         err_at(e, &n->loc, "no template computes %s with kernel %s for %s, %s%s", node_name(n), kernel, target->arch,

@@ -5,7 +5,8 @@
  *   //! precision fast              only for this --precision (default: both)
  *   //! arch gfx90a                 only for this target (default: all)
  *   //! priority 10                 the legal template of the highest priority is taken (default 0)
- *   //! attr  EPS = rmsnorm.eps     a constant: the attribute of the (body's) node of that op
+ *   //! attr  EPS = rmsnorm.eps     a constant: the attribute of the (body's) node of that op; where several nodes are of it
+ *                                   and differ, slice[2].offset is the second one's, in the body's order (--dump fuse)
  *   //! cast  XN = rmsnorm          a constant XN_BF16: 1 when that op's result is cast to bf16 inside the body
  *   //! const ROWS = 4              a constant: an integer expression over what is bound so far
  *   //! where K % 32 == 0           must hold, else the template is not legal here (the message shows the values)
@@ -51,6 +52,7 @@ struct LineList {
 typedef struct Template Template;
 struct Template {
     const char *file;   /* "linear.hip" */
+    const char *path;   /* where it lies */
     const char *kernel; /* "linear" */
     const char *body;   /* the text behind the head */
     int body_line;      /* its first line's number */
@@ -91,6 +93,7 @@ struct Binding {
         Const *at;
         size_t n, cap;
     } consts;     /* in order of binding; T is not among them */
+    bool fault;   /* the head itself is wrong: an error, even where another template fits */
     Sym rows;     /* what T stands for: SYM_T, SYM_S, or SYM_NONE when the node has no symbolic dimension */
 };
 
@@ -107,8 +110,8 @@ const char *node_kernel(const Node *n, int i);
 /* Is it an elementwise op's: no template of its own, but the copying one with the op as its hook? */
 bool kernel_copies(const char *kernel);
 
-/* The value of an integer expression: + - * / % ( ) < <= > >= == != && || ! ?: min(a,b) max(a,b) ceil(a,b) and constants.
- * rows: the value of T, or -1 where T may not appear. */
+/* The value of an integer expression: + - * / % ( ) < <= > >= == != && || ! ?: min(a,b) max(a,b) ceil(a,b) and constants, with
+ * C's precedence; what && || ?: do not need may divide by zero. rows: the value of T, or -1 where T may not appear. */
 bool binding_eval(const Binding *b, const char *expr, int64_t rows, int64_t *value, Err *e);
 const Const *binding_const(const Binding *b, const char *name); /* NULL when absent */
 /* "f64, 64 lanes" with {NAME} replaced. */

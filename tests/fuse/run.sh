@@ -1,14 +1,11 @@
 #!/bin/bash
 # run.sh - tests/fuse: x.lua (a graph, a line "--- rules", rules) and x.ir (what fuse_tool says).
 # Options of fuse_tool stand in x.lua's comments: "-- run: off mlp1_swiglu". One line a test; REBASE=1 writes the .ir files.
-# OUT: where to build (default out/tests/fuse); CFLAGS: more of them, for sanitizers. Names on the command line: only those.
+# FUSE_TOOL: the tool (default out/tests/fuse_tool). Names on the command line: only those.
 cd "$(dirname "$0")/../.." || exit 1
-out=${OUT:-out/tests/fuse}
+tool=${FUSE_TOOL:-out/tests/fuse_tool}
+out=out/tests/fuse
 mkdir -p "$out" || exit 1
-
-sources="ir/*.c compiler/front*.c compiler/match.c compiler/fuse.c compiler/elementwise.c compiler/precision.c tests/fuse/fuse_tool.c"
-${CC:-gcc} -std=gnu11 -O2 -Wall -Wextra -Wpedantic -Werror $CFLAGS $(pkg-config --cflags lua5.4) -o "$out/fuse_tool" $sources \
-    $(pkg-config --libs lua5.4) -lxxhash -lm -lpthread || exit 1
 
 failed=0
 report() { # NAME WHY: no why is fine
@@ -23,7 +20,7 @@ run_one() { # FILE: the tool's output, without the paths of the two halves
         awk '/^--- rules/ {on = 1} {print on ? $0 : ""}' "$1" > "$rules"
     fi
     # shellcheck disable=SC2046
-    timeout 60 "$out/fuse_tool" "$x" "$rules" $(sed -n 's/^-- run: //p' "$1") 2>&1 | sed "s|$out/||g"
+    timeout 60 "$tool" "$x" "$rules" $(sed -n 's/^-- run: //p' "$1") 2>&1 | sed "s|$out/||g"
     return "${PIPESTATUS[0]}"
 }
 

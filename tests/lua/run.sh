@@ -2,19 +2,12 @@
 # run.sh - tests/lua: what the front end makes of x.lua is x.ir. tests/bad: the error that it gives for x.lua is x.err.
 # In x.lua, "-- run: OPTIONS" are front_tool's ("@" is the file itself, the default), "-- only: REGEX" the lines compared.
 # Line numbers in gpt_oss.lua are left out, for it is edited. One line a test; names on the command line: only those. REBASE=1 writes the expected files.
-# FRONT_TOOL: the tool (default out/tests/front_tool, built when it is missing).
+# FRONT_TOOL: the tool (default out/tests/front_tool).
 cd "$(dirname "$0")/../.." || exit 2
 suite=${SUITE:-lua}
 end=ir
 [ "$suite" = bad ] && end=err
 tool=${FRONT_TOOL:-out/tests/front_tool}
-if [ ! -x "$tool" ]; then
-    mkdir -p "$(dirname "$tool")"
-    # shellcheck disable=SC2046
-    ${CC:-gcc} -std=gnu11 -O2 $(pkg-config --cflags lua5.4) -o "$tool" ir/*.c compiler/front*.c tests/lua/front_tool.c $(pkg-config --libs lua5.4) \
-        -lxxhash -lm -lpthread || exit 1
-fi
-
 # Modules are looked for beside the file, then in GPTOSS_LUA: tests use the graphs' own.
 lua=$(mktemp -d) || exit 1
 trap 'rm -rf "$lua"' EXIT
