@@ -1,16 +1,14 @@
 /* emit.c - write a kernel's source. See emit.h.
  *
- * Each specialisation is a namespace: its constants, struct Args (the pointers), the generated hook, the template's text
- * under #line; behind it the thin __global__ wrapper. Elementwise chains become the body of
- *     out(a, t, n, v): the kernel's first result for row t, column n is v
- * so that a template never stores its first result itself. An elementwise op alone is the template "elementwise" (a copy)
- * with that op as its chain.
+ * Each specialisation is a namespace: its constants, struct Args (the pointers), the generated hooks, the template's text under
+ * #line; behind it the thin __global__ wrapper.
  *
  * For the host the same in C: no namespaces, so each kernel is a module of its own, and a constant is an enum. */
-#include "emit.h"
+#include "hooks.h"
 
 #include <ctype.h>
 #include <inttypes.h>
+#include <stdlib.h>
 
 static bool is_c(const Emitter *em) { return em->target->compiler == RTC_HOST; }
 
@@ -22,127 +20,9 @@ Value *body_input(const Node *n, size_t i) {
     die("body_input: %s has no such input", node_name(n));
 }
 
-static Value *outside(const Node *n, const Value *v) {
-    for (size_t i = 0; i < n->body->inputs.n; i++)
-        if (n->body->inputs.at[i] == v) return body_input(n, i);
-    return NULL;
-}
-
 Value *node_state(const Node *n, int out) {
     int i = node_state_in(n, out);
     return i < 0 ? NULL : n->in[i];
-}
-
-/* --- elementwise chains --- */
-
-static bool is_elementwise(const Node *n) { return op_info(n->op)->flags & OPF_ELEMENTWISE; }
-
-typedef struct Chain Chain; /* from the template's own result to the node's first output */
-struct Chain {
-    const Value *from;
-    const Node *node[32];
-    int n;
-};
-
-/* Does v depend on `from` through elementwise ops? Collects the path, last node first. */
-static bool path(Chain *c, const Value *v) {
-    if (v == c->from) return true;
-    if (!v->def || !is_elementwise(v->def) || c->n == (int)LEN(c->node)) return false;
-    c->node[c->n++] = v->def;
-    for (int i = 0; i < v->def->n_in; i++) {
-        int mark = c->n;
-        if (path(c, v->def->in[i])) return true;
-        c->n = mark;
-    }
-    c->n--;
-    return false;
-}
-
-static Chain chain_of(const Node *n, bool copies) {
-    Chain c = {0};
-    const Value *to = n->op == OP_FUSED ? n->body->outputs.at[0] : n->out[0];
-    if (copies) c.from = n->op == OP_FUSED ? n->body->inputs.at[0] : n->in[0];
-    else c.from = n->op == OP_FUSED ? n->hook : to;
-    if (!path(&c, to)) die("emit: no elementwise chain to %s", node_name(n));
-    return c;
-}
-
-/* A value that the chain reads beside the running one, as an argument of the kernel. */
-static const char *chain_arg(Arena *a, const Node *n, const Value *v, KernelArg *args, int *n_args) {
-    Value *out = n->op == OP_FUSED ? outside(n, v) : (Value *)v;
-    if (!out) die("emit: the chain of %s reads an interior value", node_name(n));
-    int k = 0;
-    for (int i = 0; i < *n_args; i++) {
-        k += args[i].name[0] == 'h' && isdigit((unsigned char)args[i].name[1]);
-        if (args[i].value == out && !args[i].written) return args[i].name;
-    }
-    args[*n_args] = (KernelArg){arena_printf(a, "h%d", k), out, out->type.dtype, false};
-    return args[(*n_args)++].name;
-}
-
-static void operand(Text *t, Arena *a, const Node *n, const Value *v, const Value *running, KernelArg *args,
-                    int *n_args) {
-    if (v == running) text_add(t, "v");
-    else text_add(t, "load(a.%s, %s)", chain_arg(a, n, v, args, n_args), v->type.rank == 1 ? "n" : "at");
-}
-
-/* The text of each elementwise op: CODE in ops.def. */
-static const char *const code[OP_COUNT] = {
-#define OP(...)
-#define CODE(name, text) [OP_##name] = text,
-#include "ir/ops.def"
-#undef OP
-};
-
-/* What $name in an op's text stands for: an input, or an attribute. */
-static void code_word(Text *t, Arena *a, const Node *n, const Node *op, const char *word, const Value *running,
-                      KernelArg *args, int *n_args) {
-    const char *names = op_info(op->op)->in_names;
-    for (int i = 0; i < op->n_in; i++, names += strcspn(names, " "), names += strspn(names, " "))
-        if (strcspn(names, " ") == strlen(word) && !strncmp(names, word, strlen(word))) {
-            operand(t, a, n, op->in[i], running, args, n_args);
-            return;
-        }
-    const Attr *attr = node_attr(op, word);
-    if (!attr) die("emit: CODE(%s): no input or attribute %s", op_info(op->op)->name, word);
-    if (attr->type == ATTR_STR) text_add(t, "%s", attr->s);
-    else if (attr->type == ATTR_INT) text_add(t, "%" PRId64, attr->i);
-    else text_add(t, "%.17g", attr->f);
-}
-
-static void chain_op(Text *t, Arena *a, const Node *n, const Node *op, const Value *running, KernelArg *args,
-                     int *n_args) {
-    const char *p = code[op->op];
-    if (!p) die("emit: elementwise op %s has no CODE in ops.def", op_info(op->op)->name);
-    text_add(t, "    v = ");
-    while (*p) {
-        char word[32];
-        size_t w = 0;
-        if (*p != '$') {
-            text_put(t, p++, 1);
-            continue;
-        }
-        for (p++; isalnum((unsigned char)*p) && w + 1 < sizeof word;) word[w++] = *p++;
-        word[w] = 0;
-        code_word(t, a, n, op, word, running, args, n_args);
-    }
-    text_add(t, "; // %s\n", op_info(op->op)->name);
-}
-
-static void emit_hook(Text *t, const Emitter *em, const Node *n, const Chain *c, KernelArg *args, int *n_args,
-                      const char *result) {
-    Arena *a = em->a;
-    text_add(
-        t,
-        "// Row t, column n of the kernel's result is v.\nDEVICE void out(const Args %sa, int t, int n, float v) {\n"
-        "    const long at = (long)t * OUT_COLUMNS + n;\n",
-        is_c(em) ? "" : "&");
-    const Value *running = c->from;
-    for (int i = c->n - 1; i >= 0; i--) {
-        chain_op(t, a, n, c->node[i], running, args, n_args);
-        running = c->node[i]->out[0];
-    }
-    text_add(t, "    store(a.%s, at, v);\n}\n\n", result);
 }
 
 /* --- one kernel --- */
@@ -163,21 +43,38 @@ static void emit_consts(Text *t, const Emitter *em, const Binding *b) {
     }
 }
 
-static int template_args(const Template *t, const Node *n, bool copies, KernelArg *args) {
-    int n_in = copies ? 1 : n->op == OP_FUSED ? n->n_kernel_in : n->n_in, k = 0;
+static void add_arg(KernelArg *args, int *n, const char *name, Value *v, DType dtype, bool written) {
+    args[(*n)++] = (KernelArg){name, v, v ? v->type.dtype : dtype, written};
+}
+
+/* What the template itself names: its operands that lie in memory, the results that do not go through its hook. */
+static void template_args(const Template *t, const Part *p, const PartList *all, KernelArg *args, int *k) {
+    const Node *o = p->owner, *n = p->core;
     for (int i = 0; i < t->n_in; i++) {
-        Value *v = i < n_in ? n->in[i] : NULL;
-        args[k] = (KernelArg){t->in[i].name, v, v ? v->type.dtype : t->in[i].types[0], false};
-        for (int o = 0; o < n->n_out; o++) args[k].written |= v && node_state(n, o) == v;
-        k++;
+        Value *v = n ? (i < n->n_in ? n->in[i] : NULL) : i < o->n_kernel_in ? o->in[i] : NULL;
+        bool there = v && (!n || part_origin(p, all, v) == FROM_OUTSIDE), written = false;
+        DType dtype = v ? v->type.dtype : t->in[i].types[0];
+        if (there && n) v = owner_outside(o, v) ? owner_outside(o, v) : v;
+        for (int i_out = 0; there && i_out < o->n_out; i_out++) written |= node_state(o, i_out) == v;
+        add_arg(args, k, t->in[i].name, there ? v : NULL, dtype, written);
     }
-    for (int i = 0; i < t->n_out; i++)
-        if (!node_state(n, i)) args[k++] = (KernelArg){t->out[i].name, n->out[i], n->out[i]->type.dtype, true};
-    if (t->group_perm) {
-        args[k++] = (KernelArg){t->group_perm, n->in[n->n_in - 2], DT_I32, false};
-        args[k++] = (KernelArg){t->group_tiles, n->in[n->n_in - 1], DT_I32, false};
+    for (int i = t->behind ? 1 : 0; i < t->n_out; i++) {
+        Value *v = n ? n->out[i] : o->out[i];
+        if (n && owner_outside(o, v)) v = owner_outside(o, v);
+        bool state = v->def && v->def == o && node_state(o, v->index);
+        if (!state) add_arg(args, k, t->out[i].name, v, v->type.dtype, true);
     }
-    return k;
+    if (!t->group_perm) return;
+    add_arg(args, k, t->group_perm, o->in[o->n_in - 2], DT_I32, false);
+    add_arg(args, k, t->group_tiles, o->in[o->n_in - 1], DT_I32, false);
+}
+
+static void emit_hooks(Text *text, const Emitter *em, const Template *t, const Part *p, const PartList *all, KernelArg *args, int *n_args) {
+    Hooks h = {em->a, p, all, is_c(em), args, n_args};
+    for (int i = 0; p->core && i < t->n_in; i++)
+        if (t->front >> i & 1) hooks_front(&h, text, i, t->in[i].name);
+    if (p->source && t->behind) hooks_behind(&h, text, t->hook);
+    if (!p->source) hooks_each(&h, text);
 }
 
 static void emit_args(Text *t, const Emitter *em, const KernelArg *args, int n, Sym rows) {
@@ -188,6 +85,7 @@ static void emit_args(Text *t, const Emitter *em, const KernelArg *args, int n, 
     if (rows)
         text_add(t, "DEVICE int row_count(const Args %sa) { return a.step[%d]; }\n", is_c(em) ? "" : "&",
                  rows == SYM_T ? 0 : 1);
+    else text_add(t, "DEVICE int row_count(const Args %sa) { return 1; }\n", is_c(em) ? "" : "&");
 }
 
 /* Of block at[0], at[1]; p: the launch's arguments, step first. */
@@ -211,21 +109,30 @@ static void emit_wrapper(Text *t, const Kernel *k, const KernelArg *args, int n)
     text_add(t, "});\n}\n");
 }
 
-static int64_t columns(const Type *t) { return t->rank ? t->dim[t->rank - 1].add : 1; }
+/* What the kernel computes: its template's name, or the names of the ops that it is generated from. */
+static void name_part(Text *t, const Part *p) {
+    if (p->source) {
+        text_add(t, "%s", p->kernel);
+        return;
+    }
+    for (size_t i = 0, n = 0; i < owner_nodes(p->owner); i++)
+        if (p->behind[i] && n < 4) text_add(t, "%s%s", n++ ? "_" : "", op_info(owner_node(p->owner, i)->op)->name);
+}
 
 /* "linear_K64_N128": the kernel and its constant dimensions; a number behind it where that is not enough. */
-static const char *symbol_of(Emitter *em, const Binding *b) {
+static const char *symbol_of(Emitter *em, const Binding *b, const Part *part) {
     Text t = {0};
-    text_add(&t, "%s", b->t->kernel);
+    name_part(&t, part);
+    if (!part->source) text_add(&t, "_N%" PRId64, part_columns(part));
     for (int pass = 0; pass < 2; pass++) {
         const Param *p = pass ? b->t->out : b->t->in;
         for (int i = 0; i < (pass ? b->t->n_out : b->t->n_in); i++)
             for (int d = 0; d < p[i].rank; d++) {
                 const Const *c = binding_const(b, p[i].dim[d]);
-                Text part = {0};
-                if (c) text_add(&part, "_%s%" PRId64, c->name, c->i);
-                if (c && !strstr(t.at, part.at)) text_add(&t, "%s", part.at);
-                text_free(&part);
+                Text name = {0};
+                if (c) text_add(&name, "_%s%" PRId64, c->name, c->i);
+                if (c && !strstr(t.at, name.at)) text_add(&t, "%s", name.at);
+                text_free(&name);
             }
     }
     int same = 0;
@@ -239,45 +146,38 @@ static const char *symbol_of(Emitter *em, const Binding *b) {
     return s;
 }
 
-Kernel *emit_kernel(Emitter *em, const Node *n, const char *kernel, KernelArg *args, int *n_args, Err *e) {
-    bool copies = kernel_copies(kernel);
-    Node view =
-        *n; /* for an elementwise kernel: a node whose only input and result is in[0], to bind the copying template */
-    Value result = copies ? *n->in[0] : *n->out[0];
-    if (copies) {
-        view.op = OP_FUSED;
-        view.body = graph_new(em->a, "copy");
-        view.n_in = view.n_kernel_in = view.n_body_in = 1;
-        view.hook = &result;
-    }
+/* All that is summed: by the template, by a row's statistic in front of it, over ranks behind it. */
+static const char *reduction(Emitter *em, const Part *p, const PartList *all, const Binding *b) {
+    bool row = !p->source && hooks_need_row(p, all, NULL);
+    for (int i = 0; p->core && i < p->core->n_in; i++) row |= p->core->in[i] && hooks_need_row(p, all, p->core->in[i]);
+    const char *own = binding_reduction(em->a, b), *rows = is_c(em) ? "f64, a row in 16 lanes" : "a row in 4 parts, each by a wave";
+    return arena_printf(em->a, "%s%s%s%s%s", row ? rows : "", row && *own ? "; " : "", own, (row || *own) && part_sums(p) ? "; " : "",
+                        part_sums(p) ? "f64, in rank order" : "");
+}
+
+Kernel *emit_kernel(Emitter *em, const Part *p, const PartList *all, KernelArg *args, int *n_args, Err *e) {
     Kernel *k = arena_alloc(em->a, sizeof *k);
-    if (copies)
-        kernel = result.type.rank == 1 && result.type.dim[0].sym == SYM_NONE ? "elementwise_row" : "elementwise";
-    if (!template_bind(em->a, em->templates, kernel, &view, em->precision, em->target, &k->binding, e)) return NULL;
+    if (!template_bind(em->a, em->templates, p, all, em->precision, em->target, &k->binding, e)) return NULL;
     const Template *t = k->t = k->binding.t;
     if (!binding_eval(&k->binding, t->block, -1, &k->block, e)) return err_wrap(e, "%s", t->file), NULL;
-    k->reduction = binding_reduction(em->a, &k->binding);
-
-    Chain chain = chain_of(n, copies);
-    if (chain.n && !t->hook)
-        return err_at(e, &n->loc, "%s has no hook for the chain behind %s", t->file, node_name(n)), NULL;
-    *n_args = template_args(t, n, copies, args);
-    Text hook = {0}, text = {0};
-    if (t->hook) emit_hook(&hook, em, n, &chain, args, n_args, t->out[0].name);
+    k->reduction = reduction(em, p, all, &k->binding);
+    *n_args = 0;
+    template_args(t, p, all, args, n_args);
+    Text hooks = {0}, text = {0};
+    emit_hooks(&hooks, em, t, p, all, args, n_args);
     emit_consts(&text, em, &k->binding);
-    if (t->hook) emit_int(&text, em, "OUT_COLUMNS", columns(&n->out[0]->type));
     text_add(&text, "\n");
     emit_args(&text, em, args, *n_args, k->binding.rows);
     text_add(&text, "\n");
-    text_put(&text, hook.at, hook.n);
+    text_put(&text, hooks.at, hooks.n);
     text_add(&text, "#line %d \"%s\"\n%s", t->body_line, t->file, t->body);
     k->inside = arena_strndup(em->a, text.at, text.n);
     text_free(&text);
-    text_free(&hook);
+    text_free(&hooks);
 
     for (size_t i = 0; i < em->kernels.n; i++)
         if (em->kernels.at[i]->t == t && !strcmp(em->kernels.at[i]->inside, k->inside)) return em->kernels.at[i];
-    k->symbol = symbol_of(em, &k->binding);
+    k->symbol = symbol_of(em, &k->binding, p);
     if (is_c(em)) {
         text_add(&text, "%s", k->inside);
         emit_c_wrapper(&text, k, *n_args);

@@ -1,14 +1,15 @@
-/* emit.h - HIP source (or C, for the host) for the kernels of a plan: a template's text, its constants, and generated hooks. */
+/* emit.h - HIP source (or C, for the host) for the kernels of a plan: a template's text, its constants, and generated hooks
+ * (hooks.h). */
 #ifndef GPTOSS_EMIT_H
 #define GPTOSS_EMIT_H
 
-#include "template.h"
+#include "part.h"
 
 /* One argument of a kernel, in order behind `step`: which value of the node it is. */
 typedef struct KernelArg KernelArg;
 struct KernelArg {
     const char *name; /* in struct Args */
-    Value *value;     /* of the node, in its graph; NULL: absent, a null pointer is passed */
+    Value *value;     /* of the graph; of the node's body, when launches of one node hand it on; NULL: a null pointer is passed */
     DType dtype;
     bool written;
 };
@@ -37,9 +38,9 @@ struct Emitter {
     } kernels;
 };
 
-/* The kernel for node n computed by kernel name `kernel`; args[0 … *n_args) as launch order demands (step excluded). The
- * same specialisation gives the same Kernel. NULL on error. */
-Kernel *emit_kernel(Emitter *em, const Node *n, const char *kernel, KernelArg *args, int *n_args, Err *e);
+/* The kernel for part p of `all`; args[0 … *n_args) as launch order demands (step excluded). The same specialisation gives the
+ * same Kernel. NULL on error. */
+Kernel *emit_kernel(Emitter *em, const Part *p, const PartList *all, KernelArg *args, int *n_args, Err *e);
 
 /* The module that kernel k goes to: "linear.hip", all kernels of a template; in C "linear_K64_N128.c", it alone. */
 const char *emit_module_name(const Emitter *em, const Kernel *k);

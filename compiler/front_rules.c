@@ -135,16 +135,16 @@ static const char *kernel_name(lua_State *L, const Rule *r) {
     return arena_strdup(front_of(L)->a, s);
 }
 
-/* {T = 64, "few"}: on top of the stack. */
+/* {T = 64, "few"}, {"rmsnorm", "linear"}: on top of the stack. Several names: ops with launches of their own; "rmsnorm/linear". */
 static KernelChoice read_choice(lua_State *L, const Rule *r, bool last) {
     KernelChoice k = {.max_t = INT64_MAX};
     if (!lua_istable(L, -1)) bad(L, r, "a recipe lists entries like { T = 64, \"kernel\" }, the last without T");
     lua_pushnil(L);
     while (lua_next(L, -2)) {
         bool is_t = lua_type(L, -2) == LUA_TSTRING && !strcmp(lua_tostring(L, -2), "T");
-        bool is_name = lua_isinteger(L, -2) && lua_tointeger(L, -2) == 1;
-        if (!is_t && !is_name) bad(L, r, "a recipe's entry has T and a kernel's name, nothing else");
-        if (is_name) k.name = kernel_name(L, r);
+        bool is_name = lua_isinteger(L, -2);
+        if (!is_t && !is_name) bad(L, r, "a recipe's entry has T and names of kernels, nothing else");
+        if (is_name) k.name = k.name ? arena_printf(front_of(L)->a, "%s/%s", k.name, kernel_name(L, r)) : kernel_name(L, r);
         if (is_t && (!lua_isinteger(L, -1) || lua_tointeger(L, -1) < 1)) bad(L, r, "a recipe's T must be an integer of at least 1");
         if (is_t) k.max_t = lua_tointeger(L, -1);
         lua_pop(L, 1);

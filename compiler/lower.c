@@ -31,26 +31,36 @@ static int param_index(const Template *t, const char *name) {
     die("%s: group names no input %s", t->file, name);
 }
 
+typedef struct Wish Wish; /* how a node wants its experts grouped */
+struct Wish {
+    int64_t tile, experts;
+    Value *ids;
+};
+
+static bool wish_of(const Part *p, const Binding *b, Wish *w, Err *e) {
+    const Const *c = binding_const(b, b->t->group_tile);
+    const Value *ids = p->core ? p->core->in[param_index(b->t, b->t->group_ids)] : p->owner->in[param_index(b->t, b->t->group_ids)];
+    const Value *weights = p->core ? p->core->in[param_index(b->t, "w")] : p->owner->in[param_index(b->t, "w")];
+    if (!c || c->i <= 0) return err_set(e, "%s: group's tile %s is no constant", b->t->file, b->t->group_tile);
+    if (w->tile && w->tile != c->i)
+        return err_at(e, &p->owner->loc, "%s: its kernels want tiles of %lld and %lld", node_name(p->owner), (long long)w->tile, (long long)c->i);
+    *w = (Wish){c->i, weights->type.dim[0].add, p->core ? owner_outside(p->owner, ids) : (Value *)ids};
+    return w->ids || err_at(e, &p->owner->loc, "%s: its expert ids are computed inside it", node_name(p->owner));
+}
+
 static bool group_node(Graph *g, Node *n, const TemplateList *templates, const LowerOptions *o, Err *e) {
-    int64_t tile = 0;
-    Value *ids = NULL, *w = NULL;
+    Wish wish = {0};
     for (int i = 0; i < node_kernels(n); i++) {
-        const char *kernel = node_kernel(n, i);
-        if (kernel_copies(kernel)) return true;
-        Binding b;
-        if (!template_bind(g->arena, templates, kernel, n, o->precision, o->target, &b, e)) return false;
-        if (!b.t->group_ids) continue;
-        const Const *c = binding_const(&b, b.t->group_tile);
-        if (!c || c->i <= 0) return err_set(e, "%s: group's tile %s is no constant", b.t->file, b.t->group_tile);
-        if (tile && tile != c->i)
-            return err_at(e, &n->loc, "%s: its kernels want tiles of %lld and %lld", node_name(n), (long long)tile,
-                          (long long)c->i);
-        tile = c->i;
-        ids = n->in[param_index(b.t, b.t->group_ids)];
-        w = n->in[param_index(b.t, "w")];
+        PartList parts;
+        if (!parts_make(g->arena, n, i, templates, o->precision, o->target, &parts, e)) return false;
+        for (size_t k = 0; k < parts.n; k++) {
+            Binding b;
+            if (!template_bind(g->arena, templates, parts.at[k], &parts, o->precision, o->target, &b, e)) return false;
+            if (b.t->group_ids && !wish_of(parts.at[k], &b, &wish, e)) return false;
+        }
     }
-    if (!tile) return true;
-    Node *group = make_group(g, ids, w->type.dim[0].add, tile, e);
+    if (!wish.tile) return true;
+    Node *group = make_group(g, wish.ids, wish.experts, wish.tile, e);
     if (!group) return err_wrap(e, "group for %s", node_name(n));
     if (n->op != OP_FUSED) fuse_wrap(g, n, "group");
     n->in[n->n_in++] = group->out[0];
@@ -81,6 +91,11 @@ struct Lower {
         PlanBuf *at;
         size_t n, cap;
     } bufs;
+    struct {
+        const Value *v; /* of the body of the node being lowered */
+        int buf;
+    } handed[PART_NODES]; /* what its launches hand on to each other */
+    int n_handed;
 };
 
 static Sizes sizes_of(int64_t t, int64_t s) { return (Sizes){{[SYM_T] = t, [SYM_S] = s, [SYM_P] = 1}}; }
@@ -230,7 +245,7 @@ static int kernel_of(Lower *l, Kernel *k) {
 static bool fill_grid(const Kernel *k, const PlanGraph *pg, PlanLaunch *launch, int64_t above, int64_t upto, Err *e) {
     for (int b = 0; b < pg->n_buckets; b++) {
         int64_t rows = pg->buckets[b];
-        if (pg->sym == SYM_T && (rows <= above || rows > upto))
+        if (rows <= above || rows > upto)
             continue; /* another choice serves this bucket: stays 0 */
         for (int d = 0; d < 3; d++) {
             int64_t x = 1;
@@ -244,27 +259,61 @@ static bool fill_grid(const Kernel *k, const PlanGraph *pg, PlanLaunch *launch, 
     return true;
 }
 
-static bool launch_node(Lower *l, PlanGraph *pg, int node, const Node *n, Err *e) {
-    int64_t above = 0;
+/* The buffer of a kernel's argument: a value of the graph, or one that a launch of this node hands on to a later one. */
+static int arg_buf(Lower *l, const PlanGraph *pg, int graph, int node, const Node *n, const Value *v) {
+    if (!v) return -1;
+    if (owner_index(n, v) == SIZE_MAX || n->op != OP_FUSED) return plan_value(pg, v->name);
+    for (int i = 0; i < l->n_handed; i++)
+        if (l->handed[i].v == v) return l->handed[i].buf;
+    int buf = new_buf(l, BUF_TEMP, v);
+    l->bufs.at[buf].graph = graph;
+    l->bufs.at[buf].first = l->bufs.at[buf].last = node;
+    l->handed[l->n_handed].v = v;
+    return l->handed[l->n_handed++].buf = buf;
+}
+
+typedef struct Range Range; /* of T: above … upto */
+struct Range {
+    int64_t above, upto;
+};
+
+static bool launch_part(Lower *l, int graph, int node, const Node *n, const Part *p, const PartList *all, Range t, Text *reduction, Err *e) {
+    PlanGraph *pg = &l->plan->graphs[graph];
+    KernelArg args[PLAN_MAX_ARGS];
+    int n_args;
+    Kernel *k = emit_kernel(&l->em, p, all, args, &n_args, e);
+    if (!k) return false;
+    if (*k->reduction) text_add(reduction, "%s%s", reduction->n ? "; " : "", k->reduction);
+    PlanLaunch *launch = &pg->launches[pg->n_launches++];
+    *launch = (PlanLaunch){.kernel = kernel_of(l, k), .node = node, .n_args = n_args + 1};
+    launch->grid = arena_array(l->a, (size_t)pg->n_buckets, sizeof *launch->grid);
+    launch->args[0] = find_buf(l, "step");
+    for (int i = 0; i < n_args; i++) launch->args[i + 1] = arg_buf(l, pg, graph, node, n, args[i].value);
+    return fill_grid(k, pg, launch, t.above, t.upto, e);
+}
+
+/* What a node's recipes compute must not depend on how many tokens there are. */
+static bool same_reduction(Lower *l, const Node *n, const char **first, Text *now, Err *e) {
+    const char *text = now->at ? now->at : "";
+    if (!*first) *first = arena_strdup(l->a, text);
+    bool same = !strcmp(*first, text);
+    if (!same) err_at(e, &n->loc, "%s: its recipes reduce differently (\"%s\", \"%s\"): results would depend on the batch", node_name(n), *first, text);
+    text_free(now);
+    return same;
+}
+
+static bool launch_node(Lower *l, int graph, int node, const Node *n, Err *e) {
+    Range t = {0, 0};
     const char *reduction = NULL;
-    for (int c = 0; c < node_kernels(n); c++) {
-        KernelArg args[PLAN_MAX_ARGS];
-        int n_args;
-        int64_t upto = n->op == OP_FUSED ? n->kernel[c].max_t : INT64_MAX;
-        Kernel *k = emit_kernel(&l->em, n, node_kernel(n, c), args, &n_args, e);
-        if (!k) return false;
-        if (reduction && strcmp(reduction, k->reduction))
-            return err_at(e, &n->loc,
-                          "%s: its kernels reduce differently (\"%s\", \"%s\"): results would depend on the batch",
-                          node_name(n), reduction, k->reduction);
-        reduction = k->reduction;
-        PlanLaunch *launch = &pg->launches[pg->n_launches++];
-        *launch = (PlanLaunch){.kernel = kernel_of(l, k), .node = node, .n_args = n_args + 1};
-        launch->grid = arena_array(l->a, (size_t)pg->n_buckets, sizeof *launch->grid);
-        launch->args[0] = find_buf(l, "step");
-        for (int i = 0; i < n_args; i++) launch->args[i + 1] = args[i].value ? plan_value(pg, args[i].value->name) : -1;
-        if (!fill_grid(k, pg, launch, above, upto, e)) return false;
-        above = upto;
+    for (int c = 0; c < node_kernels(n); c++, t.above = t.upto) {
+        PartList parts;
+        Text now = {0};
+        t.upto = n->op == OP_FUSED ? n->kernel[c].max_t : INT64_MAX;
+        l->n_handed = 0;
+        if (!parts_make(l->a, n, c, l->em.templates, l->o->precision, l->o->target, &parts, e)) return false;
+        for (size_t i = 0; i < parts.n; i++)
+            if (!launch_part(l, graph, node, n, parts.at[i], &parts, t, &now, e)) return text_free(&now), false;
+        if (!same_reduction(l, n, &reduction, &now, e)) return false;
     }
     return true;
 }
@@ -286,10 +335,12 @@ static bool lower_graph(Lower *l, const Program *p, int index, Err *e) {
     fill_buckets(pg, pg->sym == SYM_T ? l->o->max_tokens : l->o->max_batch);
     size_t values = g->inputs.n + g->params.n + g->states.n + g->nodes.n * MAX_OUT;
     pg->values = arena_array(l->a, values, sizeof *pg->values);
-    pg->launches = arena_array(l->a, g->nodes.n * 3, sizeof *pg->launches);
+    size_t ops = 0;
+    for (size_t k = 0; k < g->nodes.n; k++) ops += owner_nodes(g->nodes.at[k]) * (size_t)node_kernels(g->nodes.at[k]);
+    pg->launches = arena_array(l->a, ops, sizeof *pg->launches);
     if (!outer_values(l, p, g, pg, e) || !node_values(l, g, index, pg, e)) return false;
     for (size_t k = 0; k < g->nodes.n; k++)
-        if (!launch_node(l, pg, (int)k, g->nodes.at[k], e)) return false;
+        if (!launch_node(l, index, (int)k, g->nodes.at[k], e)) return false;
     return true;
 }
 
@@ -331,7 +382,8 @@ bool lower_plan(Program *p, const TemplateList *templates, const char *prelude, 
     Lower l = {.a = plan->arena, .o = o, .plan = plan};
     l.em = (Emitter){.a = plan->arena, .templates = templates, .precision = o->precision, .target = o->target};
     size_t nodes = 0;
-    for (size_t i = 0; i < p->graphs.n; i++) nodes += p->graphs.at[i]->nodes.n;
+    for (size_t i = 0; i < p->graphs.n; i++)
+        for (size_t k = 0; k < p->graphs.at[i]->nodes.n; k++) nodes += owner_nodes(p->graphs.at[i]->nodes.at[k]);
     plan->program = p;
     plan->n_graphs = (int)p->graphs.n;
     plan->graphs = arena_array(l.a, p->graphs.n, sizeof *plan->graphs);

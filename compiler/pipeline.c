@@ -69,12 +69,16 @@ static void count_rules(Compile *c) {
     }
 }
 
+/* Each name of a recipe is a template's, or an op's that is generated. */
 static bool has_templates(const Compile *c, const Rule *r) {
-    for (int i = 0; i < r->n_kernel; i++) {
-        size_t k = 0;
-        while (k < c->templates.n && strcmp(c->templates.at[k]->kernel, r->kernel[i].name)) k++;
-        if (k == c->templates.n) return false;
-    }
+    for (int i = 0; i < r->n_kernel; i++)
+        for (const char *p = r->kernel[i].name; *p; p += strcspn(p, "/"), p += *p == '/') {
+            const char *name = arena_strndup(c->a, p, strcspn(p, "/"));
+            Op op;
+            size_t k = 0;
+            while (k < c->templates.n && strcmp(c->templates.at[k]->kernel, name)) k++;
+            if (k == c->templates.n && !(op_find(name, &op) && op_code(op)->kind)) return false;
+        }
     return true;
 }
 
@@ -107,20 +111,16 @@ static bool pass_fuse(Compile *c, Err *e) {
     return true;
 }
 
-static bool has_hook(void *ctx, const Node *n) {
+static bool takes_chain(void *ctx, const Node *n) {
     const Compile *c = ctx;
-    for (int i = 0; i < node_kernels(n); i++) {
-        const char *kernel = node_kernel(n, i);
-        if (!template_has_hook(&c->templates, kernel_copies(kernel) ? "elementwise" : kernel)) return false;
-    }
-    return true;
+    return parts_take_chain(c->a, n, &c->templates, c->o.precision, c->target);
 }
 
 static bool pass_elementwise(Compile *c, Err *e) {
     for (size_t i = 0; i < c->o.no_fusion.n; i++)
         if (!strcmp(c->o.no_fusion.at[i], "all") || !strcmp(c->o.no_fusion.at[i], "elementwise")) return true;
     for (size_t i = 0; i < c->program->graphs.n; i++)
-        if (!fuse_elementwise(c->program->graphs.at[i], has_hook, c, &c->log, e)) return false;
+        if (!fuse_elementwise(c->program->graphs.at[i], takes_chain, c, &c->log, e)) return false;
     return true;
 }
 

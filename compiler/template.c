@@ -2,6 +2,8 @@
  * Add a head word in the table `words`. */
 #include "template.h"
 
+#include "hooks.h"
+
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -169,8 +171,23 @@ static bool do_priority(Cursor *c, Template *t) {
 }
 static bool do_block(Cursor *c, Template *t) { return t->block = text_until(c, 0), true; }
 static bool do_reduce(Cursor *c, Template *t) { return t->reduce = text_until(c, 0), true; }
+static bool do_front(Cursor *c, Template *t) {
+    const char *name = word(c);
+    for (int i = 0; i < t->n_in; i++)
+        if (!strcmp(t->in[i].name, name)) return t->front |= 1u << i, true;
+    return bad(c, "front names no input of the kernel");
+}
 static bool do_hook(Cursor *c, Template *t) {
-    return t->hook = true, !strcmp(word(c), "out") || bad(c, "the hook is called out");
+    return t->behind = t->hook = true, !strcmp(word(c), "out") || bad(c, "the hook is called out");
+}
+static bool do_behind(Cursor *c, Template *t) {
+    t->behind = true;
+    for (const char *w; *(w = word(c));) {
+        if (!strcmp(w, "pairs")) t->pairs = true;
+        else if (!strcmp(w, "ranks")) t->ranks = true;
+        else return bad(c, "expected pairs or ranks");
+    }
+    return true;
 }
 
 static bool do_named(Cursor *c, LineList *list) {
@@ -249,6 +266,7 @@ static const struct {
     {"const", do_const, true}, {"where", do_where, true},
     {"group", do_group},       {"grid", do_grid},
     {"block", do_block},       {"reduce", do_reduce},
+    {"front", do_front},       {"behind", do_behind},
     {"hook", do_hook},         {"tol", do_tol},
 };
 
@@ -474,11 +492,6 @@ int node_kernels(const Node *n) { return n->op == OP_FUSED ? n->n_kernel : 1; }
 
 const char *node_kernel(const Node *n, int i) { return n->op == OP_FUSED ? n->kernel[i].name : op_info(n->op)->name; }
 
-bool kernel_copies(const char *kernel) {
-    Op op;
-    return op_find(kernel, &op) && op_info(op)->flags & OPF_ELEMENTWISE;
-}
-
 static void bind_int(Arena *a, Binding *b, const char *name, int64_t i) {
     PUSH(a, b->consts, ((Const){.name = name, .i = i}));
 }
@@ -644,54 +657,96 @@ static void bind_target(Arena *a, Binding *b, const Target *t) {
     PUSH(a, b->consts, ((Const){.name = "LDS", .of_target = true, .i = t->lds}));
 }
 
-static bool bind(Arena *a, const Template *t, const Node *n, const char *precision, const Target *target, Binding *b,
-                 Err *e) {
+/* An operand that is computed in front has its type, but is not in memory. */
+static bool bind_front(Arena *a, Binding *b, const Part *p, const PartList *all, int i, Err *e) {
+    const Param *param = &b->t->in[i];
+    const Value *v = i < p->core->n_in ? p->core->in[i] : NULL;
+    bool plain = !v || part_origin(p, all, v) == FROM_OUTSIDE, can = b->t->front >> i & 1;
+    if (!plain && !can) return err_set(e, "%s is computed inside %s, and it has no front %s", v->name, node_name(p->owner), param->name);
+    if (!can) return true;
+    char *name = arena_strdup(a, param->name);
+    for (char *s = name; *s; s++) *s = (char)toupper((unsigned char)*s);
+    bind_int(a, b, arena_printf(a, "%s_PLAIN", name), plain);
+    bind_int(a, b, arena_printf(a, "%s_ROW", name), !plain && hooks_need_row(p, all, v));
+    return true;
+}
+
+static bool bind_core(Arena *a, Binding *b, const Part *p, const PartList *all, Err *e) {
+    const Node *n = p->core;
+    if (n->n_in > b->t->n_in) return err_set(e, "takes %d inputs, the op has %d", b->t->n_in, n->n_in);
+    for (int i = 0; i < b->t->n_in; i++)
+        if (!bind_param(a, b, &b->t->in[i], i < n->n_in ? n->in[i] : NULL, e) || !bind_front(a, b, p, all, i, e)) return false;
+    for (int i = 0; i < b->t->n_out; i++)
+        if (!bind_param(a, b, &b->t->out[i], i < n->n_out ? n->out[i] : NULL, e)) return false;
+    return true;
+}
+
+/* The rule's own template: its inputs are the rule's placeholders, its first result the hook. */
+static bool bind_opaque(Arena *a, Binding *b, const Node *n, Err *e) {
+    if (n->n_kernel_in > b->t->n_in) return err_set(e, "takes %d inputs, the rule has %d", b->t->n_in, n->n_kernel_in);
+    if (n->n_out > b->t->n_out) return err_set(e, "gives %d results, the rule has %d", b->t->n_out, n->n_out);
+    for (int i = 0; i < b->t->n_in; i++)
+        if (!bind_param(a, b, &b->t->in[i], i < n->n_kernel_in ? n->in[i] : NULL, e)) return false;
+    for (int i = 0; i < b->t->n_out; i++)
+        if (!bind_param(a, b, &b->t->out[i], i == 0 ? n->hook : i < n->n_out ? n->out[i] : NULL, e)) return false;
+    return true;
+}
+
+static bool bind_generated(Arena *a, Binding *b, const Part *p, const PartList *all) {
+    bind_int(a, b, "COLUMNS", part_columns(p));
+    bind_int(a, b, "R", part_rows(p, &b->rows));
+    bind_int(a, b, "OWN_ROW", hooks_need_row(p, all, NULL));
+    return true;
+}
+
+static bool bind_behind(Arena *a, Binding *b, const Part *p, Err *e) {
+    const Template *t = b->t;
+    if (p->pairs && !t->pairs) return err_set(e, "cannot give two columns at once");
+    if (p->ranks && !t->ranks) return err_set(e, "cannot give all ranks at once");
+    for (int i = 0; !t->behind && p->core && i < p->n_out; i++)
+        if (p->out[i]->def != p->core) return err_set(e, "nothing can be composed behind it");
+    if (!t->behind) return true;
+    int64_t ranks = p->ranks ? p->core->out[0]->type.dim[1].add : 0;
+    bind_int(a, b, "GROUP", p->pairs ? 2 : ranks ? ranks : 1);
+    bind_int(a, b, "RANKS", p->ranks);
+    return true;
+}
+
+static bool bind(Arena *a, const Template *t, const Part *p, const PartList *all, const char *precision, const Target *target,
+                 Binding *b, Err *e) {
     *b = (Binding){.t = t};
     bind_target(a, b, target);
     if (t->precision && strcmp(t->precision, precision)) return err_set(e, "is for --precision %s", t->precision);
     if (t->arch && strcmp(t->arch, target->arch)) return err_set(e, "is for --arch %s", t->arch);
-    int n_in = n->op == OP_FUSED ? n->n_kernel_in : n->n_in;
-    if (n_in > t->n_in) return err_set(e, "takes %d inputs, the node has %d", t->n_in, n_in);
-    if (n->n_out > t->n_out) return err_set(e, "gives %d results, the node has %d", t->n_out, n->n_out);
-    for (int i = 0; i < t->n_in; i++)
-        if (!bind_param(a, b, &t->in[i], i < n_in ? n->in[i] : NULL, e)) return false;
-    for (int i = 0; i < t->n_out; i++) {
-        const Value *v = i == 0 && n->op == OP_FUSED ? n->hook : i < n->n_out ? n->out[i] : NULL;
-        if (!bind_param(a, b, &t->out[i], v, e)) return false;
-    }
+    bool ok = p->core ? bind_core(a, b, p, all, e) : p->source ? bind_opaque(a, b, p->owner, e) : bind_generated(a, b, p, all);
+    if (!ok || !bind_behind(a, b, p, e)) return false;
     bind_absent(a, b, t->in, t->n_in);
     bind_absent(a, b, t->out, t->n_out);
-    return bind_attrs(a, b, n, e) && bind_consts(a, b, e);
+    return bind_attrs(a, b, p->core ? p->core : p->owner, e) && bind_consts(a, b, e);
 }
 
-bool template_bind(Arena *a, const TemplateList *list, const char *kernel, const Node *n, const char *precision,
-                   const Target *target, Binding *b, Err *e) {
+bool template_bind(Arena *a, const TemplateList *list, const Part *p, const PartList *all, const char *precision, const Target *target,
+                   Binding *b, Err *e) {
     Text why = {0};
     bool found = false;
     for (size_t i = 0; i < list->n; i++) {
         const Template *t = list->at[i];
         Binding candidate;
         Err not = {""};
-        if (strcmp(t->kernel, kernel)) continue;
-        if (!bind(a, t, n, precision, target, &candidate, &not )) {
+        if (strcmp(t->kernel, p->kernel)) continue;
+        if (!bind(a, t, p, all, precision, target, &candidate, &not )) {
             if (candidate.fault) {
                 text_free(&why);
-                return err_set(e, "%s\n  for %s (%s:%d)", not .msg, node_name(n), n->loc.file, n->loc.line);
+                return err_set(e, "%s\n  for %s (%s:%d)", not .msg, node_name(p->owner), p->owner->loc.file, p->owner->loc.line);
             }
             text_add(&why, "\n  %s: %s", t->file, not .msg);
         } else if (!found || t->priority > b->t->priority) *b = candidate, found = true;
     }
     if (!found)
-        err_at(e, &n->loc, "no template computes %s with kernel %s for %s, %s%s", node_name(n), kernel, target->arch,
+        err_at(e, &p->owner->loc, "no template computes %s with kernel %s for %s, %s%s", node_name(p->owner), p->kernel, target->arch,
                precision, why.at ? why.at : ": there is none of that name");
     text_free(&why);
     return found;
-}
-
-bool template_has_hook(const TemplateList *list, const char *kernel) {
-    for (size_t i = 0; i < list->n; i++)
-        if (list->at[i]->hook && !strcmp(list->at[i]->kernel, kernel)) return true;
-    return false;
 }
 
 const char *binding_reduction(Arena *a, const Binding *b) {

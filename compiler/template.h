@@ -14,7 +14,11 @@
  *   //! grid  ceil(N, ROWS), ceil(T, TOKENS)      in blocks; T: the tokens of the bucket
  *   //! block 256
  *   //! reduce f64, K by lane       reduction signature: {NAME} is replaced by a constant. Must not depend on the bucket
- *   //! hook out                    the first result goes through out(a, row, column, value): chains are inlined there
+ *   //! front x                     operand x may be computed in front of the kernel: x_at(a, row, t, k). X_PLAIN: it is not, a.x holds it;
+ *                                   X_ROW: its rows have a statistic (hooks.h)
+ *   //! hook out                    the first result goes through out(a, t, n, v), a column at a time; what follows is composed there
+ *   //! behind pairs ranks          the first result goes through out(a, t, j, v), a group of columns at a time (hooks.h). pairs: a
+ *                                   group may be two columns (GROUP), ranks: a token's results of all ranks (RANKS)
  *   //! tol strict 1e-12 fast 3e-6  nmse against the body (measured beside it in a comment)
  *
  * A parameter's dimensions are names, bound to the node's constant sizes (and checked where bound before), numbers, or
@@ -66,7 +70,8 @@ struct Template {
     const char *grid[3];
     const char *block;
     const char *reduce;
-    bool hook;
+    unsigned front;             /* inputs that may be computed in front, a bit each */
+    bool behind, hook, pairs, ranks; /* hook: a column at a time */
     double tol_strict, tol_fast;
 };
 typedef struct TemplateList TemplateList;
@@ -97,18 +102,16 @@ struct Binding {
     Sym rows;     /* what T stands for: SYM_T, SYM_S, or SYM_NONE when the node has no symbolic dimension */
 };
 
-/* The best legal template for kernel `kernel` on node n (FUSED or plain), at most max_t tokens. Fills b. On error e says for
- * each candidate why not. */
-bool template_bind(Arena *a, const TemplateList *list, const char *kernel, const Node *n, const char *precision,
-                   const Target *target, Binding *b, Err *e);
-/* Does the kernel have a template with a hook? (any candidate of that name) */
-bool template_has_hook(const TemplateList *list, const char *kernel);
+typedef struct Part Part;
+typedef struct PartList PartList;
 
-/* The kernels that compute n, by number of tokens: a FUSED node's choices, else its op's own name. */
+/* The best legal template for part p of `all`. Fills b. On error e says for each candidate why not. */
+bool template_bind(Arena *a, const TemplateList *list, const Part *p, const PartList *all, const char *precision, const Target *target,
+                   Binding *b, Err *e);
+
+/* The recipes that compute n, by number of tokens: a FUSED node's choices, else its op's own name. */
 int node_kernels(const Node *n);
 const char *node_kernel(const Node *n, int i);
-/* Is it an elementwise op's: no template of its own, but the copying one with the op as its hook? */
-bool kernel_copies(const char *kernel);
 
 /* The value of an integer expression: + - * / % ( ) < <= > >= == != && || ! ?: min(a,b) max(a,b) ceil(a,b) and constants, with
  * C's precedence; what && || ?: do not need may divide by zero. rows: the value of T, or -1 where T may not appear. */

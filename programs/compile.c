@@ -98,23 +98,23 @@ static const char *find_home(Arena *a, Err *e) {
     self[n > 0 ? n : 0] = 0;
     char *slash = strrchr(self, '/');
     if (slash) *slash = 0;
-    if (env && *env && access(arena_printf(a, "%s/templates/arch/common.h", env), R_OK))
-        return err_set(e, "GPTOSS_HOME is %s, which has no templates/arch/common.h", env), NULL;
+    if (env && *env && access(arena_printf(a, "%s/templates/lib/common.h", env), R_OK))
+        return err_set(e, "GPTOSS_HOME is %s, which has no templates/lib/common.h", env), NULL;
     const char *tries[] = {env && *env ? env : NULL, arena_printf(a, "%s/..", self), arena_printf(a, "%s/../share/gptoss", self)};
     for (size_t i = 0; i < LEN(tries); i++)
-        if (tries[i] && !access(arena_printf(a, "%s/templates/arch/common.h", tries[i]), R_OK)) return tries[i];
+        if (tries[i] && !access(arena_printf(a, "%s/templates/lib/common.h", tries[i]), R_OK)) return tries[i];
     err_set(e, "cannot find templates/ and lua/ beside %s; set GPTOSS_HOME to the folder that holds them", self);
     return NULL;
 }
 
 static bool load_prelude(Compile *c, Err *e) {
-    const char *files[] = {c->target->prelude, is_host(c) ? NULL : "common.h", c->target->matrix ? "tile.h" : NULL};
+    const char *files[] = {arena_printf(c->a, "arch/%s", c->target->prelude), is_host(c) ? NULL : "lib/common.h", c->target->matrix ? "lib/matrix.h" : NULL};
     Text t = {0};
-    if (!is_host(c)) text_add(&t, "#define WAVE %d\n", c->target->wave);
+    if (!is_host(c)) text_add(&t, "#define WAVE %d\n#define FAST %d\n", c->target->wave, !strcmp(c->o.precision, "fast"));
     for (size_t i = 0; i < LEN(files) && files[i]; i++) {
-        const char *text = file_read(c->a, arena_printf(c->a, "%s/templates/arch/%s", c->home, files[i]), NULL, e);
+        const char *text = file_read(c->a, arena_printf(c->a, "%s/templates/%s", c->home, files[i]), NULL, e);
         if (!text) return text_free(&t), false;
-        text_add(&t, "#line 1 \"arch/%s\"\n%s\n", files[i], text);
+        text_add(&t, "#line 1 \"%s\"\n%s\n", files[i], text);
     }
     c->prelude = arena_strndup(c->a, t.at, t.n);
     text_free(&t);

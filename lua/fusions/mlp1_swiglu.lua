@@ -4,5 +4,5 @@ return fusion {
   name     = "mlp1_swiglu",
   priority = 10, -- before swiglu_mlp2, the alternative for the same swiglu
   match    = function(x, w, b, ids) return swiglu(expert_linear(x, w, b, ids)) end,
-  kernel   = "expert_linear_swiglu",
+  kernel   = "expert_linear",
 }

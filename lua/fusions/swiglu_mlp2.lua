@@ -4,5 +4,5 @@
 return fusion {
   name   = "swiglu_mlp2",
   match  = function(h, w, b, ids) return expert_linear(swiglu(h), w, b, ids) end,
-  kernel = "swiglu_expert_linear",
+  kernel = "expert_linear",
 }

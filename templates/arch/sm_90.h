@@ -44,21 +44,83 @@ static __device__ inline void mma_8k(float *c, const s16x8 &a, const s16x8 &b, c
     mma_16x8x16(c, aw[2], bw[2], aw[3], bw[3], xw[2], xw[3]);
 }
 
-// --- what tile.h asks for: lane l has lines l/4 and l/4 + 8, their k 8*(l%4) … +7 ---
+// --- what lib/matrix.h asks for. With g = l/4, p = l%4, lane l has rows g and g + 8 and token g, of each 16 k 2p, 2p + 1, 2p + 8, 2p + 9;
+// c[0], c[1] are row g of tokens 2p, 2p + 1, c[2], c[3] row g + 8 ---
 
-#define LINES 2
-struct Tile {
-    float c[2][4]; // columns 0 … 7 and 8 … 15
+#define INLINE static __device__ __forceinline__
+
+enum { TILE_N = 8 };
+struct Acc {
+    float c[4];
 };
-static __device__ inline int tile_line(int i) { return threadIdx.x % WAVE / 4 + i * 8; }
-static __device__ inline int tile_part() { return threadIdx.x % 4; }
-static __device__ inline void tile_add(Tile &sum, const s16x8 *w, const s16x8 *x) {
-    mma_8k(sum.c[0], w[0], w[1], x[0]);
-    mma_8k(sum.c[1], w[0], w[1], x[1]);
+struct AFragment {
+    unsigned r[4];
+};
+struct BFragment {
+    unsigned r[2];
+};
+
+INLINE int acc_group(int) { return threadIdx.x % WAVE / 4; }
+INLINE int acc_token(int i) { return threadIdx.x % 4 * 2 + i; }
+INLINE int tile_row(int group, int member) { return group + 8 * member; }
+
+INLINE int value_row(int lane, int, int i) { return lane / 4 + i / 2 % 2 * 8; }
+INLINE int value_k(int lane, int w, int i) { return w * 16 + lane % 4 * 2 + i % 2 + i / 4 * 8; }
+INLINE int code_row(int lane, int w, int i) { return value_row(lane, w, i); }
+INLINE int code_k(int lane, int w, int i) { return value_k(lane, w, i); }
+// Four pairs of codes, the first of each in the low half. A pair's sign stands at bit 15 - 3i and its 3 bits below 9 - 3i; the fourth
+// pair takes what is left: sign 14, bits 13 (the lowest), 11 and 10.
+INLINE unsigned code_word(const unsigned *code) {
+    unsigned w = 0;
+    for (int i = 0; i < 8; i++) {
+        const unsigned c = code[i], sign = c >> 3, v = c & 7u;
+        const unsigned half = i / 2 < 3 ? sign << (15 - i / 2 * 3) | v << (6 - i / 2 * 3) : sign << 14 | (v & 1u) << 13 | (v >> 1) << 10;
+        w |= half << (i % 2 * 16);
+    }
+    return w;
 }
-static __device__ inline void tile_store(const Tile &sum, float (*to)[17]) {
-#pragma unroll
-    for (int h = 0; h < 2; h++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) to[tile_line(i / 2)][h * 8 + tile_part() * 2 + i % 2] = sum.c[h][i];
+INLINE int scale_row(int w, int i) { return w + i % 2 * 8; }
+INLINE int scale_block(int, int i) { return i / 2; }
+INLINE int scale_word() { return threadIdx.x % WAVE / 4; }
+
+INLINE AFragment bf16_fragment(const u32x4 *part, int s) { return __builtin_bit_cast(AFragment, part[s]); }
+INLINE BFragment b_fragment(const unsigned short *rows, int stride, int k) {
+    const unsigned short *row = rows + threadIdx.x % WAVE / 4 * stride + k + threadIdx.x % 4 * 2;
+    BFragment b;
+    b.r[0] = *(const unsigned *)row;
+    b.r[1] = *(const unsigned *)(row + 8);
+    return b;
 }
+INLINE void mma(Acc &acc, const AFragment &a, const BFragment &b) { mma_16x8x16(acc.c, a.r[0], a.r[1], a.r[2], a.r[3], b.r[0], b.r[1]); }
+
+INLINE unsigned times_bf16x2(unsigned a, unsigned b) {
+    unsigned r;
+    asm("mul.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+
+// A code's sign at bit 15 and its 3 bits at 8 … 6 are the bf16 of its value times 2^-126; the product with 2^(scale - 1) is exact.
+// Scales above 128, where that power is no bf16, take two steps; they are rare and the wave takes them together.
+struct Dequant {
+    enum { LDS_BYTES = 0 };
+    __device__ __forceinline__ void open(char *) {}
+    __device__ __forceinline__ AFragment fragment(const u32x4 &codes, unsigned scales, int s) const {
+        const unsigned m = 0x81c081c0u, x = codes[s];
+        const unsigned low = scales >> (s / 2 * 16) & 255u, high = scales >> (s / 2 * 16 + 8) & 255u;
+        AFragment a;
+        a.r[0] = x & m;
+        a.r[1] = x << 3 & m;
+        a.r[2] = x << 6 & m;
+        a.r[3] = (x << 1 & 0x80008000u) | (x >> 3 & 0x01800180u) | (x >> 7 & 0x00400040u);
+        const bool large = __any_sync(~0u, (scales & 0x80808080u) != 0);
+        const unsigned f0 = ((large && low > 128 ? 128 : low) + 126) * 0x00800080u, f1 = ((large && high > 128 ? 128 : high) + 126) * 0x00800080u;
+        a.r[0] = times_bf16x2(a.r[0], f0), a.r[2] = times_bf16x2(a.r[2], f0);
+        a.r[1] = times_bf16x2(a.r[1], f1), a.r[3] = times_bf16x2(a.r[3], f1);
+        if (large) {
+            const unsigned g0 = ((low > 128 ? low - 128 : 0) + 127) * 0x00800080u, g1 = ((high > 128 ? high - 128 : 0) + 127) * 0x00800080u;
+            a.r[0] = times_bf16x2(a.r[0], g0), a.r[2] = times_bf16x2(a.r[2], g0);
+            a.r[1] = times_bf16x2(a.r[1], g1), a.r[3] = times_bf16x2(a.r[3], g1);
+        }
+        return a;
+    }
+};

@@ -1,5 +1,5 @@
 // common.h - the dialect that templates are written in: no headers, so that hipRTC, NVRTC and a C++ compiler all take it.
-// WAVE (targets.def) and an arch's prelude (gfx90a.h, …) stand before it. The prelude defines
+// WAVE (targets.def), FAST (1: --precision fast, 0: strict) and an arch's prelude (gfx90a.h, …) stand before it. The prelude defines
 //   f32x4, u32x4, s16x8           16-byte vectors with [i] and {}
 //   shuffle_xor(v, mask)          of int, float, u64, double: the value of lane ^ mask; all lanes of the wave take part
 //   wave_ballot(p), bit_count(m), bits_below(m, lane)
@@ -29,8 +29,10 @@ DEVICE bf16 bf16_of(float f) { // nearest even; NaN stays NaN
 DEVICE float cast_bf16(float v) { return f32_of(bf16_of(v)); }
 DEVICE float cast_f32(float v) { return v; }
 
+DEVICE int load(const int *p, long i) { return p[i]; }
 DEVICE float load(const float *p, long i) { return p[i]; }
 DEVICE float load(const bf16 *p, long i) { return f32_of(p[i]); }
+DEVICE void store(int *p, long i, int v) { p[i] = v; }
 DEVICE void store(float *p, long i, float v) { p[i] = v; }
 DEVICE void store(bf16 *p, long i, float v) { p[i] = bf16_of(v); }
 
@@ -96,16 +98,53 @@ DEVICE double wave_max(double v) {
     return v;
 }
 
-// --- the model's own functions ---
+// --- a row's statistic: its columns in ROW_PARTS parts, each summed by a wave, added in ascending order ---
 
-// min(gate, limit) * sigmoid(alpha * min(gate, limit)) * (clamp(up, -limit, limit) + 1), in double, rounded once.
+#if FAST
+typedef float real;
+#else
+typedef double real;
+#endif
+enum { ROW_PARTS = 4 };
+
+// The sum of part(q), which the block's WAVES waves compute in turn; every thread gets it. lds: of this block, not in use.
+template <int WAVES, class Part> DEVICE real row_sum(Part part, real *lds) {
+    for (int q = threadIdx.x / WAVE; q < ROW_PARTS; q += WAVES) {
+        const real sum = part(q);
+        if (threadIdx.x % WAVE == 0) lds[q] = sum;
+    }
+    __syncthreads();
+    real sum = lds[0];
+#pragma unroll
+    for (int q = 1; q < ROW_PARTS; q++) sum += lds[q];
+    __syncthreads();
+    return sum;
+}
+
+// --- what the ops' texts use (CODE in ir/ops.def) ---
+
+#if FAST
+DEVICE real add_square(float x, real sum) { return __builtin_fmaf(x, x, sum); }
+DEVICE float normed(float x, real scale, float g) { return x * scale * g; }
+#else
+DEVICE real add_square(float x, real sum) { return __builtin_fma((double)x, (double)x, sum); }
+DEVICE float normed(float x, real scale, float g) { return (float)((double)x * scale * (double)g); }
+#endif
+DEVICE real rms_scale(real sum, int width, double eps) { return (real)(1 / sqrt((double)sum / width + eps)); }
+
+// One coordinate of a pair turned by an angle; in double, rounded once.
+DEVICE float rotated(double v, double w, double c, double s) { return (float)(v * c + w * s); }
+
+// min(gate, limit) * sigmoid(alpha * min(gate, limit)) * (clamp(up, -limit, limit) + 1), in double, rounded once; for fast in float.
+#if FAST
+DEVICE float swiglu(float gate, float up, float limit, float alpha) {
+    const float g = gate > limit ? limit : gate, u = up > limit ? limit : up < -limit ? -limit : up;
+    return g / (1.f + expf(-alpha * g)) * (u + 1.f);
+}
+#else
 DEVICE float swiglu(float gate, float up, double limit, double alpha) {
     const double g = gate > limit ? limit : (double)gate;
     const double u = up > limit ? limit : up < -limit ? -limit : (double)up;
     return (float)(g / (1 + exp(-alpha * g)) * (u + 1));
 }
-// The same in float, for fast.
-DEVICE float swiglu_f32(float gate, float up, float limit, float alpha) {
-    const float g = gate > limit ? limit : gate, u = up > limit ? limit : up < -limit ? -limit : up;
-    return g / (1.f + expf(-alpha * g)) * (u + 1.f);
-}
+#endif

@@ -1,0 +1,34 @@
+/* hooks.h - the text of what is composed around a kernel's core, generated from the ops' CODE (ops.def).
+ *
+ * For each operand P that a template lets be computed in front of it ("front P" in its head):
+ *     P_at(a, row, t, k)   element k of row t
+ *     P_sum(a, t, q)       if P_ROW: a wave's q-th part of the sum behind row t's statistic (host: P_sum(a, t), all of it)
+ *     P_stat(sum)          the statistic, `row` above, of the parts' sum in ascending order
+ * Behind the core ("behind"): out(a, t, j, v) takes the results of row t in group j of columns: GROUP of them, v[m] of column
+ * out_row(j, m). With RANKS, v[r] is column j of row t * GROUP + r.
+ * Where all is generated ("map", "row"): each(a, row, t, n) stores column n of every result; own_sum and own_stat as above. */
+#ifndef GPTOSS_HOOKS_H
+#define GPTOSS_HOOKS_H
+
+#include "emit.h"
+
+typedef struct Hooks Hooks; /* one kernel's */
+struct Hooks {
+    Arena *a;
+    const Part *part;
+    const PartList *parts;
+    bool is_c; /* for the host */
+    KernelArg *args; /* grows: what the hooks read and write */
+    int *n_args;
+};
+
+void hooks_front(Hooks *h, Text *t, int input, const char *name);
+void hooks_behind(Hooks *h, Text *t, bool single); /* single: out(a, t, n, v) of one column */
+void hooks_each(Hooks *h, Text *t);
+
+/* Does computing the core's input, or the generated part, take a row's statistic? */
+bool hooks_need_row(const Part *p, const PartList *parts, const Value *v);
+/* Are sums over ranks among what the part computes? */
+bool part_sums(const Part *p);
+
+#endif

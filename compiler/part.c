@@ -1,0 +1,399 @@
+/* part.c - cut a node into launches. See part.h. */
+#include "part.h"
+
+#include "emit.h"
+
+const OpCode *op_code(Op op) {
+    static const OpCode table[OP_COUNT] = {
+#define OP(...)
+#define CODE(op, kind, ...) [OP_##op] = {CODE_##kind, {__VA_ARGS__}},
+#include "ir/ops.def"
+#undef OP
+    };
+    return &table[op];
+}
+
+/* --- the owner ---------------------------------------------------------------------------------------------------- */
+
+size_t owner_nodes(const Node *o) { return o->op == OP_FUSED ? o->body->nodes.n : 1; }
+
+const Node *owner_node(const Node *o, size_t i) { return o->op == OP_FUSED ? o->body->nodes.at[i] : o; }
+
+size_t owner_index(const Node *o, const Value *v) {
+    for (size_t i = 0; v->def && i < owner_nodes(o); i++)
+        if (owner_node(o, i) == v->def) return i;
+    return SIZE_MAX;
+}
+
+static bool is_output(const Node *o, const Value *v) {
+    if (o->op != OP_FUSED) return v->def == o;
+    return graph_is_output(o->body, v);
+}
+
+Value *owner_outside(const Node *o, const Value *v) {
+    if (o->op != OP_FUSED) return (Value *)v;
+    for (size_t i = 0; i < o->body->outputs.n; i++)
+        if (o->body->outputs.at[i] == v) return o->out[i];
+    for (size_t i = 0; i < o->body->inputs.n; i++)
+        if (o->body->inputs.at[i] == v) return body_input(o, i);
+    return NULL;
+}
+
+/* --- cutting ------------------------------------------------------------------------------------------------------- */
+
+typedef struct Cut Cut;
+struct Cut {
+    Arena *a;
+    const Node *owner;
+    const TemplateList *templates;
+    const char *recipe; /* names separated by '/' */
+    const char *precision;
+    const Target *target;
+    PartList early, parts;   /* early: what is in front of a core that cannot take it */
+    Part *of[PART_NODES];    /* the part that computes a node; NULL: computed wherever it is used */
+    char where[PART_NODES][24]; /* behind a core: which columns of its result the node's are */
+};
+
+static size_t index_of(const Cut *c, const Node *n) { return owner_index(c->owner, n->out[0]); }
+
+static bool named(const char *recipe, const char *name) {
+    size_t n = strlen(name);
+    for (const char *p = recipe; p; p = strchr(p, '/') ? strchr(p, '/') + 1 : NULL)
+        if (!strncmp(p, name, n) && (!p[n] || p[n] == '/')) return true;
+    return false;
+}
+
+static bool has_template(const Cut *c, const char *kernel) {
+    for (size_t i = 0; i < c->templates->n; i++)
+        if (!strcmp(c->templates->at[i]->kernel, kernel)) return true;
+    return false;
+}
+
+static bool is_core(const Cut *c, const Node *n) {
+    const char *name = op_info(n->op)->name;
+    return op_code(n->op)->kind == CODE_NONE || (named(c->recipe, name) && has_template(c, name));
+}
+
+/* Begins a launch without being a core: the recipe names it, or it changes a state. */
+static bool begins(const Cut *c, const Node *n) { return named(c->recipe, op_info(n->op)->name); }
+
+static Part *new_part(Cut *c, PartList *list, const char *kernel) {
+    Part *p = arena_alloc(c->a, sizeof *p);
+    *p = (Part){.owner = c->owner, .kernel = kernel};
+    PUSH(c->a, *list, p);
+    return p;
+}
+
+static Part *part_of(const Cut *c, const Value *v) {
+    size_t i = v ? owner_index(c->owner, v) : SIZE_MAX;
+    return i == SIZE_MAX ? NULL : c->of[i];
+}
+
+/* Is v computed inside, and by no part yet? */
+static bool is_pending(const Cut *c, const Value *v) {
+    return v && owner_index(c->owner, v) != SIZE_MAX && !part_of(c, v);
+}
+
+/* How many row statistics computing the pending v takes. */
+static int rows_in(const Cut *c, const Value *v) {
+    if (!is_pending(c, v)) return 0;
+    int n = op_code(v->def->op)->kind == CODE_ROW;
+    for (int i = 0; i < v->def->n_in; i++) n += rows_in(c, v->def->in[i]);
+    return n;
+}
+
+static bool uses_row(const Cut *c, const Part *p) {
+    for (size_t i = 0; i < owner_nodes(c->owner); i++) {
+        const Node *n = owner_node(c->owner, i);
+        if (!p->behind[i]) continue;
+        if (op_code(n->op)->kind == CODE_ROW) return true;
+        for (int k = 0; k < n->n_in; k++)
+            if (rows_in(c, n->in[k])) return true;
+    }
+    return false;
+}
+
+static void put(Cut *c, Part *p, const Node *n) {
+    size_t i = index_of(c, n);
+    c->of[i] = p;
+    p->behind[i] = true;
+    if (!p->source && uses_row(c, p)) p->kernel = "row";
+}
+
+/* A launch of its own for the pending v, before all others. */
+static void store_early(Cut *c, Value *v) { put(c, new_part(c, &c->early, "map"), v->def); }
+
+/* What n reads and is pending is computed inside n's launch; not so a row's statistic, of which a launch has one and that of its
+ * own row. */
+static void settle_inputs(Cut *c, const Node *n, bool own_row) {
+    int rows = op_code(n->op)->kind == CODE_ROW;
+    for (int i = 0; i < n->n_in; i++) {
+        if (!rows_in(c, n->in[i])) continue;
+        if (!own_row || rows + rows_in(c, n->in[i]) > 1) store_early(c, n->in[i]);
+        else rows++;
+    }
+}
+
+/* --- cores ---------------------------------------------------------------------------------------------------------- */
+
+/* The templates of that name, as far as they are for this target and precision, together. */
+static Template abilities(const Cut *c, const char *kernel) {
+    Template all = {0};
+    for (size_t i = 0; i < c->templates->n; i++) {
+        const Template *t = c->templates->at[i];
+        if (strcmp(t->kernel, kernel) || (t->precision && strcmp(t->precision, c->precision)) ||
+            (t->arch && strcmp(t->arch, c->target->arch)))
+            continue;
+        all.front |= t->front;
+        all.behind |= t->behind;
+        all.pairs |= t->pairs;
+        all.ranks |= t->ranks;
+    }
+    return all;
+}
+
+static void add_core(Cut *c, const Node *n) {
+    const char *kernel = op_info(n->op)->name;
+    unsigned front = abilities(c, kernel).front;
+    for (int i = 0; i < n->n_in; i++)
+        if (is_pending(c, n->in[i]) && (!(front >> i & 1) || rows_in(c, n->in[i]) > 1)) store_early(c, n->in[i]);
+    Part *p = new_part(c, &c->parts, kernel);
+    p->core = n;
+    p->source = n->out[0];
+    c->of[index_of(c, n)] = p;
+    p->behind[index_of(c, n)] = true;
+}
+
+/* --- behind a core -------------------------------------------------------------------------------------------------- */
+
+static bool same_width(const Value *a, const Value *b) {
+    return a->type.rank && b->type.rank && dim_eq(a->type.dim[a->type.rank - 1], b->type.dim[b->type.rank - 1]);
+}
+
+/* All of n's inputs that p computes lie at the same columns; *where: at which. */
+static bool one_place(const Cut *c, const Part *p, const Node *n, const char **where) {
+    *where = NULL;
+    for (int i = 0; i < n->n_in; i++) {
+        if (part_of(c, n->in[i]) != p) continue;
+        if (p->core && n->in[i]->def == p->core && n->in[i] != p->source) return false;
+        const char *w = c->where[owner_index(c->owner, n->in[i])];
+        if (*where && strcmp(*where, w)) return false;
+        *where = w;
+    }
+    return *where != NULL;
+}
+
+/* Does a view keep the columns of a pair together? */
+static bool view_fits(const Part *p, const Node *view, Pairs pairs, int64_t head) {
+    int64_t offset = node_int(view, "offset"), width = node_int(view, "width");
+    return !p->ranks && pairs != PAIRS_NEAR && (pairs != PAIRS_HALVES || (offset % head == 0 && width % head == 0));
+}
+
+static bool take_pairs(Cut *c, Part *p, const Template *t, Pairs pairs, int64_t head) {
+    if (!t->pairs || p->ranks || (p->pairs && (p->pairs != pairs || p->head != head))) return false;
+    for (size_t i = 0; i < owner_nodes(c->owner); i++) {
+        const Node *n = owner_node(c->owner, i);
+        if (p->behind[i] && op_code(n->op)->kind == CODE_VIEW && !view_fits(p, n, pairs, head)) return false;
+    }
+    p->pairs = pairs;
+    p->head = head;
+    return true;
+}
+
+/* Can the hook behind p take n? Then n is put there. */
+static bool goes_behind(Cut *c, Part *p, const Node *n) {
+    Template t = abilities(c, p->kernel);
+    const char *where, *to = NULL;
+    int64_t head = op_code(n->op)->kind == CODE_HALVES ? node_int(n, "head_dim") : 0;
+    if (!t.behind || !one_place(c, p, n, &where)) return false;
+    switch (op_code(n->op)->kind) {
+    case CODE_EACH:
+        for (int i = 0; i < n->n_in; i++)
+            if (part_of(c, n->in[i]) == p && !same_width(n->in[i], n->out[0])) return false;
+        break;
+    case CODE_VIEW:
+        if (*where || !view_fits(p, n, p->pairs, p->head)) return false;
+        to = arena_printf(c->a, "%lld", (long long)node_int(n, "offset"));
+        break;
+    case CODE_NEAR:
+        if (*where || !take_pairs(c, p, &t, PAIRS_NEAR, 0)) return false;
+        to = "near";
+        break;
+    case CODE_HALVES:
+        if (!strcmp(where, "near") || !take_pairs(c, p, &t, PAIRS_HALVES, head)) return false;
+        break;
+    case CODE_SUM:
+        if (*where || p->pairs || !t.ranks) return false;
+        p->ranks = true;
+        break;
+    default: return false;
+    }
+    settle_inputs(c, n, false);
+    put(c, p, n);
+    snprintf(c->where[index_of(c, n)], sizeof c->where[0], "%s", to ? to : where);
+    return true;
+}
+
+/* A state's writer: what it stores is stored where it is, at whichever columns. */
+static bool store_goes_behind(Cut *c, Part *p, const Node *n) {
+    if (op_code(n->op)->kind != CODE_STORE || p->ranks || !abilities(c, p->kernel).behind) return false;
+    for (int i = 1; i < (op_code(n->op)->text[1] ? 3 : 2); i++)
+        if (part_of(c, n->in[i]) != p) return false;
+    for (int i = 0; i < n->n_in; i++)
+        if (rows_in(c, n->in[i])) return false;
+    put(c, p, n);
+    return true;
+}
+
+/* Can the generated launch p compute n too? */
+static bool goes_along(Cut *c, Part *p, const Node *n) {
+    if (p->source || begins(c, n)) return false;
+    CodeKind k = op_code(n->op)->kind;
+    if (k == CODE_ROW || k == CODE_SUM || k == CODE_STORE) return false;
+    settle_inputs(c, n, false);
+    put(c, p, n);
+    return true;
+}
+
+/* --- all ------------------------------------------------------------------------------------------------------------- */
+
+/* The last part whose results n reads. */
+static Part *latest(const Cut *c, const Node *n) {
+    for (size_t k = c->parts.n; k-- > 0;)
+        for (int i = 0; i < n->n_in; i++)
+            if (part_of(c, n->in[i]) == c->parts.at[k]) return c->parts.at[k];
+    return NULL;
+}
+
+static void generate(Cut *c, const Node *n) {
+    settle_inputs(c, n, true);
+    put(c, new_part(c, &c->parts, "map"), n);
+}
+
+static void place(Cut *c, const Node *n) {
+    Part *p = latest(c, n);
+    if (is_core(c, n)) add_core(c, n);
+    else if (begins(c, n)) generate(c, n);
+    else if (p && p->source && (goes_behind(c, p, n) || store_goes_behind(c, p, n))) return;
+    else if (p && goes_along(c, p, n)) return;
+    else if (p || op_code(n->op)->kind == CODE_STORE) generate(c, n);
+}
+
+/* Who stores what: the owner's outputs, and what another part reads. */
+static bool read_elsewhere(const Cut *c, const Part *p, const Value *v) {
+    for (size_t i = 0; i < owner_nodes(c->owner); i++) {
+        const Node *n = owner_node(c->owner, i);
+        for (int k = 0; k < n->n_in; k++)
+            if (n->in[k] == v && c->of[i] != p) return true;
+    }
+    return false;
+}
+
+static bool find_outputs(Cut *c, Part *p, Err *e) {
+    for (size_t i = 0; i < owner_nodes(c->owner); i++) {
+        const Node *n = owner_node(c->owner, i);
+        for (int k = 0; c->of[i] == p && k < n->n_out; k++) {
+            if (!is_output(c->owner, n->out[k]) && !read_elsewhere(c, p, n->out[k])) continue;
+            if (p->n_out == PART_OUT) return err_at(e, &c->owner->loc, "%s: one launch would store more than %d values", node_name(c->owner), PART_OUT);
+            p->out[p->n_out++] = n->out[k];
+        }
+    }
+    return true;
+}
+
+static bool depends(const Value *v, const Value *on) {
+    if (v == on) return true;
+    for (int i = 0; v->def && i < v->def->n_in; i++)
+        if (v->def->in[i] && depends(v->def->in[i], on)) return true;
+    return false;
+}
+
+/* The rule's own template computes the hook and all that it takes; the chain behind goes into its hook. */
+static void cut_opaque(Cut *c) {
+    const Node *o = c->owner;
+    Part *p = new_part(c, &c->parts, c->recipe);
+    p->source = o->hook;
+    for (size_t i = 0; i < owner_nodes(o); i++) {
+        c->of[i] = p;
+        p->behind[i] = depends(owner_node(o, i)->out[0], o->hook);
+    }
+}
+
+static bool names_an_op(const Cut *c) {
+    for (size_t i = 0; i < owner_nodes(c->owner); i++)
+        if (named(c->recipe, op_info(owner_node(c->owner, i)->op)->name)) return true;
+    return false;
+}
+
+bool parts_make(Arena *a, const Node *n, int choice, const TemplateList *templates, const char *precision, const Target *target,
+                PartList *parts, Err *e) {
+    Cut c = {.a = a, .owner = n, .templates = templates, .recipe = node_kernel(n, choice), .precision = precision, .target = target};
+    *parts = (PartList){0};
+    if (owner_nodes(n) > PART_NODES) return err_at(e, &n->loc, "%s: a fused node may have %d ops", node_name(n), PART_NODES);
+    if (!names_an_op(&c)) cut_opaque(&c);
+    else {
+        for (size_t i = 0; i < owner_nodes(n); i++) place(&c, owner_node(n, i));
+        for (size_t i = 0; i < owner_nodes(n); i++)
+            for (int k = 0; k < owner_node(n, i)->n_out; k++)
+                if (!c.of[i] && is_output(n, owner_node(n, i)->out[k])) generate(&c, owner_node(n, i));
+    }
+    for (size_t i = 0; i < c.early.n; i++) PUSH(a, *parts, c.early.at[i]);
+    for (size_t i = 0; i < c.parts.n; i++) PUSH(a, *parts, c.parts.at[i]);
+    for (size_t i = 0; i < parts->n; i++)
+        if (!find_outputs(&c, parts->at[i], e)) return false;
+    return true;
+}
+
+bool parts_take_chain(Arena *a, const Node *n, const TemplateList *templates, const char *precision, const Target *target) {
+    const Value *last = n->op == OP_FUSED ? n->body->outputs.at[0] : n->out[0];
+    Cut c = {.templates = templates, .precision = precision, .target = target};
+    for (int i = 0; i < node_kernels(n); i++) {
+        PartList parts;
+        Err e;
+        if (!parts_make(a, n, i, templates, precision, target, &parts, &e)) return false;
+        for (size_t k = 0; k < parts.n; k++)
+            for (int o = 0; o < parts.at[k]->n_out; o++)
+                if (parts.at[k]->out[o] == last && parts.at[k]->source && !abilities(&c, parts.at[k]->kernel).behind) return false;
+    }
+    return true;
+}
+
+Origin part_origin(const Part *p, const PartList *all, const Value *v) {
+    size_t i = owner_index(p->owner, v);
+    if (i == SIZE_MAX) return FROM_OUTSIDE;
+    if (p->behind[i]) return p->source ? FROM_SOURCE : FROM_CODE;
+    for (size_t k = 0; k < all->n; k++)
+        if (all->at[k]->behind[i]) return FROM_OUTSIDE;
+    return FROM_CODE;
+}
+
+/* What the generated part's i-th op stores: its result, or what goes to a state. */
+static const Value *stored(const Part *p, size_t i) {
+    const Node *n = owner_node(p->owner, i);
+    if (!p->behind[i]) return NULL;
+    return op_code(n->op)->kind == CODE_STORE ? n->in[1] : n->out[0];
+}
+
+int64_t value_columns(const Value *v) {
+    const Dim *last = v->type.rank ? &v->type.dim[v->type.rank - 1] : NULL;
+    return last && dim_is_const(*last) ? last->add : 1;
+}
+
+int64_t part_columns(const Part *p) {
+    int64_t most = 1;
+    for (size_t i = 0; i < owner_nodes(p->owner); i++) {
+        const Value *v = stored(p, i);
+        int64_t width = v ? value_columns(v) : 1;
+        most = width > most ? width : most;
+    }
+    return most;
+}
+
+int64_t part_rows(const Part *p, Sym *count) {
+    int64_t rows = 1;
+    const Value *v = NULL;
+    for (size_t i = 0; i < owner_nodes(p->owner) && !v; i++) v = stored(p, i);
+    *count = v && v->type.rank && !dim_is_const(v->type.dim[0]) ? v->type.dim[0].sym : SYM_NONE;
+    for (int d = *count ? 1 : 0; v && d < v->type.rank - 1; d++) rows *= v->type.dim[d].add;
+    return rows;
+}

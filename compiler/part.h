@@ -1,0 +1,74 @@
+/* part.h - what one launch computes: an op that a template computes, its core, and the ops that are composed around it.
+ *
+ * A fused node's recipe names the ops that get launches of their own; an op without code (ops.def) always has one. Every other op
+ * goes behind the core that it depends on, as part of the hook that takes the core's results; or, if it depends on none, in front
+ * of the core that reads it, as part of the hook that makes the core's operand. What neither hook can take (a row's statistic
+ * behind a core, a value that several launches read …) is a launch without a core: all of it is generated. */
+#ifndef GPTOSS_PART_H
+#define GPTOSS_PART_H
+
+#include "template.h"
+
+typedef enum CodeKind { CODE_NONE, CODE_EACH, CODE_NEAR, CODE_HALVES, CODE_VIEW, CODE_SUM, CODE_ROW, CODE_STORE } CodeKind;
+typedef struct OpCode OpCode; /* CODE in ops.def */
+struct OpCode {
+    CodeKind kind;
+    const char *text[3];
+};
+const OpCode *op_code(Op op);
+
+enum { PART_NODES = 64, PART_OUT = 8 };
+
+/* Which columns of a core's result the hook behind it takes at once. */
+typedef enum Pairs { PAIRS_NONE, PAIRS_NEAR /* 2j, 2j + 1 */, PAIRS_HALVES /* i, i + head_dim / 2 of a head */ } Pairs;
+
+typedef struct Part Part;
+struct Part {
+    const Node *owner;  /* of the graph */
+    const char *kernel; /* the template's: an op's name, "map" or "row" (all is generated), or the rule's own */
+    const Node *core;   /* NULL: all is generated, or the template computes the rule's pattern as it likes */
+    Value *source;      /* what the template hands to the hook behind it; NULL: all is generated */
+    bool behind[PART_NODES]; /* by place in the body: behind the core, or generated here */
+    Value *out[PART_OUT];    /* what it stores: the owner's outputs, and what later parts read */
+    int n_out;
+    Pairs pairs;
+    int64_t head;       /* PAIRS_HALVES: the head_dim */
+    bool ranks;         /* the hook takes a token's results of all ranks at once (SUM behind an expert_linear) */
+};
+typedef struct PartList PartList;
+struct PartList {
+    Part **at;
+    size_t n, cap;
+};
+
+/* The parts of n, a plain or fused node, under its recipe `choice`, in the order of their launches. */
+bool parts_make(Arena *a, const Node *n, int choice, const TemplateList *templates, const char *precision, const Target *target,
+                PartList *parts, Err *e);
+
+/* Can one more elementwise op go behind what computes n's first result, whatever the number of tokens? */
+bool parts_take_chain(Arena *a, const Node *n, const TemplateList *templates, const char *precision, const Target *target);
+
+/* The body's nodes, or the plain node itself. */
+size_t owner_nodes(const Node *owner);
+const Node *owner_node(const Node *owner, size_t i);
+/* Is v computed inside the owner? Then by which of its nodes; else SIZE_MAX. */
+size_t owner_index(const Node *owner, const Value *v);
+/* The graph's value that v of the body stands for: an input's or an output's; NULL for an interior one. */
+Value *owner_outside(const Node *owner, const Value *v);
+
+/* The size of v's last dimension; 1 for a vector with an element a token, a row, a slot. */
+int64_t value_columns(const Value *v);
+
+/* Of a generated part: the columns of its widest result, the result's rows a token (or sampled row), and what counts those. */
+int64_t part_columns(const Part *p);
+int64_t part_rows(const Part *p, Sym *count);
+
+/* Where v comes from, seen from p. */
+typedef enum Origin {
+    FROM_OUTSIDE, /* memory: the owner's input, or what another part stored */
+    FROM_SOURCE,  /* behind the core: the hook's variables */
+    FROM_CODE     /* computed where it is used */
+} Origin;
+Origin part_origin(const Part *p, const PartList *all, const Value *v);
+
+#endif

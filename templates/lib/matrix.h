@@ -1,0 +1,124 @@
+// matrix.h - contractions on the matrix units. Weights are the M side, 16 rows (a slab) at a time; tokens the N side.
+//
+// Signature "mma16": each result is one float accumulator, +0 at first, to which the 16-wide groups of k are added in ascending
+// order, each by one matrix instruction (all that a target has give the same bits). Nothing else enters: not the tile, the wave,
+// how often a row is loaded.
+//
+// Weights lie in fragment layout (repack.hip): [E][slabs][units], a unit being the 16 rows x UNIT_K k of a slab, in the order in
+// which a wave's lanes load it, 16 bytes each. The arch's prelude has
+//   TILE_N                    tokens of an accumulator
+//   Acc {c[4]}                this lane's part of 16 rows x TILE_N tokens; {} is zero. c[i] and c[i + 2], i < 2, are members 0 and 1
+//   acc_group(i), acc_token(i)    of group acc_group(i) of the slab's 8, of token acc_token(i)
+//   tile_row(group, member)   their row in the slab
+//   value_row(lane, w, i), value_k(lane, w, i)    which element of its unit is the i-th of 8 in word w of bf16 (a word: 16 bytes of a lane)
+//   code_row, code_k          the same of MXFP4, w one of 4 words of 4 bytes; code_word(codes) packs 8 of them
+//   scale_row(w, i), scale_block(w, i)    which scale is byte i of a unit's scale word w; scale_word() this lane's
+//   AFragment, BFragment, bf16_fragment(part, s), b_fragment(row, k), mma(acc, a, b)
+//   Dequant                   what turning codes into bf16 takes; LDS_BYTES of shared memory, open(lds) by the block, and
+//                             fragment(codes, scale, s)
+
+enum { UNIT_K = 2 * WAVE, STEPS = UNIT_K / 16, SLAB = 16 };
+
+template <class W> struct Unit;
+template <> struct Unit<bf16> {
+    enum { BYTES = SLAB * UNIT_K * 2, LDS_BYTES = 0 };
+    u32x4 part[4];
+    DEVICE Unit read(const char *unit) {
+        Unit u;
+#pragma unroll
+        for (int i = 0; i < 4; i++) u.part[i] = *(const u32x4 *)(unit + (i * WAVE + threadIdx.x % WAVE) * 16);
+        return u;
+    }
+    DEVICE AFragment step(int s, const Dequant &) const { return bf16_fragment(part, s); }
+    DEVICE Dequant dequant(char *) { return Dequant(); }
+};
+template <> struct Unit<mxfp4> {
+    enum { BYTES = SLAB * UNIT_K / 2 + SLAB * UNIT_K / 32, LDS_BYTES = Dequant::LDS_BYTES };
+    u32x4 codes;
+    unsigned scales;
+    DEVICE Unit read(const char *unit) {
+        Unit u;
+        u.codes = *(const u32x4 *)(unit + threadIdx.x % WAVE * 16);
+        u.scales = *(const unsigned *)(unit + SLAB * UNIT_K / 2 + scale_word() * 4);
+        return u;
+    }
+    DEVICE AFragment step(int s, const Dequant &d) const { return d.fragment(codes, scales, s); }
+    DEVICE Dequant dequant(char *lds) {
+        Dequant d;
+        d.open(lds);
+        return d;
+    }
+};
+
+DEVICE constexpr int slabs_of(int n) { return (n + SLAB - 1) / SLAB; }
+DEVICE constexpr int units_of(int k) { return (k + UNIT_K - 1) / UNIT_K; }
+
+// Where slab `slab` of w, whose rows are k wide, begins.
+template <class W> DEVICE const char *slab_at(const W *w, long slab, int k) { return (const char *)w + slab * units_of(k) * Unit<W>::BYTES; }
+
+// --- a block's rows times up to TOKENS tokens: each wave has a slab, all share the tokens' rows ---
+
+template <int K, int TOKENS, int THREADS> struct Tile {
+    enum { TILES = TOKENS / TILE_N, STRIDE = UNIT_K + 8, CELLS = TOKENS * (UNIT_K / 8), EACH = CELLS / THREADS };
+    static_assert(CELLS % THREADS == 0, "each thread loads as many 16-byte cells");
+    struct Lds {
+        alignas(16) bf16 x[2][TOKENS][STRIDE];
+    };
+
+    template <class Row> DEVICE void fetch(u32x4 *cell, Row row, int count, int unit) {
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int at = i * THREADS + threadIdx.x, token = at / (UNIT_K / 8), k = unit * UNIT_K + at % (UNIT_K / 8) * 8;
+            const u32x4 zero = {};
+            cell[i] = token < count && k < K ? *(const u32x4 *)(row(token) + k) : zero;
+        }
+    }
+    DEVICE void keep(Lds &lds, const u32x4 *cell, int unit) {
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int at = i * THREADS + threadIdx.x;
+            *(u32x4 *)&lds.x[unit & 1][at / (UNIT_K / 8)][at % (UNIT_K / 8) * 8] = cell[i];
+        }
+    }
+
+    // acc[i] += the slab times tokens i * TILE_N … of row(token), of which there are `count`. Every thread of the block comes here.
+    template <class W, class Row> DEVICE void product(Acc *acc, const char *slab, Row row, int count, Lds &lds, const W *, const Dequant &d) {
+        enum { UNITS = (K + UNIT_K - 1) / UNIT_K };
+        u32x4 cell[EACH];
+        fetch(cell, row, count, 0);
+        Unit<W> next = Unit<W>::read(slab);
+        for (int u = 0; u < UNITS; u++) {
+            const Unit<W> now = next;
+            keep(lds, cell, u);
+            const int ahead = u + 1 < UNITS ? u + 1 : u;
+            next = Unit<W>::read(slab + (long)ahead * Unit<W>::BYTES);
+            fetch(cell, row, count, ahead);
+            __syncthreads();
+#pragma unroll
+            for (int s = 0; s < STEPS; s++) {
+                const AFragment a = now.step(s, d);
+#pragma unroll
+                for (int i = 0; i < TILES; i++)
+                    if (i * TILE_N < count) mma(acc[i], a, b_fragment(&lds.x[u & 1][i * TILE_N][0], STRIDE, s * 16));
+            }
+        }
+    }
+};
+
+// What acc holds at i, plus its rows' bias (0: none), to out(j, v): a group of two columns, or two groups of one.
+template <int GROUP, class OutRow, class Out>
+DEVICE void slab_out(const Acc &acc, int i, int slab, int rows, const float *bias, OutRow out_row, Out out) {
+    const int group = acc_group(i);
+    if (GROUP == 2) {
+        const int j = slab * (SLAB / 2) + group, n0 = out_row(j, 0), n1 = out_row(j, 1);
+        if (j >= rows / 2) return;
+        const float v[2] = {acc.c[i] + (bias ? bias[n0] : 0.f), acc.c[i + 2] + (bias ? bias[n1] : 0.f)};
+        return out(j, v);
+    }
+#pragma unroll
+    for (int m = 0; m < 2; m++) {
+        const int n = slab * SLAB + tile_row(group, m);
+        const float v = acc.c[i + 2 * m] + (bias && n < rows ? bias[n] : 0.f);
+        if (n < rows) out(n, &v);
+    }
+}
