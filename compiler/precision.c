@@ -1,12 +1,13 @@
 /* precision.c - what is rounded to bf16, written into the graph as cast nodes and types.
  * needs: no fused nodes    breaks: marks, uses
  *
+ * Which inputs those are, every op's row of ir/ops.def says.
  * strict: nothing is rounded. fast: the operands of every contraction are bf16:
- *   x of linear and expert_linear   normed activations, attention's output, SwiGLU's output, the head's rows
- *   w of linear, expert_linear, embed   weights stored as f32; they then may_round. bf16 and MXFP4 stay what they are
- *   q and p of attention
- * but not the router's x and w: its choice of experts is not continuous. The router is the linear that feeds topk.
- * kv16, of either: k, v and the cache. The residual stream, norms, biases and sinks stay f32.
+ *   round    x of linear and expert_linear, q of attention: normed activations, attention's output, SwiGLU's output …
+ *   weight   weights stored as f32; they then may_round. bf16 and MXFP4 stay what they are
+ *   attributes that have a value for fast (attention's p)
+ * but nothing of a contraction that feeds an `exact` input, as the router feeds topk: a choice is not continuous.
+ * kv16, of either: the cache and what is written to it (kv). The residual stream, norms, biases and sinks stay f32.
  * A value is cast once, as "<value>.bf16", right behind the node that computes it; all who want it rounded read that. */
 #include "passes.h"
 
@@ -52,19 +53,25 @@ static void place_casts(Graph *g, size_t n_before) {
 
 /* --- which -------------------------------------------------------------------------------------------------------- */
 
-static bool feeds_topk(const Graph *g, const Value *v) {
+static bool is(const Node *n, int i, int flags) { return (op_operand(n->op, i).flags & flags) != 0; }
+
+/* Does a choice hang on v, through elementwise ops perhaps? */
+static bool feeds_choice(const Graph *g, const Value *v) {
     for (size_t i = 0; i < g->nodes.n; i++) {
         const Node *n = g->nodes.at[i];
-        bool reads = false;
-        for (int k = 0; k < n->n_in; k++) reads |= n->in[k] == v;
-        if (!reads) continue;
-        if (n->op == OP_topk) return true;
-        if (op_info(n->op)->flags & OPF_ELEMENTWISE && feeds_topk(g, n->out[0])) return true;
+        for (int k = 0; k < n->n_in; k++) {
+            if (n->in[k] != v) continue;
+            if (is(n, k, OPERAND_EXACT)) return true;
+            if (op_info(n->op)->flags & OPF_ELEMENTWISE && feeds_choice(g, n->out[0])) return true;
+        }
     }
     return false;
 }
 
-static bool is_router(const Graph *g, const Node *n) { return n->op == OP_linear && feeds_topk(g, n->out[0]); }
+/* Whether fast rounds input i of n. */
+static bool is_rounded(const Graph *g, const Node *n, int i) {
+    return is(n, i, OPERAND_ROUND | OPERAND_WEIGHT) && !feeds_choice(g, n->out[0]);
+}
 
 /* The state that v is, before any update; NULL when it is none. */
 static Value *initial_state(Value *v) {
@@ -73,27 +80,35 @@ static Value *initial_state(Value *v) {
 }
 
 static bool round_kv(Precision *p, Node *n) {
-    if (n->op != OP_kv_write && n->op != OP_attention) return true;
-    Value *state = initial_state(n->in[n->op == OP_kv_write ? 0 : 1]);
-    if (state) state->type.dtype = DT_BF16;
-    return n->op == OP_attention || (round_input(p, n, 1) && round_input(p, n, 2));
+    for (int i = 0; i < n->n_in; i++) {
+        if (!is(n, i, OPERAND_KV)) continue;
+        Value *state = initial_state(n->in[i]);
+        if (state) state->type.dtype = DT_BF16;
+        else if (!round_input(p, n, i)) return false;
+    }
+    return true;
+}
+
+static void set_attr(Node *n, const Attr *a) {
+    switch (a->type) {
+    case ATTR_INT: node_set_int(n, a->name, a->i); break;
+    case ATTR_FLOAT: node_set_float(n, a->name, a->f); break;
+    case ATTR_STR: node_set_str(n, a->name, a->s); break;
+    }
 }
 
 static bool round_operands(Precision *p, Node *n) {
-    switch (n->op) {
-    case OP_attention: node_set_str(n, "p", "bf16"); return round_input(p, n, 0);
-    case OP_linear: return is_router(p->g, n) || round_input(p, n, 0);
-    case OP_expert_linear: return round_input(p, n, 0);
-    default: return true;
-    }
+    Attr fast;
+    for (int i = 0; i < n->n_attr; i++)
+        if (op_attr_fast(p->g->arena, n->op, i, &fast)) set_attr(n, &fast);
+    for (int i = 0; i < n->n_in; i++)
+        if (is(n, i, OPERAND_ROUND) && is_rounded(p->g, n, i) && !round_input(p, n, i)) return false;
+    return true;
 }
 
 /* --- weights ------------------------------------------------------------------------------------------------------ */
 
-static bool is_weight(const Graph *g, const Node *n, int i) {
-    if (i != 1) return false;
-    return n->op == OP_embed || n->op == OP_expert_linear || (n->op == OP_linear && !is_router(g, n));
-}
+static bool is_weight(const Graph *g, const Node *n, int i) { return is(n, i, OPERAND_WEIGHT) && is_rounded(g, n, i); }
 
 /* How graph g reads its param w: as such a weight, and in any other way. */
 static void weight_uses(const Graph *g, const Value *w, bool *as_weight, bool *other) {

@@ -152,12 +152,43 @@ typedef enum OpFlags {
     OPF_INTERNAL = 16    /* made by passes; not bound in Lua */
 } OpFlags;
 
+/* What an input is, as its words in ops.def tell. X(enum, the word) */
+#define OPERAND_WORDS(X)                                                                                           \
+    X(ROUND, "round") X(WEIGHT, "weight") X(KV, "kv") X(EXACT, "exact") X(DISTINCT, "distinct")
+#define OPERAND_MEANINGS(X)                                                                                        \
+    X(WIDE, "wide") X(TIES, "ties") X(TOKEN, "token") X(SOURCE, "source") X(BELOW, "below") X(EACH, "each")         \
+    X(SLOT, "slot") X(POSITION, "position") X(PAGES, "pages") X(SAMPLING, "sampling")
+typedef enum OperandBit {
+#define X(e, word) OPERAND_BIT_##e,
+    OPERAND_WORDS(X)
+#undef X
+        OPERAND_BITS
+} OperandBit;
+enum {
+#define X(e, word) OPERAND_##e = 1 << OPERAND_BIT_##e,
+    OPERAND_WORDS(X)
+#undef X
+};
+typedef enum Meaning {
+    MEANS_NUMBERS, /* no word: floats of size 1 */
+#define X(e, word) MEANS_##e,
+    OPERAND_MEANINGS(X)
+#undef X
+} Meaning;
+typedef struct Operand Operand;
+struct Operand {
+    int flags; /* OPERAND_ROUND … */
+    Meaning means;
+    char below[24]; /* MEANS_BELOW: of what */
+};
+
 typedef struct OpInfo OpInfo;
 struct OpInfo {
     const char *name;
     int min_in, max_in, n_out;
     int flags;
     const char *in_names;  /* "x g": for messages, dumps and docs */
+    const char *operands;  /* "round weight -": op_operand reads it */
     const char *out_names; /* "ids p"; the first output is named like the node */
     const char *attrs;     /* "eps:f=1e-5 window:i": name:type[=default]; without a default the attribute is required */
     const char *doc;       /* one line: the formula */
@@ -167,6 +198,10 @@ const OpInfo *op_info(Op op);
 bool op_find(const char *name, Op *op);
 /* The i-th of the op's `attrs` with its default (strings in `arena`); false past the last. */
 bool op_attr(Arena *arena, Op op, int i, Attr *a, bool *required);
+/* The value that precision fast gives the i-th, where ops.def names one. */
+bool op_attr_fast(Arena *arena, Op op, int i, Attr *a);
+Operand op_operand(Op op, int i); /* what input i is; dies when ops.def has an unknown word */
+int op_input(Op op, const char *name); /* the index of the input of that name, -1 when there is none */
 
 int64_t node_int(const Node *n, const char *attr); /* dies when the op has no such attribute */
 double node_float(const Node *n, const char *attr);

@@ -338,8 +338,8 @@ static bool infer_FUSED(Node *n, Err *e) {
 /* --- the table ---------------------------------------------------------------------------------------------------- */
 
 static const OpInfo table[OP_COUNT] = {
-#define OP(name, min_in, max_in, n_out, flags, in_names, out_names, attrs, doc)                                   \
-    [OP_##name] = {#name, min_in, max_in, n_out, flags, in_names, out_names, attrs, doc, infer_##name},
+#define OP(name, min_in, max_in, n_out, flags, in_names, operands, out_names, attrs, doc)                         \
+    [OP_##name] = {#name, min_in, max_in, n_out, flags, in_names, operands, out_names, attrs, doc, infer_##name},
 #include "ops.def"
 #undef OP
 };
@@ -352,9 +352,22 @@ bool op_find(const char *name, Op *op) {
     return false;
 }
 
-bool op_attr(Arena *arena, Op op, int i, Attr *a, bool *required) {
-    const char *s = table[op].attrs + strspn(table[op].attrs, " ");
+/* The i-th of a list of words, "" past the last. */
+static const char *nth(const char *s, int i) {
     for (; i && *s; i--) s += strcspn(s, " "), s += strspn(s, " ");
+    return s;
+}
+
+/* Puts what an attribute's text says behind "name:t=" or "/" into a. */
+static void attr_value(Arena *arena, Attr *a, const char *value, size_t n) {
+    const char *s = arena_strndup(arena, value, n);
+    if (a->type == ATTR_INT) a->i = strtoll(s, NULL, 10);
+    if (a->type == ATTR_FLOAT) a->f = strtod(s, NULL);
+    if (a->type == ATTR_STR) a->s = s;
+}
+
+bool op_attr(Arena *arena, Op op, int i, Attr *a, bool *required) {
+    const char *s = nth(table[op].attrs, i);
     if (!*s) return false;
     size_t n = strcspn(s, ":"), end = strcspn(s, " ");
     if (n + 1 >= end) die("ops.def: attributes of %s: %s", table[op].name, table[op].attrs);
@@ -362,9 +375,58 @@ bool op_attr(Arena *arena, Op op, int i, Attr *a, bool *required) {
     const char *value = n + 2 < end && s[n + 2] == '=' ? s + n + 3 : NULL;
     *required = !value;
     *a = (Attr){.name = arena_strndup(arena, s, n), .type = type == 'i' ? ATTR_INT : type == 'f' ? ATTR_FLOAT : ATTR_STR};
-    if (!value) return true;
-    if (a->type == ATTR_INT) a->i = strtoll(value, NULL, 10);
-    if (a->type == ATTR_FLOAT) a->f = strtod(value, NULL);
-    if (a->type == ATTR_STR) a->s = arena_strndup(arena, value, (size_t)(s + end - value));
+    if (value) attr_value(arena, a, value, strcspn(value, " /"));
     return true;
+}
+
+bool op_attr_fast(Arena *arena, Op op, int i, Attr *a) {
+    bool required;
+    if (!op_attr(arena, op, i, a, &required)) return false;
+    const char *s = nth(table[op].attrs, i);
+    size_t n = strcspn(s, " /");
+    if (s[n] != '/') return false;
+    attr_value(arena, a, s + n + 1, strcspn(s + n + 1, " "));
+    return true;
+}
+
+static bool operand_word(Operand *o, const char *word, size_t n) {
+    static const char *const bit[] = {
+#define X(e, word) word,
+        OPERAND_WORDS(X)
+#undef X
+    };
+    static const char *const meaning[] = {"-",
+#define X(e, word) word,
+                                          OPERAND_MEANINGS(X)
+#undef X
+    };
+    size_t name = 0;
+    while (name < n && word[name] != '=') name++;
+    for (size_t i = 0; i < LEN(bit); i++)
+        if (strlen(bit[i]) == n && !strncmp(bit[i], word, n)) return o->flags |= 1 << i, true;
+    for (size_t i = 0; i < LEN(meaning); i++)
+        if (strlen(meaning[i]) == name && !strncmp(meaning[i], word, name)) {
+            o->means = (Meaning)i;
+            if (name < n) snprintf(o->below, sizeof o->below, "%.*s", (int)(n - name - 1), word + name + 1);
+            return (o->means == MEANS_BELOW) == (name < n);
+        }
+    return false;
+}
+
+Operand op_operand(Op op, int i) {
+    Operand o = {0};
+    const char *s = nth(table[op].operands, i), *end = s + strcspn(s, " ");
+    for (size_t n; s < end; s += n + (s + n < end)) {
+        n = strcspn(s, " ,");
+        if (!operand_word(&o, s, n)) die("ops.def: %s: input %d: no word \"%.*s\"", table[op].name, i + 1, (int)n, s);
+    }
+    return o;
+}
+
+int op_input(Op op, const char *name) {
+    for (int i = 0; i < table[op].max_in; i++) {
+        const char *s = nth(table[op].in_names, i);
+        if (*s && strcspn(s, " ") == strlen(name) && !strncmp(s, name, strlen(name))) return i;
+    }
+    return -1;
 }

@@ -4,7 +4,7 @@
 //   shuffle_xor(v, mask)          of int, float, u64, double: the value of lane ^ mask; all lanes of the wave take part
 //   wave_ballot(p), bit_count(m), bits_below(m, lane)
 //   lds_add(p, v)                 of u64, int in shared memory; sums of integers are the same in any order
-//   for MATRIX targets also what tile.h lists
+//   for MATRIX targets also what matrix.h lists
 // and, where the compiler lacks them, __builtin_fma, __builtin_fmaf, __builtin_inf, __builtin_inff.
 
 #define DEVICE static __device__ inline __attribute__((always_inline))

@@ -39,6 +39,12 @@ static char *dump(Arena *a, const Program *p) {
 
 /* --- the op table --- */
 
+static int words(const char *s) {
+    int n = 0;
+    for (; *s; s += strcspn(s, " "), s += strspn(s, " ")) n++;
+    return n;
+}
+
 static void test_table(Arena *a) {
     bool all = true;
     for (int i = 0; i < OP_COUNT; i++) {
@@ -49,14 +55,23 @@ static void test_table(Arena *a) {
         bool required;
         int k = 0;
         while (op_attr(a, (Op)i, k, &at, &required)) k++;
-        all &= k <= MAX_ATTR;
+        all &= k <= MAX_ATTR && words(o->in_names) == words(o->operands) && (i == OP_FUSED || words(o->in_names) == o->max_in);
+        for (k = 0; k < words(o->operands); k++) { /* dies on an unknown word */
+            Operand in = op_operand((Op)i, k);
+            all &= in.means != MEANS_BELOW || op_input((Op)i, in.below) >= 0 || strstr(o->attrs, in.below);
+        }
     }
     check(all, "table/rows", "a row of ops.def is wrong");
+    Operand ids = op_operand(OP_expert_linear, 3), q = op_operand(OP_attention, 0);
+    check(ids.flags == OPERAND_DISTINCT && ids.means == MEANS_BELOW && !strcmp(ids.below, "w"), "table/operand", "ids of expert_linear");
+    check(q.flags == OPERAND_ROUND && q.means == MEANS_NUMBERS, "table/operand-round", "q of attention");
+    check(op_input(OP_attention, "pos") == 4 && op_input(OP_attention, "po") == -1, "table/input", "pos of attention");
     Attr at;
     bool required;
     check(op_attr(a, OP_swiglu, 1, &at, &required) && !strcmp(at.name, "alpha") && at.f == 1.702 && !required, "table/default", at.name);
     check(op_attr(a, OP_slice, 1, &at, &required) && !strcmp(at.name, "width") && required, "table/required", at.name);
     check(op_attr(a, OP_attention, 1, &at, &required) && !strcmp(at.s, "f32"), "table/string", at.name);
+    check(op_attr_fast(a, OP_attention, 1, &at) && !strcmp(at.s, "bf16") && !op_attr_fast(a, OP_attention, 0, &at), "table/fast", "p of attention");
     Op o;
     check(!op_find("nonsense", &o), "table/unknown", "found");
 }
