@@ -5,6 +5,7 @@
  *
  * For the host the same in C: no namespaces, so each kernel is a module of its own, and a constant is an enum. */
 #include "hooks.h"
+#include "layout.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -44,11 +45,11 @@ static void emit_consts(Text *t, const Emitter *em, const Binding *b) {
 }
 
 static void add_arg(KernelArg *args, int *n, const char *name, Value *v, DType dtype, bool written) {
-    args[(*n)++] = (KernelArg){name, v, v ? v->type.dtype : dtype, written};
+    args[(*n)++] = (KernelArg){name, v, v ? v->type.dtype : dtype, written, NULL};
 }
 
 /* What the template itself names: its operands that lie in memory, the results that do not go through its hook. */
-static void template_args(const Template *t, const Part *p, const PartList *all, KernelArg *args, int *k) {
+static void template_args(Arena *a, const Template *t, const Part *p, const PartList *all, KernelArg *args, int *k) {
     const Node *o = p->owner, *n = p->core;
     for (int i = 0; i < t->n_in; i++) {
         Value *v = n ? (i < n->n_in ? n->in[i] : NULL) : i < o->n_kernel_in ? o->in[i] : NULL;
@@ -57,6 +58,7 @@ static void template_args(const Template *t, const Part *p, const PartList *all,
         if (there && n) v = owner_outside(o, v) ? owner_outside(o, v) : v;
         for (int i_out = 0; there && i_out < o->n_out; i_out++) written |= node_state(o, i_out) == v;
         add_arg(args, k, t->in[i].name, there ? v : NULL, dtype, written);
+        if (t->layout == i + 1) args[*k - 1].packed = layout_name(a, p, v);
     }
     for (int i = t->behind ? 1 : 0; i < t->n_out; i++) {
         Value *v = n ? n->out[i] : o->out[i];
@@ -162,7 +164,7 @@ Kernel *emit_kernel(Emitter *em, const Part *p, const PartList *all, KernelArg *
     if (!binding_eval(&k->binding, t->block, -1, &k->block, e)) return err_wrap(e, "%s", t->file), NULL;
     k->reduction = reduction(em, p, all, &k->binding);
     *n_args = 0;
-    template_args(t, p, all, args, n_args);
+    template_args(em->a, t, p, all, args, n_args);
     Text hooks = {0}, text = {0};
     emit_hooks(&hooks, em, t, p, all, args, n_args);
     emit_consts(&text, em, &k->binding);

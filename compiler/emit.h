@@ -12,6 +12,7 @@ struct KernelArg {
     Value *value;     /* of the graph; of the node's body, when launches of one node hand it on; NULL: a null pointer is passed */
     DType dtype;
     bool written;
+    const char *packed; /* the name that graph "prepare" gives the value in the layout that the kernel wants; NULL: as it is */
 };
 
 typedef struct Kernel Kernel; /* one specialisation; shared by all nodes that need the same text */

@@ -166,6 +166,7 @@ static bool node_values(Lower *l, const Graph *g, int graph, PlanGraph *pg, Err 
             int buf = state                   ? plan_value(pg, state->name)
                       : graph_is_output(g, v) ? named_buf(l, BUF_LINK, v, e)
                                               : new_buf(l, BUF_TEMP, v);
+            if (buf >= 0 && n->op == OP_repack) l->bufs.at[buf].kind = BUF_PACKED;
             if (!add_value(l, pg, v, buf)) return false;
             PlanBuf *b = &l->bufs.at[buf];
             if (b->kind == BUF_TEMP) b->graph = graph, b->first = b->last = (int)k;
@@ -332,7 +333,7 @@ static bool lower_graph(Lower *l, const Program *p, int index, Err *e) {
     PlanGraph *pg = &l->plan->graphs[index];
     pg->name = g->name;
     pg->sym = strcmp(g->name, "step") ? SYM_S : SYM_T;
-    fill_buckets(pg, pg->sym == SYM_T ? l->o->max_tokens : l->o->max_batch);
+    fill_buckets(pg, !strcmp(g->name, "prepare") ? 1 : pg->sym == SYM_T ? l->o->max_tokens : l->o->max_batch);
     size_t values = g->inputs.n + g->params.n + g->states.n + g->nodes.n * MAX_OUT;
     pg->values = arena_array(l->a, values, sizeof *pg->values);
     size_t ops = 0;
@@ -377,6 +378,12 @@ static bool find_kv(Lower *l, const Graph *g, const PlanGraph *pg, Err *e) {
 
 /* --- all --- */
 
+static int graph_index(const Program *p, const char *name) {
+    for (size_t i = 0; i < p->graphs.n; i++)
+        if (!strcmp(p->graphs.at[i]->name, name)) return (int)i;
+    return -1;
+}
+
 bool lower_plan(Program *p, const TemplateList *templates, const char *prelude, const LowerOptions *o, Plan *plan,
                 Err *e) {
     Lower l = {.a = plan->arena, .o = o, .plan = plan};
@@ -392,8 +399,10 @@ bool lower_plan(Program *p, const TemplateList *templates, const char *prelude, 
     plan->kv = arena_array(l.a, 8, sizeof *plan->kv);
     Value step = {.name = "step", .type = {DT_I32, 1, {dim_const(STEP_WORDS)}}};
     new_buf(&l, BUF_INPUT, &step);
+    int prepare = graph_index(p, "prepare"); /* first: its results are the other graphs' weights */
+    if (prepare >= 0 && !lower_graph(&l, p, prepare, e)) return false;
     for (size_t i = 0; i < p->graphs.n; i++)
-        if (!lower_graph(&l, p, (int)i, e) || !find_kv(&l, p->graphs.at[i], &plan->graphs[i], e)) return false;
+        if (((int)i != prepare && !lower_graph(&l, p, (int)i, e)) || !find_kv(&l, p->graphs.at[i], &plan->graphs[i], e)) return false;
     place_scratch(&l);
     plan->bufs = l.bufs.at;
     plan->n_bufs = (int)l.bufs.n;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "ir/progress.h"
+#include "layout.h"
 #include "passes.h"
 
 static double now(void) {
@@ -134,6 +135,11 @@ static bool pass_group(Compile *c, Err *e) {
     return lower_group(c->program, &c->templates, &o, e);
 }
 
+static bool pass_layout(Compile *c, Err *e) {
+    LowerOptions o = lower_options(c);
+    return layout_run(c->program, &c->templates, &o, e);
+}
+
 static bool pass_lower(Compile *c, Err *e) {
     LowerOptions o = lower_options(c);
     return lower_plan(c->program, &c->templates, c->prelude, &o, &c->plan, e);
@@ -254,6 +260,7 @@ static const struct Pass {
     {"fuse", pass_fuse, "apply the rules of lua/fusions and --fusions"},
     {"elementwise", pass_elementwise, "inline elementwise chains into the kernels that feed them"},
     {"group", pass_group, "sort tokens by expert where a kernel wants it"},
+    {"layout", pass_layout, "repack weights as kernels want them: graph prepare"},
     {"lower", pass_lower, "choose and emit kernels, place buffers, list launches"},
     {"jit", pass_jit, "compile the sources"},
 };

@@ -177,6 +177,13 @@ static bool do_front(Cursor *c, Template *t) {
         if (!strcmp(t->in[i].name, name)) return t->front |= 1u << i, true;
     return bad(c, "front names no input of the kernel");
 }
+static bool do_layout(Cursor *c, Template *t) {
+    const char *name = word(c);
+    for (int i = 0; i < t->n_in; i++)
+        if (!strcmp(t->in[i].name, name)) t->layout = i + 1;
+    if (!t->layout) return bad(c, "layout names no input of the kernel");
+    return want(c, '=') && (!strcmp(word(c), "fragment") || bad(c, "the one layout there is, is called fragment"));
+}
 static bool do_hook(Cursor *c, Template *t) {
     return t->behind = t->hook = true, !strcmp(word(c), "out") || bad(c, "the hook is called out");
 }
@@ -267,6 +274,7 @@ static const struct {
     {"group", do_group},       {"grid", do_grid},
     {"block", do_block},       {"reduce", do_reduce},
     {"front", do_front},       {"behind", do_behind},
+    {"layout", do_layout},
     {"hook", do_hook},         {"tol", do_tol},
 };
 
@@ -671,6 +679,13 @@ static bool bind_front(Arena *a, Binding *b, const Part *p, const PartList *all,
     return true;
 }
 
+/* Only what the file holds is repacked while it is loaded. */
+static bool bind_layout(const Binding *b, const Part *p, Err *e) {
+    if (!b->t->layout) return true;
+    const Value *v = owner_outside(p->owner, p->core->in[b->t->layout - 1]);
+    return (v && v->kind == VALUE_PARAM) || err_set(e, "%s is no weight of the checkpoint", p->core->in[b->t->layout - 1]->name);
+}
+
 static bool bind_core(Arena *a, Binding *b, const Part *p, const PartList *all, Err *e) {
     const Node *n = p->core;
     if (n->n_in > b->t->n_in) return err_set(e, "takes %d inputs, the op has %d", b->t->n_in, n->n_in);
@@ -678,7 +693,7 @@ static bool bind_core(Arena *a, Binding *b, const Part *p, const PartList *all, 
         if (!bind_param(a, b, &b->t->in[i], i < n->n_in ? n->in[i] : NULL, e) || !bind_front(a, b, p, all, i, e)) return false;
     for (int i = 0; i < b->t->n_out; i++)
         if (!bind_param(a, b, &b->t->out[i], i < n->n_out ? n->out[i] : NULL, e)) return false;
-    return true;
+    return bind_layout(b, p, e);
 }
 
 /* The rule's own template: its inputs are the rule's placeholders, its first result the hook. */

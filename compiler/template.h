@@ -19,6 +19,7 @@
  *   //! hook out                    the first result goes through out(a, t, n, v), a column at a time; what follows is composed there
  *   //! behind pairs ranks          the first result goes through out(a, t, j, v), a group of columns at a time (hooks.h). pairs: a
  *                                   group may be two columns (GROUP), ranks: a token's results of all ranks (RANKS)
+ *   //! layout w = fragment         input w, a weight, lies repacked (lib/matrix.h); its type is still the file's
  *   //! tol strict 1e-12 fast 3e-6  nmse against the body (measured beside it in a comment)
  *
  * A parameter's dimensions are names, bound to the node's constant sizes (and checked where bound before), numbers, or
@@ -70,6 +71,7 @@ struct Template {
     const char *grid[3];
     const char *block;
     const char *reduce;
+    int layout;                 /* 1 + the input that lies in fragment layout; 0: none does */
     unsigned front;             /* inputs that may be computed in front, a bit each */
     bool behind, hook, pairs, ranks; /* hook: a column at a time */
     double tol_strict, tol_fast;

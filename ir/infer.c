@@ -314,6 +314,23 @@ static bool infer_set_last(Node *n, Err *e) {
     return true;
 }
 
+/* --- made by the compiler --- */
+
+static bool infer_repack(Node *n, Err *e) {
+    const Type *w = &n->in[0]->type;
+    int64_t wave = node_int(n, "wave"), pairs = node_int(n, "pairs"), head = node_int(n, "head"), experts = 1;
+    if ((w->dtype != DT_BF16 && w->dtype != DT_MXFP4) || w->rank < 2 || w->rank > 3) return fail(n, e, "w is %s, expects bf16 or mxfp4 of 2 or 3 dimensions", type_text(w).s);
+    for (int i = 0; i < w->rank; i++)
+        if (!dim_is_const(w->dim[i])) return fail(n, e, "w is %s, expects constant dimensions", type_text(w).s);
+    if ((wave != 32 && wave != 64) || pairs < 0 || pairs > 2) return fail(n, e, "no layout for waves of %lld, pairs %lld", (long long)wave, (long long)pairs);
+    int64_t rows = w->dim[w->rank - 2].add, k = w->dim[w->rank - 1].add, unit = 2 * wave;
+    if ((pairs && rows % 2) || (pairs == 2 && (head < 2 || head % 2 || rows % head))) return fail(n, e, "%lld rows do not fall into pairs", (long long)rows);
+    if (w->rank == 3) experts = w->dim[0].add;
+    int64_t bytes = w->dtype == DT_BF16 ? 32 * unit : 8 * unit + unit / 2;
+    RESULT(n, 0, DT_I32, dim_const(experts * ((rows + 15) / 16) * ((k + unit - 1) / unit) * (bytes / 4)));
+    return true;
+}
+
 /* --- made by fusion: types are the body's --- */
 
 static bool infer_FUSED(Node *n, Err *e) {

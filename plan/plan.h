@@ -17,6 +17,7 @@ enum { KV_PAGE = 64, STEP_WORDS = 8 };
 
 typedef enum BufKind {
     BUF_WEIGHT, /* from the checkpoint, whole run */
+    BUF_PACKED, /* a weight as kernels want it, made by graph "prepare" while it is loaded; whole run */
     BUF_STATE,  /* KV pools (per page) and `last`; whole run, written by kernels */
     BUF_INPUT,  /* the executor writes it before a step: step, src, slot, pos, rows, sample_slot, blocks.*, rope */
     BUF_LINK,   /* one graph's output and another's input, or read back by the host: hidden, ids, logits; own memory */
