@@ -107,6 +107,13 @@ $(O)/pic/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(BASE) $(WARN) $(CFLAGS) $(EXTRA) -fPIC -c $< -o $@
 
+# A CUDA driver without a GPU, for tests/cuda, where cuda.h is installed.
+CUDA_HEADERS := $(dir $(firstword $(wildcard /usr/include/cuda.h $(or $(CUDA_HOME),/usr/local/cuda)/include/cuda.h /usr/local/cuda-*/include/cuda.h)))
+tests: $(if $(CUDA_HEADERS),out/tests/fakecuda/libcuda.so.1)
+out/tests/fakecuda/libcuda.so.1: tests/cuda/fake/fakecuda.c
+	@mkdir -p $(@D)
+	$(CC) $(BASE) $(WARN) $(CFLAGS) -isystem $(CUDA_HEADERS) -fPIC -shared -Wl,-soname,$(@F) -o $@ $<
+
 # Manuals: docs/man with the options that each program lists.
 man: $(PROGRAMS:%=out/man/%.1)
 out/man/%.1: docs/man/%.1 out/% tools/man-page

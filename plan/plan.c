@@ -84,6 +84,7 @@ static const Field module_fields[] = {ROW(PlanModule, F_STR, name)};
 static const Field kernel_fields[] = {
     ROW(PlanKernel, F_STR, symbol),      ROW(PlanKernel, F_STR, template_name), ROW(PlanKernel, F_STR, reduction),
     ROW(PlanKernel, F_INT, module),      ROW(PlanKernel, F_U32, block),         ROW(PlanKernel, F_U32, lds),
+    ROW(PlanKernel, F_BOOL, overlaps),
     ROW(PlanKernel, F_REAL, nmse),       ROW(PlanKernel, F_U32, vgprs),         ROW(PlanKernel, F_U32, agprs),
     ROW(PlanKernel, F_U32, sgprs),       ROW(PlanKernel, F_U32, lds_static),    ROW(PlanKernel, F_U32, scratch),
     ROW(PlanKernel, F_U32, vgpr_spills), ROW(PlanKernel, F_U32, sgpr_spills),

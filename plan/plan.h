@@ -12,7 +12,7 @@
 #include "ir/graph.h"
 #include "model/model.h"
 
-#define PLAN_VERSION 2 /* a macro: --version spells it */
+#define PLAN_VERSION 3 /* a macro: --version spells it */
 enum { KV_PAGE = 64, STEP_WORDS = 8 };
 
 typedef enum BufKind {
@@ -50,6 +50,7 @@ struct PlanKernel {
     int module;
     uint32_t block;     /* work-items, one-dimensional */
     uint32_t lds;       /* dynamic; 0: all static */
+    bool overlaps;      /* waits itself for what came before it, so it may be started early (PDL; dev_cuda.c) */
     double nmse;        /* the template's tolerance against its body at this precision */
     /* from comgr, all 0 without a code object: */
     uint32_t vgprs, agprs, sgprs, lds_static, scratch, vgpr_spills, sgpr_spills;
@@ -58,7 +59,7 @@ struct PlanKernel {
 enum { PLAN_MAX_ARGS = 28, PLAN_MAX_BUCKETS = 64 };
 
 /* A launch passes pointers only: kernarg is args[0 … n_args) as 8-byte device pointers. args[0] is always "step":
- * i32[STEP_WORDS] = {T, S, 0 …} of this step. An absent optional input is buffer -1, passed as a null pointer. */
+ * i32[STEP_WORDS] = {T, S, how many of the T are generated (the first ones), 0 …} of this step. An absent optional input is buffer -1, passed as a null pointer. */
 typedef struct PlanLaunch PlanLaunch;
 struct PlanLaunch {
     int kernel, node;              /* node: index into the graph's nodes (the program's graph of the same name) */

@@ -1,11 +1,18 @@
 /* exec.c - buffers, weights, inputs, launches. See exec.h.
- * Add an input that the host provides: a row of `inputs`, and where it is written. */
+ * Add an input that the host provides: a row of `inputs`, and where it is written.
+ *
+ * Inputs of a step lie behind one another on the device, so one copy brings them; it takes along the bytes between those
+ * that changed where they are few. (A copy costs 2 µs, 64 KB more of it 1 to 3; a launch waits for all.) */
 #include "exec.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-enum { PIECE = 64 << 20 }; /* bytes of a weight that are staged at a time */
+enum {
+    PIECE = 64 << 20, /* bytes of a weight that are staged at a time */
+    NEAR = 64 << 10,  /* bytes between two changes that one copy spans */
+    INPUT_ALIGN = 256
+};
 
 static bool is_pool(const PlanBuf *b) { return b->type.rank && b->type.dim[0].sym == SYM_P; }
 
@@ -151,35 +158,119 @@ static bool open_rope(Exec *x, int i, Err *e) {
     return ok;
 }
 
+static void tell(Exec *x, int buf, size_t at, const void *v, size_t n);
+
 static bool open_blocks(Exec *x, int i, Err *e) {
     const PlanBuf *b = &x->plan->bufs[i];
-    for (int k = 0; k < x->plan->n_kv; k++)
-        if (!strcmp(x->plan->kv[k].blocks, b->name)) return x->dev->ops->fill(x->dev, 0, x->at[i], 0xff, b->size, e);
+    for (int k = 0; k < x->plan->n_kv; k++) {
+        if (strcmp(x->plan->kv[k].blocks, b->name)) continue;
+        x->table[k] = i;
+        memset(x->told + x->told_at[i], 0xff, b->size);
+        tell(x, i, 0, x->told + x->told_at[i], b->size);
+        return true;
+    }
     return err_set(e, "plan: input %s is no KV group's block table", b->name);
 }
 
+typedef enum Input {
+    IN_STEP,
+    IN_ROWS,
+    IN_SAMPLE_SLOT,
+    IN_SAMPLING,
+    IN_SRC,
+    IN_SLOT,
+    IN_POS,
+    IN_BLOCKS,
+    IN_ROPE,
+    INPUTS
+} Input;
 static const struct {
     const char *name; /* ends in '.': a prefix */
     bool (*open)(Exec *x, int i, Err *e);
-} inputs[] = {
-    {"step", open_step},      {"src", open_per_token}, {"slot", open_per_token},
-    {"pos", open_per_token},  {"rows", open_per_row},  {"sample_slot", open_per_row},
-    {"blocks.", open_blocks}, {"rope", open_rope},     {"sampling", open_sampling},
+} inputs[INPUTS] = {
+    /* the order of those that change is their order in memory: what is small and changes in each step first */
+    [IN_STEP] = {"step", open_step},
+    [IN_ROWS] = {"rows", open_per_row},
+    [IN_SAMPLE_SLOT] = {"sample_slot", open_per_row},
+    [IN_SAMPLING] = {"sampling", open_sampling},
+    [IN_SRC] = {"src", open_per_token},
+    [IN_SLOT] = {"slot", open_per_token},
+    [IN_POS] = {"pos", open_per_token},
+    [IN_BLOCKS] = {"blocks.", open_blocks},
+    [IN_ROPE] = {"rope", open_rope}, /* written once */
 };
 
-static bool open_input(Exec *x, int i, Err *e) {
-    const char *name = x->plan->bufs[i].name;
-    for (size_t k = 0; k < LEN(inputs); k++) {
+static Input input_of(const PlanBuf *b) {
+    int k = 0;
+    for (; b->kind == BUF_INPUT && k < INPUTS; k++) {
         size_t n = strlen(inputs[k].name);
         bool prefix = inputs[k].name[n - 1] == '.';
-        if (prefix ? !strncmp(name, inputs[k].name, n) : !strcmp(name, inputs[k].name))
-            return allocate_buf(x, i, e) && inputs[k].open(x, i, e);
+        if (prefix ? !strncmp(b->name, inputs[k].name, n) : !strcmp(b->name, inputs[k].name)) return (Input)k;
     }
-    return err_set(
-        e,
-        "the plan wants an input \"%s\", which this program does not know: graph inputs are src, slot, pos, rows, "
-        "sample_slot, sampling, blocks.*, rope",
-        name);
+    return INPUTS;
+}
+
+/* Lays out what changes with each step; one span a buffer and table row can be waiting. */
+static bool open_told(Exec *x, Err *e) {
+    const Plan *p = x->plan;
+    for (int k = 0; k < IN_ROPE; k++)
+        for (int i = 0; i < p->n_bufs; i++) {
+            if (input_of(&p->bufs[i]) != (Input)k) continue;
+            x->told_at[i] = x->told_size;
+            if (!size_add(x->told_size, p->bufs[i].size, &x->told_size) ||
+                !size_add(x->told_size, INPUT_ALIGN, &x->told_size))
+                return err_set(e, "plan: input %s is too large", p->bufs[i].name);
+            x->told_size = x->told_size / INPUT_ALIGN * INPUT_ALIGN;
+            x->cap_spans += 1 + (k == IN_BLOCKS ? (int)p->max_batch : 0);
+        }
+    x->told = calloc(x->told_size + 1, 1);
+    x->span = calloc((size_t)x->cap_spans + 1, sizeof *x->span);
+    if (!x->told || !x->span) return err_set(e, "out of memory for the steps' inputs");
+    if (x->dev->ops->forget) return true;
+    return (x->packed = allocate(x, x->told_size, "inputs", e)) != NULL;
+}
+
+static bool open_input(Exec *x, int i, Err *e) {
+    Input k = input_of(&x->plan->bufs[i]);
+    if (k == INPUTS)
+        return err_set(e,
+                       "the plan wants an input \"%s\", which this program does not know: graph inputs are src, slot, "
+                       "pos, rows, sample_slot, sampling, blocks.*, rope",
+                       x->plan->bufs[i].name);
+    x->input[k] = i;
+    if (x->packed && k < IN_ROPE) x->at[i] = x->packed + x->told_at[i];
+    else if (!allocate_buf(x, i, e)) return false;
+    return inputs[k].open(x, i, e);
+}
+
+/* Into the list, which ascends, unless it reaches into the one before it there. */
+static void tell(Exec *x, int buf, size_t at, const void *v, size_t n) {
+    size_t from = x->told_at[buf] + at, to = from + n;
+    int i = x->n_spans;
+    memmove(x->told + from, v, n);
+    while (i && x->span[i - 1].from > from) i--;
+    if (i && x->span[i - 1].buf == buf && x->span[i - 1].to >= from) {
+        if (x->span[i - 1].to < to) x->span[i - 1].to = to;
+        return;
+    }
+    if (x->n_spans == x->cap_spans) die("exec: more inputs changed than there are");
+    memmove(x->span + i + 1, x->span + i, (size_t)(x->n_spans - i) * sizeof *x->span);
+    x->span[i] = (InputSpan){buf, from, to};
+    x->n_spans++;
+}
+
+/* What changed goes to the device. */
+static bool send_inputs(Exec *x, Err *e) {
+    for (int i = 0; i < x->n_spans;) {
+        InputSpan s = x->span[i++];
+        for (; x->packed && i < x->n_spans && x->span[i].from <= s.to + NEAR; i++)
+            if (x->span[i].to > s.to) s.to = x->span[i].to;
+        char *at = (char *)x->at[s.buf] + (s.from - x->told_at[s.buf]);
+        if (!x->dev->ops->upload(x->dev, 0, at, x->told + s.from, s.to - s.from, e))
+            return err_wrap(e, "input %s", x->plan->bufs[s.buf].name);
+    }
+    x->n_spans = 0;
+    return true;
 }
 
 /* --- open and close --------------------------------------------------------------------------------------------------- */
@@ -187,6 +278,7 @@ static bool open_input(Exec *x, int i, Err *e) {
 static bool open_bufs(Exec *x, const Model *m, Err *e) {
     const Plan *p = x->plan;
     if (p->scratch && !(x->scratch = allocate(x, p->scratch, "scratch", e))) return false;
+    if (!open_told(x, e)) return false;
     for (int i = 0; i < p->n_bufs; i++) {
         bool ok = false;
         switch (p->bufs[i].kind) {
@@ -214,8 +306,13 @@ static bool open_kernels(Exec *x, Err *e) {
         if (!(x->modules[i] = ops->module_load(x->dev, &p->modules[i], e))) return false;
     }
     for (int i = 0; i < p->n_kernels; i++)
-        if (!(x->kernels[i] = ops->kernel(x->dev, x->modules[p->kernels[i].module], p->kernels[i].symbol, e)))
-            return false;
+        if (!(x->kernels[i] = ops->kernel(x->dev, x->modules[p->kernels[i].module], &p->kernels[i], e))) return false;
+    return true;
+}
+
+static bool open_marks(Exec *x, Err *e) {
+    for (int i = 0; x->dev->ops->event && i < EXEC_MARKS; i++)
+        if (!(x->mark[i] = x->dev->ops->event(x->dev, e))) return false;
     return true;
 }
 
@@ -242,7 +339,10 @@ static Exec *make(const Plan *p, Device *d) {
     size_t bufs = (size_t)p->n_bufs, graphs = (size_t)p->n_graphs;
     *x = (Exec){.plan = p, .dev = d};
     x->at = zeros(bufs, sizeof *x->at), x->own = zeros(bufs, sizeof *x->own), x->group = zeros(bufs, sizeof *x->group);
-    x->sampling = zeros((size_t)p->max_batch * SAMPLING_WORDS, sizeof *x->sampling);
+    x->input = zeros(INPUTS, sizeof *x->input), x->table = zeros((size_t)p->n_kv, sizeof *x->table);
+    x->told_at = zeros(bufs, sizeof *x->told_at);
+    for (int i = 0; i < INPUTS; i++) x->input[i] = -1;
+    for (int k = 0; k < p->n_kv; k++) x->table[k] = -1;
     x->pages = zeros((size_t)p->n_kv, sizeof *x->pages);
     x->modules = zeros((size_t)p->n_modules, sizeof *x->modules),
     x->kernels = zeros((size_t)p->n_kernels, sizeof *x->kernels);
@@ -264,7 +364,7 @@ Exec *exec_open(const Plan *p, const Model *m, Device *d, Err *e) { return exec_
 Exec *exec_open_shown(const Plan *p, const Model *m, Device *d, const ExecLoading *loading, Err *e) {
     Exec *x = make(p, d);
     x->loading = loading;
-    bool ok = open_kernels(x, e) && open_bufs(x, m, e);
+    bool ok = open_kernels(x, e) && open_bufs(x, m, e) && open_marks(x, e);
     x->loading = NULL;
     if (ok) return x;
     exec_close(x);
@@ -283,10 +383,14 @@ void exec_close(Exec *x) {
     for (int i = 0; i < p->n_bufs; i++)
         if (x->own[i]) ops->free(x->dev, x->at[i]);
     if (x->scratch) ops->free(x->dev, x->scratch);
+    if (x->packed) ops->free(x->dev, x->packed);
+    for (int i = 0; i < EXEC_MARKS; i++)
+        if (x->mark[i]) ops->event_free(x->dev, x->mark[i]);
     for (int i = 0; i < p->n_modules; i++)
         if (x->modules[i]) ops->module_unload(x->dev, x->modules[i]);
-    free(x->at), free(x->own), free(x->group), free(x->pages), free(x->sampling), free(x->modules), free(x->kernels);
+    free(x->at), free(x->own), free(x->group), free(x->pages), free(x->modules), free(x->kernels);
     free(x->captured), free(x->ir), free(x->in), free(x->out);
+    free(x->input), free(x->table), free(x->told), free(x->told_at), free(x->span);
     free(x);
 }
 
@@ -323,44 +427,53 @@ void exec_page(Exec *x, int kv, int64_t page) {
     }
 }
 
-bool exec_blocks(Exec *x, int kv, int slot, const int32_t *row, Err *e) {
-    int buf = plan_buf(x->plan, x->plan->kv[kv].blocks);
-    size_t n = (size_t)x->plan->max_blocks * sizeof *row;
-    return x->dev->ops->upload(x->dev, 0, (char *)x->at[buf] + (size_t)slot * n, row, n, e);
+void exec_blocks(Exec *x, int kv, int slot, const int32_t *row) {
+    int buf = x->table[kv];
+    size_t n = (size_t)x->plan->max_blocks, first = 0, last = n, at = (size_t)slot * n * sizeof *row;
+    const int32_t *old = (const int32_t *)(x->told + x->told_at[buf] + at);
+    while (first < n && old[first] == row[first]) first++;
+    while (last > first && old[last - 1] == row[last - 1]) last--;
+    if (first < last) tell(x, buf, at + first * sizeof *row, row + first, (last - first) * sizeof *row);
 }
 
 /* --- running -------------------------------------------------------------------------------------------------------- */
 
-/* What the last step left in an input beyond this one's part must not be read. */
-static bool write_input(Exec *x, const char *name, const int32_t *v, int64_t n, Err *e) {
-    int buf = plan_buf(x->plan, name);
-    if (buf < 0) return true; /* no graph reads it */
+/* All of an input: what the last step left in it beyond this one's part must not be read. */
+static void write_input(Exec *x, Input input, const int32_t *v, int64_t n) {
+    int buf = x->input[input];
+    if (buf < 0) return; /* no graph reads it */
     if (x->dev->ops->forget) x->dev->ops->forget(x->dev, x->at[buf], x->plan->bufs[buf].size);
-    return x->dev->ops->upload(x->dev, 0, x->at[buf], v, (size_t)n * sizeof *v, e);
+    tell(x, buf, 0, v, (size_t)n * sizeof *v);
 }
 
-static bool write_sizes(Exec *x, Err *e) {
-    const int32_t step[STEP_WORDS] = {(int32_t)x->sizes.of[SYM_T], (int32_t)x->sizes.of[SYM_S]};
-    return write_input(x, "step", step, STEP_WORDS, e);
+static void write_step(Exec *x) {
+    const int32_t step[STEP_WORDS] = {(int32_t)x->sizes.of[SYM_T], (int32_t)x->sizes.of[SYM_S], (int32_t)x->n_decode};
+    write_input(x, IN_STEP, step, STEP_WORDS);
 }
 
-bool exec_tokens(Exec *x, const int32_t *src, const int32_t *slot, const int32_t *pos, int64_t n, Err *e) {
-    x->sizes.of[SYM_T] = n;
-    x->sizes.of[SYM_S] = 0;
-    return write_sizes(x, e) && write_input(x, "src", src, n, e) && write_input(x, "slot", slot, n, e) &&
-           write_input(x, "pos", pos, n, e);
+void exec_tokens(Exec *x, const int32_t *src, const int32_t *slot, const int32_t *pos, int64_t n, int64_t n_decode) {
+    x->sizes.of[SYM_T] = n, x->sizes.of[SYM_S] = 0, x->n_decode = n_decode;
+    write_step(x);
+    write_input(x, IN_SRC, src, n), write_input(x, IN_SLOT, slot, n), write_input(x, IN_POS, pos, n);
 }
 
-bool exec_sampling(Exec *x, const Sampling *each, int64_t n, Err *e) {
+void exec_sampling(Exec *x, const Sampling *each, int64_t n) {
     const Sampling greedy = {.top_p = 1};
-    for (int64_t i = 0; i < n; i++) sampling_write(each ? &each[i] : &greedy, x->sampling + i * SAMPLING_WORDS);
-    return write_input(x, "sampling", x->sampling, n * SAMPLING_WORDS, e);
+    int32_t words[SAMPLING_WORDS];
+    int buf = x->input[IN_SAMPLING];
+    if (buf < 0) return;
+    if (x->dev->ops->forget) x->dev->ops->forget(x->dev, x->at[buf], x->plan->bufs[buf].size);
+    for (int64_t i = 0; i < n; i++) {
+        sampling_write(each ? &each[i] : &greedy, words);
+        tell(x, buf, (size_t)i * sizeof words, words, sizeof words);
+    }
 }
 
-bool exec_rows(Exec *x, const int32_t *rows, const int32_t *slots, int64_t n, Err *e) {
+void exec_rows(Exec *x, const int32_t *rows, const int32_t *slots, int64_t n) {
     x->sizes.of[SYM_S] = n;
-    return write_sizes(x, e) && write_input(x, "rows", rows, n, e) &&
-           (!slots || (write_input(x, "sample_slot", slots, n, e) && exec_sampling(x, NULL, n, e)));
+    write_step(x);
+    write_input(x, IN_ROWS, rows, n);
+    if (slots) write_input(x, IN_SAMPLE_SLOT, slots, n), exec_sampling(x, NULL, n);
 }
 
 int64_t exec_max(const Plan *p, int graph) { return p->graphs[graph].buckets[p->graphs[graph].n_buckets - 1]; }
@@ -449,15 +562,17 @@ static bool launch_node(Exec *x, int graph, int node, Err *e) {
     return true;
 }
 
-bool exec_node(Exec *x, int graph, int node, Err *e) {
+static bool run_node(Exec *x, int graph, int node, Err *e) {
     begin_node(x, graph, node);
     return x->dev->ops->run_node ? interpret(x, graph, node, e) : launch_node(x, graph, node, e);
 }
 
+bool exec_node(Exec *x, int graph, int node, Err *e) { return send_inputs(x, e) && run_node(x, graph, node, e); }
+
 static bool run_nodes(Exec *x, int graph, Err *e) {
     exec_begin(x, graph);
     for (size_t n = 0; n < x->ir[graph]->nodes.n; n++)
-        if (!exec_node(x, graph, (int)n, e)) return false;
+        if (!run_node(x, graph, (int)n, e)) return false;
     return true;
 }
 
@@ -472,13 +587,22 @@ static bool run_captured(Exec *x, int graph, Err *e) {
 }
 
 bool exec_graph(Exec *x, int graph, Err *e) {
+    if (!send_inputs(x, e)) return false;
     return x->dev->ops->capture_begin ? run_captured(x, graph, e) : run_nodes(x, graph, e);
 }
 
-bool exec_read(Exec *x, int buf, size_t at, void *dst, size_t n, Err *e) {
-    const DeviceOps *ops = x->dev->ops;
-    return (ops->download(x->dev, 0, dst, (char *)x->at[buf] + at, n, e) && ops->sync(x->dev, 0, e)) ||
+bool exec_fetch(Exec *x, int buf, size_t at, void *dst, size_t n, Err *e) {
+    return x->dev->ops->download(x->dev, 0, dst, (char *)x->at[buf] + at, n, e) ||
            err_wrap(e, "reading %s", x->plan->bufs[buf].name);
+}
+
+bool exec_mark(Exec *x, int mark, Err *e) { return !x->mark[mark] || x->dev->ops->record(x->dev, 0, x->mark[mark], e); }
+
+bool exec_wait(Exec *x, int mark, Err *e) { return !x->mark[mark] || x->dev->ops->wait(x->dev, x->mark[mark], e); }
+
+bool exec_read(Exec *x, int buf, size_t at, void *dst, size_t n, Err *e) {
+    return exec_fetch(x, buf, at, dst, n, e) &&
+           (x->dev->ops->sync(x->dev, 0, e) || err_wrap(e, "reading %s", x->plan->bufs[buf].name));
 }
 
 bool exec_write(Exec *x, int buf, size_t at, const void *src, size_t n, Err *e) {

@@ -1,8 +1,12 @@
 /* exec.h - run a plan's graphs on a device: buffers, weights, inputs, launches.
  *
  * An Exec borrows plan, model and device, and owns the device's buffers for them. Nothing here knows of requests (sched.h).
- * Order of use: exec_open, exec_kv, then for each step: exec_page and exec_blocks for what changed, exec_step, exec_head.
- * After exec_open and exec_kv nothing is allocated. */
+ * Order of use: exec_open, exec_kv, then for each step: exec_page and exec_blocks for what changed, exec_tokens, exec_rows,
+ * exec_graph of the step and of a head. After exec_open and exec_kv nothing is allocated.
+ *
+ * What a step is told (tokens, rows, block tables) is gathered in host memory, laid out as on the device, and goes there in
+ * one copy before the first launch that follows. So all of it may be written anew as soon as exec_graph has returned, and,
+ * where work is asynchronous, the next step be launched before the last one's ids have come (exec_fetch, exec_mark). */
 #ifndef GPTOSS_EXEC_H
 #define GPTOSS_EXEC_H
 
@@ -15,6 +19,15 @@ struct ExecLoading {
     void *ctx;
 };
 
+enum { EXEC_MARKS = 2 };
+
+typedef struct InputSpan
+    InputSpan; /* bytes from … to-1 of the step's inputs, in one buffer, that the device has not got yet */
+struct InputSpan {
+    int buf;
+    size_t from, to;
+};
+
 typedef struct Exec Exec;
 struct Exec {
     const Plan *plan;
@@ -24,7 +37,16 @@ struct Exec {
     int *group;     /* [n_bufs] KV group of a pool, -1 otherwise */
     int64_t *pages; /* [n_kv] pages of the group's pools */
     void *scratch;
-    int32_t *sampling;          /* [max_batch][SAMPLING_WORDS], being written */
+    int *input;      /* buffers of the inputs that exec.c names; -1: no graph reads it */
+    int *table;      /* [n_kv] of the block tables */
+    char *told;      /* what the steps' inputs hold, or are about to */
+    size_t *told_at; /* [n_bufs] where in it */
+    size_t told_size;
+    char
+        *packed; /* device memory laid out as told; NULL: each input has its own, so that a watchful device sees each */
+    InputSpan *span; /* ascending */
+    int n_spans, cap_spans;
+    DeviceEvent *mark[EXEC_MARKS];
     size_t weight_bytes;        /* of all weights, adopted ones too */
     const ExecLoading *loading; /* while weights are loaded; may be NULL */
     DeviceModule **modules;
@@ -34,6 +56,7 @@ struct Exec {
     const Graph **ir;                 /* [n_graphs] */
     int **in, **out;                  /* [n_graphs][nodes * MAX_IN or MAX_OUT] buffers of the nodes' values */
     Sizes sizes;                      /* of the current step and head; SYM_P is set node by node */
+    int64_t n_decode;                 /* of the current step's tokens */
 };
 
 /* Allocates everything but the KV pools and loads the weights. Errors name tensor, expected and found shape. */
@@ -47,14 +70,16 @@ bool exec_kv(Exec *x, const int64_t *pages /* [n_kv] */, Err *e);
 /* A page begins a new life: whatever it held must not be read. */
 void exec_page(Exec *x, int kv, int64_t page);
 /* Writes slot's row of a group's block table: int32[max_blocks]. */
-bool exec_blocks(Exec *x, int kv, int slot, const int32_t *row, Err *e);
+void exec_blocks(Exec *x, int kv, int slot, const int32_t *row);
 
-/* Inputs of a step of n tokens, then the graph "step". exec_tokens without exec_graph lets a caller go node by node. */
-bool exec_tokens(Exec *x, const int32_t *src, const int32_t *slot, const int32_t *pos, int64_t n, Err *e);
-/* Inputs of a head graph: n rows of the last step, and the slots whose last sample they become (NULL: none), drawn greedily. */
-bool exec_rows(Exec *x, const int32_t *rows, const int32_t *slots, int64_t n, Err *e);
+/* Inputs of a step of n tokens, the first n_decode of them generated ones, then the graph "step". exec_tokens without
+ * exec_graph lets a caller go node by node. */
+void exec_tokens(Exec *x, const int32_t *src, const int32_t *slot, const int32_t *pos, int64_t n, int64_t n_decode);
+/* Inputs of a head graph: n rows of the last step, and the slots whose last sample they become (NULL: none), drawn greedily.
+ * Behind exec_tokens and before the step's graph, they travel with its inputs. */
+void exec_rows(Exec *x, const int32_t *rows, const int32_t *slots, int64_t n);
 /* How each of these rows is drawn (NULL: greedily, as exec_rows leaves it). A plan without the input "sampling" is greedy. */
-bool exec_sampling(Exec *x, const Sampling *each, int64_t n, Err *e);
+void exec_sampling(Exec *x, const Sampling *each, int64_t n);
 bool exec_graph(Exec *x, int graph, Err *e);
 void exec_begin(Exec *x, int graph); /* what exec_graph does before its first node */
 bool exec_node(Exec *x, int graph, int node, Err *e);
@@ -63,6 +88,10 @@ int64_t exec_max(const Plan *p, int graph); /* largest T or S of the graph */
 /* Copies the first n bytes of a buffer to the host, or back, and waits. */
 bool exec_read(Exec *x, int buf, size_t at, void *dst, size_t n, Err *e);
 bool exec_write(Exec *x, int buf, size_t at, const void *src, size_t n, Err *e);
+/* The same read without waiting: dst is filled once exec_wait of a mark set behind it has returned. */
+bool exec_fetch(Exec *x, int buf, size_t at, void *dst, size_t n, Err *e);
+bool exec_mark(Exec *x, int mark, Err *e);
+bool exec_wait(Exec *x, int mark, Err *e);
 /* Name of the first value of step or graph that is not finite in the step whose inputs are set, running node by node;
  * NULL when there is none. */
 const char *exec_nonfinite(Exec *x, int graph, Err *e);

@@ -1,6 +1,5 @@
-/* sched.c - see sched.h. sched_next moves slots forward as if all samples came; sched_commit fills in what came. So a step
- * can be made before the last one's ids are known (the decode token's source is the device's last sample anyway); today's
- * callers commit each step before the next. */
+/* sched.c - see sched.h. sched_next moves slots forward as if no request stopped; sched_commit fills in what came, and takes
+ * back what was made for one that had stopped. Pages and slots go to others at once: the device works in order. */
 #include "sched.h"
 
 #include <stdlib.h>
@@ -10,6 +9,7 @@ struct Slot {
     bool busy, parked;        /* parked: done, and kept */
     size_t request, admitted; /* admitted: a running number, the order of prefill */
     int64_t fed;              /* positions given to the device */
+    int64_t asked;            /* samples asked of the device for this request (since it went on) */
 };
 
 typedef struct Pool Pool;
@@ -22,14 +22,24 @@ struct Pool {
     bool *changed;        /* [slots] the table's row */
 };
 
+typedef struct Freed Freed; /* an entry of a table that was cleared */
+struct Freed {
+    int kv, slot;
+    int64_t block;
+    int32_t page;
+};
+
 struct Sched {
     SchedOptions o;
     Request *requests;
     size_t n_requests, next, admitted;
     Slot *slots;
     Pool *pools;
-    SchedStep step;
-    size_t cap_new_pages;
+    SchedStep steps[SCHED_STEPS]; /* step i: i % SCHED_STEPS */
+    size_t made, committed;       /* steps so far */
+    SchedStep *step;              /* the last made */
+    Freed *freed;                 /* since the oldest step that is not committed was made */
+    size_t n_freed;
     SchedStats stats;
 };
 
@@ -85,23 +95,35 @@ static bool check_request(const Sched *s, size_t i, Err *e) {
     return true;
 }
 
-Sched *sched_new(const SchedOptions *o, Request *requests, size_t n, Err *e) {
-    Sched *s = zeros(1, sizeof *s);
+static void step_open(SchedStep *t, const SchedOptions *o) {
     size_t tokens = (size_t)o->max_tokens, slots = (size_t)o->slots;
-    *s = (Sched){.o = *o, .requests = requests, .n_requests = n};
-    s->o.chunk = min64(o->chunk, o->max_tokens);
-    s->slots = zeros(slots, sizeof *s->slots);
-    s->pools = zeros((size_t)o->n_kv, sizeof *s->pools);
-    for (int k = 0; k < o->n_kv; k++) pool_open(&s->pools[k], o, k);
-    SchedStep *t = &s->step;
     t->src = zeros(tokens, sizeof *t->src), t->slot = zeros(tokens, sizeof *t->slot),
     t->pos = zeros(tokens, sizeof *t->pos);
     t->request = zeros(tokens, sizeof *t->request);
     t->rows = zeros(slots, sizeof *t->rows), t->row_slot = zeros(slots, sizeof *t->row_slot),
     t->row_request = zeros(slots, sizeof *t->row_request);
-    s->cap_new_pages = (size_t)o->n_kv * (tokens + slots); /* a token needs a new page at most in each group */
-    t->new_pages = zeros(s->cap_new_pages, sizeof *t->new_pages);
+    /* a token needs a new page at most in each group */
+    t->new_pages = zeros((size_t)o->n_kv * (tokens + slots), sizeof *t->new_pages);
     t->tables = zeros((size_t)o->n_kv * slots, sizeof *t->tables);
+}
+
+static void step_close(SchedStep *t) {
+    free(t->src), free(t->slot), free(t->pos), free(t->request), free(t->rows), free(t->row_slot), free(t->row_request);
+    free(t->new_pages), free(t->tables);
+}
+
+Sched *sched_new(const SchedOptions *o, Request *requests, size_t n, Err *e) {
+    Sched *s = zeros(1, sizeof *s);
+    size_t slots = (size_t)o->slots;
+    *s = (Sched){.o = *o, .requests = requests, .n_requests = n};
+    s->o.chunk = min64(o->chunk, o->max_tokens);
+    s->slots = zeros(slots, sizeof *s->slots);
+    s->pools = zeros((size_t)o->n_kv, sizeof *s->pools);
+    for (int k = 0; k < o->n_kv; k++) pool_open(&s->pools[k], o, k);
+    for (int i = 0; i < SCHED_STEPS; i++) step_open(&s->steps[i], &s->o);
+    size_t pages = 0;
+    for (int k = 0; k < o->n_kv; k++) pages += (size_t)o->pages[k];
+    s->freed = zeros(pages, sizeof *s->freed);
     for (size_t i = 0; i < n; i++)
         if (!check_request(s, i, e)) return sched_free(s), NULL;
     return s;
@@ -113,10 +135,8 @@ void sched_free(Sched *s) {
         Pool *p = &s->pools[k];
         free(p->free), free(p->table), free(p->first), free(p->end), free(p->reserve), free(p->changed);
     }
-    SchedStep *t = &s->step;
-    free(t->src), free(t->slot), free(t->pos), free(t->request), free(t->rows), free(t->row_slot), free(t->row_request);
-    free(t->new_pages), free(t->tables);
-    free(s->slots), free(s->pools), free(s);
+    for (int i = 0; i < SCHED_STEPS; i++) step_close(&s->steps[i]);
+    free(s->freed), free(s->slots), free(s->pools), free(s);
 }
 
 /* --- pages ---------------------------------------------------------------------------------------------------------- */
@@ -124,9 +144,11 @@ void sched_free(Sched *s) {
 static int32_t *row(const Sched *s, const Pool *p, int slot) { return p->table + (int64_t)slot * s->o.max_blocks; }
 
 /* Gives back blocks first … to-1. */
-static void release(Sched *s, Pool *p, int slot, int64_t to) {
+static void release(Sched *s, int kv, int slot, int64_t to) {
+    Pool *p = &s->pools[kv];
     for (; p->first[slot] < to && p->first[slot] < p->end[slot]; p->first[slot]++) {
         int32_t *entry = &row(s, p, slot)[p->first[slot]];
+        s->freed[s->n_freed++] = (Freed){kv, slot, p->first[slot], *entry};
         p->free[p->n_free++] = *entry;
         *entry = -1;
         p->changed[slot] = true;
@@ -142,7 +164,7 @@ static void take(Sched *s, int kv, int slot, int64_t positions) {
         int32_t page = p->free[--p->n_free];
         row(s, p, slot)[p->end[slot]] = page;
         p->changed[slot] = true;
-        s->step.new_pages[s->step.n_new_pages++] = (StepPage){kv, page};
+        s->step->new_pages[s->step->n_new_pages++] = (StepPage){kv, page};
         if (++s->stats.pages > s->stats.peak_pages) s->stats.peak_pages = s->stats.pages;
     }
 }
@@ -151,7 +173,7 @@ static void take(Sched *s, int kv, int slot, int64_t positions) {
 static void provide(Sched *s, int slot, int64_t pos, int64_t n) {
     for (int k = 0; k < s->o.n_kv; k++) {
         Pool *p = &s->pools[k];
-        if (p->window && pos - p->window + 1 > 0) release(s, p, slot, (pos - p->window + 1) / KV_PAGE);
+        if (p->window && pos - p->window + 1 > 0) release(s, k, slot, (pos - p->window + 1) / KV_PAGE);
         take(s, k, slot, pos + n);
     }
 }
@@ -161,7 +183,7 @@ static void provide(Sched *s, int slot, int64_t pos, int64_t n) {
 static void leave(Sched *s, int slot) {
     for (int k = 0; k < s->o.n_kv; k++) {
         Pool *p = &s->pools[k];
-        release(s, p, slot, p->end[slot]);
+        release(s, k, slot, p->end[slot]);
         p->first[slot] = p->end[slot] = 0;
         p->reserved -= p->reserve[slot];
         p->reserve[slot] = 0;
@@ -169,12 +191,36 @@ static void leave(Sched *s, int slot) {
     s->slots[slot].busy = false;
 }
 
-static void finish(Sched *s, int slot) {
-    Request *r = &s->requests[s->slots[slot].request];
-    r->done = true;
+static int slot_of(const Sched *s, size_t request) {
+    for (int i = 0; i < s->o.slots; i++)
+        if (s->slots[i].busy && s->slots[i].request == request) return i;
+    return -1;
+}
+
+/* Parks or leaves the request's slot, unless it has left already. */
+static void stop(Sched *s, size_t request) {
+    int slot = slot_of(s, request);
+    if (slot < 0 || s->slots[slot].parked) return;
     s->stats.in_flight--;
-    if (r->keep) s->slots[slot].parked = true;
+    if (s->requests[request].keep) s->slots[slot].parked = true;
     else leave(s, slot);
+}
+
+static void finish(Sched *s, size_t request) {
+    s->requests[request].done = true;
+    stop(s, request);
+}
+
+/* All that the request in the slot needs of the device has been asked for. */
+static bool all_asked(const Sched *s, const Slot *at) {
+    const Request *r = &s->requests[at->request];
+    return at->busy && !at->parked && at->fed >= r->n_ids && at->asked == r->max_new;
+}
+
+/* The next request need not wait for the commit of the last step of the one before. */
+static void retire(Sched *s) {
+    for (int i = 0; i < s->o.slots; i++)
+        if (all_asked(s, &s->slots[i]) && !s->requests[s->slots[i].request].keep) stop(s, s->slots[i].request);
 }
 
 static bool fits(const Sched *s, const Request *r) {
@@ -197,31 +243,33 @@ static void admit(Sched *s) {
 /* --- a step --------------------------------------------------------------------------------------------------------- */
 
 static void add_token(Sched *s, int slot, int32_t src) {
-    SchedStep *t = &s->step;
+    SchedStep *t = s->step;
     Slot *at = &s->slots[slot];
     t->src[t->n] = src, t->slot[t->n] = slot, t->pos[t->n] = (int32_t)at->fed++;
     t->request[t->n++] = at->request;
 }
 
 static void add_row(Sched *s, int slot) {
-    SchedStep *t = &s->step;
+    SchedStep *t = s->step;
     t->rows[t->n_rows] = (int32_t)t->n - 1, t->row_slot[t->n_rows] = slot;
     t->row_request[t->n_rows++] = s->slots[slot].request;
+    s->slots[slot].asked++;
 }
 
 static void add_decode(Sched *s, int slot) {
     Slot *at = &s->slots[slot];
-    if (!at->busy || at->parked || at->fed < s->requests[at->request].n_ids || s->step.n == s->o.max_tokens) return;
+    if (!at->busy || at->parked || at->fed < s->requests[at->request].n_ids || s->step->n == s->o.max_tokens) return;
+    if (all_asked(s, at)) return; /* kept, and its last sample is on its way */
     provide(s, slot, at->fed, 1);
     add_token(s, slot, -1 - slot);
     add_row(s, slot);
-    s->step.n_decode++;
+    s->step->n_decode++;
 }
 
 static void add_prompt(Sched *s, int slot) {
     Slot *at = &s->slots[slot];
     const Request *r = &s->requests[at->request];
-    int64_t n = min64(min64(r->n_ids - at->fed, s->o.chunk), s->o.max_tokens - s->step.n);
+    int64_t n = min64(min64(r->n_ids - at->fed, s->o.chunk), s->o.max_tokens - s->step->n);
     if (n <= 0) return;
     provide(s, slot, at->fed, n);
     for (int64_t i = 0; i < n; i++) add_token(s, slot, r->ids[at->fed]);
@@ -244,24 +292,30 @@ static void list_tables(Sched *s) {
     for (int k = 0; k < s->o.n_kv; k++)
         for (int i = 0; i < s->o.slots; i++)
             if (s->pools[k].changed[i]) {
-                s->step.tables[s->step.n_tables++] = (StepPage){k, i};
+                s->step->tables[s->step->n_tables++] = (StepPage){k, i};
                 s->pools[k].changed[i] = false;
             }
 }
 
 const SchedStep *sched_next(Sched *s) {
-    SchedStep *t = &s->step;
+    size_t open = s->made - s->committed;
+    if (open == SCHED_STEPS) die("sched: a step more than %d ahead", SCHED_STEPS - 1);
+    SchedStep *t = s->step = &s->steps[s->made % SCHED_STEPS];
     t->n = t->n_rows = t->n_decode = 0;
     t->n_new_pages = t->n_tables = 0;
+    retire(s);
     admit(s);
     for (int i = 0; i < s->o.slots; i++) add_decode(s, i);
     size_t after = 0;
     for (int i; t->n < s->o.max_tokens && (i = next_prompt(s, after)) >= 0; after = s->slots[i].admitted + 1)
         add_prompt(s, i);
+    if (!t->n && !open && (s->next < s->n_requests || s->stats.in_flight))
+        die("sched: nothing to run, but requests are left");
+    if (!t->n) return NULL;
     list_tables(s);
-    s->stats.steps += t->n > 0;
-    if (!t->n && (s->next < s->n_requests || s->stats.in_flight)) die("sched: nothing to run, but requests are left");
-    return t->n ? t : NULL;
+    if (!open) s->n_freed = 0;
+    s->made++;
+    return t;
 }
 
 static bool is_eos(const Sched *s, int32_t id) {
@@ -270,32 +324,58 @@ static bool is_eos(const Sched *s, int32_t id) {
     return false;
 }
 
+/* The token was made for a request that had ended: it never was. What it left in the cache lies behind the sequence. */
+static void drop(Sched *s, const SchedStep *t, int64_t row) {
+    int slot = slot_of(s, t->row_request[row]);
+    if (slot >= 0 && t->rows[row] < t->n_decode) s->slots[slot].fed--;
+}
+
+/* Those that only wanted their prompt run, and whose last token was in the step. */
+static void finish_prompts(Sched *s, const SchedStep *t) {
+    for (int64_t i = t->n_decode; i < t->n; i++) {
+        const Request *r = &s->requests[t->request[i]];
+        if (!r->done && !r->max_new && t->pos[i] + 1 == r->n_ids) finish(s, t->request[i]);
+    }
+}
+
 void sched_commit(Sched *s, const int32_t *ids) {
-    const SchedStep *t = &s->step;
+    if (s->committed == s->made) die("sched: no step to commit");
+    const SchedStep *t = &s->steps[s->committed++ % SCHED_STEPS];
+    bool live = false;
+    s->n_freed = 0;
+    for (int64_t i = 0; i < t->n && !live; i++) live = !s->requests[t->request[i]].done;
+    s->stats.steps += live;
     for (int64_t i = 0; i < t->n_rows; i++) {
-        Request *r = &s->requests[t->row_request[i]];
+        size_t request = t->row_request[i];
+        Request *r = &s->requests[request];
+        if (r->done) {
+            drop(s, t, i);
+            continue;
+        }
         r->out[r->n_out++] = ids[i];
         s->stats.generated++;
-        if (r->n_out == r->max_new || is_eos(s, ids[i])) finish(s, t->row_slot[i]);
+        if (r->n_out == r->max_new || is_eos(s, ids[i])) finish(s, request);
     }
-    for (int i = 0; i < s->o.slots; i++) { /* those that only wanted their prompt run */
-        const Slot *at = &s->slots[i];
-        const Request *r = at->busy && !at->parked ? &s->requests[at->request] : NULL;
-        if (r && !r->max_new && at->fed == r->n_ids) finish(s, i);
+    finish_prompts(s, t);
+}
+
+const SchedStep *sched_rewind(Sched *s) {
+    SchedStep *t = &s->steps[s->committed % SCHED_STEPS];
+    s->step = t;
+    t->n_new_pages = t->n_tables = 0;
+    while (s->n_freed) {
+        const Freed *f = &s->freed[--s->n_freed];
+        row(s, &s->pools[f->kv], f->slot)[f->block] = f->page;
+        s->pools[f->kv].changed[f->slot] = true;
     }
+    list_tables(s);
+    return t;
 }
 
 /* --- requests that go on -------------------------------------------------------------------------------------------- */
 
-static int slot_of(const Sched *s, size_t request) {
-    for (int i = 0; i < s->o.slots; i++)
-        if (s->slots[i].busy && s->slots[i].request == request) return i;
-    return -1;
-}
-
 void sched_finish(Sched *s, size_t request) {
-    int slot = slot_of(s, request);
-    if (slot >= 0 && !s->slots[slot].parked) finish(s, slot);
+    if (!s->requests[request].done && slot_of(s, request) >= 0) finish(s, request);
 }
 
 int64_t sched_cached(const Sched *s, size_t request) {
@@ -308,11 +388,13 @@ bool sched_continue(Sched *s, size_t request, Err *e) {
     Request *r = &s->requests[request];
     if (slot < 0 || !s->slots[slot].parked || r->n_ids <= s->slots[slot].fed)
         die("sched: request %zu cannot go on", request);
+    if (s->committed != s->made) die("sched: request %zu goes on before its last step was committed", request);
     for (int k = 0; k < s->o.n_kv; k++)
         if (sched_worst_pages(s->pools[k].window, needs(r), s->o.chunk) > s->pools[k].reserve[slot])
             return err_set(e, "request %zu: %lld positions, room was kept for %lld", request + 1, (long long)needs(r),
                            (long long)r->reserve);
     r->done = s->slots[slot].parked = false;
+    s->slots[slot].asked = 0;
     s->stats.in_flight++;
     return true;
 }

@@ -5,6 +5,8 @@
  * wholly behind the window are given back first. So an admitted request never waits for memory: no preemption.
  * A step: first the next token of every request that generates (slot order), then chunks of prompts (admission order).
  * What a request generates does not depend on any of this; the kernels see to that.
+ * A step may be made while the one before it is not committed yet: its tokens' source is what the device sampled last. A
+ * request that turns out to have ended by then has a token too many in it, which its commit drops.
  * A request with `keep` goes on after it is done (chat): its slot and pages stay, and sched_continue gives it more to run. */
 #ifndef GPTOSS_SCHED_H
 #define GPTOSS_SCHED_H
@@ -69,8 +71,13 @@ typedef struct Sched Sched;
 /* An error when a request could never be admitted. The requests stay the caller's. */
 Sched *sched_new(const SchedOptions *o, Request *requests, size_t n, Err *e);
 void sched_free(Sched *s);
-const SchedStep *sched_next(Sched *s); /* valid until the next call; NULL: all requests are done */
-void sched_commit(Sched *s, const int32_t *ids /* [n_rows] of the last step */);
+enum { SCHED_STEPS = 2 }; /* that may be made and not committed */
+/* Valid until its commit. NULL: nothing can run, or needs to, before the next commit; if there is none to come, all is done. */
+const SchedStep *sched_next(Sched *s);
+void sched_commit(Sched *s, const int32_t *ids /* [n_rows] of the oldest step not committed */);
+/* Something went wrong in the oldest step, and the steps behind it will never be committed: the tables are again as it saw
+ * them, and are listed in the step returned. Pages may have been overwritten since. Only sched_table and sched_free follow. */
+const SchedStep *sched_rewind(Sched *s);
 /* Ends a request behind the last committed step: a stop that the ids alone do not show. */
 void sched_finish(Sched *s, size_t request);
 /* A kept request that is done goes on. The caller has set ids and n_ids (the whole sequence: what is in the cache, unchanged,

@@ -6,6 +6,24 @@
 
 extern const DeviceOps dev_cuda; /* the table, at the end */
 
+/* As cuda.h has had them since CUDA 11.8 (tests/cuda compares, where it is installed). */
+typedef struct LaunchAttribute LaunchAttribute; /* CUlaunchAttribute */
+struct LaunchAttribute {
+    int id;
+    char pad[4];
+    union {
+        char room[64];
+        int allowed;
+    } value;
+};
+typedef struct LaunchConfig LaunchConfig; /* CUlaunchConfig */
+struct LaunchConfig {
+    unsigned grid[3], block[3], shared;
+    void *stream;
+    LaunchAttribute *attributes;
+    unsigned n_attributes;
+};
+
 static GpuFns fns;
 static struct {
 #define SHARED(field, symbol)
@@ -60,6 +78,27 @@ static bool runs(const char *device, const char *plan) { return !strcmp(device, 
 
 static int instantiate(void **exec, void *graph) { return cuda.cuGraphInstantiateWithFlags(exec, graph, 0); }
 
+static int dynamic_lds(void *function, uint32_t bytes) {
+    enum { MAX_DYNAMIC_SHARED_SIZE_BYTES = 8 };
+    return cuda.cuFuncSetAttribute(function, MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                   (int)bytes); /* beyond 48 KB it must be asked for */
+}
+
+/* Programmatic dependent launch: the kernel itself waits (griddepcontrol.wait) before it touches what others wrote. */
+static int launch_overlapping(void *function, const uint32_t grid[3], uint32_t block, uint32_t lds, void *stream,
+                              void **params) {
+    enum { PROGRAMMATIC_STREAM_SERIALIZATION = 6 };
+    LaunchAttribute a = {.id = PROGRAMMATIC_STREAM_SERIALIZATION, .value.allowed = 1};
+    const LaunchConfig c = {{grid[0], grid[1], grid[2]}, {block, 1, 1}, lds, stream, &a, 1};
+    return cuda.cuLaunchKernelEx(&c, function, params, NULL);
+}
+
+/* Before CUDA 12.3 a captured graph has full edges only, or the capture fails. */
+static bool overlaps(void) {
+    int version = 0;
+    return !fns.version(&version) && version >= 12030;
+}
+
 static const char *error_name(int error) {
     const char *name = NULL;
     return cuda.cuGetErrorName(error, &name) || !name ? "unknown error" : name;
@@ -74,6 +113,9 @@ static const GpuApi api = {
     .arch = arch_of,
     .runs = runs,
     .instantiate = instantiate,
+    .dynamic_lds = dynamic_lds,
+    .launch_overlapping = launch_overlapping,
+    .overlaps = overlaps,
     .error_name = error_name,
     .none = "does nvidia-smi list it, does CUDA_VISIBLE_DEVICES hide it?",
 };

@@ -166,10 +166,10 @@ static void emu_module_unload(Device *d, DeviceModule *m) {
     free(m);
 }
 
-static DeviceKernel *emu_kernel(Device *d, DeviceModule *m, const char *symbol, Err *e) {
+static DeviceKernel *emu_kernel(Device *d, DeviceModule *m, const PlanKernel *pk, Err *e) {
     Emu *u = (Emu *)d;
-    const EmuKernel *found = emu_kernel_find(m->code, symbol);
-    if (!found) return err_set(e, "device emu: the code object has no kernel %s", symbol), NULL;
+    const EmuKernel *found = emu_kernel_find(m->code, pk->symbol);
+    if (!found) return err_set(e, "device emu: the code object has no kernel %s", pk->symbol), NULL;
     DeviceKernel *k = calloc(1, sizeof *k);
     if (!k) return err_set(e, "device emu: out of memory"), NULL;
     *k = (DeviceKernel){.code = m->code, .symbol = found->name, .next = u->kernels};

@@ -1,10 +1,12 @@
 /* dev_gpu.c - the device of GPUs, on whatever API dev_hip.c or dev_cuda.c gives it. See dev_gpu.h.
  *
  * Copies go through two pinned halves a stream, so that an upload returns once its bytes are staged and the host may run
- * ahead; what was downloaded arrives at the next sync. Waiting is polling: work that has not come back after
- * GPTOSS_HANG_SECONDS (120) is reported as hung, with what was launched last, and the device is not touched again.
+ * ahead; what was downloaded arrives at the next sync, or wait for an event behind it. Waiting is polling: work that has not
+ * come back after GPTOSS_HANG_SECONDS (120) is reported as hung, with what was launched last, and the device is not touched
+ * again.
  *
- * GPTOSS_SYNC_LAUNCHES=1 captures no graphs and waits after each launch: a fault or a hang then names its kernel. */
+ * GPTOSS_SYNC_LAUNCHES=1 captures no graphs and waits after each launch: a fault or a hang then names its kernel.
+ * GPTOSS_PDL=0: no kernel begins before the one before it has ended, whatever the plan says of it. */
 #include "dev_gpu.h"
 #include "numa.h"
 
@@ -31,12 +33,19 @@ struct DeviceModule {
 struct DeviceKernel {
     void *function;
     char *symbol;
+    bool overlaps;
     uint64_t launches; /* with -f */
     double ms;
     DeviceKernel *next;
 };
 
-typedef struct Pending Pending; /* a download that sync has to copy out of the stage */
+struct DeviceEvent {
+    void *handle;
+    int stream;
+    uint64_t downloads; /* of the stream, before the record */
+};
+
+typedef struct Pending Pending; /* a download that is to be copied out of the stage once it has come */
 struct Pending {
     void *dst;
     const void *staged;
@@ -50,9 +59,10 @@ struct Stream {
     void *done[2]; /* events: what was copied from a half has left it */
     bool busy[2];
     int half;
-    size_t used; /* of the half */
-    Pending pending[PENDING];
+    size_t used;              /* of the half */
+    Pending pending[PENDING]; /* oldest first */
     int n_pending;
+    uint64_t settled; /* downloads copied out so far */
 };
 
 typedef struct Captured Captured;
@@ -87,7 +97,7 @@ struct Gpu {
     Stream stream[STREAMS];
     DeviceKernel *kernels; /* newest first */
     Captured *capturing;   /* NULL: not */
-    bool sync_launches, profile, hung;
+    bool sync_launches, profile, overlap, hung;
     double hang_seconds;
     uint64_t launches, replays; /* for messages: what was started last */
     const char *last;
@@ -225,29 +235,42 @@ static Stream *stream_of(Gpu *g, int i, Err *e) {
 
 static bool drain_timed(Gpu *g, Err *e);
 
+/* The n oldest downloads have come: to where they were wanted. */
+static void settle(Stream *s, int n) {
+    for (int i = 0; i < n; i++) memcpy(s->pending[i].dst, s->pending[i].staged, s->pending[i].n);
+    s->n_pending -= n, s->settled += (uint64_t)n;
+    memmove(s->pending, s->pending + n, (size_t)s->n_pending * sizeof *s->pending);
+}
+
 /* Waits for all of the stream; then downloads are in place and the stage is free. */
 static bool drain(Gpu *g, Stream *s, Err *e) {
     if (!wait_for(g, g->f->stream_query, s->handle, e)) return false;
-    for (int i = 0; i < s->n_pending; i++) memcpy(s->pending[i].dst, s->pending[i].staged, s->pending[i].n);
-    s->n_pending = 0, s->used = 0;
+    settle(s, s->n_pending);
+    s->used = 0;
     s->busy[0] = s->busy[1] = false;
     return drain_timed(g, e);
 }
 
+/* The half is full: on to the other, once all copies from and to it are done. */
+static bool next_half(Gpu *g, Stream *s, Err *e) {
+    int rc = g->f->event_record(s->done[s->half], s->handle), n = 0;
+    if (rc) return failed(g, rc, "cannot record an event", e);
+    s->busy[s->half] = true;
+    s->half ^= 1;
+    s->used = 0;
+    if (s->busy[s->half] && !wait_for(g, g->f->event_query, s->done[s->half], e)) return false;
+    s->busy[s->half] = false;
+    const char *half = s->stage + (size_t)s->half * STAGE;
+    while (n < s->n_pending && (const char *)s->pending[n].staged >= half &&
+           (const char *)s->pending[n].staged < half + STAGE)
+        n++;
+    settle(s, n);
+    return true;
+}
+
 /* n <= STAGE bytes of pinned memory, for a copy that is queued next. */
 static char *stage(Gpu *g, Stream *s, size_t n, Err *e) {
-    if (s->used + n > STAGE) {
-        if (s->n_pending && !drain(g, s, e)) return NULL;
-        if (s->used) {
-            int rc = g->f->event_record(s->done[s->half], s->handle);
-            if (rc) return failed(g, rc, "cannot record an event", e), NULL;
-            s->busy[s->half] = true;
-            s->half ^= 1;
-            s->used = 0;
-            if (s->busy[s->half] && !wait_for(g, g->f->event_query, s->done[s->half], e)) return NULL;
-            s->busy[s->half] = false;
-        }
-    }
+    if (s->used + n > STAGE && !next_half(g, s, e)) return NULL;
     char *p = s->stage + (size_t)s->half * STAGE + s->used;
     s->used += (n + STAGE_ALIGN - 1) / STAGE_ALIGN * STAGE_ALIGN;
     return p;
@@ -303,6 +326,11 @@ static bool asked(const char *variable) {
     return v && *v && strcmp(v, "0");
 }
 
+static bool refused(const char *variable) {
+    const char *v = getenv(variable);
+    return v && !strcmp(v, "0");
+}
+
 static bool check_arch(Gpu *g, const Plan *p, Err *e) {
     const char *api = g->api->ops->name;
     if (!g->api->arch(g->index, g->arch, sizeof g->arch))
@@ -329,6 +357,8 @@ Device *gpu_open(const GpuApi *api, int index, const Plan *p, const DeviceOption
     g->base.ops = &g->ops;
     g->hang_seconds = hang && atof(hang) > 0 ? atof(hang) : 120;
     if (g->profile || g->sync_launches) g->ops.capture_begin = NULL;
+    g->overlap =
+        api->launch_overlapping && !g->profile && !g->sync_launches && !refused("GPTOSS_PDL") && api->overlaps();
     if (api->f->name(g->name, sizeof g->name, index)) strcpy(g->name, "?");
     char bus[32] = "";
     if (!api->f->bus_id(bus, sizeof bus, index)) numa_bind(numa_node(bus)); /* before any pinned memory */
@@ -439,20 +469,26 @@ void gpu_module_unload(Device *d, DeviceModule *m) {
     free(m);
 }
 
-DeviceKernel *gpu_kernel(Device *d, DeviceModule *m, const char *symbol, Err *e) {
+static bool kernel_find(Gpu *g, DeviceKernel *k, DeviceModule *m, const PlanKernel *pk, Err *e) {
+    int rc = g->f->module_function(&k->function, m->handle, pk->symbol);
+    if (rc)
+        return err_set(e, "device %s %d: the code has no kernel %s (%s)", g->api->ops->name, g->index, pk->symbol,
+                       g->api->error_name(rc));
+    rc = pk->lds && g->api->dynamic_lds ? g->api->dynamic_lds(k->function, pk->lds) : GPU_OK;
+    if (rc)
+        return err_set(e, "device %s %d (%s): kernel %s cannot have its %u bytes of shared memory (%s)",
+                       g->api->ops->name, g->index, g->arch, pk->symbol, pk->lds, g->api->error_name(rc));
+    return true;
+}
+
+DeviceKernel *gpu_kernel(Device *d, DeviceModule *m, const PlanKernel *pk, Err *e) {
     Gpu *g = (Gpu *)d;
     if (!use(g, e)) return NULL;
     DeviceKernel *k = calloc(1, sizeof *k);
-    if (!k || !(k->symbol = strdup(symbol)))
+    if (!k || !(k->symbol = strdup(pk->symbol)))
         return free(k), err_set(e, "device %s: out of memory", g->api->ops->name), NULL;
-    int rc = g->f->module_function(&k->function, m->handle, symbol);
-    if (rc) {
-        err_set(e, "device %s %d: the code has no kernel %s (%s)", g->api->ops->name, g->index, symbol,
-                g->api->error_name(rc));
-        free(k->symbol);
-        free(k);
-        return NULL;
-    }
+    if (!kernel_find(g, k, m, pk, e)) return free(k->symbol), free(k), NULL;
+    k->overlaps = pk->overlaps && g->overlap;
     k->next = g->kernels;
     return g->kernels = k;
 }
@@ -510,7 +546,9 @@ bool gpu_launch(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], 
         if (!g->capturing->launches++) g->capturing->first = k->symbol;
         g->capturing->last = k->symbol;
     }
-    int rc = g->f->launch(k->function, grid[0], grid[1], grid[2], block, 1, 1, lds, s->handle, params, NULL);
+    int rc = k->overlaps
+                 ? g->api->launch_overlapping(k->function, grid, block, lds, s->handle, params)
+                 : g->f->launch(k->function, grid[0], grid[1], grid[2], block, 1, 1, lds, s->handle, params, NULL);
     if (rc) return failed(g, rc, "cannot launch", e), capture_abandon(g, s), false;
     if (g->profile && !time_end(g, s, e)) return false;
     return !g->sync_launches || drain(g, s, e);
@@ -565,6 +603,52 @@ void gpu_graph_free(Device *d, void *graph) {
     for (int i = 0; i < MARKS; i++)
         if (g->mark[i].graph == c) g->mark[i].graph = NULL;
     free(c);
+}
+
+/* --- events ------------------------------------------------------------------------------------------------------------------ */
+
+DeviceEvent *gpu_event(Device *d, Err *e) {
+    Gpu *g = (Gpu *)d;
+    if (!use(g, e)) return NULL;
+    DeviceEvent *v = calloc(1, sizeof *v);
+    if (!v) return err_set(e, "device %s: out of memory", g->api->ops->name), NULL;
+    int rc = g->f->event_create(&v->handle, 0);
+    if (!rc) return v;
+    free(v);
+    return failed(g, rc, "cannot make an event", e), NULL;
+}
+
+void gpu_event_free(Device *d, DeviceEvent *v) {
+    Gpu *g = (Gpu *)d;
+    Err e;
+    if (v && !g->hung && use(g, &e)) g->f->event_destroy(v->handle);
+    free(v);
+}
+
+bool gpu_record(Device *d, int stream, DeviceEvent *v, Err *e) {
+    Gpu *g = (Gpu *)d;
+    Stream *s = stream_of(g, stream, e);
+    if (!s) return false;
+    v->stream = stream;
+    v->downloads = s->settled + (uint64_t)s->n_pending;
+    int rc = g->f->event_record(v->handle, s->handle);
+    return !rc || failed(g, rc, "cannot record an event", e);
+}
+
+bool gpu_wait(Device *d, DeviceEvent *v, Err *e) {
+    Gpu *g = (Gpu *)d;
+    Stream *s = stream_of(g, v->stream, e);
+    if (!s || !wait_for(g, g->f->event_query, v->handle, e)) return false;
+    if (v->downloads > s->settled) settle(s, (int)(v->downloads - s->settled));
+    return true;
+}
+
+bool gpu_elapsed(Device *d, const DeviceEvent *from, const DeviceEvent *to, double *seconds, Err *e) {
+    Gpu *g = (Gpu *)d;
+    float ms = 0;
+    int rc = g->f->event_elapsed(&ms, from->handle, to->handle);
+    *seconds = (double)ms * 1e-3;
+    return !rc || failed(g, rc, "cannot tell a time", e);
 }
 
 /* --- profile ---------------------------------------------------------------------------------------------------------------- */

@@ -60,6 +60,12 @@ struct GpuApi {
     bool (*arch)(int device, char *arch, size_t n); /* "gfx90a:sramecc+:xnack-", "sm_90" */
     bool (*runs)(const char *device_arch, const char *plan_arch);
     int (*instantiate)(void **exec, void *graph);
+    int (*dynamic_lds)(void *function,
+                       uint32_t bytes); /* a kernel will be launched with so much; NULL: need not be told */
+    /* A launch that may begin while the one before it still runs; what must wait waits in the kernel. NULL: there is none. */
+    int (*launch_overlapping)(void *function, const uint32_t grid[3], uint32_t block, uint32_t lds, void *stream,
+                              void **params);
+    bool (*overlaps)(void); /* does this driver keep that overlap in a captured graph? */
     const char *(*error_name)(int error);
     const char *none; /* what to do when there is no device */
 };
@@ -85,7 +91,8 @@ void gpu_list(const GpuApi *api, Text *t);
         .alloc = gpu_alloc, .free = gpu_free, .upload = gpu_upload, .download = gpu_download, .fill = gpu_fill,        \
         .sync = gpu_sync, .module_load = gpu_module_load, .module_unload = gpu_module_unload, .kernel = gpu_kernel,    \
         .launch = gpu_launch, .capture_begin = gpu_capture_begin, .capture_end = gpu_capture_end,                      \
-        .replay = gpu_replay, .graph_free = gpu_graph_free, .profile = gpu_profile,                                    \
+        .replay = gpu_replay, .graph_free = gpu_graph_free, .profile = gpu_profile, .event = gpu_event,                \
+        .event_free = gpu_event_free, .record = gpu_record, .wait = gpu_wait, .elapsed = gpu_elapsed,                  \
     }
 void gpu_close(Device *d);
 bool gpu_info(Device *d, DeviceInfo *i, Err *e);
@@ -97,13 +104,18 @@ bool gpu_fill(Device *d, int stream, void *dst, int byte, size_t n, Err *e);
 bool gpu_sync(Device *d, int stream, Err *e);
 DeviceModule *gpu_module_load(Device *d, const PlanModule *m, Err *e);
 void gpu_module_unload(Device *d, DeviceModule *m);
-DeviceKernel *gpu_kernel(Device *d, DeviceModule *m, const char *symbol, Err *e);
+DeviceKernel *gpu_kernel(Device *d, DeviceModule *m, const PlanKernel *k, Err *e);
 bool gpu_launch(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], uint32_t block, uint32_t lds,
                 void *const *args, int n_args, Err *e);
 bool gpu_capture_begin(Device *d, int stream, Err *e);
 void *gpu_capture_end(Device *d, int stream, Err *e);
 bool gpu_replay(Device *d, int stream, void *graph, Err *e);
 void gpu_graph_free(Device *d, void *graph);
+DeviceEvent *gpu_event(Device *d, Err *e);
+void gpu_event_free(Device *d, DeviceEvent *v);
+bool gpu_record(Device *d, int stream, DeviceEvent *v, Err *e);
+bool gpu_wait(Device *d, DeviceEvent *v, Err *e);
+bool gpu_elapsed(Device *d, const DeviceEvent *from, const DeviceEvent *to, double *seconds, Err *e);
 void gpu_profile(Device *d, Text *report, bool json);
 
 #endif

@@ -1,4 +1,7 @@
 /* dev_hip.c - AMD GPUs: the HIP runtime of ROCm 5.2 to 7, through dlopen. All that is not HIP's own is in dev_gpu.c.
+ * HIP has no launch that overlaps the one before it in a captured graph (hipExtAnyOrderLaunch drops the order altogether, and
+ * is not captured), so launch_overlapping is left out and a plan's `overlaps` means nothing here; nor need dynamic LDS be
+ * announced: all 64 KB may be asked for at a launch.
  * ROCR_VISIBLE_DEVICES and HIP_VISIBLE_DEVICES are the runtime's and choose what is counted here; a GCD is a device. */
 #include "dev_gpu.h"
 

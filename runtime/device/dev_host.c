@@ -375,15 +375,15 @@ static void host_module_unload(Device *d, DeviceModule *m) {
     free(m);
 }
 
-static DeviceKernel *host_kernel(Device *d, DeviceModule *m, const char *symbol, Err *e) {
+static DeviceKernel *host_kernel(Device *d, DeviceModule *m, const PlanKernel *pk, Err *e) {
     Host *h = (Host *)d;
     DeviceKernel *k = calloc(1, sizeof *k);
-    if (!k || !(k->symbol = strdup(symbol))) return free(k), err_set(e, "device host: out of memory"), NULL;
-    *(void **)&k->run = dlsym(m->so, symbol);
+    if (!k || !(k->symbol = strdup(pk->symbol))) return free(k), err_set(e, "device host: out of memory"), NULL;
+    *(void **)&k->run = dlsym(m->so, pk->symbol);
     k->next = h->kernels;
     if (k->run) return h->kernels = k;
     free(k->symbol), free(k);
-    return err_set(e, "device host: the shared object has no kernel %s", symbol), NULL;
+    return err_set(e, "device host: the shared object has no kernel %s", pk->symbol), NULL;
 }
 
 static double now(void) {

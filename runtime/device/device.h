@@ -10,6 +10,7 @@
 typedef struct Device Device;
 typedef struct DeviceModule DeviceModule;
 typedef struct DeviceKernel DeviceKernel;
+typedef struct DeviceEvent DeviceEvent;
 
 typedef struct DeviceInfo DeviceInfo;
 struct DeviceInfo {
@@ -19,23 +20,23 @@ struct DeviceInfo {
 
 typedef struct DeviceOptions DeviceOptions; /* zeros: the defaults */
 struct DeviceOptions {
-    int threads;   /* host threads of emu, host and ref; 0: one per online CPU */
-    uint64_t seed; /* emu: the order in which waves advance (--seed-schedule); 0: in order */
+    int threads;     /* host threads of emu, host and ref; 0: one per online CPU */
+    uint64_t seed;   /* emu: the order in which waves advance (--seed-schedule); 0: in order */
     bool profile;    /* GPUs: time every launch (no graphs are captured then) */
     uint32_t sample; /* emu: of each launch run only so many workgroups, spread over the grid; 0: all */
 };
 
 typedef struct DeviceOps DeviceOps;
 struct DeviceOps {
-    const char *name; /* "hip", "cuda", "host", "emu", "ref" */
-    int (*count)(void); /* devices that could be opened now */
+    const char *name;      /* "hip", "cuda", "host", "emu", "ref" */
+    int (*count)(void);    /* devices that could be opened now */
     void (*list)(Text *t); /* a line for each of them, or why there is none; NULL: count says all */
     Device *(*open)(int index, const Plan *p, const DeviceOptions *o, Err *e); /* p: what it will run; checks arch */
     void (*close)(Device *d);
     bool (*info)(Device *d, DeviceInfo *i, Err *e);
 
     void *(*alloc)(Device *d, size_t size, const char *name, Err *e); /* contents undefined */
-    void (*free)(Device *d, void *p); /* of alloc or adopt */
+    void (*free)(Device *d, void *p);                                 /* of alloc or adopt */
     /* Read-only use of host memory where it lies (a mapped file). NULL result: cannot, alloc and upload instead. */
     void *(*adopt)(Device *d, const void *p, size_t size, const char *name);
     bool (*upload)(Device *d, int stream, void *dst, const void *src, size_t n, Err *e);
@@ -47,7 +48,7 @@ struct DeviceOps {
 
     DeviceModule *(*module_load)(Device *d, const PlanModule *m, Err *e);
     void (*module_unload)(Device *d, DeviceModule *m);
-    DeviceKernel *(*kernel)(Device *d, DeviceModule *m, const char *symbol, Err *e);
+    DeviceKernel *(*kernel)(Device *d, DeviceModule *m, const PlanKernel *k, Err *e); /* k: only while this runs */
     bool (*launch)(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], uint32_t block, uint32_t lds,
                    void *const *args, int n_args, Err *e);
     /* A device that interprets the graph instead of launching kernels has this and no module/launch functions (ref). */
@@ -58,6 +59,15 @@ struct DeviceOps {
     void *(*capture_end)(Device *d, int stream, Err *e);
     bool (*replay)(Device *d, int stream, void *graph, Err *e);
     void (*graph_free)(Device *d, void *graph);
+
+    /* A point in a stream's order, to wait for without waiting for what comes behind it, and to tell times by. NULL where
+     * everything has happened when its call returns. wait: what was downloaded before the record is in place. */
+    DeviceEvent *(*event)(Device *d, Err *e);
+    void (*event_free)(Device *d, DeviceEvent *v);
+    bool (*record)(Device *d, int stream, DeviceEvent *v, Err *e);
+    bool (*wait)(Device *d, DeviceEvent *v, Err *e);
+    bool (*elapsed)(Device *d, const DeviceEvent *from, const DeviceEvent *to, double *seconds,
+                    Err *e); /* both waited for */
 
     void (*profile)(Device *d, Text *report, bool json); /* -f: counts or times per kernel so far; NULL: none */
 };

@@ -180,6 +180,13 @@ static void show_load(void *ctx, size_t done, size_t total) {
     progress_draw(bar, (double)done / (double)total, detail);
 }
 
+/* GPTOSS_AHEAD=0: each step waits for the ids of the last; 1: none does, on any device. */
+static int steps_ahead(const Session *s) {
+    const char *v = getenv("GPTOSS_AHEAD");
+    if (v && *v) return strcmp(v, "0") != 0;
+    return s->dev->ops->event && s->dev->ops->capture_begin; /* without graphs launches are timed or waited for, one by one */
+}
+
 bool session_load(Session *s, Err *e) {
     double begin = seconds_now();
     Progress bar;
@@ -188,6 +195,7 @@ bool session_load(Session *s, Err *e) {
     progress_end(&bar);
     if (!s->exec) return false;
     s->load_seconds = seconds_now() - begin;
+    s->ahead = steps_ahead(s);
     if (s->o->verbose)
         fprintf(stderr, "loaded %.1f MiB of weights in %.2f s\n", (double)s->exec->weight_bytes / 1048576,
                 s->load_seconds);
@@ -281,44 +289,54 @@ Requests requests_make(Session *s, const Prompts *p, bool generate) {
 
 /* --- steps ------------------------------------------------------------------------------------------------------------------- */
 
-bool session_inputs(Exec *x, const Sched *sched, const SchedStep *t, Err *e) {
-    for (size_t i = 0; i < t->n_new_pages; i++) exec_page(x, t->new_pages[i].kv, t->new_pages[i].at);
+static void tell_tables(Exec *x, const Sched *sched, const SchedStep *t) {
     for (size_t i = 0; i < t->n_tables; i++) {
         int kv = t->tables[i].kv, slot = (int)t->tables[i].at;
-        if (!exec_blocks(x, kv, slot, sched_table(sched, kv, slot), e)) return false;
+        exec_blocks(x, kv, slot, sched_table(sched, kv, slot));
     }
-    return exec_tokens(x, t->src, t->slot, t->pos, t->n, e);
 }
 
-/* The step once more, node by node, with the ids that the slots' last samples were. */
-static const char *first_bad(Session *s, const SchedStep *t, const Request *r, int64_t from, int64_t n) {
+void session_inputs(Exec *x, const Sched *sched, const SchedStep *t) {
+    for (size_t i = 0; i < t->n_new_pages; i++) exec_page(x, t->new_pages[i].kv, t->new_pages[i].at);
+    tell_tables(x, sched, t);
+    exec_tokens(x, t->src, t->slot, t->pos, t->n, t->n_decode);
+}
+
+/* The oldest step that is not committed once more, node by node, with the ids that the slots' last samples were. */
+static const char *first_bad(Session *s, Sched *sched, const Request *r, int64_t from, int64_t n) {
     Err e;
+    const SchedStep *t = sched_rewind(sched);
     int32_t *src = arena_array(s->arena, (size_t)t->n, sizeof *src);
     for (int64_t i = 0; i < t->n; i++) {
         const Request *q = &r[t->request[i]];
         src[i] = t->pos[i] < q->n_ids ? q->ids[t->pos[i]] : q->out[t->pos[i] - q->n_ids];
     }
-    if (!exec_tokens(s->exec, src, t->slot, t->pos, t->n, &e)) return NULL;
+    tell_tables(s->exec, sched, t);
+    exec_tokens(s->exec, src, t->slot, t->pos, t->n, t->n_decode);
     const char *name = exec_nonfinite(s->exec, s->step, &e);
-    if (name || !n || !exec_rows(s->exec, t->rows + from, t->row_slot + from, n, &e)) return name;
+    if (name || !n) return name;
+    exec_rows(s->exec, t->rows + from, t->row_slot + from, n);
     return exec_nonfinite(s->exec, s->sample, &e);
 }
 
 /* ref stops at the first op that cannot go on with a NaN; where that came from is said too. */
-bool session_step(Session *s, const Sched *sched, const SchedStep *t, const Request *r, Err *e) {
-    if (!session_inputs(s->exec, sched, t, e)) return false;
-    if (exec_graph(s->exec, s->step, e)) return true;
-    const char *name = s->dev->ops->run_node ? first_bad(s, t, r, 0, 0) : NULL;
+static bool step_failed(Session *s, Sched *sched, const Request *r, Err *e) {
+    const char *name = s->dev->ops->run_node ? first_bad(s, sched, r, 0, 0) : NULL;
     size_t at = strlen(e->msg);
     if (name)
         snprintf(e->msg + at, sizeof e->msg - at, "; the first value that is not finite in this step is %s", name);
     return false;
 }
 
-static bool not_a_number(Session *s, const SchedStep *t, const Request *r, int64_t row, int64_t from, int64_t n,
-                         Err *e) {
+bool session_step(Session *s, Sched *sched, const SchedStep *t, const Request *r, Err *e) {
+    session_inputs(s->exec, sched, t);
+    return exec_graph(s->exec, s->step, e) || step_failed(s, sched, r, e);
+}
+
+static bool not_a_number(Session *s, Sched *sched, const SchedStep *t, const Request *r, int64_t row, Err *e) {
     size_t request = t->row_request[row];
-    const char *name = first_bad(s, t, r, from, n);
+    int64_t max = exec_max(s->plan, s->sample), from = row / max * max;
+    const char *name = first_bad(s, sched, r, from, t->n_rows - from < max ? t->n_rows - from : max);
     err_set(e, "request %zu (of those run), token %" PRId64 ": its logits hold a NaN; ", request + 1,
             r[request].n_out + 1);
     size_t at = strlen(e->msg);
@@ -330,27 +348,62 @@ static bool not_a_number(Session *s, const SchedStep *t, const Request *r, int64
     return false;
 }
 
-/* How the rows from … from+n-1 are drawn: by request and position alone. */
-static bool write_sampling(Session *s, const SchedStep *t, const Request *r, int64_t from, int64_t n, Err *e) {
-    if (s->sampling.temperature <= 0) return true; /* as exec_rows left it */
+/* The head's inputs for the rows from … from+n-1. How each is drawn: by request and position alone. */
+static void head_inputs(Session *s, const SchedStep *t, const Request *r, int64_t from, int64_t n) {
+    exec_rows(s->exec, t->rows + from, t->row_slot + from, n);
+    if (s->sampling.temperature <= 0) return; /* as exec_rows left it */
     for (int64_t i = 0; i < n; i++) {
         s->rows[i] = s->sampling;
         s->rows[i].request = r[t->row_request[from + i]].number;
         s->rows[i].position = (uint32_t)t->pos[t->rows[from + i]] + 1;
     }
-    return exec_sampling(s->exec, s->rows, n, e);
+    exec_sampling(s->exec, s->rows, n);
 }
 
-bool session_sample(Session *s, const SchedStep *t, const Request *r, int32_t *ids, Err *e) {
+/* The step, its head and the ids' way back, without waiting where the device does not. A head takes so many rows; those of
+ * the first go along with the step's inputs. */
+static bool launch(Session *s, Sched *sched, Flight *f, const Request *r, Err *e) {
+    const SchedStep *t = f->step;
     int64_t max = exec_max(s->plan, s->sample);
-    for (int64_t from = 0; from < t->n_rows; from += max) {
+    session_inputs(s->exec, sched, t);
+    for (int64_t from = 0; from < t->n_rows || !from; from += max) {
         int64_t n = t->n_rows - from < max ? t->n_rows - from : max;
-        if (!exec_rows(s->exec, t->rows + from, t->row_slot + from, n, e) || !write_sampling(s, t, r, from, n, e) || !exec_graph(s->exec, s->sample, e) ||
-            !exec_read(s->exec, s->ids_buf, 0, ids + from, (size_t)n * sizeof *ids, e))
+        if (n) head_inputs(s, t, r, from, n);
+        if (!from && !exec_graph(s->exec, s->step, e)) return false;
+        if (n && (!exec_graph(s->exec, s->sample, e) ||
+                  !exec_fetch(s->exec, s->ids_buf, 0, f->ids + from, (size_t)n * sizeof *f->ids, e)))
             return false;
-        for (int64_t i = from; i < from + n; i++)
-            if (ids[i] < 0) return not_a_number(s, t, r, i, from, n, e);
     }
+    return exec_mark(s->exec, (int)(f - s->flight), e);
+}
+
+/* The oldest in flight has come back. */
+static bool arrive(Session *s, Sched *sched, Flight *f, const Request *r, Err *e) {
+    if (f->failed) return *e = f->why, step_failed(s, sched, r, e);
+    if (!exec_wait(s->exec, (int)(f - s->flight), e)) return false;
+    for (int64_t i = 0; i < f->step->n_rows; i++)
+        if (f->ids[i] < 0 && !r[f->step->row_request[i]].done) return not_a_number(s, sched, f->step, r, i, e);
+    return true;
+}
+
+bool session_next(Session *s, Sched *sched, const Request *r, const SchedStep **t, const int32_t **ids, Err *e) {
+    Flight *f;
+    for (bool on = true; on && s->launched - s->returned <= s->ahead;) {
+        f = &s->flight[s->launched % EXEC_MARKS];
+        if (s->launched > s->returned && s->flight[s->returned % EXEC_MARKS].failed) break;
+        f->step = sched_next(sched);
+        if (!f->step) break;
+        if (!f->ids) f->ids = arena_array(s->arena, (size_t)s->slots, sizeof *f->ids);
+        s->launched++;
+        f->failed = !launch(s, sched, f, r, &f->why);
+        on = !f->failed;
+    }
+    *t = NULL;
+    if (s->launched == s->returned) return true;
+    f = &s->flight[s->returned++ % EXEC_MARKS];
+    if (!arrive(s, sched, f, r, e))
+        return err_wrap(e, "step %" PRId64 " (%" PRId64 " tokens)", s->returned, (int64_t)f->step->n);
+    *t = f->step, *ids = f->ids;
     return true;
 }
 
@@ -382,16 +435,13 @@ static void show_progress(const Session *s, const Sched *sched, const Requests *
 }
 
 bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e) {
-    int32_t *ids = arena_array(s->arena, (size_t)s->slots, sizeof *ids);
+    const SchedStep *t = NULL;
+    const int32_t *ids;
     Progress bar;
-    bool ok = true;
+    bool ok;
     progress_begin(&bar, what);
     double said = bar.begin;
-    int64_t step = 1;
-    for (const SchedStep *t; ok && (t = sched_next(sched)); step++) {
-        ok = session_step(s, sched, t, r->at, e) && session_sample(s, t, r->at, ids, e);
-        if (!ok) err_wrap(e, "step %" PRId64 " (%" PRId64 " tokens)", step, (int64_t)t->n);
-        if (!ok) break;
+    while ((ok = session_next(s, sched, r->at, &t, &ids, e)) && t) {
         sched_commit(sched, ids);
         show_progress(s, sched, r, &bar, &said);
     }

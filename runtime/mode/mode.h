@@ -8,6 +8,14 @@
 #include "runtime/sched.h"
 #include "text/tok.h"
 
+typedef struct Flight Flight; /* a step that was launched, and not yet returned by session_next */
+struct Flight {
+    const SchedStep *step;
+    int32_t *ids; /* [slots] come by exec_wait of the flight's mark */
+    bool failed;  /* not launched, for this reason, which waits for its turn */
+    Err why;
+};
+
 typedef struct Session Session;
 struct Session {
     const Options *o;
@@ -24,6 +32,9 @@ struct Session {
     int slots;                /* -b, or its default */
     int64_t chunk;
     double load_seconds;
+    int ahead; /* steps launched before the ids of the one before are known: 1 where work is asynchronous, else 0 */
+    Flight flight[EXEC_MARKS]; /* step i of the scheduler: i % EXEC_MARKS */
+    int64_t launched, returned;
     Sampling *rows;    /* [max_batch] of the rows being sampled */
     Sampling sampling; /* of every request, but for request and position; temperature 0 unless asked for */
 };
@@ -72,11 +83,13 @@ Requests requests_make(Session *s, const Prompts *p, bool generate);
 /* Sizes and allocates the KV pools of every exec for these requests, and makes their scheduler. */
 Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, size_t n, bool stop_at_eos, Err *e);
 /* Tells an exec which pages and tables changed, and the step's inputs. */
-bool session_inputs(Exec *x, const Sched *sched, const SchedStep *t, Err *e);
+void session_inputs(Exec *x, const Sched *sched, const SchedStep *t);
 /* Those, then the graph "step". r: the scheduler's requests. */
-bool session_step(Session *s, const Sched *sched, const SchedStep *t, const Request *r, Err *e);
-/* Runs the sample head on the step's rows; ids: [n_rows]. A NaN is an error that names request and first bad value. */
-bool session_sample(Session *s, const SchedStep *t, const Request *r, int32_t *ids, Err *e);
+bool session_step(Session *s, Sched *sched, const SchedStep *t, const Request *r, Err *e);
+/* The scheduler's next step, run and sampled, to be committed with these ids [n_rows] before the next call; the one behind it
+ * may be under way already. *t NULL: all requests are done. A NaN is an error that names request and first bad value; what
+ * fails in a step is said after the steps before it were returned. r: the scheduler's requests. */
+bool session_next(Session *s, Sched *sched, const Request *r, const SchedStep **t, const int32_t **ids, Err *e);
 /* Runs requests to their end. */
 bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e);
 void session_profile(Session *s); /* -f: to stderr */

@@ -49,15 +49,15 @@ bool mode_bench(Session *s, Err *e) {
     if (!session_load(s, e)) return false;
     Requests r = made_up(s);
     Timing time[2] = {{0}}; /* steps with prompt tokens; steps of generated tokens only */
-    int32_t *ids = arena_array(s->arena, (size_t)s->slots, sizeof *ids);
+    const int32_t *ids;
     Sched *sched = session_sched(s, &s->exec, 1, r.at, r.n, false, e);
     bool ok = sched != NULL;
-    for (const SchedStep *t; ok && (t = sched_next(sched));) {
-        double begin = seconds_now();
+    double begin = seconds_now();
+    for (const SchedStep *t; ok && (ok = session_next(s, sched, r.at, &t, &ids, e)) && t;) {
         Timing *at = &time[t->n_decode == t->n];
-        ok = session_step(s, sched, t, r.at, e) && session_sample(s, t, r.at, ids, e);
         at->seconds += seconds_now() - begin, at->tokens += t->n, at->steps++;
-        if (ok) sched_commit(sched, ids);
+        begin = seconds_now();
+        sched_commit(sched, ids);
     }
     if (ok) report(s, &time[0], &time[1]), session_profile(s);
     sched_free(sched);

@@ -68,9 +68,8 @@ static bool head(Session *s, Sink *k, const SchedStep *t, Err *e) {
     for (int64_t from = 0; from < t->n; from += max) {
         int64_t n = t->n - from < max ? t->n - from : max;
         for (int64_t i = 0; i < n; i++) k->index[i] = (int32_t)(from + i);
-        if (!exec_rows(s->exec, k->index, NULL, n, e) || !exec_graph(s->exec, s->logits, e) ||
-            !write_rows(s, k, t, from, n, e))
-            return false;
+        exec_rows(s->exec, k->index, NULL, n);
+        if (!exec_graph(s->exec, s->logits, e) || !write_rows(s, k, t, from, n, e)) return false;
     }
     return true;
 }

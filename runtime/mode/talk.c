@@ -91,16 +91,19 @@ static bool begin(Talk *t, Err *e) {
 }
 
 bool talk_run(Talk *t, bool (*read)(void *ctx, int32_t id), void *ctx, TalkEnd *end, Err *e) {
-    Session *s = t->s;
-    int32_t id;
+    const SchedStep *step;
+    const int32_t *ids;
     if (!begin(t, e)) return false;
     int64_t before = sched_stats(t->sched).prompt_tokens;
     *end = TALK_FULL; /* max_new, whatever it came from */
-    for (const SchedStep *step; (step = sched_next(t->sched));) {
-        if (!session_step(s, t->sched, step, &t->r, e) || !session_sample(s, step, &t->r, &id, e)) return false;
-        sched_commit(t->sched, &id);
-        if (step->n_rows && is_stop(t, id)) *end = TALK_STOP_ID;
-        else if (step->n_rows && !read(ctx, id)) *end = TALK_STOPPED;
+    for (;;) {
+        if (!session_next(t->s, t->sched, &t->r, &step, &ids, e)) return false;
+        if (!step) break;
+        bool over = t->r.done;
+        sched_commit(t->sched, ids);
+        if (over) continue; /* a step too many, made before the end was known */
+        if (step->n_rows && is_stop(t, *ids)) *end = TALK_STOP_ID;
+        else if (step->n_rows && !read(ctx, *ids)) *end = TALK_STOPPED;
         else if (t->interrupted) *end = TALK_INTERRUPTED;
         if (*end != TALK_FULL) sched_finish(t->sched, 0);
     }

@@ -6,6 +6,25 @@ cd "$(dirname "$0")/../.." || exit 2
 tmp=$(mktemp -d) && trap 'rm -rf "$tmp"' EXIT
 ok() { echo "ok $1"; }
 fail() { echo "FAIL $1: $2"; }
+
+# --- how kernels are launched, on a driver that runs none (fake/fakecuda.c)
+fake=$PWD/out/tests/fakecuda
+launches() { # NAME WANTED [VARIABLE=VALUE]…: the log of a getp run
+    local name=$1 want=$2
+    shift 2
+    env "$@" LD_LIBRARY_PATH="$fake" FAKECUDA_LOG="$tmp/log" out/gptoss-exec "$tmp/hand.bin" -w "$tmp/model" --device cuda -m getp --input-ids -i "$tmp/in" -o "$tmp/ids" -n 40 2>"$tmp/err" || { fail "$name" "$(tail -1 "$tmp/err")"; return; }
+    if grep -qE "$want" <<<"$(tr '\n' ' ' <"$tmp/log")"; then ok "$name"; else fail "$name" "$(tr '\n' ' ' <"$tmp/log")"; fi
+}
+if [ -f "$fake/libcuda.so.1" ]; then
+    out/tests/handmade_tool "$tmp/hand.bin" --cuda && out/gptoss-mkmodel tests/models/tiny.json "$tmp/model" --seed 3 2>/dev/null
+    printf '2\n1 2 3\n%s\n' "$(seq -s' ' 1 30)" >"$tmp/in"
+    launches overlap_in_graphs '^plain [1-9][0-9]* early ([1-9][0-9]*) early_in_graph \1 replays [1-9][0-9]* shared 60000 wrong 0'
+    launches overlap_off '^plain [1-9][0-9]* early 0 .* wrong 0' GPTOSS_PDL=0
+    launches overlap_old_driver '^plain [1-9][0-9]* early 0 .* wrong 0' FAKECUDA_VERSION=12020
+    launches overlap_not_one_by_one '^plain [1-9][0-9]* early 0 early_in_graph 0 replays 0 ' GPTOSS_SYNC_LAUNCHES=1
+else echo "skip launches: no cuda.h (nvidia-cuda-dev), so no fake CUDA driver"
+fi
+
 compile() { # NAME, arguments
     local name=$1
     shift

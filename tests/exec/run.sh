@@ -31,7 +31,19 @@ getp -o - -n 150 >"$tmp/out2"; same getp_stdout "$tmp/out2" "$tmp/want"
 getp -o "$tmp/out2" -n 150 -b 1; same getp_b1 "$tmp/out2" "$tmp/want"
 getp -o "$tmp/out2" -n 150 -b 3 --prefill-chunk 3; same getp_chunk3 "$tmp/out2" "$tmp/want"
 getp -o "$tmp/out2" -n 150 --prefill-chunk 1 --threads 1; same getp_chunk1 "$tmp/out2" "$tmp/want"
-getp -o "$tmp/out2" -n 150 --kv-memory 200K; same getp_small_kv "$tmp/out2" "$tmp/want"
+getp -o "$tmp/out2" -n 150 --kv-memory 200K --json >"$tmp/json"; same getp_small_kv "$tmp/out2" "$tmp/want"
+# one step ahead, as GPUs are: the same tokens, the same tokens counted
+export GPTOSS_AHEAD=1
+getp -o "$tmp/out2" -n 150; same ahead "$tmp/out2" "$tmp/want"
+getp -o "$tmp/out2" -n 150 -b 1; same ahead_b1 "$tmp/out2" "$tmp/want"
+getp -o "$tmp/out2" -n 150 -b 3 --prefill-chunk 3; same ahead_chunk3 "$tmp/out2" "$tmp/want"
+getp -o "$tmp/out2" -n 150 --kv-memory 200K --json >"$tmp/ahead.json"; same ahead_small_kv "$tmp/out2" "$tmp/want"
+unset GPTOSS_AHEAD
+python3 - "$tmp" <<'PY' && ok ahead_counts || fail ahead_counts "$(diff "$tmp/json" "$tmp/ahead.json")"
+import json, sys
+a, b = (json.load(open(sys.argv[1] + '/' + name)) for name in ('json', 'ahead.json'))
+assert all(a[k] == b[k] for k in ('requests', 'prompt_tokens', 'generated_tokens', 'peak_in_flight'))
+PY
 run -m getp_cpu --device auto --input-ids -i "$tmp/in" -o "$tmp/out2" -n 150; same getp_cpu "$tmp/out2" "$tmp/want"
 getp -o "$tmp/out2" -n 150 -t 4; head -4 "$tmp/want" >"$tmp/want4"; same getp_lines "$tmp/out2" "$tmp/want4"
 getp -o "$tmp/out2" -n 150 -t 0; same getp_no_lines "$tmp/out2" /dev/null
@@ -159,5 +171,7 @@ t = json.loads(f.read(n))['model.norm.weight']
 f.seek(8 + n + t['data_offsets'][0] + (6 if t['dtype'] == 'BF16' else 12))
 f.write(b'\xc0\x7f' if t['dtype'] == 'BF16' else b'\0\0\xc0\x7f')
 PY
+GPTOSS_AHEAD=1 refused nan_ahead 'step 1 (.*element 0 is NaN; the first value that is not finite in this step is layer2.attn.o$' E --device ref -w "$tmp/bad" -m getp --input-ids -i "$tmp/in"
+GPTOSS_AHEAD=1 refused nan_sample_ahead 'step 1 (.*request 1 (of those run), token 1: its logits hold a NaN; the first value that is not finite in this step is n ' E --device ref -w "$tmp/bad2" -m getp --input-ids -i "$tmp/in"
 refused nan_sample 'logits hold a NaN; the first value that is not finite in this step is n ' E --device ref -w "$tmp/bad2" -m getp --input-ids -i "$tmp/in"
 exit $failed

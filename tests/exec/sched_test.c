@@ -94,16 +94,26 @@ static bool check_pages(World *w, const Sched *s) {
     return true;
 }
 
-static bool run(World *w, SchedStats *stats) {
-    Err e = {0};
+static void commit(Sched *s, const SchedStep *t) {
     int32_t ids[MAX_REQUESTS];
+    for (int64_t i = 0; i < t->n_rows; i++) ids[i] = model(t->row_request[i], t->pos[t->rows[i]]);
+    sched_commit(s, ids);
+}
+
+/* Each step is committed when `ahead` more are made, or none can be. */
+static bool run_ahead(World *w, int ahead, SchedStats *stats) {
+    Err e = {0};
+    const SchedStep *open[SCHED_STEPS];
+    int n = 0;
     Sched *s = sched_new(&w->o, w->r, w->n, &e);
     bool ok = CHECK(s != NULL, "%s", e.msg);
-    for (const SchedStep *t; ok && (t = sched_next(s));) {
-        ok = CHECK(t->n <= w->o.max_tokens, "a step of %lld tokens", (long long)t->n) && check_pages(w, s);
-        for (int64_t i = 0; ok && i < t->n; i++) ok = check_token(w, s, t, i);
-        for (int64_t i = 0; i < t->n_rows; i++) ids[i] = model(t->row_request[i], t->pos[t->rows[i]]);
-        sched_commit(s, ids);
+    for (const SchedStep *t; ok && ((t = sched_next(s)) || n);) {
+        if (t) {
+            open[n++] = t;
+            ok = CHECK(t->n <= w->o.max_tokens, "a step of %lld tokens", (long long)t->n) && check_pages(w, s);
+            for (int64_t i = 0; ok && i < t->n; i++) ok = check_token(w, s, t, i);
+        }
+        if (n > ahead || !t) commit(s, open[0]), memmove(open, open + 1, (size_t)--n * sizeof *open);
     }
     for (int k = 0; ok && k < 2; k++) ok = CHECK(sched_free_pages(s, k) == w->pages[k], "group %d lost pages", k);
     for (size_t i = 0; ok && i < w->n; i++) {
@@ -120,6 +130,8 @@ static bool run(World *w, SchedStats *stats) {
     sched_free(s);
     return ok;
 }
+
+static bool run(World *w, SchedStats *stats) { return run_ahead(w, 0, stats); }
 
 static void mixed(World *w) {
     static const int64_t prompt[] = {1, 64, 65, 200, 3, 128, 127, 129, 17, 399, 2, 63};
@@ -195,6 +207,76 @@ static void test_window(void) {
     }
 }
 
+/* One step ahead: the same ids. Without stop ids, which alone are a surprise, the same steps and pages as well. */
+static void test_ahead(void) {
+    static const int64_t shape[][4] = {{1, 1, 1, 1}, {4, 16, 16, 16}, {3, 64, 64, 128}, {12, 5, 5, 64}, {2, 7, 100, 1}};
+    for (size_t i = 0; i < 2 * LEN(shape); i++) {
+        World *w = malloc(sizeof *w);
+        SchedStats st[2];
+        char name[64];
+        bool ok = true, stops = i % 2;
+        for (int ahead = 0; ok && ahead < 2; ahead++) {
+            world(w, (int)shape[i / 2][0], shape[i / 2][1], shape[i / 2][2], shape[i / 2][3], 30, 9);
+            if (!stops) w->o.n_eos = 0;
+            mixed(w);
+            ok = run_ahead(w, ahead, &st[ahead]);
+        }
+        ok = ok && CHECK(st[0].generated == st[1].generated && st[0].prompt_tokens == st[1].prompt_tokens,
+                         "%lld tokens generated, %lld ahead", (long long)st[0].generated, (long long)st[1].generated);
+        if (!stops)
+            ok = ok && CHECK(!memcmp(&st[0], &st[1], sizeof *st), "other steps or pages ahead: %lld, %lld",
+                             (long long)st[0].steps, (long long)st[1].steps);
+        snprintf(name, sizeof name, "ahead_%lld_slots_%s", (long long)shape[i / 2][0], stops ? "stops" : "no_stops");
+        result(name, ok);
+        free(w);
+    }
+}
+
+/* A kept request that ends while a token more is under way goes on where it ended. */
+static void test_ahead_kept(void) {
+    World *w = malloc(sizeof *w);
+    Err e = {0};
+    world(w, 1, 8, 8, 16, 8, 8);
+    w->o.n_eos = 0;
+    request(w, 10, 300);
+    w->r[0].keep = true, w->r[0].reserve = 400;
+    Sched *s = sched_new(&w->o, w->r, 1, &e);
+    const SchedStep *a = sched_next(s), *b = sched_next(s), *c;
+    commit(s, a), c = sched_next(s), commit(s, b);
+    sched_finish(s, 0);
+    bool ok = CHECK(b->n_rows == 1 && c->n_rows == 1 && w->r[0].n_out == 1, "%lld ids", (long long)w->r[0].n_out);
+    commit(s, c);
+    ok = ok && CHECK(w->r[0].n_out == 1 && sched_cached(s, 0) == 10 && !sched_next(s), "%lld ids, %lld cached",
+                     (long long)w->r[0].n_out, (long long)sched_cached(s, 0));
+    w->r[0].n_ids = 14, w->r[0].n_out = 0, w->r[0].max_new = 3;
+    ok = ok && CHECK(sched_continue(s, 0, &e), "%s", e.msg);
+    a = sched_next(s);
+    result("ahead_kept", ok && CHECK(a && a->n == 4 && a->pos[0] == 10, "goes on elsewhere"));
+    sched_free(s);
+    free(w);
+}
+
+/* The step behind one gives back a page that it reads; seen again from it, the page is there. */
+static void test_rewind(void) {
+    World *w = malloc(sizeof *w);
+    Err e = {0};
+    world(w, 1, 64, 64, 16, 8, 8);
+    w->o.n_eos = 0;
+    request(w, 60, 100);
+    Sched *s = sched_new(&w->o, w->r, 1, &e);
+    const SchedStep *t = sched_next(s);
+    const int32_t *entry = sched_table(s, 1, 0), page = entry[0];
+    bool ok = true;
+    for (const SchedStep *next; ok && (next = sched_next(s)) && *entry >= 0; t = next) {
+        commit(s, t);
+        ok = CHECK(next->pos[0] < 64 + 15, "page 0 is still there at %d", next->pos[0]);
+    }
+    ok = ok && CHECK(*entry == -1 && sched_rewind(s) == t && *entry == page && t->n_tables == 1, "page 0 is not back");
+    result("rewind", ok);
+    sched_free(s);
+    free(w);
+}
+
 static void test_edges(void) {
     World *w = malloc(sizeof *w);
     SchedStats st;
@@ -214,6 +296,9 @@ int main(void) {
     test_shapes();
     test_admission();
     test_window();
+    test_ahead();
+    test_ahead_kept();
+    test_rewind();
     test_edges();
     return failures != 0;
 }

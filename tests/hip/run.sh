@@ -38,6 +38,11 @@ same() { # NAME STATUS: it worked, and the ids are ref's
 getp strict; same getp_graphs $?
 mallocs=$(calls hipMalloc) # the last are the KV cache's
 [ "$(calls hipGraphLaunch)" -gt 40 ] && [ "$(calls hipModuleLaunchKernel)" -lt 500 ] && ok steps_are_replayed || fail steps_are_replayed "$(calls hipGraphLaunch) replays, $(calls hipModuleLaunchKernel) launches"
+# Of one run ten steps longer than another, one copy a step: all of a step's inputs, and none waits for the ids of the last.
+GPTOSS_AHEAD=0 getp strict; same getp_not_ahead $?
+getp strict -t 1 -n 12; few=$(calls hipMemcpyHtoDAsync) queries=$(calls hipStreamQuery)
+getp strict -t 1 -n 22; more=$(calls hipMemcpyHtoDAsync)
+[ $((more - few)) = 10 ] && [ "$(calls hipStreamQuery)" = "$queries" ] && ok one_copy_a_step || fail one_copy_a_step "$few then $more copies, $queries then $(calls hipStreamQuery) waits for all"
 getp strict -t 2 -b 1 --device hip; head -2 "$tmp/want" >"$tmp/want2"; mv "$tmp/want2" "$tmp/want"; same getp_b1 $?
 GPTOSS_SYNC_LAUNCHES=1 getp strict -t 2; same getp_sync_launches $?
 [ "$(calls hipGraphLaunch)" = 0 ] && ok sync_launches_capture_nothing || fail sync_launches_capture_nothing "$(calls hipGraphLaunch) replays"
@@ -95,7 +100,7 @@ FAKEHIP_FAIL=hipMalloc:${mallocs:-40}:2 getp strict; says out_of_memory_kv $? "o
 FAKEHIP_FAIL=hipModuleLoadData:1:209 getp strict; says wrong_code $? "cannot load the code of "
 FAKEHIP_FAIL=hipModuleGetFunction:3:500 getp strict; says no_kernel $? "the code has no kernel "
 FAKEHIP_FAIL=hipModuleLaunchKernel:7:719 getp strict; says launch_refused $? "kernel rope_W"
-FAKEHIP_FAULT=30 getp strict; says fault $? "hipErrorIllegalAddress; in or before graph replay 2, of 4 launches"
+FAKEHIP_FAULT=30 getp strict; says fault $? "hipErrorIllegalAddress; in or before graph replay 4, of 4 launches"
 FAKEHIP_FAULT=30 GPTOSS_SYNC_LAUNCHES=1 getp strict; says fault_named $? "hipErrorIllegalAddress; the last started was launch 30, kernel "
 FAKEHIP_HANG=30 GPTOSS_HANG_SECONDS=0.5 getp strict; says hang $? "hung: nothing has come back for 0.5 s (GPTOSS_HANG_SECONDS); in graph replay 1, of "
 FAKEHIP_HANG=30 GPTOSS_HANG_SECONDS=0.5 GPTOSS_SYNC_LAUNCHES=1 getp strict; says hang_named $? "step 1 ("
