@@ -9,6 +9,8 @@
  * For the host the same in C: no namespaces, so each kernel is a module of its own, and a constant is an enum. */
 #include "emit.h"
 
+#include "identity.h"
+
 #include <ctype.h>
 #include <inttypes.h>
 
@@ -299,8 +301,11 @@ const char *emit_module(const Emitter *em, const char *module, const char *prelu
     Text text = {0};
     text_add(
         &text,
-        "// %s for %s, --precision %s. Made by gptoss-compile; to experiment: --emit DIR, edit, --override DIR.\n%s",
-        module, em->target->arch, em->precision, prelude);
+        "// %s for %s, --precision %s. Made by gptoss-compile; to experiment: --emit DIR, edit, --override DIR.\n",
+        module, em->target->arch, em->precision);
+    for (size_t i = 0; i < em->kernels.n; i++)
+        if (!strcmp(emit_module_name(em, em->kernels.at[i]), module)) identity_line(&text, em, em->kernels.at[i]);
+    text_add(&text, "%s", prelude);
     for (size_t i = 0; i < em->kernels.n; i++) {
         const Kernel *k = em->kernels.at[i];
         if (!strcmp(emit_module_name(em, k), module)) text_add(&text, "\n#line 1 \"%s\"\n%s", k->symbol, k->text);

@@ -3,6 +3,7 @@
  * Memory: an intermediate lives in one scratch arena from the node that writes it to the last that reads it; offsets are
  * found by first fit, largest first, at the sizes of the largest bucket, and are the same in every bucket. */
 #include "fuse.h"
+#include "identity.h"
 #include "lower.h"
 
 #include <stdlib.h>
@@ -253,6 +254,7 @@ static bool launch_node(Lower *l, PlanGraph *pg, int node, const Node *n, Err *e
         int64_t upto = n->op == OP_FUSED ? n->kernel[c].max_t : INT64_MAX;
         Kernel *k = emit_kernel(&l->em, n, node_kernel(n, c), args, &n_args, e);
         if (!k) return false;
+        identity_add(l->a, k, n, args, n_args);
         if (reduction && strcmp(reduction, k->reduction))
             return err_at(e, &n->loc,
                           "%s: its kernels reduce differently (\"%s\", \"%s\"): results would depend on the batch",

@@ -12,7 +12,7 @@
 #include "ir/graph.h"
 #include "model/model.h"
 
-#define PLAN_VERSION 2 /* a macro: --version spells it */
+#define PLAN_VERSION 3 /* a macro: --version spells it */
 enum { KV_PAGE = 64, STEP_WORDS = 8 };
 
 typedef enum BufKind {
@@ -41,6 +41,7 @@ struct PlanModule {
     const char *source; /* the emitted text */
     const void *code;   /* NULL when the plan carries source only */
     size_t code_size;
+    bool overridden;    /* the source is not ours but what --override gave */
 };
 
 typedef struct PlanKernel PlanKernel;
