@@ -29,6 +29,7 @@ struct Compile {
     Program *program;
     FuseLog log;
     Plan plan;
+    bool lowered; /* the plan holds its sources */
     RtcJob *jobs; /* one per module of the plan */
     const char *compiler; /* "hipRTC 5.2 (…)"; NULL when there is none: the plan carries source only */
     double seconds_jit;

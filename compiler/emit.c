@@ -7,6 +7,8 @@
 #include "hooks.h"
 #include "layout.h"
 
+#include "identity.h"
+
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -201,8 +203,11 @@ const char *emit_module(const Emitter *em, const char *module, const char *prelu
     Text text = {0};
     text_add(
         &text,
-        "// %s for %s, --precision %s. Made by gptoss-compile; to experiment: --emit DIR, edit, --override DIR.\n%s",
-        module, em->target->arch, em->precision, prelude);
+        "// %s for %s, --precision %s. Made by gptoss-compile; to experiment: --emit DIR, edit, --override DIR.\n",
+        module, em->target->arch, em->precision);
+    for (size_t i = 0; i < em->kernels.n; i++)
+        if (!strcmp(emit_module_name(em, em->kernels.at[i]), module)) identity_line(&text, em, em->kernels.at[i]);
+    text_add(&text, "%s", prelude);
     for (size_t i = 0; i < em->kernels.n; i++) {
         const Kernel *k = em->kernels.at[i];
         if (!strcmp(emit_module_name(em, k), module)) text_add(&text, "\n#line 1 \"%s\"\n%s", k->symbol, k->text);

@@ -3,6 +3,7 @@
  * Memory: an intermediate lives in one scratch arena from the node that writes it to the last that reads it; offsets are
  * found by first fit, largest first, at the sizes of the largest bucket, and are the same in every bucket. */
 #include "fuse.h"
+#include "identity.h"
 #include "lower.h"
 
 #include <stdlib.h>
@@ -284,6 +285,7 @@ static bool launch_part(Lower *l, int graph, int node, const Node *n, const Part
     int n_args;
     Kernel *k = emit_kernel(&l->em, p, all, args, &n_args, e);
     if (!k) return false;
+    identity_add(l->a, k, n, args, n_args);
     if (*k->reduction) text_add(reduction, "%s%s", reduction->n ? "; " : "", k->reduction);
     PlanLaunch *launch = &pg->launches[pg->n_launches++];
     *launch = (PlanLaunch){.kernel = kernel_of(l, k), .node = node, .n_args = n_args + 1};

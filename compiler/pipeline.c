@@ -6,11 +6,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "ir/progress.h"
 #include "layout.h"
 #include "passes.h"
+#include "sources.h"
 
 static double now(void) {
     struct timespec t;
@@ -142,24 +142,10 @@ static bool pass_layout(Compile *c, Err *e) {
 
 static bool pass_lower(Compile *c, Err *e) {
     LowerOptions o = lower_options(c);
-    return lower_plan(c->program, &c->templates, c->prelude, &o, &c->plan, e);
+    return c->lowered = lower_plan(c->program, &c->templates, c->prelude, &o, &c->plan, e);
 }
 
 /* --- jit --- */
-
-/* Sources that lie in --override's folder replace ours. */
-static bool override_sources(Compile *c, Err *e) {
-    int used = 0;
-    for (int i = 0; i < c->plan.n_modules; i++) {
-        PlanModule *m = &c->plan.modules[i];
-        const char *path = arena_printf(c->a, "%s/%s", c->o.override, m->name);
-        if (access(path, F_OK)) continue;
-        if (!(m->source = file_read(c->a, path, NULL, e))) return false;
-        fprintf(stderr, "using %s\n", path);
-        used++;
-    }
-    return used || err_set(e, "--override %s: it has none of this plan's sources; --emit writes them", c->o.override);
-}
 
 static void progress(void *ctx, int done, int total, const char *name) {
     char detail[96];
@@ -182,11 +168,11 @@ static PlanKernel *find_kernel(Plan *p, const char *symbol) {
     return NULL;
 }
 
-static bool check_kernel(Plan *p, const Target *target, const PlanModule *m, const RtcKernel *k, Err *e) {
+static bool check_kernel(Plan *p, const Target *target, const RtcJob *j, const RtcKernel *k, Err *e) {
     PlanKernel *to = find_kernel(p, k->symbol);
     if (!to) return true; /* an overridden source may hold more */
     if (k->lds > (uint32_t)target->lds)
-        return err_set(e, "%s: %s uses %u bytes of LDS, %s has %d", m->name, k->symbol, k->lds, target->arch,
+        return err_set(e, "%s: %s uses %u bytes of LDS, %s has %d", j->name, k->symbol, k->lds, target->arch,
                        target->lds);
     to->vgprs = k->vgprs;
     to->agprs = k->agprs;
@@ -204,7 +190,7 @@ static bool take_code(Compile *c, Err *e) {
         p->modules[i].code = c->jobs[i].code;
         p->modules[i].code_size = c->jobs[i].code_size;
         for (int k = 0; k < c->jobs[i].n_kernels; k++)
-            if (!check_kernel(p, c->target, &p->modules[i], &c->jobs[i].kernels[k], e)) return false;
+            if (!check_kernel(p, c->target, &c->jobs[i], &c->jobs[i].kernels[k], e)) return false;
     }
     for (int i = 0; i < p->n_kernels; i++) {
         const RtcJob *j = &c->jobs[p->kernels[i].module];
@@ -218,7 +204,8 @@ static bool take_code(Compile *c, Err *e) {
 
 static bool pass_jit(Compile *c, Err *e) {
     Plan *p = &c->plan;
-    if (c->o.override && !override_sources(c, e)) return false;
+    Edited *edited = arena_array(c->a, (size_t)p->n_modules, sizeof *edited);
+    if (c->o.override && !sources_override(c->a, p, c->o.override, edited, e)) return false;
     Err none = {""};
     if (!rtc_probe(c->a, c->target->compiler, c->o.arch, &c->compiler, &none)) {
         if (c->compiler || is_host(c))
@@ -232,8 +219,8 @@ static bool pass_jit(Compile *c, Err *e) {
     const char **options = split(c->a, c->target->options, &n_options);
     c->jobs = arena_array(c->a, (size_t)p->n_modules, sizeof *c->jobs);
     for (int i = 0; i < p->n_modules; i++)
-        c->jobs[i] = (RtcJob){.name = p->modules[i].name,
-                              .source = p->modules[i].source,
+        c->jobs[i] = (RtcJob){.name = edited[i].path ? edited[i].path : p->modules[i].name,
+                              .source = edited[i].path ? edited[i].source : p->modules[i].source,
                               .arch = is_host(c) ? p->target_id : c->o.arch,
                               .options = options,
                               .n_options = n_options};

@@ -80,7 +80,7 @@ static const Field buf_fields[] = {
     ROW(PlanBuf, F_BOOL, may_round), ROW(PlanBuf, F_SIZE, size),    ROW(PlanBuf, F_SIZE, offset),
     ROW(PlanBuf, F_INT, graph),      ROW(PlanBuf, F_INT, first),    ROW(PlanBuf, F_INT, last),
 };
-static const Field module_fields[] = {ROW(PlanModule, F_STR, name)};
+static const Field module_fields[] = {ROW(PlanModule, F_STR, name), ROW(PlanModule, F_BOOL, overridden)};
 static const Field kernel_fields[] = {
     ROW(PlanKernel, F_STR, symbol),      ROW(PlanKernel, F_STR, template_name), ROW(PlanKernel, F_STR, reduction),
     ROW(PlanKernel, F_INT, module),      ROW(PlanKernel, F_U32, block),         ROW(PlanKernel, F_U32, lds),

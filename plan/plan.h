@@ -42,6 +42,7 @@ struct PlanModule {
     const char *source; /* the emitted text */
     const void *code;   /* NULL when the plan carries source only */
     size_t code_size;
+    bool overridden;    /* the source is not ours but what --override gave */
 };
 
 typedef struct PlanKernel PlanKernel;

@@ -92,7 +92,7 @@ static void inspect_kernels(const Plan *p, Text *t) {
         bytes_text(t, strlen(p->modules[i].source));
         text_add(t, ", code ");
         bytes_text(t, p->modules[i].code_size);
-        text_add(t, "\n");
+        text_add(t, p->modules[i].overridden ? ", overridden (--override)\n" : "\n");
     }
 }
 
@@ -129,6 +129,11 @@ static json_t *kernel_json(const Plan *p, int i) {
                      "vgpr_spills", (json_int_t)k->vgpr_spills, "sgpr_spills", (json_int_t)k->sgpr_spills);
 }
 
+static json_t *module_json(const PlanModule *m) {
+    return json_pack("{s:s, s:I, s:I, s:b}", "name", m->name, "source_bytes", (json_int_t)strlen(m->source), "code_bytes",
+                     (json_int_t)m->code_size, "overridden", m->overridden);
+}
+
 static json_t *launch_json(const Plan *p, const Graph *ir, const PlanLaunch *l) {
     json_t *args = json_array();
     for (int i = 0; i < l->n_args; i++)
@@ -161,6 +166,7 @@ void plan_inspect_json(const Plan *p, Text *t) {
     json_object_set_new(j, name, list)
     LIST("graphs", p->n_graphs, graph_json(p, &p->graphs[i]));
     LIST("kernels", p->n_kernels, kernel_json(p, i));
+    LIST("modules", p->n_modules, module_json(&p->modules[i]));
     LIST("buffers", p->n_bufs, buf_json(p, &p->bufs[i]));
     LIST("kv", p->n_kv,
          json_pack("{s:s, s:I, s:i}", "blocks", p->kv[i].blocks, "window", (json_int_t)p->kv[i].window, "layers",

@@ -1,5 +1,6 @@
 /* main.c - gptoss-compile: a graph file to plan.bin. Options are rows of `options` (ir/cli.h); all work is in pipeline.c. */
 #include "compiler/compile.h"
+#include "compiler/sources.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -67,6 +68,11 @@ static bool check_output(const Options *o, Err *e) {
     return file_writable(o->output, e) || err_wrap(e, "-o");
 }
 
+static bool same_folder(const char *a, const char *b) {
+    struct stat x, y;
+    return !strcmp(a, b) || (!stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
+}
+
 static bool check(Arena *a, Options *o, Err *e) {
     if (!o->graph) return err_set(e, "no graph file");
     if (o->tune) return err_set(e, "--tune is not implemented yet");
@@ -76,7 +82,7 @@ static bool check(Arena *a, Options *o, Err *e) {
     if (o->kv16 && o->kv32) return err_set(e, "--kv16 and --kv32 exclude each other");
     if (o->report && o->dump) return err_set(e, "--report and --dump both write to stdout: one at a time");
     if (o->explain && o->report && !strcmp(o->report, "json")) return err_set(e, "--report json and --explain both write to stdout: one at a time");
-    if (o->emit && o->override && !strcmp(o->emit, o->override)) return err_set(e, "--emit and --override name one folder: edited files would be overwritten");
+    if (o->emit && o->override && same_folder(o->emit, o->override)) return err_set(e, "--emit and --override name one folder: edited files would be overwritten");
     return check_output(o, e);
 }
 
@@ -174,21 +180,14 @@ static bool prepare(Compile *c, Err *e) {
 
 /* --- results --- */
 
-static bool write_sources(const Compile *c, Err *e) {
-    for (int i = 0; i < c->plan.n_modules; i++) {
-        const PlanModule *m = &c->plan.modules[i];
-        if (!file_write(arena_printf(c->a, "%s/%s", c->o.emit, m->name), m->source, strlen(m->source), e)) return false;
-    }
-    return true;
-}
-
-static bool finish(Compile *c, Err *e) {
-    if (c->o.emit && !write_sources(c, e)) return false;
-    if (!plan_write(&c->plan, c->o.output, e)) return false;
+/* The plan; without one (compiled is false) still what --emit and --explain can show of how far the passes came. */
+static bool finish(const Compile *c, bool compiled, Err *e) {
+    if (c->o.emit && c->lowered && !sources_write(&c->plan, c->o.emit, e)) return false;
+    if (compiled && !plan_write(&c->plan, c->o.output, e)) return false;
     Text t = {0};
     if (c->o.explain) report_explain(c, &t);
-    if (c->o.report && !strcmp(c->o.report, "text")) report_text(c, &t);
-    if (c->o.report && !strcmp(c->o.report, "json")) report_json(c, &t);
+    if (compiled && c->o.report && !strcmp(c->o.report, "text")) report_text(c, &t);
+    if (compiled && c->o.report && !strcmp(c->o.report, "json")) report_json(c, &t);
     bool ok = !t.n || file_write("-", t.at, t.n, e);
     text_free(&t);
     return ok;
@@ -217,7 +216,13 @@ int main(int argc, char **argv) {
     if (done) return 0;
     c.target = target_find(c.o.arch);
     fill_plan(&c);
-    bool ok = prepare(&c, &e) && compile_run(&c, &e) && finish(&c, &e);
+    bool ok = prepare(&c, &e) && compile_run(&c, &e);
+    Err shown = {""};
+    if (!finish(&c, ok, &shown)) {
+        if (ok) e = shown;
+        else fprintf(stderr, "gptoss-compile: error: %s\n", shown.msg);
+        ok = false;
+    }
     if (ok && isatty(2)) fprintf(stderr, "%s: %s, %s, %d kernels\n", c.o.output, c.o.arch, c.o.precision, c.plan.n_kernels);
     if (!ok) fprintf(stderr, "%s%s\n", strstr(e.msg, ": error: ") ? "" : "gptoss-compile: error: ", e.msg);
     front_close(c.front);

@@ -22,8 +22,8 @@ static Plan *full_plan(void) {
     for (int i = 0; i < 200000; i++) source[i] = "int x;\n"[i % 7];
     p->model_path = "/models/caf\xe9/\xff";
     p->n_modules = 2, p->modules = arena_array(p->arena, 2, sizeof *p->modules);
-    p->modules[0] = (PlanModule){"linear.hip", source, code, sizeof code};
-    p->modules[1] = (PlanModule){"source_only.hip", "", NULL, 0};
+    p->modules[0] = (PlanModule){"linear.hip", source, code, sizeof code, false};
+    p->modules[1] = (PlanModule){"source_only.hip", "", NULL, 0, true};
     p->n_kernels = 2, p->kernels = arena_array(p->arena, 2, sizeof *p->kernels);
     p->kernels[0] = (PlanKernel){
         "k0", "linear", "mfma16x16x16, K in 4 segments", 0, 256, 65536, 5e-324, 512, 256, 104, 65536, UINT32_MAX, 0, 1};
@@ -112,8 +112,8 @@ static const char *difference(const Plan *a, const Plan *b) {
         if (!same_buf(&a->bufs[i], &b->bufs[i])) return a->bufs[i].name;
     for (int i = 0; i < a->n_modules; i++) {
         const PlanModule *x = &a->modules[i], *y = &b->modules[i];
-        if (strcmp(x->name, y->name) || strcmp(x->source, y->source) || !x->code != !y->code ||
-            x->code_size != y->code_size || (x->code && memcmp(x->code, y->code, x->code_size)))
+        if (x->overridden != y->overridden || strcmp(x->name, y->name) || strcmp(x->source, y->source) ||
+            !x->code != !y->code || x->code_size != y->code_size || (x->code && memcmp(x->code, y->code, x->code_size)))
             return "modules";
     }
     for (int i = 0; i < a->n_kernels; i++)
@@ -194,7 +194,8 @@ static void test_version(const char *file, size_t n) {
     copy[8] = PLAN_VERSION + 1;
     bool bad = opens(copy, n, &e);
     char want[120];
-    snprintf(want, sizeof want, "plan version %d, this is version %d: recompile with gptoss-compile", PLAN_VERSION + 1, PLAN_VERSION);
+    snprintf(want, sizeof want, "plan version %d, this is version %d: recompile with gptoss-compile", PLAN_VERSION + 1,
+             PLAN_VERSION);
     result("version", !bad && strstr(e.msg, want), e.msg);
     memcpy(copy, file, n);
     copy[0] = 'X';
