@@ -187,6 +187,17 @@ char *file_read(Arena *a, const char *path, size_t *size, Err *e) {
     return bytes;
 }
 
+bool file_stream(const char *path, Text *t, Err *e) {
+    char block[65536];
+    bool is_stdin = !strcmp(path, "-");
+    FILE *f = is_stdin ? stdin : fopen(path, "rb");
+    for (size_t n; f && (n = fread(block, 1, sizeof block, f)) > 0;) text_put(t, block, n);
+    bool ok = (f && !ferror(f)) || err_set(e, "%s: %s", path, strerror(errno));
+    text_put(t, "", 0);
+    if (f && !is_stdin) fclose(f);
+    return ok;
+}
+
 bool file_replaceable(const char *path, Err *e) {
     struct stat st;
     return stat(path, &st) || S_ISREG(st.st_mode) || err_set(e, "%s: not a regular file", path);
