@@ -229,7 +229,11 @@ static char *folder_of(const char *path) {
 
 bool file_writable(const char *path, Err *e) {
     struct stat st;
-    if (file_is_stdout(path)) return true;
+    if (file_is_stdout(path)) { /* closed, or open for reading only */
+        int mode = fcntl(1, F_GETFL);
+        return (mode >= 0 && (mode & O_ACCMODE) != O_RDONLY) ||
+               err_set(e, "stdout: cannot be written: %s", strerror(EBADF));
+    }
     if (!stat(path, &st)) {
         if (S_ISDIR(st.st_mode)) return err_set(e, "%s: cannot be written: %s", path, strerror(EISDIR));
         if (access(path, W_OK)) return err_set(e, "%s: cannot be written: %s", path, strerror(errno));
@@ -262,7 +266,8 @@ static int open_new(FileOut *o) {
     int fd = -1;
 #ifdef O_TMPFILE
     char *dir = folder_of(o->target);
-    if (!access("/proc/self/fd", X_OK)) fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, mode); /* give_name needs /proc */
+    if (!access("/proc/self/fd", X_OK))
+        fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, mode); /* give_name needs /proc */
     free(dir);
 #endif
     if (fd < 0) {

@@ -189,7 +189,7 @@ int main(int argc, char **argv) {
     Err e = {0};
     CliParsed parsed;
     if (!cli_parse(&cli, &args, argc, argv, &parsed, &e)) return cli_usage_error(&cli, &e);
-    if (parsed.done) return 0;
+    if (parsed.done) return cli_end(&cli, true, &e);
     if (!check_words(argv, parsed.words, &e)) return cli_usage_error(&cli, &e);
     Arena *arena = arena_new();
     Values a = {0}, b = {0};
@@ -198,7 +198,6 @@ int main(int argc, char **argv) {
     if (read && args.row) compare_rows(arena, &a, &b, (size_t)args.row);
     text_free(&a.bytes), text_free(&b.bytes);
     arena_free(arena);
-    if (!read) fprintf(stderr, "gptoss-check: error: %s\n", e.msg);
-    if (fflush(stdout)) return fprintf(stderr, "gptoss-check: error: stdout: %s\n", strerror(errno)), 1;
-    return same ? 0 : 1;
+    int status = cli_end(&cli, read, &e);
+    return status ? status : !same;
 }
