@@ -134,13 +134,14 @@ struct Args {
 };
 
 /* --help and --version, which every program has. */
-static bool built_in(Args *a, const char *name) {
+static bool built_in(Args *a, const char *name, Err *e) {
     Text t = {0};
     if (!strcmp(name, "--help") || !strcmp(name, "-h")) cli_help(a->c, &t);
     else if (!strcmp(name, "--version"))
         text_add(&t, "%s " GPTOSS_VERSION "%s\n", a->c->program, a->c->version ? a->c->version : "");
     else return false;
     fputs(t.at, stdout);
+    (void)cli_stdout(e); /* cli_end returns it */
     text_free(&t);
     return *a->done = true;
 }
@@ -160,7 +161,7 @@ static bool long_option(Args *a, const char *word, Err *e) {
     size_t n = strcspn(word, "=");
     const char *arg = word[n] ? word + n + 1 : NULL;
     snprintf(name, sizeof name, "%.*s", (int)n, word);
-    if (built_in(a, name)) return true;
+    if (built_in(a, name, e)) return true;
     for (size_t i = 0; i < a->c->n; i++) {
         const CliOption *o = &a->c->options[i];
         if (o->kind == CLI_GROUP || strcmp(o->name, name + 2)) continue;
@@ -177,7 +178,7 @@ static bool letters(Args *a, const char *word, Err *e) {
         const CliOption *o = NULL;
         for (size_t i = 0; i < a->c->n; i++)
             if (a->c->options[i].letter == *s) o = &a->c->options[i];
-        if (!o) return built_in(a, name) || unknown(name, e);
+        if (!o) return built_in(a, name, e) || unknown(name, e);
         if (o->kind != CLI_FLAG) return take(a, o, name, s[1] ? s + 1 : NULL, e);
         if (!take(a, o, name, NULL, e)) return false;
     }
@@ -219,24 +220,24 @@ int cli_usage_error(const Cli *c, const Err *e) {
 
 /* --- the end ------------------------------------------------------------------------------------------------------------- */
 
-/* ended: what fflush or fclose returned. An earlier write's errno is gone, unless writing again fails in the same way. */
-static bool written(bool failed, int ended, Err *e) {
-    if (!failed && !ended) return true;
-    return err_set(e, "stdout: cannot be written: %s", strerror(ended && errno ? errno : EIO));
+static bool lost(int why, Err *e) {
+    return err_set(e, "stdout: cannot be written%s%s", why ? ": " : "", why ? strerror(why) : "");
 }
 
+/* After a write that failed a flush may well succeed: there is nothing left. Right behind it errno still says why. */
 bool cli_stdout(Err *e) {
-    errno = 0;
-    int ended = fflush(stdout);
-    return written(ferror(stdout), ended, e);
+    if (fflush(stdout) || ferror(stdout)) return lost(errno, e);
+    return true;
 }
 
 int cli_end(const Cli *c, bool ok, Err *e) {
-    Err lost;
-    bool whole = cli_stdout(&lost);
+    Err why = {0};
     errno = 0;
-    if (whole) whole = written(false, fclose(stdout), &lost);
-    if (ok && !whole) ok = false, *e = lost;
+    bool whole = cli_stdout(&why);
+    if (fclose(stdout) && whole) whole = lost(errno, &why);
+    bool said = !strncmp(e->msg, "stdout: ", 8); /* by the cli_stdout that met it first, which knows more */
+    if (ok && !whole && !said) *e = why;
+    ok = ok && whole;
     bool placed = c->places && strstr(e->msg, ": error: ");
     if (!ok) fprintf(stderr, placed ? "%s%s\n" : "%s: error: %s\n", placed ? "" : c->program, e->msg);
     return ok ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -72,7 +72,7 @@ int cli_usage_error(const Cli *c, const Err *e);
  * why not (e). Nothing can be printed after it. */
 int cli_end(const Cli *c, bool ok, Err *e);
 
-/* For runs that print for long: false, with e set, when something printed so far is lost. Flushes. */
+/* For runs that print for long, right behind printing: flushes; false, with e set, when something printed so far is lost. */
 bool cli_stdout(Err *e);
 
 void cli_help(const Cli *c, Text *t);
