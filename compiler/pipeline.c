@@ -254,7 +254,7 @@ static const struct Pass {
 
 static bool wanted(const char *dump, const char *pass) { return dump && (!strcmp(dump, "all") || !strcmp(dump, pass)); }
 
-static void print_dump(const Compile *c, const char *pass, double ms, char **last) {
+static bool print_dump(const Compile *c, const char *pass, double ms, char **last, Err *e) {
     Text t = {0};
     program_dump(c->program, &t);
     bool same = *last && !strcmp(*last, t.at);
@@ -262,6 +262,7 @@ static void print_dump(const Compile *c, const char *pass, double ms, char **las
     if (!same || strcmp(c->o.dump, "all")) fputs(t.at, stdout);
     *last = arena_strdup(c->a, t.at);
     text_free(&t);
+    return cli_stdout(e);
 }
 
 bool compile_run(Compile *c, Err *e) {
@@ -279,7 +280,8 @@ bool compile_run(Compile *c, Err *e) {
         if (!passes[i].run(c, e)) return false;
         if (!program_verify(c->program, e))
             die("after pass %s: %s (see --dump %s)", passes[i].name, e->msg, passes[i].name);
-        if (wanted(c->o.dump, passes[i].name)) print_dump(c, passes[i].name, (now() - start) * 1e3, &last);
+        if (wanted(c->o.dump, passes[i].name) && !print_dump(c, passes[i].name, (now() - start) * 1e3, &last, e))
+            return false;
     }
     return true;
 }

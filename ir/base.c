@@ -187,6 +187,17 @@ char *file_read(Arena *a, const char *path, size_t *size, Err *e) {
     return bytes;
 }
 
+bool file_stream(const char *path, Text *t, Err *e) {
+    char block[65536];
+    bool is_stdin = !strcmp(path, "-");
+    FILE *f = is_stdin ? stdin : fopen(path, "rb");
+    for (size_t n; f && (n = fread(block, 1, sizeof block, f)) > 0;) text_put(t, block, n);
+    bool ok = (f && !ferror(f)) || err_set(e, "%s: %s", path, strerror(errno));
+    text_put(t, "", 0);
+    if (f && !is_stdin) fclose(f);
+    return ok;
+}
+
 bool file_replaceable(const char *path, Err *e) {
     struct stat st;
     return stat(path, &st) || S_ISREG(st.st_mode) || err_set(e, "%s: not a regular file", path);
@@ -218,7 +229,11 @@ static char *folder_of(const char *path) {
 
 bool file_writable(const char *path, Err *e) {
     struct stat st;
-    if (file_is_stdout(path)) return true;
+    if (file_is_stdout(path)) { /* closed, or open for reading only */
+        int mode = fcntl(1, F_GETFL);
+        return (mode >= 0 && (mode & O_ACCMODE) != O_RDONLY) ||
+               err_set(e, "stdout: cannot be written: %s", strerror(EBADF));
+    }
     if (!stat(path, &st)) {
         if (S_ISDIR(st.st_mode)) return err_set(e, "%s: cannot be written: %s", path, strerror(EISDIR));
         if (access(path, W_OK)) return err_set(e, "%s: cannot be written: %s", path, strerror(errno));
@@ -251,7 +266,8 @@ static int open_new(FileOut *o) {
     int fd = -1;
 #ifdef O_TMPFILE
     char *dir = folder_of(o->target);
-    if (!access("/proc/self/fd", X_OK)) fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, mode); /* give_name needs /proc */
+    if (!access("/proc/self/fd", X_OK))
+        fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, mode); /* give_name needs /proc */
     free(dir);
 #endif
     if (fd < 0) {

@@ -72,6 +72,7 @@ void text_free(Text *t);
 /* --- files ------------------------------------------------------------------------------------------------------- */
 
 char *file_read(Arena *a, const char *path, size_t *size, Err *e); /* whole file, NUL added; NULL on error */
+bool file_stream(const char *path, Text *t, Err *e); /* appends all of a file, pipe or device, NUL added; "-": stdin */
 
 /* A file that is being written. It gets its name when it is whole: what was there stays until then, and a program that is
  * killed leaves nothing, where the file system has files without names (else PATH.tmpPID). A link is followed; permissions

@@ -4,9 +4,11 @@
 #include "version.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <unistd.h>
 
 enum { USAGE_ERROR = 2, HELP_COLUMN = 28 };
 
@@ -112,7 +114,8 @@ static bool from_environment(const Cli *c, void *to, const bool *given, Err *e) 
     char room[64];
     for (size_t i = 0; i < c->n; i++) {
         const CliOption *o = &c->options[i];
-        const char *name = o->kind == CLI_GROUP || given[i] ? "" : variable(c, o, room, sizeof room), *v = *name ? getenv(name) : NULL;
+        const char *name = o->kind == CLI_GROUP || given[i] ? "" : variable(c, o, room, sizeof room),
+                   *v = *name ? getenv(name) : NULL;
         if (!v || !*v) continue;
         bool ok = o->kind == CLI_FLAG ? set_flag((bool *)((char *)to + o->at), name, v, e) : set(o, to, name, v, e);
         if (!ok) return err_wrap(e, "in the environment");
@@ -130,19 +133,17 @@ struct Args {
     bool *done, *given;
 };
 
-static bool print(const Text *t, bool *done, Err *e) { return *done = true, file_write("-", t->at, t->n, e); }
-
 /* --help and --version, which every program has. */
-static bool built_in(Args *a, const char *name, bool *is, Err *e) {
+static bool built_in(Args *a, const char *name, Err *e) {
     Text t = {0};
-    *is = true;
     if (!strcmp(name, "--help") || !strcmp(name, "-h")) cli_help(a->c, &t);
     else if (!strcmp(name, "--version"))
         text_add(&t, "%s " GPTOSS_VERSION "%s\n", a->c->program, a->c->version ? a->c->version : "");
-    else return *is = false, true;
-    bool ok = print(&t, a->done, e);
+    else return false;
+    fputs(t.at, stdout);
+    (void)cli_stdout(e); /* cli_end returns it */
     text_free(&t);
-    return ok;
+    return *a->done = true;
 }
 
 static bool take(Args *a, const CliOption *o, const char *name, const char *arg, Err *e) {
@@ -159,10 +160,8 @@ static bool long_option(Args *a, const char *word, Err *e) {
     char name[64];
     size_t n = strcspn(word, "=");
     const char *arg = word[n] ? word + n + 1 : NULL;
-    bool is;
     snprintf(name, sizeof name, "%.*s", (int)n, word);
-    if (!built_in(a, name, &is, e)) return false;
-    if (is) return true;
+    if (built_in(a, name, e)) return true;
     for (size_t i = 0; i < a->c->n; i++) {
         const CliOption *o = &a->c->options[i];
         if (o->kind == CLI_GROUP || strcmp(o->name, name + 2)) continue;
@@ -177,11 +176,9 @@ static bool letters(Args *a, const char *word, Err *e) {
     for (const char *s = word + 1; *s; s++) {
         const char name[] = {'-', *s, 0};
         const CliOption *o = NULL;
-        bool is;
         for (size_t i = 0; i < a->c->n; i++)
             if (a->c->options[i].letter == *s) o = &a->c->options[i];
-        if (!o && !built_in(a, name, &is, e)) return false;
-        if (!o) return is || unknown(name, e);
+        if (!o) return built_in(a, name, e) || unknown(name, e);
         if (o->kind != CLI_FLAG) return take(a, o, name, s[1] ? s + 1 : NULL, e);
         if (!take(a, o, name, NULL, e)) return false;
     }
@@ -201,7 +198,15 @@ static bool arguments(Args *a, char **argv, int *words, Err *e) {
     return true;
 }
 
+/* In a closed stream's place: /dev/null, for stdin and stdout the wrong way round, so that using them is an error still. */
+static void hold_streams(void) {
+    static const int mode[] = {O_WRONLY, O_RDONLY, O_WRONLY};
+    for (int fd = 0; fd < (int)LEN(mode); fd++)
+        if (fcntl(fd, F_GETFD) < 0) (void)!open("/dev/null", mode[fd]); /* the lowest free number: fd */
+}
+
 bool cli_parse(const Cli *c, void *to, int argc, char **argv, CliParsed *parsed, Err *e) {
+    hold_streams();
     *parsed = (CliParsed){.words = 0};
     if (c->n > CLI_OPTIONS_MAX) die("cli: %zu options", c->n);
     Args a = {c, to, argv + (argc > 0), &parsed->done, parsed->given};
@@ -211,6 +216,31 @@ bool cli_parse(const Cli *c, void *to, int argc, char **argv, CliParsed *parsed,
 int cli_usage_error(const Cli *c, const Err *e) {
     fprintf(stderr, "%s: error: %s; see %s --help\n", c->program, e->msg, c->program);
     return USAGE_ERROR;
+}
+
+/* --- the end ------------------------------------------------------------------------------------------------------------- */
+
+static bool lost(int why, Err *e) {
+    return err_set(e, "stdout: cannot be written%s%s", why ? ": " : "", why ? strerror(why) : "");
+}
+
+/* After a write that failed a flush may well succeed: there is nothing left. Right behind it errno still says why. */
+bool cli_stdout(Err *e) {
+    if (fflush(stdout) || ferror(stdout)) return lost(errno, e);
+    return true;
+}
+
+int cli_end(const Cli *c, bool ok, Err *e) {
+    Err why = {0};
+    errno = 0;
+    bool whole = cli_stdout(&why);
+    if (fclose(stdout) && whole) whole = lost(errno, &why);
+    bool said = !strncmp(e->msg, "stdout: ", 8); /* by the cli_stdout that met it first, which knows more */
+    if (ok && !whole && !said) *e = why;
+    ok = ok && whole;
+    bool placed = c->places && strstr(e->msg, ": error: ");
+    if (!ok) fprintf(stderr, placed ? "%s%s\n" : "%s: error: %s\n", placed ? "" : c->program, e->msg);
+    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 /* --- help ---------------------------------------------------------------------------------------------------------------- */
@@ -242,6 +272,7 @@ void cli_help(const Cli *c, Text *t) {
     help_row(t, 'h', "help", NULL, "this text");
     help_row(t, 0, "version", NULL, "the version");
     if (c->notes) text_add(t, "\n%s", c->notes);
-    text_add(t, "\nExamples:\n%s\nIn the environment --some-name is %sSOME_NAME; the command line wins.\nMore: man %s\n",
+    text_add(t,
+             "\nExamples:\n%s\nIn the environment --some-name is %sSOME_NAME; the command line wins.\nMore: man %s\n",
              c->examples, c->env, c->program);
 }

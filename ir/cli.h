@@ -49,6 +49,7 @@ struct Cli {
     const char *examples; /* whole lines, indented by two */
     const char *env;      /* "GPTOSS_TOK_" */
     const char *version;  /* what --version adds to the program's name and version; NULL: nothing */
+    bool places;          /* an error that names its own place, "FILE:LINE:COL: error: ", is printed as it is */
     const CliOption *options;
     size_t n;
 };
@@ -60,11 +61,19 @@ struct CliParsed {
     bool given[CLI_OPTIONS_MAX]; /* which rows the command line named */
 };
 
-/* Fills the fields of *to that were given. */
+/* The first thing a main does. Fills the fields of *to that were given. A standard stream that is closed stays so: no file that
+ * is opened later takes its place. */
 bool cli_parse(const Cli *c, void *to, int argc, char **argv, CliParsed *parsed, Err *e);
 
 /* Prints a mistake in the arguments and where to read on; returns the exit status for it, 2. */
 int cli_usage_error(const Cli *c, const Err *e);
+
+/* The last thing a main does: returns the exit status, success only if ok and all that was printed has reached stdout; else says
+ * why not (e). Nothing can be printed after it. */
+int cli_end(const Cli *c, bool ok, Err *e);
+
+/* For runs that print for long, right behind printing: flushes; false, with e set, when something printed so far is lost. */
+bool cli_stdout(Err *e);
 
 void cli_help(const Cli *c, Text *t);
 

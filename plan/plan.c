@@ -17,7 +17,7 @@
 
 enum { HEADER = 40, ALIGN = 64, ZLEVEL = 6, MAX_TEXT = 1 << 30 };
 static const char magic[8] = "GPTOSSPL";
-static const char *const kind_names[BUF_KINDS] = {"weight", "state", "input", "link", "temp"};
+static const char *const kind_names[BUF_KINDS] = {"weight", "packed", "state", "input", "link", "temp"};
 
 /* --- tables of fields --------------------------------------------------------------------------------------------- */
 

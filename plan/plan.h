@@ -12,7 +12,7 @@
 #include "ir/graph.h"
 #include "model/model.h"
 
-#define PLAN_VERSION 3 /* a macro: --version spells it */
+#define PLAN_VERSION 4 /* a macro: --version spells it */
 enum { KV_PAGE = 64, STEP_WORDS = 8 };
 
 typedef enum BufKind {

@@ -55,6 +55,7 @@ static const Cli cli = {
                 "  gptoss-compile graphs/gpt_oss.lua --arch gfx90a --model DIR --precision strict\n"
                 "  gptoss-compile graphs/tiny.lua --arch gfx90a --no-fusion mlp1_swiglu --explain --report text\n",
     .env = "GPTOSS_COMPILE_",
+    .places = true,
     .options = options,
     .n = LEN(options),
 };
@@ -213,7 +214,7 @@ int main(int argc, char **argv) {
     Compile c = {.a = arena_new(), .o = {.output = "plan.bin", .precision = "fast", .max_batch = 64, .max_tokens = 512}};
     bool done = false;
     if (!parse(c.a, argc, argv, &c.o, &done, &e)) return cli_usage_error(&cli, &e);
-    if (done) return 0;
+    if (done) return cli_end(&cli, true, &e);
     c.target = target_find(c.o.arch);
     fill_plan(&c);
     bool ok = prepare(&c, &e) && compile_run(&c, &e);
@@ -224,9 +225,8 @@ int main(int argc, char **argv) {
         ok = false;
     }
     if (ok && isatty(2)) fprintf(stderr, "%s: %s, %s, %d kernels\n", c.o.output, c.o.arch, c.o.precision, c.plan.n_kernels);
-    if (!ok) fprintf(stderr, "%s%s\n", strstr(e.msg, ": error: ") ? "" : "gptoss-compile: error: ", e.msg);
     front_close(c.front);
     model_close(c.model);
     arena_free(c.a);
-    return ok ? 0 : 1;
+    return cli_end(&cli, ok, &e);
 }

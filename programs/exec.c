@@ -1,4 +1,4 @@
-/* main.c - gptoss-exec. Options: options.c. A mode is a row here and its mode_*.c. Only this file prints errors and exits. */
+/* gptoss-exec. Options: options.c. A mode is a row here and its mode_*.c. */
 #include "runtime/mode/mode.h"
 #include "runtime/mode/selftest.h"
 
@@ -72,7 +72,5 @@ int main(int argc, char **argv) {
     bool done = false;
     if (!options_parse(&o, argc, argv, &done, &e)) return cli_usage_error(&options_cli, &e);
     bool ok = done || run(&o, &e);
-    if (fflush(stdout) && ok) ok = err_set(&e, "stdout: cannot be written");
-    if (!ok) fprintf(stderr, "gptoss-exec: error: %s\n", e.msg);
-    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+    return cli_end(&options_cli, ok, &e);
 }

@@ -813,7 +813,7 @@ int main(int argc, char **argv) {
     CliParsed parsed;
     clock_gettime(CLOCK_MONOTONIC, &start);
     if (!cli_parse(&cli, &args, argc, argv, &parsed, &e)) return cli_usage_error(&cli, &e);
-    if (parsed.done) return 0;
+    if (parsed.done) return cli_end(&cli, true, &e);
     if (!check(&args, argv, parsed.words, &e)) return cli_usage_error(&cli, &e);
     fill_job(&j, &args, argv);
     signal(SIGXFSZ, SIG_IGN);                          /* a file size limit is then an error of write() */
@@ -822,8 +822,7 @@ int main(int argc, char **argv) {
     sigaction(SIGTERM, &stop, NULL);
     bool ok = make(&j, args.dtype != NULL, &e);
     if (ok) report(&j, &start);
-    else fprintf(stderr, "gptoss-mkmodel: error: %s\n", e.msg);
     json_decref(j.source);
     arena_free(j.arena);
-    return ok ? 0 : 1;
+    return cli_end(&cli, ok, &e);
 }

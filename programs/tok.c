@@ -111,7 +111,5 @@ int main(int argc, char **argv) {
     bool done = false;
     if (!read_args(argc, argv, &a, &done, &e)) return cli_usage_error(&cli, &e);
     bool ok = done || run(&a, &e);
-    if (ok && fflush(stdout)) ok = err_set(&e, "stdout: %s", strerror(errno));
-    if (!ok) fprintf(stderr, "gptoss-tok: error: %s\n", e.msg);
-    return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+    return cli_end(&cli, ok, &e);
 }

@@ -116,6 +116,39 @@ static bool open_weight(Exec *x, const Model *m, int i, Err *e) {
     return allocate_buf(x, i, e) && upload_weight(x, m, i, e);
 }
 
+/* --- weights in other layouts: graph "prepare" ------------------------------------------------------------------------ */
+
+static bool reads_arg(const PlanLaunch *l, int buf) {
+    for (int i = 0; i < l->n_args; i++)
+        if (l->args[i] == buf) return true;
+    return false;
+}
+
+/* Does a step's kernel read the weight as the file has it? */
+static bool stays(const Plan *p, int prepare, int buf) {
+    for (int g = 0; g < p->n_graphs; g++)
+        for (int l = 0; g != prepare && l < p->graphs[g].n_launches; l++)
+            if (reads_arg(&p->graphs[g].launches[l], buf)) return true;
+    return false;
+}
+
+static bool launch(Exec *x, int graph, const PlanLaunch *l, int bucket, Err *e);
+
+/* Repacks weight i, which is there, into whatever layouts kernels want; then the weight itself goes unless one of them reads it. */
+static bool prepare_weight(Exec *x, int i, Err *e) {
+    int g = x->dev->ops->run_node ? -1 : plan_graph(x->plan, "prepare");
+    for (int k = 0; g >= 0 && k < x->plan->graphs[g].n_launches; k++) {
+        const PlanLaunch *l = &x->plan->graphs[g].launches[k];
+        if (reads_arg(l, i) && !launch(x, g, l, 0, e)) return err_wrap(e, "preparing %s", x->plan->bufs[i].name);
+    }
+    if (g < 0 || stays(x->plan, g, i)) return true;
+    if (!x->dev->ops->sync(x->dev, 0, e)) return err_wrap(e, "preparing %s", x->plan->bufs[i].name);
+    x->dev->ops->free(x->dev, x->at[i]);
+    x->at[i] = NULL;
+    x->own[i] = false;
+    return true;
+}
+
 /* --- inputs --------------------------------------------------------------------------------------------------------- */
 
 static bool vector_of(const PlanBuf *b, Sym sym) {
@@ -279,10 +312,13 @@ static bool open_bufs(Exec *x, const Model *m, Err *e) {
     const Plan *p = x->plan;
     if (p->scratch && !(x->scratch = allocate(x, p->scratch, "scratch", e))) return false;
     if (!open_told(x, e)) return false;
+    for (int i = 0; i < p->n_bufs; i++) /* before the weights, which go into them as they come */
+        if (p->bufs[i].kind == BUF_PACKED && !x->dev->ops->run_node && !allocate_buf(x, i, e)) return false;
     for (int i = 0; i < p->n_bufs; i++) {
         bool ok = false;
         switch (p->bufs[i].kind) {
-        case BUF_WEIGHT: ok = open_weight(x, m, i, e); break;
+        case BUF_WEIGHT: ok = open_weight(x, m, i, e) && prepare_weight(x, i, e); break;
+        case BUF_PACKED: ok = true; break;
         case BUF_STATE: ok = open_state(x, i, e); break;
         case BUF_INPUT: ok = open_input(x, i, e); break;
         case BUF_LINK: ok = allocate_buf(x, i, e); break;

@@ -268,23 +268,53 @@ Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, si
 
 /* --- requests --------------------------------------------------------------------------------------------------------------- */
 
-Requests requests_make(Session *s, const Prompts *p, bool generate) {
-    Requests r = {0, arena_array(s->arena, p->n + 1, sizeof *r.at), arena_array(s->arena, p->n + 1, sizeof *r.of)};
+bool session_no_room(const Session *s, const char *who, size_t tokens, Err *e) {
+    int64_t most = s->plan->max_seq;
+    const char *by_default = s->o->steps < 0 ? " (the default)" : "";
+    if ((int64_t)tokens > most)
+        return err_set(e, "%s has %zu tokens, the plan has room for %" PRId64 ": one compiled with a larger --max-seq has more", who, tokens, most);
+    return err_set(e, "%s has %zu tokens, -n is %" PRId64 "%s: give -n %zu or more, the plan has room for %" PRId64, who, tokens, s->steps, by_default, tokens, most);
+}
+
+static Requests no_requests(Session *s, const Prompts *p) {
+    return (Requests){0, arena_array(s->arena, p->n + 1, sizeof(Request)), arena_array(s->arena, p->n + 1, sizeof(size_t))};
+}
+
+static void add_request(Session *s, Requests *r, const Prompts *p, size_t of, int64_t max_new) {
+    Request q = {.ids = p->at[of].ids, .n_ids = (int64_t)p->at[of].n, .max_new = max_new, .number = (uint32_t)of};
+    q.out = arena_array(s->arena, (size_t)max_new + 1, sizeof *q.out);
+    r->of[r->n] = of;
+    r->at[r->n++] = q;
+}
+
+Requests requests_make(Session *s, const Prompts *p, const char *fate) {
+    Requests r = no_requests(s, p);
     for (size_t i = 0; i < p->n; i++) {
+        Err why;
         int64_t n = (int64_t)p->at[i].n;
-        if (!n) {
-            warn("request %zu is empty: nothing is generated", i + 1);
-        } else if (n > s->steps) {
-            warn("request %zu has %" PRId64 " tokens, -n is %" PRId64 ": nothing is generated", i + 1, n, s->steps);
-        } else {
-            Request q = {.ids = p->at[i].ids, .n_ids = n, .max_new = generate ? s->steps - n + 1 : 0};
-            q.number = (uint32_t)i;
-            q.out = arena_array(s->arena, (size_t)q.max_new + 1, sizeof *q.out);
-            r.of[r.n] = i;
-            r.at[r.n++] = q;
-        }
+        if (!n) warn("request %zu is empty: %s", i + 1, fate);
+        else if (n <= s->steps) add_request(s, &r, p, i, s->steps - n + 1);
+        else session_no_room(s, arena_printf(s->arena, "request %zu", i + 1), (size_t)n, &why), warn("%s; %s", why.msg, fate);
     }
     return r;
+}
+
+bool requests_left(const Session *s, const Prompts *p, const Requests *r, Err *e) {
+    size_t most = 0;
+    if (!p->n || r->n) return true;
+    for (size_t i = 0; i < p->n; i++) most = p->at[i].n > most ? p->at[i].n : most;
+    if (!most) return err_set(e, "nothing to run: every prompt is empty");
+    return session_no_room(s, "nothing to run: the longest prompt", most, e);
+}
+
+bool requests_prompts(Session *s, const Prompts *p, Requests *r, Err *e) {
+    *r = no_requests(s, p);
+    for (size_t i = 0; i < p->n; i++) {
+        if ((int64_t)p->at[i].n > s->plan->max_seq) return session_no_room(s, arena_printf(s->arena, "request %zu", i + 1), p->at[i].n, e);
+        if (p->at[i].n) add_request(s, r, p, i, 0);
+        else warn("request %zu is empty: it has no logits", i + 1);
+    }
+    return requests_left(s, p, r, e);
 }
 
 /* --- steps ------------------------------------------------------------------------------------------------------------------- */

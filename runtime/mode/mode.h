@@ -70,15 +70,19 @@ bool input_read(const char *path, Text *t, Err *e); /* appends a whole file; -: 
 /* The input file's requests as ids (formats.md, getp). Errors name file and line. */
 bool prompts_read(Session *s, const char *path, Prompts *p, Err *e);
 
-/* Requests in the arena; of[i]: the prompt they come from. Empty prompts and those beyond -n are left out with a warning.
- * generate: up to -n steps; else only the prompts are run. */
+/* Requests in the arena; of[i]: the prompt they come from. */
 typedef struct Requests Requests;
 struct Requests {
     size_t n;
     Request *at;
     size_t *of;
 };
-Requests requests_make(Session *s, const Prompts *p, bool generate);
+/* Up to -n steps each. Prompts that are empty or longer are left out with a warning, which says what becomes of them (fate). */
+Requests requests_make(Session *s, const Prompts *p, const char *fate);
+bool requests_left(const Session *s, const Prompts *p, const Requests *r, Err *e); /* false: that left none of them */
+/* The prompts and nothing behind them: as long as the plan allows. */
+bool requests_prompts(Session *s, const Prompts *p, Requests *r, Err *e);
+bool session_no_room(const Session *s, const char *who, size_t tokens, Err *e); /* "WHO has TOKENS tokens …", and what would help; false */
 
 /* Sizes and allocates the KV pools of every exec for these requests, and makes their scheduler. */
 Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, size_t n, bool stop_at_eos, Err *e);

@@ -130,8 +130,7 @@ static bool turn(Chat *c, const char *text, Err *e) {
     show(c, harmony_close(&c->reader));
     text_free(&c->stop.held);
     if (c->column) put(c, "\n", 1);
-    if (ferror(stdout)) return err_set(e, "stdout: cannot be written");
-    fflush(stdout);
+    if (!cli_stdout(e)) return false;
     close_turn(c, end);
     if (end == TALK_FULL)
         fprintf(stderr,

@@ -140,7 +140,8 @@ static void count(Session *s, Eval *v) {
 }
 
 static bool run(Session *s, Eval *v, Err *e) {
-    Requests r = requests_make(s, &v->prompts, true);
+    Requests r = requests_make(s, &v->prompts, "it counts as wrong");
+    if (!requests_left(s, &v->prompts, &r, e)) return false;
     for (size_t k = 0; k < r.n; k++) {
         int64_t enough = v->problems.at[r.of[k]].n_answer + SLACK;
         if (r.at[k].max_new > enough) r.at[k].max_new = enough;

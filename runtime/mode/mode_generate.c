@@ -100,7 +100,7 @@ bool mode_generate(Session *s, Err *e) {
     Writer w = {.s = s, .to_stdout = !s->o->output || file_is_stdout(s->o->output), .stop = {.stops = s->o->stops.at}};
     bool ok = prompt_ids(s, &t.ids, e);
     if (ok && (int64_t)t.ids.n > s->steps)
-        ok = err_set(e, "the prompt has %zu tokens, -n is %" PRId64 "; the plan allows %" PRId64 " (gptoss-compile --max-seq)", t.ids.n, s->steps, s->plan->max_seq);
+        ok = session_no_room(s, "the prompt", t.ids.n, e);
     ok = ok && session_load(s, e);
     double start = seconds_now();
     ok = ok && talk_run_until_interrupt(&t, take, &w, &end, (int)(SA_RESTART | SA_RESETHAND), e); /* the text is kept; Ctrl-C twice ends the program */

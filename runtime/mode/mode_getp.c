@@ -161,7 +161,7 @@ bool mode_getp(Session *s, Err *e) {
     if (truth && file_same(s->o->truth, output)) return err_set(e, "-v %s is where the output goes: give -o another name", s->o->truth);
     if (!session_output(s, output, input, e) || !prompts_read(s, input, &p, e)) return false;
     if (s->o->print && !s->tok && !session_tokenizer(s, e)) return false;
-    Requests r = requests_make(s, &p, true);
+    Requests r = requests_make(s, &p, "nothing is generated");
     Summary m = {.requests = p.n, .skipped = p.n - r.n};
     bool ok = !r.n || run(s, &r, &m, e);
     if (ok) {
@@ -173,6 +173,7 @@ bool mode_getp(Session *s, Err *e) {
         if (ok && truth) ok = verify(s, truth, &t, &v, e);
         if (s->o->json) summary_json(s, &m, &v, !file_is_stdout(output) && !s->o->print ? stdout : stderr);
         if (s->dev && !s->o->json) session_profile(s);
+        ok = ok && requests_left(s, &p, &r, e); /* their lines are written, empty as they are */
     }
     text_free(&t);
     text_free(&v.first);

@@ -109,12 +109,12 @@ static bool run(Session *s, Requests *r, Sink *k, Err *e) {
 
 bool mode_logits(Session *s, Err *e) {
     Prompts p;
+    Requests r;
     Sink k = {0};
     if (s->logits < 0) return err_set(e, "%s: the plan has no graph \"logits\"", s->o->plan);
     if (!s->o->output) return err_set(e, "-m logits writes raw floats: say where, with -o FILE (- is stdout)");
     const char *input = s->o->input ? s->o->input : "data/input.txt";
-    if (!session_output(s, s->o->output, input, e) || !prompts_read(s, input, &p, e)) return false;
-    Requests r = requests_make(s, &p, false);
+    if (!session_output(s, s->o->output, input, e) || !prompts_read(s, input, &p, e) || !requests_prompts(s, &p, &r, e)) return false;
     bool ok = sink_open(s, &k, &r, s->o->output, e) && (!r.n || run(s, &r, &k, e));
     return sink_close(&k, ok, e);
 }

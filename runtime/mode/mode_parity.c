@@ -266,7 +266,9 @@ static bool requests(Session *s, Requests *r, Err *e) {
         *r = made_up(s);
     } else {
         if (!prompts_read(s, s->o->input, &p, e)) return false;
-        *r = requests_make(s, &p, true);
+        *r = requests_make(s, &p, "it is left out");
+        if (!requests_left(s, &p, r, e)) return false;
+        if (!r->n) return err_set(e, "%s: no requests", s->o->input);
         for (size_t i = 0; i < r->n && s->o->steps < 0; i++)
             if (r->at[i].max_new > GENERATED) r->at[i].max_new = GENERATED; /* unless -n says how many */
     }

@@ -48,7 +48,7 @@ static const CliOption rows[] = {
     {.kind = CLI_GROUP, .help = "Requests"},
     {'n', "steps", CLI_INT, AT(steps), "STEPS",
      "forward passes of a request, prompt included\n"
-     "(default 1024, chat 32768; at most the plan's)", .least = 1},
+     "(default 1024, chat 32768; at most the plan's)", .least = 1, .tag = GENERATE | CHAT | GETP | BENCH | PARITY | EVAL},
     {'b', "batch", CLI_INT, AT(batch), "BATCH", "requests in flight (default: what plan and memory allow; bench: 1)", .least = 1},
     {'t', "lines", CLI_INT, AT(lines), "LINES", "only the first LINES requests", .tag = GETP | LOGITS | PARITY | EVAL},
     {0, "prefill-chunk", CLI_INT, AT(chunk), "N", "prompt tokens of a request in one step (default: the plan's most)", .least = 1},

@@ -7,6 +7,7 @@
  * Tolerance: the template's nmse. Where the result is then rounded to bf16, a relative error r makes about r / 2^-8 of the
  * elements round the other way, each by 2^-8: nmse + sqrt(nmse) * 2^-8, and one such element is always granted. */
 #include "selftest.h"
+#include "ir/cli.h"
 #include "ir/ref.h"
 #include "ir/sampling.h"
 
@@ -358,7 +359,6 @@ static void check_launch(Check *c, int graph, const PlanLaunch *l) {
         bool ok = check_node(c, graph, l->node, k, rows[i], &line, &e);
         if (ok) printf("ok %s T=%" PRId64 " %s\n", k->symbol, rows[i], line.at);
         else printf("FAIL %s T=%" PRId64 ": %s\n", k->symbol, rows[i], e.msg);
-        fflush(stdout);
         *(ok ? &c->ok : &c->failed) += 1;
         text_free(&line);
     }
@@ -370,16 +370,18 @@ bool selftest_run(const Plan *p, Device *d, const SelftestOptions *o, Err *e) {
     c.modules = calloc((size_t)p->n_modules + 1, sizeof *c.modules);
     bool *seen = calloc((size_t)p->n_kernels + 1, sizeof *seen);
     if (!c.modules || !seen) die("selftest: out of memory");
+    bool heard = true;
     for (int g = 0; g < p->n_graphs; g++)
-        for (int l = 0; l < p->graphs[g].n_launches; l++) {
+        for (int l = 0; heard && l < p->graphs[g].n_launches; l++) {
             int k = p->graphs[g].launches[l].kernel;
-            if (!seen[k]) check_launch(&c, g, &p->graphs[g].launches[l]);
+            if (!seen[k]) check_launch(&c, g, &p->graphs[g].launches[l]), heard = cli_stdout(e);
             seen[k] = true;
         }
     for (int i = 0; i < p->n_modules; i++)
         if (c.modules[i]) d->ops->module_unload(d, c.modules[i]);
     free(c.modules);
     free(seen);
+    if (!heard) return false;
     if (c.failed) return err_set(e, "--self-test: %d of %d checks failed", c.failed, c.ok + c.failed);
     if (!c.ok) return err_set(e, "--self-test: nothing was checked");
     return true;

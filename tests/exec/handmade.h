@@ -7,9 +7,10 @@
 
 #include <stdlib.h>
 
-enum { HAND_BATCH = 4, HAND_TOKENS = 16, HAND_SEQ = 256, HAND_ROWS = 3 };
+enum { HAND_BATCH = 4, HAND_TOKENS = 16, HAND_ROWS = 3 };
 
 static const char *hand_rows = "rows"; /* the input's name; another one is for the test of unknown inputs */
+static int64_t hand_seq = 256;           /* positions */
 
 typedef struct Hand Hand;
 struct Hand {
@@ -121,12 +122,12 @@ static Value *hand_mlp(Hand *h, Value *x, int layer, const char *out) {
 static void hand_step(Hand *h) {
     const ModelConfig *c = h->c;
     Dim t = dim_sym(SYM_T);
-    Type table = hand_matrix(DT_I32, dim_const(HAND_BATCH), dim_const(HAND_SEQ / KV_PAGE));
+    Type table = hand_matrix(DT_I32, dim_const(HAND_BATCH), dim_const(hand_seq / KV_PAGE));
     h->src = graph_input(h->g, "src", hand_vector(DT_I32, t)),
     h->slot = graph_input(h->g, "slot", hand_vector(DT_I32, t));
     h->pos = graph_input(h->g, "pos", hand_vector(DT_I32, t));
     h->rope =
-        graph_input(h->g, "rope", hand_type(DT_F32, 3, dim_const(HAND_SEQ), dim_const(c->head_dim / 2), dim_const(2)));
+        graph_input(h->g, "rope", hand_type(DT_F32, 3, dim_const(hand_seq), dim_const(c->head_dim / 2), dim_const(2)));
     h->full = graph_input(h->g, "blocks.full", table), h->window = graph_input(h->g, "blocks.window", table);
     Value *last = graph_state(h->g, "last", hand_vector(DT_I32, dim_const(HAND_BATCH)));
     Value *x = HAND(h, OP_tokens, "ids", h->src, last);
@@ -263,8 +264,8 @@ static Plan *hand_plan(void) {
                 .config = hand_config(),
                 .max_batch = HAND_BATCH,
                 .max_tokens = HAND_TOKENS,
-                .max_seq = HAND_SEQ,
-                .max_blocks = HAND_SEQ / KV_PAGE};
+                .max_seq = hand_seq,
+                .max_blocks = hand_seq / KV_PAGE};
     p->program = hand_program(a, &p->config);
     p->bufs = arena_array(a, 400, sizeof *p->bufs);
     p->graphs = arena_array(a, 3, sizeof *p->graphs);

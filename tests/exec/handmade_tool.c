@@ -1,6 +1,8 @@
-/* handmade_tool.c - handmade_tool PLAN [NAME]: writes the hand-made plan; NAME: what its input "rows" is called instead, or
- * --cuda: with kernels for tests/cuda/fake. */
+/* handmade_tool.c - handmade_tool PLAN [NAME [POSITIONS]]: writes the hand-made plan; NAME: what its input "rows" is called instead,
+ * or --cuda: with kernels for tests/cuda/fake. */
 #include "handmade.h"
+
+#include <stdlib.h>
 
 /* Kernels that no device could run, for a driver that does not run them either (tests/cuda/fake): a launch a node, every other
  * one of a kernel that overlaps and has 60,000 bytes of dynamic shared memory. */
@@ -33,6 +35,7 @@ int main(int argc, char **argv) {
     Err e;
     bool cuda = argc > 2 && !strcmp(argv[2], "--cuda");
     if (argc > 2 && !cuda) hand_rows = argv[2];
+    if (argc > 3) hand_seq = atoi(argv[3]);
     Plan *p = argc > 1 ? hand_plan() : NULL;
     if (p && cuda) hand_kernels(p);
     if (!p || !plan_write(p, argv[1], &e)) return fprintf(stderr, "handmade_tool: %s\n", p ? e.msg : "PLAN?"), 1;

@@ -55,8 +55,40 @@ with open(d + '/want2', 'w') as f:
     for p, w in zip(open(d + '/ids'), open(d + '/want')):
         f.write(' '.join(w.split()[:max(0, 70 - len(p.split()) + 1)]) + '\n')
 PY
-grep -q 'request 5 has 130 tokens, -n is 70: nothing is generated' "$tmp/err" && ok getp_long_warning || fail getp_long_warning "$(cat "$tmp/err")"
+grep -q 'request 5 has 130 tokens, -n is 70: give -n 130 or more.*; nothing is generated' "$tmp/err" && ok getp_long_warning || fail getp_long_warning "$(cat "$tmp/err")"
 [ "$(sed -n 4p "$tmp/out2" | wc -w)" = 1 ] && ok getp_exactly_n || fail getp_exactly_n "$(sed -n 4p "$tmp/out2")"
+# prompts longer than the default -n: getp says which -n would do, and fails when no prompt is left; logits has no -n
+fails() { # NAME PATTERN command…: exit 1, and stderr says so
+    local name=$1 pattern=$2
+    shift 2
+    "$@" >"$tmp/printed"
+    local code=$?
+    if [ $code = 1 ] && grep -q -- "$pattern" "$tmp/err"; then ok "$name"; else fail "$name" "exit $code: $(cat "$tmp/err")"; fi
+}
+"$out/tests/handmade_tool" "$tmp/long.bin" rows 2048
+long() { "$exec" "$tmp/long.bin" -w "$tmp/model" --device ref --input-ids "$@" 2>"$tmp/err"; }
+python3 -c 'print(1); print(*[i * 7 % 500 for i in range(1100)])' >"$tmp/long.in"
+{ echo 2; tail -1 "$tmp/long.in"; echo 1 2 3; } >"$tmp/mixed.in"
+python3 -c 'print(1); print(*[i * 7 % 500 for i in range(2100)])' >"$tmp/longer.in"
+printf '2\n\n\n' >"$tmp/empty.in"
+needs='1100 tokens, -n is 1024 (the default): give -n 1100 or more, the plan has room for 2048'
+fails getp_none_left "error: nothing to run: the longest prompt has $needs" long -m getp -i "$tmp/long.in" -o "$tmp/out2"
+printf '\n' >"$tmp/line"; same getp_none_left_lines "$tmp/out2" "$tmp/line"
+fails getp_none_left_plan 'error: nothing to run: the longest prompt has 2100 tokens, the plan has room for 2048: .*--max-seq' long -m getp -i "$tmp/longer.in" -o "$tmp/out2"
+fails getp_all_empty 'error: nothing to run: every prompt is empty' long -m getp -i "$tmp/empty.in" -o "$tmp/out2"
+long -m getp -i "$tmp/mixed.in" -o "$tmp/out2" && grep -q "warning: request 1 has $needs; nothing is generated" "$tmp/err" && [ "$(wc -l <"$tmp/out2")" = 2 ] && ok getp_some_left || fail getp_some_left "$(cat "$tmp/err")"
+fails parity_none_left "error: nothing to run: the longest prompt has $needs" long -m parity -i "$tmp/long.in"
+fails parity_all_empty 'every prompt is empty' long -m parity -i "$tmp/empty.in"
+echo 0 >"$tmp/zero.in"; fails parity_no_requests 'no requests' long -m parity -i "$tmp/zero.in"
+fails generate_long "error: the prompt has $needs" long -m generate "$(tail -1 "$tmp/long.in")"
+printf '{"task": "t", "prompt": "%01100d", "answer": "1"}\n' 0 >"$tmp/set"
+fails eval_none_left "error: nothing to run: the longest prompt has $needs" long -m eval -i "$tmp/set"
+long -m logits -i "$tmp/mixed.in" -o "$tmp/got.f32" && [ "$(stat -c %s "$tmp/got.f32")" = $((1103 * 512 * 4)) ] && ! grep warning "$tmp/err" && ok logits_long || fail logits_long "$(cat "$tmp/err")"
+long -m logits -i "$tmp/mixed.in" -o "$tmp/got.f32" -n 5 && [ "$(stat -c %s "$tmp/got.f32")" = $((1103 * 512 * 4)) ] && grep -q -- '--steps does nothing here' "$tmp/err" && ok logits_steps || fail logits_steps "$(cat "$tmp/err")"
+rm -f "$tmp/got.f32"
+fails logits_too_long 'error: request 1 has 2100 tokens, the plan has room for 2048: .*--max-seq' long -m logits -i "$tmp/longer.in" -o "$tmp/got.f32"
+fails logits_empty 'every prompt is empty' long -m logits -i "$tmp/empty.in" -o "$tmp/got.f32"
+[ ! -e "$tmp/got.f32" ] && ok logits_nothing_written || fail logits_nothing_written "$(ls -l "$tmp")"
 
 # --- text: the same as its ids; carriage returns and empty prompts
 printf '4\r\nHello world\r\n\r\nzwei  W\xc3\xb6rter\nlast' >"$tmp/text"

@@ -1437,7 +1437,31 @@ static void test_check(void) {
         {"0\n", "-0\n", "--atol 0 --rtol 0", 0, "0 of 1"},
         {"1\n", "1x\n", "", 1, ""},
         {"1 2\n", "1\n2\n", "", 0, "0 of 2"},
-        {"", "", "", 0, "0 of 0"},
+        {"1.0,2.0", "9.0,7.0", "", 1, "2 of 2"}, /* eight bytes: as f32 almost equal */
+        {"1.0,2.0\n", " 1 ,\t2", "", 0, "0 of 2"},
+        {"1,2\n3,4\n", "1 2 3 4", "", 0, "0 of 4"},
+        {"\xef\xbb\xbf" "1", "1", "", 0, "0 of 1"},
+        {"1,,2", "1,,2", "", 1, "a.txt:1: value 2 is missing"},
+        {"1\n2,\n", "1\n2,\n", "", 1, "value 3 is missing"},
+        {",1", ",1", "", 1, "value 1 is missing"},
+        {"1;2;", "1;2;", "", 1, "a.txt:1: value 1 is not a number: \"1;2;\""},
+        {"1\n2\nthree", "1\n2\nthree", "", 1, "a.txt:3: value 3"},
+        {"11\xc2\xa0" "2.25", "11\xc2\xa0" "9.25", "", 1, "not a number"}, /* a no-break space; eight bytes */
+        {"1e999", "1e999", "", 1, "not a number"},
+        {"hello wo", "hello wo", "", 1, "not a number"},
+        {"1 2 3 4", "1 2 3 5", "--raw", 1, "not whole f32"},
+        {"1 2 3 45", "1 2 3 45", "--raw", 0, "0 of 2"},
+        {"", "", "", 1, "a.txt: it holds no values"},
+        {"", "", "--raw", 1, "holds no values"},
+        {" \n", "1", "", 1, "holds no values"},
+        {"1", "", "", 1, "b.txt: it holds no values"},
+        {"1 2 3 4", "1 2 3 4", "--rows 3", 1, "4 values are not whole rows of 3"},
+        {"0 1 2", "0 1 2.5", "--rows 3 --atol 1", 0, "row 0: nmse 0.0345, kl 0.0243, top-1 2 in both"},
+        {"0 1 2\n9 0 0", "0 1 2\n0 1 0", "--rows 3", 1, "row 1: nmse 82, kl 6.12, top-1 0 and 1"},
+        {"0 1 2\n9 0 0", "0 1 2\n0 1 0", "--rows 3", 1, "top-1 agrees in 1 of 2 rows; kl of A from B: mean 3.06, most 6.12 in row 1"},
+        {"-inf 0 0", "-inf 0 0", "--rows 3", 0, "row 0: nmse 0, kl 0, top-1 1 in both"},
+        {"0 0", "0 nan", "--rows 2", 1, "row 0: nmse nan, kl nan, top-1 none: NaN in B"},
+        {"1 2", "1 2", "--rows 0", 2, "it is 1 or more"},
         {"1\n", "1\n", "--atol -1", 2, "--atol"},
         {"1\n", "1\n", "--atol nan", 2, "--atol"},
         {"1\n", "1\n", "--rtol x", 2, "--rtol"},
@@ -1454,6 +1478,21 @@ static void test_check(void) {
     put_file(at("b.txt"), v, sizeof v);
     put_text(at("a.txt"), "1.5\n-2\n3\n");
     if (shell("'%s' '%s/a.txt' '%s/b.txt' >/dev/null", check, dir, dir)) fail("text and raw");
+    if (shell("'%s' '%s/a.txt' - <'%s/b.txt' >/dev/null", check, dir, dir)) fail("stdin");
+    if (shell("cat '%s/b.txt' | '%s' '%s/a.txt' /dev/stdin >/dev/null", dir, check, dir)) fail("a pipe");
+    if (shell("bash -c \"'%s' <(cat '%s/a.txt') <(cat '%s/b.txt')\" >/dev/null", check, dir, dir)) fail("two pipes");
+    if (shell("'%s' - - </dev/null 2>&1 | grep -q 'both stdin'", check)) fail("stdin twice");
+    if (shell("'%s' '%s' '%s' 2>&1 | grep -q 'Is a directory'", check, dir, dir)) fail("a folder");
+    put_file(at("a.txt"), "1\0 23", 5); /* text that is not right */
+    if (shell("'%s' '%s/a.txt' '%s/a.txt' 2>&1 | grep -q 'not a number'", check, dir, dir)) fail("a NUL in text");
+    put_file(at("a.txt"), "\xff\xfe" "1\0.\0" "5\0\r\0\n\0" "2\0.\0" "5\0\n", 20);
+    if (shell("'%s' '%s/a.txt' '%s/a.txt' 2>&1 | grep -q 'not a number'", check, dir, dir)) fail("UTF-16");
+    const float small[] = {0, 10, 2560, 1e-5f, -3e-7f, 0.25f};
+    for (size_t i = 0; i < LEN(small); i++) {
+        put_file(at("a.txt"), &small[i], sizeof small[i]);
+        if (shell("'%s' '%s/a.txt' '%s/a.txt' >/dev/null", check, dir, dir)) fail("raw %g alone", (double)small[i]);
+    }
+    put_text(at("a.txt"), "1.5\n-2\n3\n");
     put_file(at("b.txt"), v, sizeof v - 1);
     if (shell("'%s' '%s/a.txt' '%s/b.txt' >/dev/null 2>&1", check, dir, dir) != 1) fail("a partial float");
     if (shell("'%s' '%s/a.txt' '%s/nowhere' >/dev/null 2>&1", check, dir, dir) != 1) fail("no such file");
