@@ -30,9 +30,10 @@ static bool add_repack(Program *p, const Part *part, Value *w, int wave, Err *e)
 }
 
 static bool of_node(Program *p, const Node *n, const TemplateList *templates, const LowerOptions *o, Err *e) {
-    for (int i = 0; i < node_kernels(n); i++) {
+    Maker m = {p->arena, templates, o->precision, o->target};
+    for (Range r = {0, 0, 0}; range_next(&m, n, &r);) {
         PartList parts;
-        if (!parts_make(p->arena, n, i, templates, o->precision, o->target, &parts, e)) return false;
+        if (!parts_make(&m, n, &r, &parts, e)) return false;
         for (size_t k = 0; k < parts.n; k++) {
             const Part *part = parts.at[k];
             Binding b;

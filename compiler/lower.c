@@ -51,9 +51,10 @@ static bool wish_of(const Part *p, const Binding *b, Wish *w, Err *e) {
 
 static bool group_node(Graph *g, Node *n, const TemplateList *templates, const LowerOptions *o, Err *e) {
     Wish wish = {0};
-    for (int i = 0; i < node_kernels(n); i++) {
+    Maker m = {g->arena, templates, o->precision, o->target};
+    for (Range r = {0, 0, 0}; range_next(&m, n, &r);) {
         PartList parts;
-        if (!parts_make(g->arena, n, i, templates, o->precision, o->target, &parts, e)) return false;
+        if (!parts_make(&m, n, &r, &parts, e)) return false;
         for (size_t k = 0; k < parts.n; k++) {
             Binding b;
             if (!template_bind(g->arena, templates, parts.at[k], &parts, o->precision, o->target, &b, e)) return false;
@@ -244,7 +245,7 @@ static int kernel_of(Lower *l, Kernel *k) {
     return p->n_kernels++;
 }
 
-static bool fill_grid(const Kernel *k, const PlanGraph *pg, PlanLaunch *launch, int64_t above, int64_t upto, Err *e) {
+static bool fill_grid(Lower *l, const Kernel *k, const PlanGraph *pg, PlanLaunch *launch, int64_t above, int64_t upto, Err *e) {
     for (int b = 0; b < pg->n_buckets; b++) {
         int64_t rows = pg->buckets[b];
         if (rows <= above || rows > upto)
@@ -257,6 +258,12 @@ static bool fill_grid(const Kernel *k, const PlanGraph *pg, PlanLaunch *launch, 
                 return err_set(e, "%s: grid dimension %d is %lld", k->symbol, d, (long long)x);
             launch->grid[b][d] = (uint32_t)x;
         }
+        int64_t lds = 0;
+        if (k->t->lds && !binding_eval(&k->binding, k->t->lds, rows, &lds, e)) return err_wrap(e, "%s: lds", k->t->file);
+        if (lds < 0 || lds > l->o->target->lds_all) return err_set(e, "%s: %lld bytes of shared memory, %s has %d", k->symbol, (long long)lds, l->o->target->arch, l->o->target->lds_all);
+        launch->lds[b] = (uint32_t)lds;
+        PlanKernel *pk = &l->plan->kernels[launch->kernel];
+        if (pk->lds < launch->lds[b]) pk->lds = launch->lds[b];
     }
     return true;
 }
@@ -274,12 +281,7 @@ static int arg_buf(Lower *l, const PlanGraph *pg, int graph, int node, const Nod
     return l->handed[l->n_handed++].buf = buf;
 }
 
-typedef struct Range Range; /* of T: above … upto */
-struct Range {
-    int64_t above, upto;
-};
-
-static bool launch_part(Lower *l, int graph, int node, const Node *n, const Part *p, const PartList *all, Range t, Text *reduction, Err *e) {
+static bool launch_part(Lower *l, int graph, int node, const Node *n, const Part *p, const PartList *all, const Range *r, Text *reduction, Err *e) {
     PlanGraph *pg = &l->plan->graphs[graph];
     KernelArg args[PLAN_MAX_ARGS];
     int n_args;
@@ -290,9 +292,11 @@ static bool launch_part(Lower *l, int graph, int node, const Node *n, const Part
     PlanLaunch *launch = &pg->launches[pg->n_launches++];
     *launch = (PlanLaunch){.kernel = kernel_of(l, k), .node = node, .n_args = n_args + 1};
     launch->grid = arena_array(l->a, (size_t)pg->n_buckets, sizeof *launch->grid);
+    launch->lds = arena_array(l->a, (size_t)pg->n_buckets, sizeof *launch->lds);
     launch->args[0] = find_buf(l, "step");
-    for (int i = 0; i < n_args; i++) launch->args[i + 1] = arg_buf(l, pg, graph, node, n, args[i].value);
-    return fill_grid(k, pg, launch, t.above, t.upto, e);
+    for (int i = 0; i < n_args; i++)
+        launch->args[i + 1] = args[i].packed ? find_buf(l, args[i].packed) : arg_buf(l, pg, graph, node, n, args[i].value);
+    return fill_grid(l, k, pg, launch, r->above, r->upto, e);
 }
 
 /* What a node's recipes compute must not depend on how many tokens there are. */
@@ -305,18 +309,46 @@ static bool same_reduction(Lower *l, const Node *n, const char **first, Text *no
     return same;
 }
 
+static bool has_bucket(const PlanGraph *pg, const Range *r) {
+    for (int b = 0; b < pg->n_buckets; b++)
+        if (pg->buckets[b] > r->above && pg->buckets[b] <= r->upto) return true;
+    return false;
+}
+
+/* The launches from `now` on do the same as those from `before` on, for other buckets: then they are one. */
+static void merge(PlanGraph *pg, int before, int now) {
+    int n = pg->n_launches - now;
+    bool same = n == now - before;
+    for (int i = 0; same && i < n; i++) {
+        const PlanLaunch *a = &pg->launches[before + i], *b = &pg->launches[now + i];
+        same = a->kernel == b->kernel && a->n_args == b->n_args && !memcmp(a->args, b->args, sizeof a->args);
+    }
+    for (int i = 0; same && i < n; i++)
+        for (int b = 0; b < pg->n_buckets; b++)
+            if (pg->launches[now + i].grid[b][0]) {
+                memcpy(pg->launches[before + i].grid[b], pg->launches[now + i].grid[b], sizeof *pg->launches->grid);
+                pg->launches[before + i].lds[b] = pg->launches[now + i].lds[b];
+            }
+    if (same) pg->n_launches = now;
+}
+
 static bool launch_node(Lower *l, int graph, int node, const Node *n, Err *e) {
-    Range t = {0, 0};
+    Maker m = {l->a, l->em.templates, l->o->precision, l->o->target};
+    PlanGraph *pg = &l->plan->graphs[graph];
     const char *reduction = NULL;
-    for (int c = 0; c < node_kernels(n); c++, t.above = t.upto) {
+    int before = pg->n_launches;
+    l->n_handed = 0;
+    for (Range r = {0, 0, 0}; range_next(&m, n, &r);) {
         PartList parts;
         Text now = {0};
-        t.upto = n->op == OP_FUSED ? n->kernel[c].max_t : INT64_MAX;
-        l->n_handed = 0;
-        if (!parts_make(l->a, n, c, l->em.templates, l->o->precision, l->o->target, &parts, e)) return false;
+        int first = pg->n_launches;
+        if (!has_bucket(pg, &r)) continue;
+        if (!parts_make(&m, n, &r, &parts, e)) return false;
         for (size_t i = 0; i < parts.n; i++)
-            if (!launch_part(l, graph, node, n, parts.at[i], &parts, t, &now, e)) return text_free(&now), false;
+            if (!launch_part(l, graph, node, n, parts.at[i], &parts, &r, &now, e)) return text_free(&now), false;
         if (!same_reduction(l, n, &reduction, &now, e)) return false;
+        merge(pg, before, first);
+        before = pg->n_launches - (int)parts.n;
     }
     return true;
 }
@@ -339,8 +371,8 @@ static bool lower_graph(Lower *l, const Program *p, int index, Err *e) {
     size_t values = g->inputs.n + g->params.n + g->states.n + g->nodes.n * MAX_OUT;
     pg->values = arena_array(l->a, values, sizeof *pg->values);
     size_t ops = 0;
-    for (size_t k = 0; k < g->nodes.n; k++) ops += owner_nodes(g->nodes.at[k]) * (size_t)node_kernels(g->nodes.at[k]);
-    pg->launches = arena_array(l->a, ops, sizeof *pg->launches);
+    for (size_t k = 0; k < g->nodes.n; k++) ops += owner_nodes(g->nodes.at[k]);
+    pg->launches = arena_array(l->a, ops * MAX_RANGES, sizeof *pg->launches);
     if (!outer_values(l, p, g, pg, e) || !node_values(l, g, index, pg, e)) return false;
     for (size_t k = 0; k < g->nodes.n; k++)
         if (!launch_node(l, index, (int)k, g->nodes.at[k], e)) return false;
@@ -396,8 +428,8 @@ bool lower_plan(Program *p, const TemplateList *templates, const char *prelude, 
     plan->program = p;
     plan->n_graphs = (int)p->graphs.n;
     plan->graphs = arena_array(l.a, p->graphs.n, sizeof *plan->graphs);
-    plan->kernels = arena_array(l.a, nodes * 3, sizeof *plan->kernels);
-    plan->modules = arena_array(l.a, nodes * 3, sizeof *plan->modules);
+    plan->kernels = arena_array(l.a, nodes * MAX_RANGES, sizeof *plan->kernels);
+    plan->modules = arena_array(l.a, nodes * MAX_RANGES, sizeof *plan->modules);
     plan->kv = arena_array(l.a, 8, sizeof *plan->kv);
     Value step = {.name = "step", .type = {DT_I32, 1, {dim_const(STEP_WORDS)}}};
     new_buf(&l, BUF_INPUT, &step);

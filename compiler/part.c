@@ -43,12 +43,11 @@ Value *owner_outside(const Node *o, const Value *v) {
 
 typedef struct Cut Cut;
 struct Cut {
+    const Maker *m;
     Arena *a;
     const Node *owner;
-    const TemplateList *templates;
     const char *recipe; /* names separated by '/' */
-    const char *precision;
-    const Target *target;
+    int64_t tokens;     /* at most so many a step */
     PartList early, parts;   /* early: what is in front of a core that cannot take it */
     Part *of[PART_NODES];    /* the part that computes a node; NULL: computed wherever it is used */
     char where[PART_NODES][24]; /* behind a core: which columns of its result the node's are */
@@ -64,8 +63,8 @@ static bool named(const char *recipe, const char *name) {
 }
 
 static bool has_template(const Cut *c, const char *kernel) {
-    for (size_t i = 0; i < c->templates->n; i++)
-        if (!strcmp(c->templates->at[i]->kernel, kernel)) return true;
+    for (size_t i = 0; i < c->m->templates->n; i++)
+        if (!strcmp(c->m->templates->at[i]->kernel, kernel)) return true;
     return false;
 }
 
@@ -79,7 +78,7 @@ static bool begins(const Cut *c, const Node *n) { return named(c->recipe, op_inf
 
 static Part *new_part(Cut *c, PartList *list, const char *kernel) {
     Part *p = arena_alloc(c->a, sizeof *p);
-    *p = (Part){.owner = c->owner, .kernel = kernel};
+    *p = (Part){.owner = c->owner, .kernel = kernel, .tokens = c->tokens};
     PUSH(c->a, *list, p);
     return p;
 }
@@ -136,32 +135,25 @@ static void settle_inputs(Cut *c, const Node *n, bool own_row) {
 
 /* --- cores ---------------------------------------------------------------------------------------------------------- */
 
-/* The templates of that name, as far as they are for this target and precision, together. */
-static Template abilities(const Cut *c, const char *kernel) {
-    Template all = {0};
-    for (size_t i = 0; i < c->templates->n; i++) {
-        const Template *t = c->templates->at[i];
-        if (strcmp(t->kernel, kernel) || (t->precision && strcmp(t->precision, c->precision)) ||
-            (t->arch && strcmp(t->arch, c->target->arch)))
-            continue;
-        all.front |= t->front;
-        all.behind |= t->behind;
-        all.pairs |= t->pairs;
-        all.ranks |= t->ranks;
-    }
-    return all;
+/* The template that would compute p's core, its operands being in memory; NULL when there is none. */
+static const Template *likely(const Cut *c, const Part *p) {
+    Part alone = *p;
+    PartList none = {0};
+    Binding b;
+    Err e;
+    alone.alone = true;
+    bool found = template_bind(c->a, c->m->templates, &alone, &none, c->m->precision, c->m->target, &b, &e);
+    return found ? b.t : NULL;
 }
 
 static void add_core(Cut *c, const Node *n) {
-    const char *kernel = op_info(n->op)->name;
-    unsigned front = abilities(c, kernel).front;
+    Part p = {.owner = c->owner, .kernel = op_info(n->op)->name, .tokens = c->tokens, .core = n, .source = n->out[0]};
+    p.likely = likely(c, &p);
+    unsigned front = p.likely ? p.likely->front : 0;
     for (int i = 0; i < n->n_in; i++)
         if (is_pending(c, n->in[i]) && (!(front >> i & 1) || rows_in(c, n->in[i]) > 1)) store_early(c, n->in[i]);
-    Part *p = new_part(c, &c->parts, kernel);
-    p->core = n;
-    p->source = n->out[0];
-    c->of[index_of(c, n)] = p;
-    p->behind[index_of(c, n)] = true;
+    p.behind[index_of(c, n)] = true;
+    *(c->of[index_of(c, n)] = new_part(c, &c->parts, p.kernel)) = p;
 }
 
 /* --- behind a core -------------------------------------------------------------------------------------------------- */
@@ -189,8 +181,8 @@ static bool view_fits(const Part *p, const Node *view, Pairs pairs, int64_t head
     return !p->ranks && pairs != PAIRS_NEAR && (pairs != PAIRS_HALVES || (offset % head == 0 && width % head == 0));
 }
 
-static bool take_pairs(Cut *c, Part *p, const Template *t, Pairs pairs, int64_t head) {
-    if (!t->pairs || p->ranks || (p->pairs && (p->pairs != pairs || p->head != head))) return false;
+static bool take_pairs(Cut *c, Part *p, Pairs pairs, int64_t head) {
+    if (!p->likely->pairs || p->ranks || (p->pairs && (p->pairs != pairs || p->head != head))) return false;
     for (size_t i = 0; i < owner_nodes(c->owner); i++) {
         const Node *n = owner_node(c->owner, i);
         if (p->behind[i] && op_code(n->op)->kind == CODE_VIEW && !view_fits(p, n, pairs, head)) return false;
@@ -200,12 +192,23 @@ static bool take_pairs(Cut *c, Part *p, const Template *t, Pairs pairs, int64_t 
     return true;
 }
 
+/* The core's results of all ranks at once: perhaps another template has them. */
+static bool take_ranks(Cut *c, Part *p) {
+    for (size_t i = 0; i < owner_nodes(c->owner); i++)
+        if (p->behind[i] && owner_node(c->owner, i) != p->core) return false;
+    Part with = *p;
+    with.ranks = true;
+    with.likely = likely(c, &with);
+    if (!with.likely || !with.likely->ranks) return false;
+    *p = with;
+    return true;
+}
+
 /* Can the hook behind p take n? Then n is put there. */
 static bool goes_behind(Cut *c, Part *p, const Node *n) {
-    Template t = abilities(c, p->kernel);
     const char *where, *to = NULL;
     int64_t head = op_code(n->op)->kind == CODE_HALVES ? node_int(n, "head_dim") : 0;
-    if (!t.behind || !one_place(c, p, n, &where)) return false;
+    if (!p->likely || !p->likely->behind || !one_place(c, p, n, &where)) return false;
     switch (op_code(n->op)->kind) {
     case CODE_EACH:
         for (int i = 0; i < n->n_in; i++)
@@ -216,15 +219,14 @@ static bool goes_behind(Cut *c, Part *p, const Node *n) {
         to = arena_printf(c->a, "%lld", (long long)node_int(n, "offset"));
         break;
     case CODE_NEAR:
-        if (*where || !take_pairs(c, p, &t, PAIRS_NEAR, 0)) return false;
+        if (*where || !take_pairs(c, p, PAIRS_NEAR, 0)) return false;
         to = "near";
         break;
     case CODE_HALVES:
-        if (!strcmp(where, "near") || !take_pairs(c, p, &t, PAIRS_HALVES, head)) return false;
+        if (!strcmp(where, "near") || !take_pairs(c, p, PAIRS_HALVES, head)) return false;
         break;
     case CODE_SUM:
-        if (*where || p->pairs || !t.ranks) return false;
-        p->ranks = true;
+        if (*where || p->pairs || !take_ranks(c, p)) return false;
         break;
     default: return false;
     }
@@ -236,7 +238,7 @@ static bool goes_behind(Cut *c, Part *p, const Node *n) {
 
 /* A state's writer: what it stores is stored where it is, at whichever columns. */
 static bool store_goes_behind(Cut *c, Part *p, const Node *n) {
-    if (op_code(n->op)->kind != CODE_STORE || p->ranks || !abilities(c, p->kernel).behind) return false;
+    if (op_code(n->op)->kind != CODE_STORE || p->ranks || !p->likely || !p->likely->behind) return false;
     for (int i = 1; i < (op_code(n->op)->text[1] ? 3 : 2); i++)
         if (part_of(c, n->in[i]) != p) return false;
     for (int i = 0; i < n->n_in; i++)
@@ -313,6 +315,7 @@ static void cut_opaque(Cut *c) {
     const Node *o = c->owner;
     Part *p = new_part(c, &c->parts, c->recipe);
     p->source = o->hook;
+    p->likely = likely(c, p);
     for (size_t i = 0; i < owner_nodes(o); i++) {
         c->of[i] = p;
         p->behind[i] = depends(owner_node(o, i)->out[0], o->hook);
@@ -325,9 +328,9 @@ static bool names_an_op(const Cut *c) {
     return false;
 }
 
-bool parts_make(Arena *a, const Node *n, int choice, const TemplateList *templates, const char *precision, const Target *target,
-                PartList *parts, Err *e) {
-    Cut c = {.a = a, .owner = n, .templates = templates, .recipe = node_kernel(n, choice), .precision = precision, .target = target};
+bool parts_make(const Maker *m, const Node *n, const Range *r, PartList *parts, Err *e) {
+    Arena *a = m->a;
+    Cut c = {.m = m, .a = a, .owner = n, .recipe = node_kernel(n, r->choice), .tokens = r->upto};
     *parts = (PartList){0};
     if (owner_nodes(n) > PART_NODES) return err_at(e, &n->loc, "%s: a fused node may have %d ops", node_name(n), PART_NODES);
     if (!names_an_op(&c)) cut_opaque(&c);
@@ -344,16 +347,35 @@ bool parts_make(Arena *a, const Node *n, int choice, const TemplateList *templat
     return true;
 }
 
-bool parts_take_chain(Arena *a, const Node *n, const TemplateList *templates, const char *precision, const Target *target) {
+/* The least limit above `above` that a template of this target and precision has; INT64_MAX when there is none. */
+static int64_t next_limit(const Maker *m, int64_t above) {
+    int64_t least = INT64_MAX;
+    for (size_t i = 0; i < m->templates->n; i++) {
+        const Template *t = m->templates->at[i];
+        bool ours = (!t->precision || !strcmp(t->precision, m->precision)) && (!t->arch || !strcmp(t->arch, m->target->arch));
+        if (ours && t->tokens > above && t->tokens < least) least = t->tokens;
+    }
+    return least;
+}
+
+bool range_next(const Maker *m, const Node *n, Range *r) {
+    if (r->upto == INT64_MAX) return false;
+    r->above = r->upto;
+    for (r->choice = 0; n->op == OP_FUSED && n->kernel[r->choice].max_t <= r->above;) r->choice++;
+    int64_t recipe = n->op == OP_FUSED ? n->kernel[r->choice].max_t : INT64_MAX, limit = next_limit(m, r->above);
+    r->upto = recipe < limit ? recipe : limit;
+    return true;
+}
+
+bool parts_take_chain(const Maker *m, const Node *n) {
     const Value *last = n->op == OP_FUSED ? n->body->outputs.at[0] : n->out[0];
-    Cut c = {.templates = templates, .precision = precision, .target = target};
-    for (int i = 0; i < node_kernels(n); i++) {
+    for (Range r = {0, 0, 0}; range_next(m, n, &r);) {
         PartList parts;
         Err e;
-        if (!parts_make(a, n, i, templates, precision, target, &parts, &e)) return false;
+        if (!parts_make(m, n, &r, &parts, &e)) return false;
         for (size_t k = 0; k < parts.n; k++)
             for (int o = 0; o < parts.at[k]->n_out; o++)
-                if (parts.at[k]->out[o] == last && parts.at[k]->source && !abilities(&c, parts.at[k]->kernel).behind) return false;
+                if (parts.at[k]->out[o] == last && parts.at[k]->source && !(parts.at[k]->likely && parts.at[k]->likely->behind)) return false;
     }
     return true;
 }

@@ -17,7 +17,7 @@ struct OpCode {
 };
 const OpCode *op_code(Op op);
 
-enum { PART_NODES = 64, PART_OUT = 8 };
+enum { PART_NODES = 64, PART_OUT = 8, MAX_RANGES = 8 /* three recipes, and templates' limits on tokens */ };
 
 /* Which columns of a core's result the hook behind it takes at once. */
 typedef enum Pairs { PAIRS_NONE, PAIRS_NEAR /* 2j, 2j + 1 */, PAIRS_HALVES /* i, i + head_dim / 2 of a head */ } Pairs;
@@ -33,6 +33,9 @@ struct Part {
     int n_out;
     Pairs pairs;
     int64_t head;       /* PAIRS_HALVES: the head_dim */
+    int64_t tokens;     /* it is for steps of at most so many */
+    const Template *likely; /* what computes the core when it stands alone: it says what can be composed */
+    bool alone;             /* while that is being found out: operands as if in memory */
     bool ranks;         /* the hook takes a token's results of all ranks at once (SUM behind an expert_linear) */
 };
 typedef struct PartList PartList;
@@ -41,12 +44,29 @@ struct PartList {
     size_t n, cap;
 };
 
-/* The parts of n, a plain or fused node, under its recipe `choice`, in the order of their launches. */
-bool parts_make(Arena *a, const Node *n, int choice, const TemplateList *templates, const char *precision, const Target *target,
-                PartList *parts, Err *e);
+/* What parts are made from: who computes, with which templates. */
+typedef struct Maker Maker;
+struct Maker {
+    Arena *a;
+    const TemplateList *templates;
+    const char *precision;
+    const Target *target;
+};
+
+/* How n is computed by steps of above < T <= upto tokens, as the recipe that applies and the templates' own limits have it:
+ * false past the last range. */
+typedef struct Range Range;
+struct Range {
+    int64_t above, upto; /* {0, 0} to begin */
+    int choice;
+};
+bool range_next(const Maker *m, const Node *n, Range *r);
+
+/* The parts of n, a plain or fused node, in range r, in the order of their launches. */
+bool parts_make(const Maker *m, const Node *n, const Range *r, PartList *parts, Err *e);
 
 /* Can one more elementwise op go behind what computes n's first result, whatever the number of tokens? */
-bool parts_take_chain(Arena *a, const Node *n, const TemplateList *templates, const char *precision, const Target *target);
+bool parts_take_chain(const Maker *m, const Node *n);
 
 /* The body's nodes, or the plain node itself. */
 size_t owner_nodes(const Node *owner);

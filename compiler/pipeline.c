@@ -21,8 +21,8 @@ static double now(void) {
 /* --- targets --- */
 
 static const Target targets[] = {
-#define TARGET(arch, compiler, prelude, options, id, wave, matrix, lds)                                                \
-    {arch, compiler, prelude, options, id, wave, matrix, lds},
+#define TARGET(arch, compiler, prelude, options, id, wave, matrix, lds, lds_all)                                                \
+    {arch, compiler, prelude, options, id, wave, matrix, lds, lds_all},
 #include "targets.def"
 #undef TARGET
 };
@@ -114,7 +114,8 @@ static bool pass_fuse(Compile *c, Err *e) {
 
 static bool takes_chain(void *ctx, const Node *n) {
     const Compile *c = ctx;
-    return parts_take_chain(c->a, n, &c->templates, c->o.precision, c->target);
+    Maker m = {c->a, &c->templates, c->o.precision, c->target};
+    return parts_take_chain(&m, n);
 }
 
 static bool pass_elementwise(Compile *c, Err *e) {

@@ -9,7 +9,7 @@ struct Target {
     const char *arch;
     RtcKind compiler;
     const char *prelude, *options, *id;
-    int wave, matrix, lds;
+    int wave, matrix, lds, lds_all;
 };
 const Target *target_find(const char *arch); /* NULL when there is none */
 const char *target_list(Arena *a);           /* "gfx90a, …" */

@@ -170,6 +170,11 @@ static bool do_priority(Cursor *c, Template *t) {
     return c->p = end, t->priority = (int)v, true;
 }
 static bool do_block(Cursor *c, Template *t) { return t->block = text_until(c, 0), true; }
+static bool do_lds(Cursor *c, Template *t) { return t->lds = text_until(c, 0), true; }
+static bool do_tokens(Cursor *c, Template *t) {
+    t->tokens = atoll(text_until(c, 0));
+    return t->tokens > 0 || bad(c, "expected a number of tokens");
+}
 static bool do_reduce(Cursor *c, Template *t) { return t->reduce = text_until(c, 0), true; }
 static bool do_front(Cursor *c, Template *t) {
     const char *name = word(c);
@@ -275,6 +280,7 @@ static const struct {
     {"block", do_block},       {"reduce", do_reduce},
     {"front", do_front},       {"behind", do_behind},
     {"layout", do_layout},
+    {"lds", do_lds},           {"tokens", do_tokens},
     {"hook", do_hook},         {"tol", do_tol},
 };
 
@@ -300,7 +306,7 @@ static Template *read_template(Arena *a, const char *path, const char *file, Err
     if (!text) return NULL;
     Template *t = arena_alloc(a, sizeof *t);
     *t = (Template){
-        .file = file, .path = arena_strdup(a, path), .hash = hash64(text, size), .grid = {"1", "1", "1"}, .reduce = ""};
+        .file = file, .path = arena_strdup(a, path), .hash = hash64(text, size), .grid = {"1", "1", "1"}, .reduce = "", .tokens = INT64_MAX};
     Cursor c = {a, text, path, 1, e};
     char *p = text;
     int given[LEN(words)] = {0};
@@ -533,6 +539,7 @@ static bool bind_param(Arena *a, Binding *b, const Param *p, const Value *v, Err
     for (int i = 0; i < p->n_types; i++) fits |= p->types[i] == v->type.dtype;
     if (!fits) return err_set(e, "%s is %s", p->name, dtype_name(v->type.dtype));
     bind_int(a, b, arena_printf(a, "%s_RANK", p->name), v->type.rank);
+    if (p->n_types > 1) bind_int(a, b, arena_printf(a, "%s_MXFP4", p->name), v->type.dtype == DT_MXFP4);
     int skip = p->rank - v->type.rank, k = 0; /* optional dimensions left out, from the left */
     for (int i = 0; i < p->rank; i++) {
         if (skip > 0 && p->dim_optional[i]) {
@@ -663,13 +670,14 @@ static void bind_target(Arena *a, Binding *b, const Target *t) {
     PUSH(a, b->consts, ((Const){.name = "WAVE", .of_target = true, .i = t->wave}));
     PUSH(a, b->consts, ((Const){.name = "MATRIX", .of_target = true, .i = t->matrix}));
     PUSH(a, b->consts, ((Const){.name = "LDS", .of_target = true, .i = t->lds}));
+    PUSH(a, b->consts, ((Const){.name = "LDS_ALL", .of_target = true, .i = t->lds_all}));
 }
 
 /* An operand that is computed in front has its type, but is not in memory. */
 static bool bind_front(Arena *a, Binding *b, const Part *p, const PartList *all, int i, Err *e) {
     const Param *param = &b->t->in[i];
     const Value *v = i < p->core->n_in ? p->core->in[i] : NULL;
-    bool plain = !v || part_origin(p, all, v) == FROM_OUTSIDE, can = b->t->front >> i & 1;
+    bool plain = !v || p->alone || part_origin(p, all, v) == FROM_OUTSIDE, can = b->t->front >> i & 1;
     if (!plain && !can) return err_set(e, "%s is computed inside %s, and it has no front %s", v->name, node_name(p->owner), param->name);
     if (!can) return true;
     char *name = arena_strdup(a, param->name);
@@ -720,7 +728,7 @@ static bool bind_behind(Arena *a, Binding *b, const Part *p, Err *e) {
     if (p->ranks && !t->ranks) return err_set(e, "cannot give all ranks at once");
     for (int i = 0; !t->behind && p->core && i < p->n_out; i++)
         if (p->out[i]->def != p->core) return err_set(e, "nothing can be composed behind it");
-    if (!t->behind) return true;
+    if (!t->behind || t->hook) return true;
     int64_t ranks = p->ranks ? p->core->out[0]->type.dim[1].add : 0;
     bind_int(a, b, "GROUP", p->pairs ? 2 : ranks ? ranks : 1);
     bind_int(a, b, "RANKS", p->ranks);
@@ -733,6 +741,7 @@ static bool bind(Arena *a, const Template *t, const Part *p, const PartList *all
     bind_target(a, b, target);
     if (t->precision && strcmp(t->precision, precision)) return err_set(e, "is for --precision %s", t->precision);
     if (t->arch && strcmp(t->arch, target->arch)) return err_set(e, "is for --arch %s", t->arch);
+    if (t->tokens < p->tokens) return err_set(e, "is for at most %lld tokens", (long long)t->tokens);
     bool ok = p->core ? bind_core(a, b, p, all, e) : p->source ? bind_opaque(a, b, p->owner, e) : bind_generated(a, b, p, all);
     if (!ok || !bind_behind(a, b, p, e)) return false;
     bind_absent(a, b, t->in, t->n_in);

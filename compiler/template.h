@@ -13,6 +13,8 @@
  *   //! group perm, tiles = ids, TILE   needs the pairs of input `ids` grouped by expert into tiles of TILE rows
  *   //! grid  ceil(N, ROWS), ceil(T, TOKENS)      in blocks; T: the tokens of the bucket
  *   //! block 256
+ *   //! lds   T * K * 2             bytes of dynamic shared memory, beside what the text declares
+ *   //! tokens 16                   only for at most so many tokens a step (default: any number)
  *   //! reduce f64, K by lane       reduction signature: {NAME} is replaced by a constant. Must not depend on the bucket
  *   //! front x                     operand x may be computed in front of the kernel: x_at(a, row, t, k). X_PLAIN: it is not, a.x holds it;
  *                                   X_ROW: its rows have a statistic (hooks.h)
@@ -69,8 +71,9 @@ struct Template {
     LineList attrs, casts, consts; /* a where is a const without a name, so that both are evaluated in the order of the file */
     const char *group_perm, *group_tiles, *group_ids, *group_tile; /* NULL without */
     const char *grid[3];
-    const char *block;
+    const char *block, *lds;
     const char *reduce;
+    int64_t tokens;             /* at most; INT64_MAX: any number */
     int layout;                 /* 1 + the input that lies in fragment layout; 0: none does */
     unsigned front;             /* inputs that may be computed in front, a bit each */
     bool behind, hook, pairs, ranks; /* hook: a column at a time */

@@ -871,11 +871,11 @@ static uint32_t pack_codes(const Packing *p, int64_t expert, int64_t slab, int64
             bits |= code_at(p, expert, slab, lane % 16, base + (2 * word + i % 2) * 16 + lane / 16 * 4 + i / 2) << (4 * i);
             continue;
         }
-        uint32_t c = code_at(p, expert, slab, lane / 4 + i / 2 % 2 * 8, base + word * 16 + lane % 4 * 2 + i % 2 + i / 4 * 8), sign = c >> 3;
-        static const int sign_at[] = {15, 12, 9, 14}, bit_at[4][3] = {{6, 7, 8}, {3, 4, 5}, {0, 1, 2}, {13, 10, 11}};
-        uint32_t half = sign << sign_at[i / 2];
-        for (int b = 0; b < 3; b++) half |= (c >> b & 1u) << bit_at[i / 2][b];
-        bits |= half << (i % 2 * 16);
+        uint32_t c = code_at(p, expert, slab, lane / 4 + i / 2 % 2 * 8, base + word * 16 + lane % 4 * 2 + i % 2 + i / 4 * 8);
+        /* bits 0, 1, 2 of the code and its sign: of the low half's code, of the high half's */
+        static const int bit_at[4][2][4] = {{{6, 7, 8, 15}, {22, 23, 24, 31}}, {{2, 3, 4, 11}, {18, 19, 20, 27}},
+                                            {{28, 29, 30, 5}, {12, 13, 14, 21}}, {{0, 25, 26, 1}, {16, 9, 10, 17}}};
+        for (int b = 0; b < 4; b++) bits |= (c >> b & 1u) << bit_at[i / 2][i % 2][b];
     }
     return bits;
 }

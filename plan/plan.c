@@ -186,6 +186,9 @@ static json_t *launch_json(const PlanLaunch *l, int n_buckets) {
     for (int b = 0; b < n_buckets; b++)
         for (int d = 0; d < 3; d++) json_array_append_new(grid, json_integer(l->grid[b][d]));
     json_object_set_new(j, "grid", grid);
+    json_t *lds = json_array();
+    for (int b = 0; b < n_buckets; b++) json_array_append_new(lds, json_integer(l->lds[b]));
+    json_object_set_new(j, "lds", lds);
     return j;
 }
 
@@ -512,6 +515,9 @@ static void get_launch(Reader *r, const json_t *j, PlanLaunch *l, int n_buckets)
     l->grid = arena_array(r->arena, (size_t)n_buckets, sizeof *l->grid);
     for (int i = 0; i < 3 * n_buckets; i++)
         l->grid[i / 3][i % 3] = (uint32_t)get_int(r, item(j, "grid", i), "grid", 0, UINT32_MAX);
+    if (get_count(r, j, "lds", PLAN_MAX_BUCKETS) != n_buckets) FAIL(r, "a launch of node %d has no lds for each bucket", l->node);
+    l->lds = arena_array(r->arena, (size_t)n_buckets, sizeof *l->lds);
+    for (int i = 0; i < n_buckets; i++) l->lds[i] = (uint32_t)get_int(r, item(j, "lds", i), "lds", 0, 1 << 20);
 }
 
 static void get_graph(Reader *r, const json_t *j, PlanGraph *g) {
@@ -658,6 +664,8 @@ static void verify_launch(Reader *r, const Plan *p, int graph, const Graph *g, c
         for (int d = 0; d < 3; d++)
             if ((uint64_t)l->grid[b][d] * (d ? 1 : k->block) > UINT32_MAX)
                 fail(r, "%s: a grid of %u blocks", k->symbol, l->grid[b][d]);
+    for (int b = 0; b < p->graphs[graph].n_buckets; b++)
+        if (l->lds[b] > k->lds) fail(r, "%s: %u bytes of shared memory, at most %u", k->symbol, l->lds[b], k->lds);
 }
 
 static void verify_value(Reader *r, const Plan *p, int graph, int node, const Value *v) {

@@ -50,7 +50,7 @@ struct PlanKernel {
     const char *symbol, *template_name, *reduction; /* reduction signature, "" when nothing is reduced */
     int module;
     uint32_t block;     /* work-items, one-dimensional */
-    uint32_t lds;       /* dynamic; 0: all static */
+    uint32_t lds;       /* dynamic, at most; 0: all static */
     bool overlaps;      /* waits itself for what came before it, so it may be started early (PDL; dev_cuda.c) */
     double nmse;        /* the template's tolerance against its body at this precision */
     /* from comgr, all 0 without a code object: */
@@ -66,6 +66,7 @@ struct PlanLaunch {
     int kernel, node;              /* node: index into the graph's nodes (the program's graph of the same name) */
     int n_args, args[PLAN_MAX_ARGS]; /* buffer indices */
     uint32_t (*grid)[3];           /* [n_buckets]; in workgroups; a zero dimension: not launched in that bucket */
+    uint32_t *lds;                 /* [n_buckets] bytes of dynamic shared memory */
 };
 
 typedef struct PlanGraph PlanGraph;

@@ -566,7 +566,7 @@ static bool launch(Exec *x, int graph, const PlanLaunch *l, int bucket, Err *e) 
     const PlanKernel *k = &x->plan->kernels[l->kernel];
     if (!grid[0] || !grid[1] || !grid[2]) return true;
     for (int i = 0; i < l->n_args; i++) args[i] = l->args[i] < 0 ? NULL : x->at[l->args[i]];
-    return x->dev->ops->launch(x->dev, 0, x->kernels[l->kernel], grid, k->block, k->lds, args, l->n_args, e) ||
+    return x->dev->ops->launch(x->dev, 0, x->kernels[l->kernel], grid, k->block, l->lds[bucket], args, l->n_args, e) ||
            launch_failed(x, l, node_name(x->ir[graph]->nodes.at[l->node]), e);
 }
 

@@ -18,7 +18,7 @@ typedef Tile<K, TILE, 256> Block;
 
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     __shared__ Block::Lds lds;
-    __shared__ alignas(16) char table[Unit<W>::LDS_BYTES + 16];
+    __shared__ __attribute__((aligned(16))) char table[Unit<W>::LDS_BYTES + 16];
     const int slab = blockIdx.x * WAVES + threadIdx.x / WAVE, *tile = a.tiles + blockIdx.y * 4, last = slabs_of(N) - 1;
     if (blockIdx.y >= E + row_count(a) * R) return;
     const int expert = tile[0], count = tile[2], *pairs = a.perm + tile[1];

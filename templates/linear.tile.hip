@@ -17,7 +17,7 @@ typedef Tile<K, TOKENS, 256> Block;
 
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     __shared__ Block::Lds lds;
-    __shared__ alignas(16) char table[Unit<W>::LDS_BYTES + 16];
+    __shared__ __attribute__((aligned(16))) char table[Unit<W>::LDS_BYTES + 16];
     const int slab = blockIdx.x * WAVES + threadIdx.x / WAVE, t0 = blockIdx.y * TOKENS;
     const int left = row_count(a) - t0, count = left < TOKENS ? left : TOKENS, last = slabs_of(N) - 1;
     if (count <= 0) return;

@@ -3,5 +3,5 @@
 return fusion {
   name   = "final_norm_unembed",
   match  = function(x, g, w) return linear(rmsnorm(x, g), w) end,
-  kernel = { { T = 16, "linear" }, { "rmsnorm", "linear" } },
+  kernel = "linear",
 }

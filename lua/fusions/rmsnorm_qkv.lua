@@ -6,5 +6,5 @@
 return fusion {
   name   = "rmsnorm_qkv",
   match  = function(x, g, w, b) return linear(rmsnorm(x, g), w, b) end,
-  kernel = { { T = 16, "linear" }, { "rmsnorm", "linear" } },
+  kernel = "linear",
 }

@@ -126,7 +126,7 @@ static uint64_t const_value(const char *s, Type t) {
         if (half) return inv ? 0x3118u | (v < 0 ? 0x8000u : 0) : f16_of_f32((float)v);
         return inv ? 0x3e22f983u | (v < 0 ? 0x80000000u : 0) : bits_of_f32((float)v);
     }
-    uint64_t v = hex ? strtoull(s, NULL, 16) : (uint64_t)strtoll(s, NULL, 10);
+    uint64_t v = hex ? strtoull(s, NULL, 16) : (uint64_t)strtoll(s, NULL, 0); /* s_load's offset may be "-0x8" */
     if (hex && (t == T_f64 || t == T_c64) && v <= UINT32_MAX) return v << 32;
     if (hex && t == T_i64 && v <= UINT32_MAX) return (uint64_t)(int64_t)(int32_t)v;
     return wide ? v : (uint32_t)v;

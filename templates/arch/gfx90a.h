@@ -38,7 +38,8 @@ static __device__ inline f32x4 mfma_8k(s16x8 w, s16x8 x, f32x4 sum) {
 
 // --- what lib/matrix.h asks for. Lane l has row (or token) l%16 and, of each 16 k, k = 4*(l/16) … +3; c[i] is row 4*(l/16) + i ---
 
-#define INLINE static __device__ inline __attribute__((always_inline))
+#define METHOD __device__ inline __attribute__((always_inline))
+#define INLINE static METHOD
 
 enum { TILE_N = 16 };
 struct Acc {
@@ -90,13 +91,13 @@ struct Dequant {
         }
         return r;
     }
-    __device__ inline __attribute__((always_inline)) void open(char *lds) {
+    METHOD void open(char *lds) {
         u32x4 *t = (u32x4 *)lds;
         for (unsigned i = threadIdx.x; i < 256; i += 256) t[i] = row(i);
         table = t;
         __syncthreads();
     }
-    __device__ inline __attribute__((always_inline)) AFragment fragment(u32x4 codes, unsigned scales, int s) const {
+    METHOD AFragment fragment(u32x4 codes, unsigned scales, int s) const {
         const u32x4 t = table[scales >> (s / 2 * 8) & 255u];
         const unsigned w = codes[s / 2], at = (s % 2 ? w >> 4 : w) & 0x07070707u, sign = (s % 2 ? w : w << 4) & 0x80808080u;
         const unsigned low = __builtin_amdgcn_perm(t[1], t[0], at), high = __builtin_amdgcn_perm(t[3], t[2], at) | sign;

@@ -47,7 +47,8 @@ static __device__ inline void mma_8k(float *c, const s16x8 &a, const s16x8 &b, c
 // --- what lib/matrix.h asks for. With g = l/4, p = l%4, lane l has rows g and g + 8 and token g, of each 16 k 2p, 2p + 1, 2p + 8, 2p + 9;
 // c[0], c[1] are row g of tokens 2p, 2p + 1, c[2], c[3] row g + 8 ---
 
-#define INLINE static __device__ __forceinline__
+#define METHOD __device__ __forceinline__
+#define INLINE static METHOD
 
 enum { TILE_N = 8 };
 struct Acc {
@@ -68,14 +69,19 @@ INLINE int value_row(int lane, int, int i) { return lane / 4 + i / 2 % 2 * 8; }
 INLINE int value_k(int lane, int w, int i) { return w * 16 + lane % 4 * 2 + i % 2 + i / 4 * 8; }
 INLINE int code_row(int lane, int w, int i) { return value_row(lane, w, i); }
 INLINE int code_k(int lane, int w, int i) { return value_k(lane, w, i); }
-// Four pairs of codes, the first of each in the low half. A pair's sign stands at bit 15 - 3i and its 3 bits below 9 - 3i; the fourth
-// pair takes what is left: sign 14, bits 13 (the lowest), 11 and 10.
+// Eight codes as pairs 0 … 3, the first of each for the low half of a register: so that nine operations take them apart
+// (Dequant::fragment). With target places sign 15, bits 8 … 6:
+//   pair 0  in place
+//   pair 1  4 below it
+//   pair 2  where rotating left by 10 finds it
+//   pair 3  its lowest bits at 0 and 16; the rest where rotating left by 14 finds it
 INLINE unsigned code_word(const unsigned *code) {
     unsigned w = 0;
     for (int i = 0; i < 8; i++) {
-        const unsigned c = code[i], sign = c >> 3, v = c & 7u;
-        const unsigned half = i / 2 < 3 ? sign << (15 - i / 2 * 3) | v << (6 - i / 2 * 3) : sign << 14 | (v & 1u) << 13 | (v >> 1) << 10;
-        w |= half << (i % 2 * 16);
+        const unsigned s = code[i] >> 3, v = code[i] & 7u, o = i % 2 * 16;
+        if (i / 2 < 2) w |= s << (15 - 4 * (i / 2) + o) | v << (6 - 4 * (i / 2) + o);
+        else if (i / 2 == 2) w |= s << (5 + o) | v << (28 - o);
+        else w |= (v & 1u) << o | s << (1 + o) | v >> 1 << (25 - o);
     }
     return w;
 }
@@ -100,27 +106,32 @@ INLINE unsigned times_bf16x2(unsigned a, unsigned b) {
 }
 
 // A code's sign at bit 15 and its 3 bits at 8 … 6 are the bf16 of its value times 2^-126; the product with 2^(scale - 1) is exact.
-// Scales above 128, where that power is no bf16, take two steps; they are rare and the wave takes them together.
+// Scales above 128, where that power is no bf16, take two steps; they are rare, and the wave takes them together.
 struct Dequant {
     enum { LDS_BYTES = 0 };
-    __device__ __forceinline__ void open(char *) {}
-    __device__ __forceinline__ AFragment fragment(const u32x4 &codes, unsigned scales, int s) const {
-        const unsigned m = 0x81c081c0u, x = codes[s];
-        const unsigned low = scales >> (s / 2 * 16) & 255u, high = scales >> (s / 2 * 16 + 8) & 255u;
+    METHOD void open(char *) {}
+    template <int I> METHOD static unsigned power(unsigned scales) { return __byte_perm(scales, 0, 0x4040 + I * 0x0101) * 128u + 0x3f003f00u; }
+    METHOD static void powers(unsigned scales, int i, unsigned *first, unsigned *second) {
+        const unsigned s = scales >> (8 * i) & 255u;
+        *first = (s > 128u ? 253u : 127u) * 0x00800080u, *second = (s > 128u ? s : s + 126u) * 0x00800080u;
+    }
+    METHOD AFragment fragment(const u32x4 &codes, unsigned scales, int s) const {
+        const unsigned m = 0x81c081c0u, x = codes[s], y = __funnelshift_l(x, x, 10);
         AFragment a;
         a.r[0] = x & m;
-        a.r[1] = x << 3 & m;
-        a.r[2] = x << 6 & m;
-        a.r[3] = (x << 1 & 0x80008000u) | (x >> 3 & 0x01800180u) | (x >> 7 & 0x00400040u);
-        const bool large = __any_sync(~0u, (scales & 0x80808080u) != 0);
-        const unsigned f0 = ((large && low > 128 ? 128 : low) + 126) * 0x00800080u, f1 = ((large && high > 128 ? 128 : high) + 126) * 0x00800080u;
+        a.r[1] = x << 4 & m;
+        a.r[2] = y & m;
+        a.r[3] = (y << 4 & 0x81808180u) | (x << 6 & 0x00400040u);
+        if (__any_sync(~0u, (scales & 0x80808080u) != 0)) {
+            unsigned f0, g0, f1, g1;
+            powers(scales, s / 2 * 2, &f0, &g0), powers(scales, s / 2 * 2 + 1, &f1, &g1);
+            a.r[0] = times_bf16x2(times_bf16x2(a.r[0], f0), g0), a.r[2] = times_bf16x2(times_bf16x2(a.r[2], f0), g0);
+            a.r[1] = times_bf16x2(times_bf16x2(a.r[1], f1), g1), a.r[3] = times_bf16x2(times_bf16x2(a.r[3], f1), g1);
+            return a;
+        }
+        const unsigned f0 = s / 2 ? power<2>(scales) : power<0>(scales), f1 = s / 2 ? power<3>(scales) : power<1>(scales);
         a.r[0] = times_bf16x2(a.r[0], f0), a.r[2] = times_bf16x2(a.r[2], f0);
         a.r[1] = times_bf16x2(a.r[1], f1), a.r[3] = times_bf16x2(a.r[3], f1);
-        if (large) {
-            const unsigned g0 = ((low > 128 ? low - 128 : 0) + 127) * 0x00800080u, g1 = ((high > 128 ? high - 128 : 0) + 127) * 0x00800080u;
-            a.r[0] = times_bf16x2(a.r[0], g0), a.r[2] = times_bf16x2(a.r[2], g0);
-            a.r[1] = times_bf16x2(a.r[1], g1), a.r[3] = times_bf16x2(a.r[3], g1);
-        }
         return a;
     }
 };

@@ -16,6 +16,9 @@
 //   AFragment, BFragment, bf16_fragment(part, s), b_fragment(row, k), mma(acc, a, b)
 //   Dequant                   what turning codes into bf16 takes; LDS_BYTES of shared memory, open(lds) by the block, and
 //                             fragment(codes, scale, s)
+//   Stream<W, K>              a wave's slabs, streamed: RING bytes of shared memory a wave, begin, slab; stream_token() is the token
+//                             whose row a lane gives (below, Stream)
+//   overlap_wait(), overlap_next()   a launch that overlaps the one before it waits; lets the next one begin
 
 enum { UNIT_K = 2 * WAVE, STEPS = UNIT_K / 16, SLAB = 16 };
 
@@ -29,7 +32,7 @@ template <> struct Unit<bf16> {
         for (int i = 0; i < 4; i++) u.part[i] = *(const u32x4 *)(unit + (i * WAVE + threadIdx.x % WAVE) * 16);
         return u;
     }
-    DEVICE AFragment step(int s, const Dequant &) const { return bf16_fragment(part, s); }
+    METHOD AFragment step(int s, const Dequant &) const { return bf16_fragment(part, s); }
     DEVICE Dequant dequant(char *) { return Dequant(); }
 };
 template <> struct Unit<mxfp4> {
@@ -42,7 +45,7 @@ template <> struct Unit<mxfp4> {
         u.scales = *(const unsigned *)(unit + SLAB * UNIT_K / 2 + scale_word() * 4);
         return u;
     }
-    DEVICE AFragment step(int s, const Dequant &d) const { return d.fragment(codes, scales, s); }
+    METHOD AFragment step(int s, const Dequant &d) const { return d.fragment(codes, scales, s); }
     DEVICE Dequant dequant(char *lds) {
         Dequant d;
         d.open(lds);
@@ -56,13 +59,18 @@ DEVICE constexpr int units_of(int k) { return (k + UNIT_K - 1) / UNIT_K; }
 // Where slab `slab` of w, whose rows are k wide, begins.
 template <class W> DEVICE const char *slab_at(const W *w, long slab, int k) { return (const char *)w + slab * units_of(k) * Unit<W>::BYTES; }
 
+// Stream<W, K> s: a wave computes whole slabs, one after the other, its loads running ahead of it and on into the next slab.
+//   s.begin(where, n, ring)      where(i): the address of its i-th slab of n, by any lane. Reads weights only, so that it may come
+//                                before overlap_wait(). ring: its RING bytes, 128-byte aligned
+//   s.slab(acc, x, where, d)     acc += the next slab times the tokens; x: row stream_token() of them, in shared memory (rows K + 8 long)
+
 // --- a block's rows times up to TOKENS tokens: each wave has a slab, all share the tokens' rows ---
 
 template <int K, int TOKENS, int THREADS> struct Tile {
     enum { TILES = TOKENS / TILE_N, STRIDE = UNIT_K + 8, CELLS = TOKENS * (UNIT_K / 8), EACH = CELLS / THREADS };
     static_assert(CELLS % THREADS == 0, "each thread loads as many 16-byte cells");
     struct Lds {
-        alignas(16) bf16 x[2][TOKENS][STRIDE];
+        __attribute__((aligned(16))) bf16 x[2][TOKENS][STRIDE];
     };
 
     template <class Row> DEVICE void fetch(u32x4 *cell, Row row, int count, int unit) {

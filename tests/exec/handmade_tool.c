@@ -25,6 +25,8 @@ static void hand_kernels(Plan *p) {
             PlanLaunch *l = &g->launches[n];
             *l = (PlanLaunch){.kernel = n % 2, .node = n, .n_args = 1, .args = {plan_buf(p, "step")}};
             l->grid = arena_array(p->arena, (size_t)g->n_buckets, sizeof *l->grid);
+            l->lds = arena_array(p->arena, (size_t)g->n_buckets, sizeof *l->lds);
+            for (int b = 0; b < g->n_buckets; b++) l->lds[b] = kernels[n % 2].lds;
             for (int b = 0; b < g->n_buckets; b++)
                 for (int d = 0; d < 3; d++) l->grid[b][d] = (uint32_t)d + 1;
         }
