@@ -407,7 +407,8 @@ void hooks_front(Hooks *h, Text *t, int input, const char *name) {
 
 /* --- behind ----------------------------------------------------------------------------------------------------------- */
 
-static void behind_from(Gen *g, size_t from);
+static void behind_from(Gen *g, size_t from, const Value *within);
+static void store_pieces(Gen *g, const Value *v);
 
 static Lane *bind(Gen *g, const Value *v, int n) {
     if (g->n_lanes == (int)LEN(g->lane)) die("hooks: too many values behind %s", node_name(owner(g)));
@@ -455,7 +456,8 @@ static void view_lanes(Gen *g, const Node *n, size_t i) {
         l->column[k] = offset ? arena_printf(arena(g), "%s - %" PRId64, x.column[k], offset) : x.column[k];
     }
     store_lanes(g, l);
-    behind_from(g, i + 1);
+    store_pieces(g, n->out[0]);
+    behind_from(g, i + 1, n->out[0]);
     close_block(g);
     g->n_lanes = lanes;
 }
@@ -507,13 +509,20 @@ static bool is_ready(const Gen *g, size_t i) {
     return true;
 }
 
-static void behind_from(Gen *g, size_t from) {
+static bool descends(const Node *n, const Value *from) {
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i] && (n->in[i] == from || (n->in[i]->def && descends(n->in[i]->def, from)))) return true;
+    return false;
+}
+
+/* The ops behind the core, in order. within: those that follow from this view, whose columns are being looked at. */
+static void behind_from(Gen *g, size_t from, const Value *within) {
     const Part *p = g->h->part;
     for (size_t i = from; i < owner_nodes(owner(g)); i++) {
         const Node *n = owner_node(owner(g), i);
         CodeKind kind = op_code(n->op)->kind;
         if (!p->behind[i] || n == p->core || n->out[0] == p->source || g->done[i] || kind == CODE_STORE) continue;
-        if (!is_ready(g, i)) continue;
+        if ((within && !descends(n, within)) || !is_ready(g, i)) continue;
         g->done[i] = true;
         if (kind == CODE_VIEW) view_lanes(g, n, i);
         else if (kind == CODE_NEAR) near_lane(g, n);
@@ -559,7 +568,7 @@ void hooks_behind(Hooks *h, Text *t, bool single) {
         store_lanes(&g, l);
         store_pieces(&g, p->source);
     }
-    behind_from(&g, 0);
+    behind_from(&g, 0, NULL);
     if (single) text_add(t, "// Row t, column n of the kernel's result is v.\nDEVICE void out(%s, int t, int n, float v) {\n", args_type(h));
     else {
         text_add(t, "// Column out_row(j, m) of row t of the kernel's result is v[m].\n");
