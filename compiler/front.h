@@ -1,7 +1,7 @@
 /* front.h - the Lua front end: graph files, fusion files, and the functions they call.
  *
  * Lua 5.4 without os, io, time, random, load of binary chunks; require finds modules beside the graph file, then in lua/.
- * Every op of ops.def is a global function; errors name the author's line with a caret (style.md). */
+ * Every op of ops.def is a global function; errors name the author's line with a caret. */
 #ifndef GPTOSS_FRONT_H
 #define GPTOSS_FRONT_H
 

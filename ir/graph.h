@@ -261,7 +261,7 @@ void program_dump(const Program *p, Text *t);
 void graph_dump(const Graph *g, Text *t);
 Program *program_load(Arena *a, const char *text, const char *file, Err *e); /* "file:line:col: error: …" */
 
-/* "file:line:col: error: MSG\n<source line>\n<caret>\n  in <scope>" as style.md shows. Returns false. */
+/* "file:line:col: error: MSG\n<source line>\n<caret>\n  in <scope>". Returns false. */
 bool err_at(Err *e, const Loc *loc, const char *fmt, ...) PRINTF(3, 4);
 
 #endif

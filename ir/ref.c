@@ -81,7 +81,7 @@ static void decode_block(const Tensor *t, int64_t block, float *to) {
 }
 
 /* Elements [from, from + n) to floats; every type but i32 is exact in float. from and n are multiples of 32 for mxfp4, whose
- * values may be infinite for scales of 253 and 254 (numerics.md). */
+ * values may be infinite for scales of 253 and 254 (docs/numerics.md). */
 static void decode(const Tensor *t, int64_t from, int64_t n, float *to) {
     switch (t->dtype) {
     case DT_F32: memcpy(to, (const float *)t->data + from, (size_t)n * sizeof *to); return;

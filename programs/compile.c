@@ -1,4 +1,4 @@
-/* main.c - gptoss-compile: a graph file to plan.bin. Options are rows of `options` (ir/cli.h); all work is in pipeline.c. */
+/* gptoss-compile: a graph file to plan.bin. Options are rows of `options` (ir/cli.h); all work is in pipeline.c. */
 #include "compiler/compile.h"
 #include "compiler/sources.h"
 

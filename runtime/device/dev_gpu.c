@@ -347,7 +347,6 @@ Device *gpu_open(const GpuApi *api, int index, const Plan *p, const DeviceOption
         return err_set(e, "device %s %d: there are %d (0 to %d)", api->ops->name, index, n, n - 1), NULL;
     Gpu *g = calloc(1, sizeof *g);
     if (!g) return err_set(e, "device %s: out of memory", api->ops->name), NULL;
-    const char *hang = getenv("GPTOSS_HANG_SECONDS");
     *g = (Gpu){.api = api,
                .f = api->f,
                .index = index,
@@ -355,7 +354,7 @@ Device *gpu_open(const GpuApi *api, int index, const Plan *p, const DeviceOption
                .profile = o->profile,
                .sync_launches = asked("GPTOSS_SYNC_LAUNCHES")};
     g->base.ops = &g->ops;
-    g->hang_seconds = hang && atof(hang) > 0 ? atof(hang) : 120;
+    g->hang_seconds = device_hang_seconds();
     if (g->profile || g->sync_launches) g->ops.capture_begin = NULL;
     g->overlap =
         api->launch_overlapping && !g->profile && !g->sync_launches && !refused("GPTOSS_PDL") && api->overlaps();

@@ -143,7 +143,7 @@ static bool open_model(Session *s, Err *e) {
 
 Device *session_device(const Session *s, const char *name, Err *e) {
     const DeviceOptions d = {
-        .threads = (int)s->o->threads, .seed = (uint64_t)s->o->seed_schedule, .profile = s->o->profile};
+        .threads = (int)s->o->threads, .seed = (uint64_t)s->o->seed_schedule, .profile = s->o->profile, .limit = (uint64_t)s->o->emu_limit};
     return device_open(name, 0, s->plan, &d, e);
 }
 

@@ -1,5 +1,5 @@
 /* mode.h - what the modes of gptoss-exec share: opening everything, reading requests, running steps.
- * Add a mode: a mode_*.c with its function, a line here and a row in main.c. */
+ * Add a mode: a mode_*.c with its function, a line here and a row in programs/exec.c. */
 #ifndef GPTOSS_MODE_H
 #define GPTOSS_MODE_H
 
@@ -67,7 +67,7 @@ struct Prompts {
     } * at;
 };
 bool input_read(const char *path, Text *t, Err *e); /* appends a whole file; -: stdin */
-/* The input file's requests as ids (formats.md, getp). Errors name file and line. */
+/* The input file's requests as ids (docs/formats.md). Errors name file and line. */
 bool prompts_read(Session *s, const char *path, Prompts *p, Err *e);
 
 /* Requests in the arena; of[i]: the prompt they come from. */
