@@ -4,10 +4,11 @@
 //! where  K % 16 == 0 && E <= 1024 && R <= 8 && K * 4 + E * 4 + 1024 <= LDS
 //! grid   T
 //! block  1024
-//! reduce a row in 4 parts, each by a wave; f64, K by {WAVE} lanes in 16-byte chunks, lanes by butterfly; f64, in rank order
+//! reduce a row in 4 parts, each by a wave; K by {WAVE} lanes in 16-byte chunks, lanes by butterfly; f64, in rank order
 //! hook   out
 //! tol    strict 1e-16 fast 1e-7
-// One block a token: RMSNorm, whose result is stored too, the logit of each expert by a wave, in double; the best R (ties to the lower
+// One block a token: RMSNorm, whose result is stored too, the logit of each expert by a wave (in fast in float, but nothing is rounded
+// to bf16: the choice hangs on it); the best R (ties to the lower
 // index), and softmax over them. NMSE in fast: a row's scale in float.
 
 // A float as an unsigned number of the same order; NaN below everything, so that an index is always valid.
@@ -62,14 +63,14 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     }
     __syncthreads();
     for (int e = wave; e < E; e += WAVES) {
-        double sum = 0;
+        real sum = 0;
 #pragma unroll 12
         for (int c = lane; c < K / C::N; c += WAVE) {
             const C q = C::read(w, e, K, c, E);
-            for (int k = 0; k < C::N; k++) sum = __builtin_fma((double)row[c * C::N + k], (double)q.v[k], sum);
+            for (int k = 0; k < C::N; k++) sum = add_product(row[c * C::N + k], q.v[k], sum);
         }
         sum = wave_sum(sum);
-        if (lane == 0) logit[e] = (float)(sum + (HAS_B ? (double)a.b[e] : 0));
+        if (lane == 0) logit[e] = (float)(sum + (HAS_B ? (real)a.b[e] : 0));
     }
     __syncthreads();
     if (wave == 0) choose(a, t, logit);
