@@ -237,6 +237,17 @@ bool front_rules(Front *f, const char *file, RuleList *rules, Err *e) {
     return ok;
 }
 
+Loc front_rule_loc(const Front *f, const Rule *r, const char *text) {
+    const char *quoted[] = {arena_printf(f->a, "\"%s\"", text), arena_printf(f->a, "'%s'", text)};
+    Loc loc = r->loc;
+    for (loc.line = r->loc.line; (loc.text = front_line(f, loc.file, loc.line)); loc.line++)
+        for (size_t i = 0; i < LEN(quoted); i++) {
+            const char *at = strstr(loc.text, quoted[i]);
+            if (at) return loc.col = (int)(at - loc.text) + 2, loc;
+        }
+    return r->loc;
+}
+
 /* --- when(m) ------------------------------------------------------------------------------------------------------ */
 
 /* m.<name> that is no placeholder, m.attr.<op> that was not matched: upvalue 1 says what was looked for. */

@@ -9,6 +9,7 @@
 
 #include "ir/progress.h"
 #include "passes.h"
+#include "rules.h"
 #include "sources.h"
 
 static double now(void) {
@@ -38,6 +39,15 @@ const char *target_list(Arena *a) {
     return s;
 }
 
+bool compile_templates(const Compile *c, bool host, TemplateList *list, Err *e) {
+    const char *ending = host ? ".c" : ".hip";
+    if (!templates_load(c->a, list, arena_printf(c->a, "%s/templates%s", c->home, host ? "/host" : ""), ending, e))
+        return false;
+    for (size_t i = 0; i < c->o.templates.n; i++)
+        if (!templates_load(c->a, list, c->o.templates.at[i], ending, e)) return false;
+    return true;
+}
+
 /* --- passes --- */
 
 static bool pass_graph(Compile *c, Err *e) {
@@ -56,55 +66,6 @@ static bool is_strict(const Compile *c) { return !strcmp(c->o.precision, "strict
 
 static bool pass_precision(Compile *c, Err *e) {
     return precision_run(c->program, is_strict(c), c->o.kv16 || (!is_strict(c) && !c->o.kv32), e);
-}
-
-static void count_rules(Compile *c) {
-    Plan *p = &c->plan;
-    p->n_rules = (int)c->rules.n;
-    p->rules = arena_array(c->a, c->rules.n, sizeof *p->rules);
-    for (size_t i = 0; i < c->rules.n; i++) {
-        p->rules[i] = (PlanRule){.name = c->rules.at[i]->name, .hash = c->rules.at[i]->hash};
-        for (size_t k = 0; k < c->log.n; k++)
-            p->rules[i].uses += c->log.at[k].outcome == FUSE_DONE && !strcmp(c->log.at[k].rule, c->rules.at[i]->name);
-    }
-}
-
-static bool has_templates(const Compile *c, const Rule *r) {
-    for (int i = 0; i < r->n_kernel; i++) {
-        size_t k = 0;
-        while (k < c->templates.n && strcmp(c->templates.at[k]->kernel, r->kernel[i].name)) k++;
-        if (k == c->templates.n) return false;
-    }
-    return true;
-}
-
-typedef struct Names Names;
-struct Names {
-    const char **at;
-    size_t n, cap;
-};
-
-/* Rules are written for GPUs: one whose kernel the host has not is left out, and --explain says so. */
-static Names rules_off(Compile *c) {
-    Names off = {0};
-    for (size_t i = 0; i < c->o.no_fusion.n; i++) PUSH(c->a, off, c->o.no_fusion.at[i]);
-    for (size_t i = 0; is_host(c) && i < c->rules.n; i++) {
-        const Rule *r = c->rules.at[i];
-        if (has_templates(c, r)) continue;
-        PUSH(c->a, off, r->name);
-        PUSH(c->a, c->log,
-             ((FuseEvent){r->name, "all", "*", FUSE_REFUSED,
-                          arena_printf(c->a, "templates/host has no kernel %s", r->kernel[0].name)}));
-    }
-    return off;
-}
-
-static bool pass_fuse(Compile *c, Err *e) {
-    Names off = rules_off(c);
-    for (size_t i = 0; i < c->program->graphs.n; i++)
-        if (!fuse_run(c->front, c->program->graphs.at[i], &c->rules, off.at, off.n, &c->log, e)) return false;
-    count_rules(c);
-    return true;
 }
 
 static bool has_hook(void *ctx, const Node *n) {
@@ -238,7 +199,7 @@ static const struct Pass {
 } passes[] = {
     {"graph", pass_graph, "run the Lua file"},
     {"precision", pass_precision, "insert casts (fast), choose the KV cache's type"},
-    {"fuse", pass_fuse, "apply the rules of lua/fusions and --fusions"},
+    {"fuse", rules_apply, "apply the rules of lua/fusions and --fusions"},
     {"elementwise", pass_elementwise, "inline elementwise chains into the kernels that feed them"},
     {"group", pass_group, "sort tokens by expert where a kernel wants it"},
     {"lower", pass_lower, "choose and emit kernels, place buffers, list launches"},

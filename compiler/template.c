@@ -682,8 +682,9 @@ bool template_bind(Arena *a, const TemplateList *list, const char *kernel, const
         } else if (!found || t->priority > b->t->priority) *b = candidate, found = true;
     }
     if (!found)
-        err_at(e, &n->loc, "no template computes %s with kernel %s for %s, %s%s", node_name(n), kernel, target->arch,
-               precision, why.at ? why.at : ": there is none of that name");
+        err_at(e, &n->loc, "no template computes %s with kernel %s%s%s for %s, %s%s", node_name(n), kernel,
+               n->op == OP_FUSED ? " of rule " : "", n->op == OP_FUSED ? n->rule : "", target->arch, precision,
+               why.at ? why.at : ": there is none of that name");
     text_free(&why);
     return found;
 }

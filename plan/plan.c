@@ -70,9 +70,8 @@ static const Field config_fields[] = {
 };
 static const Field plan_fields[] = {
     ROW(Plan, F_STR, model_name), ROW(Plan, F_STR_OR_NULL, model_path), ROW(Plan, F_BOOL, swap_embeddings),
-    ROW(Plan, F_STR, arch),       ROW(Plan, F_STR, target_id),
-    ROW(Plan, F_STR, precision),  ROW(Plan, F_I64, max_batch),
-    ROW(Plan, F_I64, max_tokens), ROW(Plan, F_I64, max_seq),
+    ROW(Plan, F_STR, arch),       ROW(Plan, F_STR, target_id),          ROW(Plan, F_STR, precision),
+    ROW(Plan, F_I64, max_batch),  ROW(Plan, F_I64, max_tokens),         ROW(Plan, F_I64, max_seq),
     ROW(Plan, F_I64, max_blocks), ROW(Plan, F_SIZE, scratch),
 };
 static const Field buf_fields[] = {
@@ -831,6 +830,25 @@ int plan_buf(const Plan *p, const char *name) {
     for (int i = 0; i < p->n_bufs; i++)
         if (p->bufs[i].kind != BUF_TEMP && !strcmp(p->bufs[i].name, name)) return i;
     return -1;
+}
+
+int plan_launches(const PlanGraph *g, int kernel, int bucket) {
+    int n = 0;
+    for (int b = 0; bucket < 0 && b < g->n_buckets; b++) {
+        int k = plan_launches(g, kernel, b);
+        if (k > n) n = k;
+    }
+    for (int i = 0; bucket >= 0 && i < g->n_launches; i++) {
+        const uint32_t *d = g->launches[i].grid[bucket];
+        n += d[0] && d[1] && d[2] && (kernel < 0 || g->launches[i].kernel == kernel);
+    }
+    return n;
+}
+
+int plan_uses(const Plan *p, int kernel) {
+    int n = 0;
+    for (int i = 0; i < p->n_graphs; i++) n += plan_launches(&p->graphs[i], kernel, -1);
+    return n;
 }
 
 int plan_value(const PlanGraph *g, const char *name) {

@@ -125,6 +125,10 @@ void plan_close(Plan *p);
 int plan_graph(const Plan *p, const char *name); /* index, -1 when absent */
 int plan_buf(const Plan *p, const char *name);   /* index of a named buffer that is not BUF_TEMP, -1 when absent */
 int plan_value(const PlanGraph *g, const char *name); /* buffer of a value, -1 when absent */
+/* How many launches a step of bucket `bucket` has (-1: of the bucket with the most), of `kernel` only (-1: of all). Of the
+ * alternatives of a recipe one is launched. */
+int plan_launches(const PlanGraph *g, int kernel, int bucket);
+int plan_uses(const Plan *p, int kernel); /* the most launches of it in a step, over all graphs */
 void plan_inspect(const Plan *p, Text *t);       /* for people: what --inspect prints */
 void plan_inspect_json(const Plan *p, Text *t);
 

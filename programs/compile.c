@@ -147,8 +147,10 @@ static bool load_rules_dir(Compile *c, const char *dir, Err *e) {
 
 static bool load_rules(Compile *c, Err *e) {
     if (!load_rules_dir(c, arena_printf(c->a, "%s/lua/fusions", c->home), e)) return false;
+    size_t shipped = c->rules.n;
     for (size_t i = 0; i < c->o.fusions.n; i++)
         if (!front_rules(c->front, c->o.fusions.at[i], &c->rules, e)) return false;
+    for (size_t i = shipped; i < c->rules.n; i++) c->rules.at[i]->given = true;
     for (size_t i = 0; i < c->o.no_fusion.n; i++) {
         const char *name = c->o.no_fusion.at[i];
         bool known = !strcmp(name, "all") || !strcmp(name, "elementwise");
@@ -165,10 +167,7 @@ static bool load_rules(Compile *c, Err *e) {
 static bool prepare(Compile *c, Err *e) {
     c->home = find_home(c->a, e);
     if (!c->home || !load_prelude(c, e)) return false;
-    const char *ending = is_host(c) ? ".c" : ".hip";
-    if (!templates_load(c->a, &c->templates, arena_printf(c->a, is_host(c) ? "%s/templates/host" : "%s/templates", c->home), ending, e)) return false;
-    for (size_t i = 0; i < c->o.templates.n; i++)
-        if (!templates_load(c->a, &c->templates, c->o.templates.at[i], ending, e)) return false;
+    if (!compile_templates(c, is_host(c), &c->templates, e)) return false;
     if (c->o.model && !(c->model = model_open(c->o.model, c->o.swap_embeddings, e))) return false;
     if (c->model && !model_check(c->model, e)) return false;
     if (c->model) model_warn(c->model);
