@@ -258,6 +258,8 @@ Kernel *emit_kernel(Emitter *em, const Node *n, const char *kernel, KernelArg *a
     if (!template_bind(em->a, em->templates, kernel, &view, em->precision, em->target, &k->binding, e)) return NULL;
     const Template *t = k->t = k->binding.t;
     if (!binding_eval(&k->binding, t->block, -1, &k->block, e)) return err_wrap(e, "%s", t->file), NULL;
+    if (k->block < 1 || k->block > 1024)
+        return err_set(e, "%s: error: block %s is %" PRId64 ", must be 1 to 1024", t->path, t->block, k->block), NULL;
     k->reduction = binding_reduction(em->a, &k->binding);
 
     Chain chain = chain_of(n, copies);

@@ -387,3 +387,5 @@ Program *front_program(Front *f, const char *file, Err *e) {
 }
 
 const ModelConfig *front_config(const Front *f) { return f->config; }
+
+Loc front_program_loc(const Front *f) { return f->program_loc; }

@@ -28,6 +28,7 @@ Program *front_program(Front *f, const char *file, Err *e);
 /* What the program was made for: its program{config = …}, that is the checkpoint's or the graph file's own numbers.
  * NULL when the last front_program gave none. */
 const ModelConfig *front_config(const Front *f);
+Loc front_program_loc(const Front *f); /* where program{…} was called */
 
 /* A fusion rule, as read from a file: see fuse.h for what is done with it. */
 typedef struct Rule Rule;

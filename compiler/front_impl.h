@@ -34,6 +34,7 @@ struct Front {
     FrontMode mode;
     Graph *g;                           /* the graph being built, NULL outside */
     const char *scope, *prefix;         /* "layer 7 / attn", "layer7.attn." */
+    Loc program_loc;                    /* of program{…} */
     ModelConfig *config;                /* from program{config = …} */
     Value *maybe[MAX_IN];               /* of the pattern being built: what maybe() and recompute() marked */
     int n_maybe;

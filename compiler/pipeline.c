@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "interface.h"
 #include "ir/progress.h"
 #include "passes.h"
 #include "rules.h"
@@ -59,7 +60,7 @@ static bool pass_graph(Compile *c, Err *e) {
     p->model_name = c->program->name;
     p->max_seq = p->config.max_seq;
     p->max_blocks = (p->max_seq + KV_PAGE - 1) / KV_PAGE;
-    return true;
+    return interface_check(c, e);
 }
 
 static bool is_strict(const Compile *c) { return !strcmp(c->o.precision, "strict"); }
@@ -97,7 +98,8 @@ static bool pass_group(Compile *c, Err *e) {
 
 static bool pass_lower(Compile *c, Err *e) {
     LowerOptions o = lower_options(c);
-    return c->lowered = lower_plan(c->program, &c->templates, c->prelude, &o, &c->plan, e);
+    c->lowered = lower_plan(c->program, &c->templates, c->prelude, &o, &c->plan, e);
+    return c->lowered && plan_check(&c->plan, e);
 }
 
 /* --- jit --- */

@@ -696,11 +696,7 @@ static void verify_kv(Reader *r, const Plan *p, const PlanKv *k, int *group, int
     for (int i = 0; i < k->n_states; i++) {
         int s = k->states[i];
         if (s < 0 || s >= p->n_bufs || p->bufs[s].kind != BUF_STATE) FAIL(r, "state %d is buffer %d", i, s);
-        const Type *t = &p->bufs[s].type;
-        if (t->rank != 5 || !dim_eq(t->dim[0], dim_sym(SYM_P)) || !dim_eq(t->dim[3], dim_const(KV_PAGE)))
-            FAIL(r, "%s is not a pool of pages of %d tokens", p->bufs[s].name, KV_PAGE);
-        for (int d = 1; d < 5; d++)
-            if (!dim_is_const(t->dim[d])) FAIL(r, "%s: a page has no fixed size", p->bufs[s].name);
+        if (!plan_pool(&p->bufs[s].type)) FAIL(r, "%s is not a pool of pages of %d tokens", p->bufs[s].name, KV_PAGE);
         if (group[s] >= 0) FAIL(r, "%s is in two groups", p->bufs[s].name);
         group[s] = self;
     }
@@ -765,6 +761,12 @@ static bool map_file(Plan *p, const char *path, Err *e) {
     }
     if (fd >= 0) close(fd);
     return ok;
+}
+
+bool plan_check(const Plan *p, Err *e) {
+    Reader r = {.arena = p->arena, .e = e, .path = "the plan just made"};
+    verify(&r, p);
+    return !r.failed;
 }
 
 static bool check_header(const Plan *p, const char *path, size_t *meta, Err *e) {

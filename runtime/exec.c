@@ -1,5 +1,5 @@
 /* exec.c - buffers, weights, inputs, launches. See exec.h.
- * Add an input that the host provides: a row of `inputs`, and where it is written. */
+ * Add an input that the host provides: a row in plan/interface.c, and where it is written. */
 #include "exec.h"
 
 #include <math.h>
@@ -111,37 +111,9 @@ static bool open_weight(Exec *x, const Model *m, int i, Err *e) {
 
 /* --- inputs --------------------------------------------------------------------------------------------------------- */
 
-static bool vector_of(const PlanBuf *b, Sym sym) {
-    return b->type.dtype == DT_I32 && b->type.rank == 1 && dim_eq(b->type.dim[0], dim_sym(sym));
-}
-
-static bool open_step(Exec *x, int i, Err *e) {
-    return x->plan->bufs[i].size >= 4 * STEP_WORDS ||
-           err_set(e, "plan: input step has %zu bytes", x->plan->bufs[i].size);
-}
-
-static bool open_per_token(Exec *x, int i, Err *e) {
-    return vector_of(&x->plan->bufs[i], SYM_T) || err_set(e, "plan: input %s is not i32[T]", x->plan->bufs[i].name);
-}
-
-static bool open_per_row(Exec *x, int i, Err *e) {
-    return vector_of(&x->plan->bufs[i], SYM_S) || err_set(e, "plan: input %s is not i32[S]", x->plan->bufs[i].name);
-}
-
-static bool open_sampling(Exec *x, int i, Err *e) {
-    const Type *t = &x->plan->bufs[i].type;
-    bool fits = t->dtype == DT_I32 && t->rank == 2 && dim_eq(t->dim[0], dim_sym(SYM_S)) &&
-                dim_eq(t->dim[1], dim_const(SAMPLING_WORDS));
-    return fits || err_set(e, "plan: input sampling is not i32[S,%d]", SAMPLING_WORDS);
-}
-
 static bool open_rope(Exec *x, int i, Err *e) {
     const Plan *p = x->plan;
     const Type *t = &p->bufs[i].type;
-    if (t->dtype != DT_F32 || t->rank != 3 || t->dim[0].add < p->max_seq || t->dim[1].add != p->config.head_dim / 2 ||
-        t->dim[2].add != 2)
-        return err_set(e, "plan: input rope is %s, not f32[positions,%lld,2] of at least %lld positions",
-                       type_str(p->arena, t), (long long)p->config.head_dim / 2, (long long)p->max_seq);
     size_t n = type_bytes(t, &x->sizes);
     float *table = malloc(n);
     if (!table) return err_set(e, "out of memory for the rope table");
@@ -158,28 +130,14 @@ static bool open_blocks(Exec *x, int i, Err *e) {
     return err_set(e, "plan: input %s is no KV group's block table", b->name);
 }
 
-static const struct {
-    const char *name; /* ends in '.': a prefix */
-    bool (*open)(Exec *x, int i, Err *e);
-} inputs[] = {
-    {"step", open_step},      {"src", open_per_token}, {"slot", open_per_token},
-    {"pos", open_per_token},  {"rows", open_per_row},  {"sample_slot", open_per_row},
-    {"blocks.", open_blocks}, {"rope", open_rope},     {"sampling", open_sampling},
-};
-
+/* Those that are not written for each step alone. */
 static bool open_input(Exec *x, int i, Err *e) {
-    const char *name = x->plan->bufs[i].name;
-    for (size_t k = 0; k < LEN(inputs); k++) {
-        size_t n = strlen(inputs[k].name);
-        bool prefix = inputs[k].name[n - 1] == '.';
-        if (prefix ? !strncmp(name, inputs[k].name, n) : !strcmp(name, inputs[k].name))
-            return allocate_buf(x, i, e) && inputs[k].open(x, i, e);
-    }
-    return err_set(
-        e,
-        "the plan wants an input \"%s\", which this program does not know: graph inputs are src, slot, pos, rows, "
-        "sample_slot, sampling, blocks.*, rope",
-        name);
+    const PlanBuf *b = &x->plan->bufs[i];
+    Err why;
+    if (!plan_input(x->plan, NULL, b->name, &b->type, &why)) return err_set(e, "the plan %s", why.msg);
+    if (!allocate_buf(x, i, e)) return false;
+    if (!strcmp(b->name, "rope")) return open_rope(x, i, e);
+    return strncmp(b->name, "blocks.", 7) || open_blocks(x, i, e);
 }
 
 /* --- open and close --------------------------------------------------------------------------------------------------- */
