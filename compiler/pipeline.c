@@ -166,9 +166,9 @@ static bool pass_jit(Compile *c, Err *e) {
     Err none = {""};
     if (!rtc_probe(c->a, c->target->compiler, c->o.arch, &c->compiler, &none)) {
         if (c->compiler || is_host(c))
-            return *e = none, false; /* a compiler is there, but not for this arch; or no cc */
+            return *e = none, false; /* a compiler is there, but does not load, or not for this arch; or no cc */
         fprintf(stderr,
-                "warning: %s\nwarning: the plan carries source only; no device can run it before it is compiled\n",
+                "warning: %s\nwarning: the plan carries source only: nothing but --device ref can run it\n",
                 none.msg);
         return true;
     }
