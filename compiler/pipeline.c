@@ -22,8 +22,7 @@ static double now(void) {
 /* --- targets --- */
 
 static const Target targets[] = {
-#define TARGET(arch, compiler, prelude, options, id, wave, matrix, lds)                                                \
-    {arch, compiler, prelude, options, id, wave, matrix, lds},
+#define TARGET(...) {__VA_ARGS__},
 #include "targets.def"
 #undef TARGET
 };
@@ -32,6 +31,43 @@ const Target *target_find(const char *arch) {
     for (size_t i = 0; i < LEN(targets); i++)
         if (!strcmp(targets[i].arch, arch)) return &targets[i];
     return NULL;
+}
+
+/* The setting of a feature in ":sramecc+:xnack-": "" or ":xnack-". */
+static const char *setting(Arena *a, const char *features, const char *name, size_t n) {
+    for (const char *p = features; *p; p += 1 + strcspn(p + 1, ":"))
+        if (!strncmp(p + 1, name, n) && strchr("+-", p[1 + n])) return arena_strndup(a, p, n + 2);
+    return "";
+}
+
+/* Are they the target's, each said once, with its sign? */
+static bool check_features(Arena *a, const Target *t, const char *text, const char *features, Err *e) {
+    for (const char *p = features; *p;) {
+        size_t m = strcspn(p + 1, ":"), n = m ? m - 1 : 0;
+        const char *known = t->features, *name = arena_strndup(a, p + 1, n);
+        bool found = false, again = n && strcmp(setting(a, p + 1 + m, name, n), "");
+        for (; *known; known += strcspn(known, " "), known += strspn(known, " "))
+            found |= n && strcspn(known, " ") == n && !strncmp(known, name, n);
+        if (again) return err_set(e, "--arch %s: %s is said twice", text, name);
+        if (!found || !strchr("+-", p[m]))
+            return err_set(e, "--arch %s: \"%.*s\" is no feature of %s%s%s", text, (int)m, p + 1, t->arch,
+                           *t->features ? "; each ends in + or -: " : ", which has none", t->features);
+        p += 1 + m;
+    }
+    return true;
+}
+
+bool target_parse(Arena *a, const char *text, const Target **t, const char **arch, Err *e) {
+    static const char triple[] = "amdgcn-amd-amdhsa--";
+    const char *s = strncmp(text, triple, strlen(triple)) ? text : text + strlen(triple);
+    size_t n = strcspn(s, ":");
+    *arch = arena_strndup(a, s, n);
+    if (!(*t = target_find(*arch)))
+        return err_set(e, "--arch %s is not implemented yet; it is one of: %s", text, target_list(a));
+    if (!check_features(a, *t, text, s + n, e)) return false;
+    for (const char *f = (*t)->features; *f; f += strcspn(f, " "), f += strspn(f, " "))
+        *arch = arena_printf(a, "%s%s", *arch, setting(a, s + n, f, strcspn(f, " ")));
+    return true;
 }
 
 const char *target_list(Arena *a) {
@@ -167,8 +203,7 @@ static bool pass_jit(Compile *c, Err *e) {
     if (!rtc_probe(c->a, c->target->compiler, c->o.arch, &c->compiler, &none)) {
         if (c->compiler || is_host(c))
             return *e = none, false; /* a compiler is there, but does not load, or not for this arch; or no cc */
-        fprintf(stderr,
-                "warning: %s\nwarning: the plan carries source only: nothing but --device ref can run it\n",
+        fprintf(stderr, "warning: %s\nwarning: the plan carries source only: nothing but --device ref can run it\n",
                 none.msg);
         return true;
     }
