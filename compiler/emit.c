@@ -165,6 +165,8 @@ Kernel *emit_kernel(Emitter *em, const Part *p, const PartList *all, KernelArg *
     if (!template_bind(em->a, em->templates, p, all, em->precision, em->target, &k->binding, e)) return NULL;
     const Template *t = k->t = k->binding.t;
     if (!binding_eval(&k->binding, t->block, -1, &k->block, e)) return err_wrap(e, "%s", t->file), NULL;
+    if (k->block < 1 || k->block > 1024)
+        return err_set(e, "%s: error: block %s is %" PRId64 ", must be 1 to 1024", t->path, t->block, k->block), NULL;
     k->reduction = reduction(em, p, all, &k->binding);
     *n_args = 0;
     template_args(em->a, t, p, all, args, n_args);

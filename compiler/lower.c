@@ -249,8 +249,7 @@ static int kernel_of(Lower *l, Kernel *k) {
 static bool fill_grid(Lower *l, const Kernel *k, const PlanGraph *pg, PlanLaunch *launch, int64_t above, int64_t upto, Err *e) {
     for (int b = 0; b < pg->n_buckets; b++) {
         int64_t rows = pg->buckets[b];
-        if (rows <= above || rows > upto)
-            continue; /* another choice serves this bucket: stays 0 */
+        if (rows <= above || rows > upto) continue; /* another choice serves this bucket: stays 0 */
         for (int d = 0; d < 3; d++) {
             int64_t x = 1;
             if (!binding_eval(&k->binding, k->t->grid[d] ? k->t->grid[d] : "1", rows, &x, e))

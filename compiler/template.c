@@ -772,8 +772,9 @@ bool template_bind(Arena *a, const TemplateList *list, const Part *p, const Part
         } else if (!found || t->priority > b->t->priority) *b = candidate, found = true;
     }
     if (!found)
-        err_at(e, &p->owner->loc, "no template computes %s with kernel %s for %s, %s%s", node_name(p->owner), p->kernel, target->arch,
-               precision, why.at ? why.at : ": there is none of that name");
+        err_at(e, &p->owner->loc, "no template computes %s with kernel %s%s%s for %s, %s%s", node_name(p->owner), p->kernel,
+               p->owner->op == OP_FUSED ? " of rule " : "", p->owner->op == OP_FUSED ? p->owner->rule : "", target->arch, precision,
+               why.at ? why.at : ": there is none of that name");
     text_free(&why);
     return found;
 }

@@ -57,6 +57,9 @@ struct ModelTensor {
 };
 bool model_tensor(const Model *m, const char *name, ModelTensor *t, Err *e);
 
+/* The shape that the canonical name has in any model of this configuration, and the type that its files should have. */
+bool model_canonical(const ModelConfig *c, const char *name, ModelTensor *t, Err *e);
+
 /* Writes the tensor as `want` (layout: dtype_bytes) into dst of exactly `size` bytes. f32 -> bf16 happens only when
  * every value is exact or may_round; MXFP4 only from MXFP4; mxfp4 -> f32/bf16 is exact dequantisation. A scale byte of
  * 255 (NaN) is refused. `first`, `count`: rows of the outermost dimension, so that a large tensor may be read in pieces

@@ -42,7 +42,7 @@ static int emu_count(void) { return 1; }
 
 static Device *emu_open(int index, const Plan *p, const DeviceOptions *o, Err *e) {
     if (index) return err_set(e, "device emu: there is one, not %d", index + 1), NULL;
-    if (strncmp(p->arch, "gfx90a", 6))
+    if (strncmp(p->arch, "gfx90a", 6) || !strchr(":", p->arch[6])) /* either setting of a feature */
         return err_set(e, "device emu runs gfx90a code; this plan is for %s: recompile with --arch gfx90a", p->arch),
                NULL;
     Emu *u = calloc(1, sizeof *u);

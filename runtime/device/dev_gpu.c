@@ -8,6 +8,7 @@
  * GPTOSS_SYNC_LAUNCHES=1 captures no graphs and waits after each launch: a fault or a hang then names its kernel.
  * GPTOSS_PDL=0: no kernel begins before the one before it has ended, whatever the plan says of it. */
 #include "dev_gpu.h"
+#include "ir/library.h"
 #include "numa.h"
 
 #include <dlfcn.h>
@@ -126,16 +127,16 @@ static bool resolve(void *lib, const char *path, const GpuSymbol *symbols, size_
 
 bool gpu_load(const char *const *names, size_t n_names, const char *const *dirs, size_t n_dirs,
               const GpuSymbol *symbols, size_t n, Err *e) {
-    char path[4096], broken[512] = ""; /* broken: why one that is there does not load */
+    char path[4096];
+    LibraryFault fault = {""};
     for (size_t d = 0; d < n_dirs; d++)
         for (size_t i = 0; dirs[d] && i < n_names; i++) {
             snprintf(path, sizeof path, "%s%s", dirs[d], names[i]);
-            void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+            void *lib = library_open(path, RTLD_NOW | RTLD_LOCAL, &fault);
             if (lib) return resolve(lib, path, symbols, n, e);
-            const char *why = dlerror();
-            if (why && strncmp(why, path, strlen(path))) snprintf(broken, sizeof broken, " (%s)", why);
         }
-    return err_set(e, "no %s found%s", names[n_names - 1], broken);
+    if (*fault.why) return err_set(e, "%s is there but does not load: %s", names[n_names - 1], fault.why);
+    return err_set(e, "no %s found", names[n_names - 1]);
 }
 
 static bool ready(const GpuApi *api, int *n, Err *e) {

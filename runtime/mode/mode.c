@@ -53,22 +53,16 @@ bool session_draws(const Session *s, Err *e) {
     return err_set(e, "%s: its graph \"sample\" has no input sampling, so -T must be 0: recompile with a graph that has it (graphs/gpt_oss.lua)", s->o->plan);
 }
 
-static int head_output(const Plan *p, int graph, DType dtype, int rank) {
-    if (graph < 0) return -1;
-    const Graph *ir = program_graph(p->program, p->graphs[graph].name);
-    for (size_t i = 0; i < ir->outputs.n; i++) {
-        const Value *v = ir->outputs.at[i];
-        if (v->type.dtype == dtype && v->type.rank == rank && v->type.dim[0].sym == SYM_S)
-            return plan_value(&p->graphs[graph], v->name);
-    }
-    return -1;
+static int head_output(const Plan *p, int graph) {
+    const Value *v = graph < 0 ? NULL : plan_result(program_graph(p->program, p->graphs[graph].name));
+    return v ? plan_value(&p->graphs[graph], v->name) : -1;
 }
 
 static bool find_graphs(Session *s, Err *e) {
     const Plan *p = s->plan;
     s->step = plan_graph(p, "step"), s->sample = plan_graph(p, "sample"), s->logits = plan_graph(p, "logits");
-    s->ids_buf = head_output(p, s->sample, DT_I32, 1);
-    s->logits_buf = head_output(p, s->logits, DT_F32, 2);
+    s->ids_buf = head_output(p, s->sample);
+    s->logits_buf = head_output(p, s->logits);
     if (s->step < 0) return err_set(e, "%s: the plan has no graph \"step\"", s->o->plan);
     if (s->sample >= 0 && s->ids_buf < 0) return err_set(e, "%s: graph sample has no output i32[S]", s->o->plan);
     if (s->logits >= 0 && s->logits_buf < 0) return err_set(e, "%s: graph logits has no output f32[S,V]", s->o->plan);
