@@ -12,7 +12,7 @@
 //! block  256
 //! reduce f32, K by {WAVE} lanes; mma 16x16 bf16, K in {WAVES} segments, ascending
 //! hook   out
-//! tol    fast 1e-7
+//! tol    fast 1e-12
 // linear.mfma.hip with the rows normalised and rounded to bf16 as they are read. Each block finds its tokens' scales itself.
 // NMSE: a scale in float may round an activation to the other bf16 neighbour (2^-9 of it, rarely):
 // measured up to 4.1e-9 at K = 64, 6e-16 at K = 2880 (emu, 2026-11-21).

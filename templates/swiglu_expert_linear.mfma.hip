@@ -14,7 +14,7 @@
 //! block  256
 //! reduce mma 16x16 bf16, K in {WAVES} segments, ascending
 //! hook   out
-//! tol    fast 1e-8
+//! tol    fast 1e-12
 // expert_linear.mfma.hip with SwiGLU computed and rounded to bf16 as its rows are read: no row of it is stored, but every
 // block of 16 weight rows computes it again.
 

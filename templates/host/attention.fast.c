@@ -10,7 +10,7 @@
 //! block  1
 //! reduce f32, D ascending; all keys, ascending
 //! hook   out
-//! tol    fast 1e-6
+//! tol    fast 1e-9
 // A block is one token and the query heads of one kv head. All scores first, then their exponentials, then the values: with tiles
 // (AMX), or with vectors in lanes of keys (a page of keys turned about) and of D. NMSE: a weight in float may round to the other
 // bf16 neighbour.

@@ -10,7 +10,7 @@
 //! block  1
 //! reduce host product: bf16, f32 sums, K ascending in chunks of 32
 //! hook   out
-//! tol    fast 1e-8
+//! tol    fast 1e-12
 // 16 gate rows and their up rows (2i, 2i + 1) of one expert for a tile of the pairs routed to it.
 // NMSE: the chain behind usually rounds to bf16; a sum that differs in its last bit may go to the other neighbour (measured 4e-10).
 
