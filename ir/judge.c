@@ -7,6 +7,7 @@
 
 /* TURNED: how much more noise than the turned roundings made; several of a row may go either way, each by itself. */
 static const double FAR = 30, TURNED = 4, FLOOR = 1e-30;
+enum { FEW = 3 }; /* steps of f32 */
 
 /* --- one element ------------------------------------------------------------------------------------------------------ */
 
@@ -18,10 +19,10 @@ static double step_of(DType d, double x) {
     return ldexp(1, e - (d == DT_BF16 ? 8 : 24));
 }
 
-/* From a value towards 0: the step is half as large below a power of two. */
-static double step_down(DType d, double x) {
-    double s = step_of(d, x);
-    return fabs(x) == s * (d == DT_BF16 ? 128 : 8388608) && s > ldexp(1, d == DT_BF16 ? -133 : -149) ? s / 2 : s;
+/* From a bf16 towards 0: the step is half as large below a power of two. */
+static double step_down(double x) {
+    double s = step_of(DT_BF16, x);
+    return fabs(x) == s * 128 && s > 0x1p-133 ? s / 2 : s;
 }
 
 static bool one_step(DType d, double a, double b) {
@@ -31,16 +32,16 @@ static bool one_step(DType d, double a, double b) {
     return fabs(large - small) <= step_of(d, small);
 }
 
-/* From x to the nearest value that rounds to g. */
-static double beyond_rounding(DType d, double g, double x) {
+/* From x to the nearest value that rounds to bf16 g. */
+static double beyond_rounding(double g, double x) {
     bool outwards = fabs(x) > fabs(g) && (g == 0 || signbit(x) == signbit(g));
-    double half = (outwards || g == 0 ? step_of(d, g) : step_down(d, g)) / 2, off = fabs(x - g);
+    double half = (outwards || g == 0 ? step_of(DT_BF16, g) : step_down(g)) / 2, off = fabs(x - g);
     return off > half ? off - half : 0;
 }
 
 /* A step of the type is a rounding's, where what was rounded is not known. */
-static double beyond_step(DType d, double g, double w) {
-    double off = fabs(g - w), step = step_of(d, fabs(g) < fabs(w) ? g : w);
+static double beyond_step(double g, double w) {
+    double off = fabs(g - w), step = step_of(DT_BF16, fabs(g) < fabs(w) ? g : w);
     return off > step ? off - step : 0;
 }
 
@@ -48,17 +49,16 @@ static double beyond_step(DType d, double g, double w) {
 
 typedef struct Row Row;
 struct Row {
-    double power, noise;      /* sums of squares: of want, of what is beyond roundings */
+    double power, noise;      /* sums of squares: of want, of errors beyond roundings to bf16 */
+    double steps;             /* … of steps of f32, which are in noise */
     double moved, most_moved; /* by turned roundings: sum of squares, the largest */
     double worst;             /* the largest error beyond roundings */
     int64_t worst_at;
 };
 
 static double error_of(const JudgePair *p, const JudgeRule *rule, int64_t i, double g, double w) {
-    DType d = p->got->dtype;
-    if (rule->nmse <= 0 && rule->atol <= 0) return fabs(g - w);
-    if (d == DT_BF16) return p->exact ? beyond_rounding(d, g, p->exact[i]) : beyond_step(d, g, w);
-    return rule->atol > 0 ? fabs(g - w) : beyond_step(d, g, w);
+    if (p->got->dtype != DT_BF16 || (rule->nmse <= 0 && rule->atol <= 0)) return fabs(g - w);
+    return p->exact ? beyond_rounding(g, p->exact[i]) : beyond_step(g, w);
 }
 
 static Row row_errors(const JudgePair *p, const JudgeRule *rule, int64_t from, int64_t n) {
@@ -68,6 +68,7 @@ static Row row_errors(const JudgePair *p, const JudgeRule *rule, int64_t from, i
         if (!isfinite(w)) continue; /* the same on both sides */
         double off = g == w ? 0 : error_of(p, rule, i, g, w);
         r.power += w * w, r.noise += off * off;
+        if (p->got->dtype == DT_F32 && one_step(DT_F32, g, w) && rule->nmse > 0) r.steps += off * off, off = 0;
         if (off > r.worst) r.worst = off, r.worst_at = i;
         if (!p->turned) continue;
         double moved = fabs((double)p->turned[i] - (p->exact ? (double)p->exact[i] : w));
@@ -120,10 +121,31 @@ static void close_enough(const JudgePair *p, const JudgeRule *rule, int64_t from
     }
 }
 
+/* Are all steps of f32 of a few pairs of values? Equal rows make equal ones. */
+static bool few_steps(const JudgePair *p, int64_t count) {
+    double got[FEW], want[FEW];
+    int n = 0;
+    for (int64_t i = 0; i < count; i++) {
+        double g = tensor_at(p->got, i), w = tensor_at(p->want, i);
+        if (!one_step(DT_F32, g, w)) continue;
+        int k = 0;
+        while (k < n && (got[k] != g || want[k] != w)) k++;
+        if (k < n) continue;
+        if (n == FEW) return false;
+        got[n] = g, want[n++] = w;
+    }
+    return true;
+}
+
+/* Rows may be equal, as those of equal prompts, and then turn together; where exact is known only nmse need be strict. */
+static int64_t most_steps(const JudgePair *p, double chance, int64_t rows) {
+    double alike = p->exact ? (double)rows : 1;
+    return p->got->dtype == DT_BF16 ? (int64_t)(chance + 6 * sqrt(alike * chance) + 3 * alike) : tensor_count(p->got);
+}
+
 static void judge_floats(const JudgePair *p, const JudgeRule *rule, Verdict *v) {
-    int64_t n = v->rows ? v->count / v->rows : 0, largest;
-    double chance = 0, sum = 0;
-    int64_t rows = 0;
+    int64_t n = v->rows ? v->count / v->rows : 0, largest, rows = 0;
+    double chance = 0, sum = 0, without_steps = 0;
     differences(p, v);
     largest = v->at;
     if (v->fault) v->nmse = INFINITY;
@@ -131,10 +153,11 @@ static void judge_floats(const JudgePair *p, const JudgeRule *rule, Verdict *v) 
     for (int64_t k = 0; k < v->rows; k++) {
         Row r = row_errors(p, rule, k * n, n);
         double size = sqrt(r.power / (double)n), floor = FLOOR * FLOOR * (double)n;
-        double left = r.noise - TURNED * r.moved;
+        double left = r.noise - TURNED * r.moved, power = r.power > floor ? r.power : floor;
         v->turned += r.moved > 0 && r.noise > 0;
         rows += r.power > 0 || r.noise > 0;
-        if (left > 0) sum += left / (r.power > floor ? r.power : floor);
+        if (left > 0) sum += left / power;
+        if (left > r.steps) without_steps += (left - r.steps) / power;
         if (rule->atol > 0) close_enough(p, rule, k * n, n, v);
         else if (r.worst > FAR * sqrt(rule->nmse) * size + FLOOR + TURNED * r.most_moved)
             fault(v, JUDGE_ELEMENT, r.worst_at);
@@ -142,10 +165,10 @@ static void judge_floats(const JudgePair *p, const JudgeRule *rule, Verdict *v) 
     }
     v->nmse = rows ? sum / (double)rows : 0;
     if (rule->atol > 0) return;
+    if (v->nmse > rule->nmse && v->steps && v->dtype == DT_F32 && few_steps(p, v->count))
+        v->nmse = without_steps / (double)rows;
     if (v->nmse > rule->nmse) v->fault = JUDGE_NMSE, v->at = largest; /* says more than one element */
-    /* Rows may be equal, as those of equal prompts, and then turn together; where exact is known only nmse need be strict. */
-    double alike = p->exact ? (double)v->rows : 1;
-    v->most_steps = rule->nmse > 0 ? (int64_t)(chance + 6 * sqrt(alike * chance) + 3 * alike) : 0;
+    v->most_steps = rule->nmse > 0 ? most_steps(p, chance, v->rows) : 0;
     if (v->steps > v->most_steps) fault(v, JUDGE_STEPS, largest);
 }
 
@@ -208,9 +231,10 @@ static bool look(JudgeNode *j, bool turned, int out, float **to, Err *e) {
     return true;
 }
 
-/* A look would change the verdict, perhaps. */
-static bool doubtful(const Verdict *v) {
-    return v->fault && v->fault != JUDGE_NOT_FINITE && (v->rule.nmse > 0 || v->rule.atol > 0);
+/* A look would change the verdict, perhaps. Steps of bf16 are only seen for what they are when exact is known. */
+static bool doubtful(const Verdict *v, bool exact) {
+    bool fault = v->fault && v->fault != JUDGE_NOT_FINITE, steps = v->dtype == DT_BF16 && v->steps && !exact;
+    return (fault || steps) && (v->rule.nmse > 0 || v->rule.atol > 0);
 }
 
 bool judge_node(JudgeNode *j, int out, const Tensor *got, const Tensor *want, Verdict *v, Err *e) {
@@ -218,7 +242,7 @@ bool judge_node(JudgeNode *j, int out, const Tensor *got, const Tensor *want, Ve
     float *seen[2] = {NULL, NULL};
     bool ok = true;
     *v = judge(&p, &j->rule);
-    for (int turned = 0; turned < 2 && ok && doubtful(v); turned++) {
+    for (int turned = 0; turned < 2 && ok && doubtful(v, turned); turned++) {
         if (turned && got->dtype == DT_I32) break;
         ok = look(j, turned, out, &seen[turned], e);
         bool scored = !j->look[0].given[out] || j->drifted;

@@ -4,10 +4,12 @@
  *   its own sums          other order, other precision. Each row's squared error over the row's own size, averaged over the rows
  *                         that are not all 0 (nmse), is at most the template's tolerance; so a small row counts as much as a large
  *                         one. No element may be off by FAR times what that tolerance makes of an element of its row.
- *   the last rounding     a value near the midpoint of two neighbours may go to the other one: one step of its type is granted to
- *                         each element, and counted. As many are allowed as errors of the tolerance's size turn, which a kernel
- *                         that is one step off everywhere exceeds. Where it is known what was rounded (exact), the error is the
- *                         distance from that to the nearest value that rounds to what was got: never more than the kernel's own.
+ *   the last rounding     a value near the midpoint of two neighbours may go to the other one. bf16: one step is granted to each
+ *                         element, and counted. As many are allowed as errors of the tolerance's size turn, which a kernel that is
+ *                         one step off everywhere exceeds. Where it is known what was rounded (exact), the error is the distance
+ *                         from that to the nearest value that rounds to what was got: never more than the kernel's own.
+ *                         f32: a step is an error as any, but a few are granted, for a single one is more than the tolerance of a
+ *                         kernel that sums in double may be.
  *   a rounding inside it  of a fused node: what moves when those that hang in the balance go the other way (turned) is granted
  *                         to the rows that it moves.
  *   a tie                 an index chosen by scores that the node itself computed (topk, argmax), or that drifted, may be another

@@ -30,7 +30,8 @@ struct Kind {
     float size;
     bool ties, outlier;
 };
-static const Kind kinds[] = {{1, 0, 0}, {1e-3f, 0, 0}, {1e3f, 0, 0}, {1, 1, 0}, {0, 0, 0}, {1, 0, 1}, {0.03f, 0, 0}, {30, 0, 0}};
+static const Kind kinds[] = {{1, 0, 0}, {1e-3f, 0, 0}, {1e3f, 0, 0},  {1, 1, 0},
+                             {0, 0, 0}, {1, 0, 1},     {0.03f, 0, 0}, {30, 0, 0}};
 
 static void put(Tensor *t, int64_t i, float v) {
     if (t->dtype == DT_F32) ((float *)t->data)[i] = v;
@@ -81,7 +82,6 @@ static int32_t a_token(Makeup *m, const Ints *x, int64_t i) {
 static int32_t a_source(Makeup *m, const Ints *x, int64_t i) {
     return draw(m) % 3 ? a_token(m, x, i) : -1 - draw_below(m, m->plan->max_batch);
 }
-static int32_t each(Makeup *m, const Ints *x, int64_t i) { return (void)m, (void)x, (int32_t)i; }
 
 /* Slots take turns; in each, positions ascend. */
 static int32_t a_slot(Makeup *m, const Ints *x, int64_t i) { return (void)x, (int32_t)(i % m->slots); }
@@ -125,8 +125,8 @@ static int32_t a_sampling(Makeup *m, const Ints *x, int64_t i) {
 }
 
 static int32_t (*const integers[])(Makeup *m, const Ints *x, int64_t i) = {
-    [MEANS_TOKEN] = a_token, [MEANS_SOURCE] = a_source,     [MEANS_BELOW] = below,  [MEANS_EACH] = each,
-    [MEANS_SLOT] = a_slot,   [MEANS_POSITION] = a_position, [MEANS_PAGES] = a_page, [MEANS_SAMPLING] = a_sampling,
+    [MEANS_TOKEN] = a_token,       [MEANS_SOURCE] = a_source, [MEANS_BELOW] = below,         [MEANS_SLOT] = a_slot,
+    [MEANS_POSITION] = a_position, [MEANS_PAGES] = a_page,    [MEANS_SAMPLING] = a_sampling,
 };
 
 static bool fill_ints(Makeup *m, const Ints *x, const Value *v, Err *e) {

@@ -290,8 +290,9 @@ bool session_inputs(Exec *x, const Sched *sched, const SchedStep *t, Err *e) {
     return exec_tokens(x, t->src, t->slot, t->pos, t->n, e);
 }
 
-/* The step once more, node by node, with the ids that the slots' last samples were. */
-static const char *first_bad(Session *s, const SchedStep *t, const Request *r, int64_t from, int64_t n) {
+/* The step once more, node by node, with the ids that the slots' last samples were; then n rows of a head (slots: of sample). */
+static const char *first_bad(Session *s, const SchedStep *t, const Request *r, int head, const int32_t *rows,
+                             const int32_t *slots, int64_t n) {
     Err e;
     int32_t *src = arena_array(s->arena, (size_t)t->n, sizeof *src);
     for (int64_t i = 0; i < t->n; i++) {
@@ -300,15 +301,27 @@ static const char *first_bad(Session *s, const SchedStep *t, const Request *r, i
     }
     if (!exec_tokens(s->exec, src, t->slot, t->pos, t->n, &e)) return NULL;
     const char *name = exec_nonfinite(s->exec, s->step, &e);
-    if (name || !n || !exec_rows(s->exec, t->rows + from, t->row_slot + from, n, &e)) return name;
-    return exec_nonfinite(s->exec, s->sample, &e);
+    if (name || !n || !exec_rows(s->exec, rows, slots, n, &e)) return name;
+    return exec_nonfinite(s->exec, head, &e);
+}
+
+bool session_name_nonfinite(Session *s, const SchedStep *t, const Request *r, int head, const int32_t *rows,
+                            const int32_t *slots, int64_t n, Err *e) {
+    const char *name = first_bad(s, t, r, head, rows, slots, n);
+    size_t at = strlen(e->msg);
+    if (name)
+        snprintf(e->msg + at, sizeof e->msg - at,
+                 "; the first value that is not finite in this step is %s (-m parity compares every value with ref)",
+                 name);
+    else snprintf(e->msg + at, sizeof e->msg - at, "; -m parity finds the first value that differs from ref");
+    return false;
 }
 
 /* ref stops at the first op that cannot go on with a NaN; where that came from is said too. */
 bool session_step(Session *s, const Sched *sched, const SchedStep *t, const Request *r, Err *e) {
     if (!session_inputs(s->exec, sched, t, e)) return false;
     if (exec_graph(s->exec, s->step, e)) return true;
-    const char *name = s->dev->ops->run_node ? first_bad(s, t, r, 0, 0) : NULL;
+    const char *name = s->dev->ops->run_node ? first_bad(s, t, r, -1, NULL, NULL, 0) : NULL;
     size_t at = strlen(e->msg);
     if (name)
         snprintf(e->msg + at, sizeof e->msg - at, "; the first value that is not finite in this step is %s", name);
@@ -318,16 +331,8 @@ bool session_step(Session *s, const Sched *sched, const SchedStep *t, const Requ
 static bool not_a_number(Session *s, const SchedStep *t, const Request *r, int64_t row, int64_t from, int64_t n,
                          Err *e) {
     size_t request = t->row_request[row];
-    const char *name = first_bad(s, t, r, from, n);
-    err_set(e, "request %zu (of those run), token %" PRId64 ": its logits hold a NaN; ", request + 1,
-            r[request].n_out + 1);
-    size_t at = strlen(e->msg);
-    if (name)
-        snprintf(e->msg + at, sizeof e->msg - at,
-                 "the first value that is not finite in this step is %s (-m parity compares every value with ref)",
-                 name);
-    else snprintf(e->msg + at, sizeof e->msg - at, "-m parity finds the first value that differs from ref");
-    return false;
+    err_set(e, "request %zu (of those run), token %" PRId64 ": its logits hold a NaN", request + 1, r[request].n_out + 1);
+    return session_name_nonfinite(s, t, r, s->sample, t->rows + from, t->row_slot + from, n, e);
 }
 
 /* How the rows from … from+n-1 are drawn: by request and position alone. */

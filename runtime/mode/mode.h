@@ -77,6 +77,9 @@ bool session_inputs(Exec *x, const Sched *sched, const SchedStep *t, Err *e);
 bool session_step(Session *s, const Sched *sched, const SchedStep *t, const Request *r, Err *e);
 /* Runs the sample head on the step's rows; ids: [n_rows]. A NaN is an error that names request and first bad value. */
 bool session_sample(Session *s, const SchedStep *t, const Request *r, int32_t *ids, Err *e);
+/* Adds to e which value of the step, or of its n rows in graph `head`, is the first that is not finite. Returns false. */
+bool session_name_nonfinite(Session *s, const SchedStep *t, const Request *r, int head, const int32_t *rows,
+                            const int32_t *slots, int64_t n, Err *e);
 /* Runs requests to their end. */
 bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e);
 void session_profile(Session *s); /* -f: to stderr */

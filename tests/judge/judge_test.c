@@ -70,6 +70,13 @@ static void right(void) {
     expect("right-one-step", v, JUDGE_OK);
     check("right-one-step-counted", v.steps == 1 && v.different == 1);
 
+    /* A step of f32 in a small tensor, and in each of its rows. */
+    float small[8] = {3, 1, 2, 5, 3, 1, 2, 5}, other[8];
+    memcpy(other, small, sizeof other);
+    other[1] = other[5] = nextafterf(1, 2);
+    Tensor g = {DT_F32, 2, {2, 4}, other}, w = {DT_F32, 2, {2, 4}, small};
+    expect("right-f32-step", judge(&(JudgePair){&g, &w}, &(JudgeRule){.nmse = 1e-16}), JUDGE_OK);
+
     /* The same flip in every row, for the prompts were equal. */
     make(0);
     for (int r = 0; r < ROWS; r++)
@@ -95,8 +102,7 @@ static void turned(void) {
     expect("turned", judge(&p, &(JudgeRule){.nmse = 1e-12}), JUDGE_OK);
     for (int i = 0; i < WIDTH; i++) c.got_f32[WIDTH + i] += 3e-4f;
     expect("turned-further", judge(&p, &(JudgeRule){.nmse = 1e-12}), JUDGE_NMSE);
-    make(0);
-    for (int i = 0; i < WIDTH; i++) c.got_f32[4 * WIDTH + i] += 1e-4f;
+    for (int i = 0; i < WIDTH; i++) c.got_f32[WIDTH + i] = moved[WIDTH + i], c.got_f32[4 * WIDTH + i] += 1e-4f;
     expect("turned-elsewhere", judge(&p, &(JudgeRule){.nmse = 1e-12}), JUDGE_NMSE);
 }
 
@@ -115,6 +121,9 @@ static void wrong(void) {
     make(0);
     for (int i = 0; i < N; i++) c.got_f32[i] = nextafterf(c.want_f32[i], INFINITY);
     check("wrong-f32-step-everywhere", judged(DT_F32, 1e-16, false).fault != JUDGE_OK);
+    make(0);
+    for (int i = 0; i < N; i += 20) c.got_f32[i] = nextafterf(c.want_f32[i], INFINITY);
+    check("wrong-f32-step-of-twenty", judged(DT_F32, 1e-16, false).fault != JUDGE_OK);
     make(0);
     for (int i = 0; i < WIDTH; i++) c.got_f32[3 * WIDTH + i] *= 1.001f; /* a row of size 1e-3 among those of 1e3 */
     expect("wrong-small-row", judged(DT_F32, 1e-12, false), JUDGE_NMSE);
