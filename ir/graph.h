@@ -156,7 +156,7 @@ typedef enum OpFlags {
 #define OPERAND_WORDS(X)                                                                                           \
     X(ROUND, "round") X(WEIGHT, "weight") X(KV, "kv") X(EXACT, "exact") X(DISTINCT, "distinct")
 #define OPERAND_MEANINGS(X)                                                                                        \
-    X(WIDE, "wide") X(TIES, "ties") X(TOKEN, "token") X(SOURCE, "source") X(BELOW, "below") X(EACH, "each")         \
+    X(WIDE, "wide") X(TIES, "ties") X(TOKEN, "token") X(SOURCE, "source") X(BELOW, "below")         \
     X(SLOT, "slot") X(POSITION, "position") X(PAGES, "pages") X(SAMPLING, "sampling")
 typedef enum OperandBit {
 #define X(e, word) OPERAND_BIT_##e,

@@ -326,8 +326,10 @@ void session_inputs(Exec *x, const Sched *sched, const SchedStep *t) {
     exec_tokens(x, t->src, t->slot, t->pos, t->n, t->n_decode);
 }
 
-/* The oldest step that is not committed once more, node by node, with the ids that the slots' last samples were. */
-static const char *first_bad(Session *s, Sched *sched, const Request *r, int64_t from, int64_t n) {
+/* The oldest step that is not committed once more, node by node, with the ids that the slots' last samples were; then n rows of a
+ * head (slots: of sample). */
+static const char *first_bad(Session *s, Sched *sched, const Request *r, int head, const int32_t *rows, const int32_t *slots,
+                             int64_t n) {
     Err e;
     const SchedStep *t = sched_rewind(sched);
     int32_t *src = arena_array(s->arena, (size_t)t->n, sizeof *src);
@@ -339,13 +341,25 @@ static const char *first_bad(Session *s, Sched *sched, const Request *r, int64_t
     exec_tokens(s->exec, src, t->slot, t->pos, t->n, t->n_decode);
     const char *name = exec_nonfinite(s->exec, s->step, &e);
     if (name || !n) return name;
-    exec_rows(s->exec, t->rows + from, t->row_slot + from, n);
-    return exec_nonfinite(s->exec, s->sample, &e);
+    exec_rows(s->exec, rows, slots, n);
+    return exec_nonfinite(s->exec, head, &e);
+}
+
+bool session_name_nonfinite(Session *s, Sched *sched, const Request *r, int head, const int32_t *rows, const int32_t *slots,
+                            int64_t n, Err *e) {
+    const char *name = first_bad(s, sched, r, head, rows, slots, n);
+    size_t at = strlen(e->msg);
+    if (name)
+        snprintf(e->msg + at, sizeof e->msg - at,
+                 "; the first value that is not finite in this step is %s (-m parity compares every value with ref)",
+                 name);
+    else snprintf(e->msg + at, sizeof e->msg - at, "; -m parity finds the first value that differs from ref");
+    return false;
 }
 
 /* ref stops at the first op that cannot go on with a NaN; where that came from is said too. */
 static bool step_failed(Session *s, Sched *sched, const Request *r, Err *e) {
-    const char *name = s->dev->ops->run_node ? first_bad(s, sched, r, 0, 0) : NULL;
+    const char *name = s->dev->ops->run_node ? first_bad(s, sched, r, -1, NULL, NULL, 0) : NULL;
     size_t at = strlen(e->msg);
     if (name)
         snprintf(e->msg + at, sizeof e->msg - at, "; the first value that is not finite in this step is %s", name);
@@ -359,17 +373,9 @@ bool session_step(Session *s, Sched *sched, const SchedStep *t, const Request *r
 
 static bool not_a_number(Session *s, Sched *sched, const SchedStep *t, const Request *r, int64_t row, Err *e) {
     size_t request = t->row_request[row];
-    int64_t max = exec_max(s->plan, s->sample), from = row / max * max;
-    const char *name = first_bad(s, sched, r, from, t->n_rows - from < max ? t->n_rows - from : max);
-    err_set(e, "request %zu (of those run), token %" PRId64 ": its logits hold a NaN; ", request + 1,
-            r[request].n_out + 1);
-    size_t at = strlen(e->msg);
-    if (name)
-        snprintf(e->msg + at, sizeof e->msg - at,
-                 "the first value that is not finite in this step is %s (-m parity compares every value with ref)",
-                 name);
-    else snprintf(e->msg + at, sizeof e->msg - at, "-m parity finds the first value that differs from ref");
-    return false;
+    int64_t max = exec_max(s->plan, s->sample), from = row / max * max, n = t->n_rows - from < max ? t->n_rows - from : max;
+    err_set(e, "request %zu (of those run), token %" PRId64 ": its logits hold a NaN", request + 1, r[request].n_out + 1);
+    return session_name_nonfinite(s, sched, r, s->sample, t->rows + from, t->row_slot + from, n, e);
 }
 
 /* The head's inputs for the rows from … from+n-1. How each is drawn: by request and position alone. */

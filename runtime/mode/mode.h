@@ -94,6 +94,10 @@ bool session_step(Session *s, Sched *sched, const SchedStep *t, const Request *r
  * may be under way already. *t NULL: all requests are done. A NaN is an error that names request and first bad value; what
  * fails in a step is said after the steps before it were returned. r: the scheduler's requests. */
 bool session_next(Session *s, Sched *sched, const Request *r, const SchedStep **t, const int32_t **ids, Err *e);
+/* Adds to e which value of the oldest step that is not committed, or of n rows of it in graph `head`, is the first that is not
+ * finite. Returns false. */
+bool session_name_nonfinite(Session *s, Sched *sched, const Request *r, int head, const int32_t *rows, const int32_t *slots,
+                            int64_t n, Err *e);
 /* Runs requests to their end. */
 bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e);
 void session_profile(Session *s); /* -f: to stderr */

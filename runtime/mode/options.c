@@ -60,7 +60,7 @@ static const CliOption rows[] = {
     {0, "top-k", CLI_INT, AT(top_k), "K", "only the K likeliest tokens (0: all)", .most = INT32_MAX},
     {'p', "top-p", CLI_REAL, AT(top_p), "TOPP", "only the likeliest that make up TOPP of the probability (1: all)", .most = 1},
     {0, "min-p", CLI_REAL, AT(min_p), "MINP", "only those at least MINP times as likely as the likeliest (0: all)", .most = 1},
-    {'s', "seed", CLI_INT, AT(seed), "SEED", "the same seed, the same text (default 0)"},
+    {'s', "seed", CLI_INT, AT(seed), "SEED", "the same seed, the same text (default 0); --self-test: other inputs"},
 
     {.kind = CLI_GROUP, .help = "Text"},
     {0, "stop", CLI_LIST, AT(stops), "TEXT",
