@@ -3,7 +3,7 @@
 #define GPTOSS_BENCH_H
 
 #include "ir/cost.h"
-#include "limits.h"
+#include "runtime/device/limits.h"
 #include "mode.h"
 #include "table.h"
 

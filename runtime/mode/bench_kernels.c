@@ -9,7 +9,7 @@
 
 #include <math.h>
 
-#include "stamp.h"
+#include "runtime/device/stamp.h"
 
 enum { LEAST_LAUNCHES = 24 /* in a graph: its start shall not count */, MAX_REPEATS = 200 };
 static const double wanted_seconds = 20e-3;

@@ -1,6 +1,6 @@
 /* mode.c - see mode.h: sessions, memory for the KV cache, the loop of steps. Reading requests is in prompts.c. */
 #include "mode.h"
-#include "limits.h"
+#include "runtime/device/limits.h"
 #include "ir/progress.h"
 
 #include <inttypes.h>

@@ -1,5 +1,5 @@
 /* limits_test.c - the kernels that measure a machine's limits compile, for each target whose compiler is here. */
-#include "runtime/mode/limits.h"
+#include "runtime/device/limits.h"
 
 int main(void) {
     static const char *const archs[] = {"gfx90a", "sm_90", "host"};

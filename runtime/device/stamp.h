@@ -2,7 +2,7 @@
 #ifndef GPTOSS_STAMP_H
 #define GPTOSS_STAMP_H
 
-#include "runtime/device/device.h"
+#include "device.h"
 
 typedef struct Stamp Stamp; /* zeros to begin with */
 struct Stamp {

@@ -3,7 +3,7 @@
 #ifndef GPTOSS_LIMITS_H
 #define GPTOSS_LIMITS_H
 
-#include "runtime/device/device.h"
+#include "device.h"
 
 typedef struct Limits Limits;
 struct Limits {
