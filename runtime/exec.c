@@ -416,9 +416,17 @@ bool exec_kv(Exec *x, const int64_t *pages, Err *e) {
     return true;
 }
 
+bool exec_kv_zero(Exec *x, Err *e) {
+    for (int i = 0; i < x->plan->n_bufs; i++)
+        if (x->group[i] >= 0 &&
+            !x->dev->ops->fill(x->dev, 0, x->at[i], 0, x->plan->bufs[i].size * (size_t)x->pages[x->group[i]], e))
+            return false;
+    return x->keeps = true;
+}
+
 void exec_page(Exec *x, int kv, int64_t page) {
     const PlanKv *k = &x->plan->kv[kv];
-    for (int i = 0; x->dev->ops->forget && i < k->n_states; i++) {
+    for (int i = 0; x->dev->ops->forget && !x->keeps && i < k->n_states; i++) {
         size_t size = x->plan->bufs[k->states[i]].size;
         x->dev->ops->forget(x->dev, (char *)x->at[k->states[i]] + (size_t)page * size, size);
     }
@@ -475,7 +483,7 @@ void exec_rows(Exec *x, const int32_t *rows, const int32_t *slots, int64_t n) {
 
 int64_t exec_max(const Plan *p, int graph) { return p->graphs[graph].buckets[p->graphs[graph].n_buckets - 1]; }
 
-static int bucket_of(const Exec *x, int graph) {
+int exec_bucket(const Exec *x, int graph) {
     const PlanGraph *g = &x->plan->graphs[graph];
     int b = 0;
     while (b < g->n_buckets && g->buckets[b] < x->sizes.of[g->sym]) b++;
@@ -521,12 +529,12 @@ static bool launch_failed(const Exec *x, const PlanLaunch *l, const char *node, 
     return false;
 }
 
-static bool launch(Exec *x, int graph, const PlanLaunch *l, int bucket, Err *e) {
-    const uint32_t *grid = l->grid[bucket];
+bool exec_launch(Exec *x, int graph, const PlanLaunch *l, const int *bufs, Err *e) {
+    const uint32_t *grid = l->grid[exec_bucket(x, graph)];
     void *args[PLAN_MAX_ARGS];
     const PlanKernel *k = &x->plan->kernels[l->kernel];
     if (!grid[0] || !grid[1] || !grid[2]) return true;
-    for (int i = 0; i < l->n_args; i++) args[i] = l->args[i] < 0 ? NULL : x->at[l->args[i]];
+    for (int i = 0; i < l->n_args; i++) args[i] = bufs[i] < 0 ? NULL : x->at[bufs[i]];
     return x->dev->ops->launch(x->dev, 0, x->kernels[l->kernel], grid, k->block, l->lds[bucket], args, l->n_args, e) ||
            launch_failed(x, l, node_name(x->ir[graph]->nodes.at[l->node]), e);
 }
@@ -548,14 +556,14 @@ static bool interpret(Exec *x, int graph, int node, Err *e) {
 
 static bool launch_node(Exec *x, int graph, int node, Err *e) {
     const PlanGraph *g = &x->plan->graphs[graph];
-    int bucket = bucket_of(x, graph), lo = 0, hi = g->n_launches;
+    int lo = 0, hi = g->n_launches;
     while (lo < hi) { /* launches are in the order of their nodes */
         int mid = (lo + hi) / 2;
         if (g->launches[mid].node < node) lo = mid + 1;
         else hi = mid;
     }
     for (; lo < g->n_launches && g->launches[lo].node == node; lo++)
-        if (!launch(x, graph, &g->launches[lo], bucket, e)) return false;
+        if (!exec_launch(x, graph, &g->launches[lo], g->launches[lo].args, e)) return false;
     return true;
 }
 
@@ -575,7 +583,7 @@ static bool run_nodes(Exec *x, int graph, Err *e) {
 
 static bool run_captured(Exec *x, int graph, Err *e) {
     const DeviceOps *ops = x->dev->ops;
-    void **at = &x->captured[graph][bucket_of(x, graph)];
+    void **at = &x->captured[graph][exec_bucket(x, graph)];
     if (!*at) {
         if (!ops->capture_begin(x->dev, 0, e) || !run_nodes(x, graph, e)) return false;
         if (!(*at = ops->capture_end(x->dev, 0, e))) return false;

@@ -400,7 +400,8 @@ static int memory_file(const char *name, const void *bytes, size_t n) {
 
 static DeviceModule *host_module_load(Device *d, const PlanModule *m, Err *e) {
     Host *h = (Host *)d;
-    const RtcJob *again = h->again ? &h->again[m - h->plan->modules] : NULL;
+    const PlanModule *of = h->plan->modules;
+    const RtcJob *again = h->again && m >= of && m < of + h->plan->n_modules ? &h->again[m - of] : NULL;
     char path[64];
     DeviceModule *r = calloc(1, sizeof *r);
     if (!r) return err_set(e, "device host: out of memory"), NULL;

@@ -1,5 +1,6 @@
 /* mode.c - see mode.h: sessions, memory for the KV cache, the loop of steps. Reading requests is in prompts.c. */
 #include "mode.h"
+#include "runtime/device/limits.h"
 #include "ir/progress.h"
 
 #include <inttypes.h>
@@ -154,8 +155,10 @@ static bool session_plan(Session *s, Err *e) { return (s->plan = plan_open(s->o-
 
 bool session_open(Session *s, const Options *o, Err *e) {
     *s = (Session){.o = o, .arena = arena_new()};
-    return session_plan(s, e) && check_limits(s, e) && find_graphs(s, e) && open_device(s, e) &&
-           open_model(s, e);
+    if (!session_plan(s, e) || !check_limits(s, e) || !find_graphs(s, e)) return false;
+    if (o->kernels && !strcmp(o->mode, "bench")) /* compilers are forks of this process: not once a GPU is in use */
+        limits_compile(s->limits = arena_alloc(s->arena, sizeof *s->limits), s->arena, o->device, s->plan);
+    return open_device(s, e) && open_model(s, e);
 }
 
 bool session_output(const Session *s, const char *path, const char *input, Err *e) {
@@ -207,8 +210,8 @@ void session_close(Session *s) {
 
 /* --- KV cache -------------------------------------------------------------------------------------------------------------- */
 
-/* Bytes that the pools may take; 0: as much as the requests want (emu and ref: pages cost memory once they are used). */
-static bool kv_budget(Session *s, size_t *budget, Err *e) {
+/* emu and ref: pages cost memory once they are used. */
+bool session_kv_budget(Session *s, size_t *budget, Err *e) {
     DeviceInfo info;
     *budget = s->o->kv_memory;
     if (*budget || !strcmp(s->dev->ops->name, "emu") || !strcmp(s->dev->ops->name, "ref")) return true;
@@ -229,7 +232,7 @@ static bool kv_pages(Session *s, const Request *r, size_t n, int64_t *pages, Err
         }
         one += (size_t)pages[k] * exec_page_bytes(s->plan, k);
     }
-    if (!kv_budget(s, &budget, e)) return false;
+    if (!session_kv_budget(s, &budget, e)) return false;
     if (budget && one && budget / one < (size_t)at_once) at_once = (int64_t)(budget / one);
     if (!at_once)
         return err_set(e,
@@ -239,14 +242,10 @@ static bool kv_pages(Session *s, const Request *r, size_t n, int64_t *pages, Err
     return true;
 }
 
-Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, size_t n, bool stop_at_eos, Err *e) {
+Sched *session_sched_in(Session *s, const int64_t *pages, Request *r, size_t n, bool stop_at_eos, Err *e) {
     const Plan *p = s->plan;
     const ModelConfig *c = model_config(s->model);
-    int64_t *pages = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *pages),
-            *window = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *window);
-    if (!kv_pages(s, r, n, pages, e)) return NULL;
-    for (int i = 0; i < n_execs; i++)
-        if (!exec_kv(execs[i], pages, e)) return NULL;
+    int64_t *window = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *window);
     for (int k = 0; k < p->n_kv; k++) window[k] = p->kv[k].window;
     const SchedOptions o = {.slots = s->slots,
                             .max_tokens = p->max_tokens,
@@ -258,6 +257,14 @@ Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, si
                             .eos = c->eos,
                             .n_eos = stop_at_eos ? c->n_eos : 0};
     return sched_new(&o, r, n, e);
+}
+
+Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, size_t n, bool stop_at_eos, Err *e) {
+    int64_t *pages = arena_array(s->arena, (size_t)s->plan->n_kv + 1, sizeof *pages);
+    if (!kv_pages(s, r, n, pages, e)) return NULL;
+    for (int i = 0; i < n_execs; i++)
+        if (!exec_kv(execs[i], pages, e)) return NULL;
+    return session_sched_in(s, pages, r, n, stop_at_eos, e);
 }
 
 /* --- requests --------------------------------------------------------------------------------------------------------------- */
@@ -390,15 +397,21 @@ static void head_inputs(Session *s, const SchedStep *t, const Request *r, int64_
     exec_sampling(s->exec, s->rows, n);
 }
 
+void session_tell(Session *s, const Sched *sched, const SchedStep *t, const Request *r) {
+    int64_t max = exec_max(s->plan, s->sample), n = t->n_rows < max ? t->n_rows : max;
+    session_inputs(s->exec, sched, t);
+    if (n) head_inputs(s, t, r, 0, n);
+}
+
 /* The step, its head and the ids' way back, without waiting where the device does not. A head takes so many rows; those of
  * the first go along with the step's inputs. */
 static bool launch(Session *s, Sched *sched, Flight *f, const Request *r, Err *e) {
     const SchedStep *t = f->step;
     int64_t max = exec_max(s->plan, s->sample);
-    session_inputs(s->exec, sched, t);
+    session_tell(s, sched, t, r);
     for (int64_t from = 0; from < t->n_rows || !from; from += max) {
         int64_t n = t->n_rows - from < max ? t->n_rows - from : max;
-        if (n) head_inputs(s, t, r, from, n);
+        if (from) head_inputs(s, t, r, from, n);
         if (!from && !exec_graph(s->exec, s->step, e)) return false;
         if (n && (!exec_graph(s->exec, s->sample, e) ||
                   !exec_fetch(s->exec, s->ids_buf, 0, f->ids + from, (size_t)n * sizeof *f->ids, e)))
@@ -423,7 +436,7 @@ bool session_next(Session *s, Sched *sched, const Request *r, const SchedStep **
         if (s->launched > s->returned && s->flight[s->returned % EXEC_MARKS].failed) break;
         f->step = sched_next(sched);
         if (!f->step) break;
-        if (!f->ids) f->ids = arena_array(s->arena, (size_t)s->slots, sizeof *f->ids);
+        if (!f->ids) f->ids = arena_array(s->arena, (size_t)s->plan->max_batch, sizeof *f->ids);
         s->launched++;
         f->failed = !launch(s, sched, f, r, &f->why);
         on = !f->failed;
