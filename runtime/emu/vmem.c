@@ -304,7 +304,7 @@ static Buffer descriptor(Wave *w, const Inst *i) {
 /* The descriptor's swizzle gives each lane its own 4-byte column; seen from the lane that is a linear space, where the
  * base and the scalar offset count for a 64th. */
 static int64_t wave_offset(Wave *w, const Inst *i, uint64_t address) {
-    int64_t rel = (int64_t)(address - SCRATCH_BASE) - (int64_t)w->id * LANES * w->g->scratch_size;
+    int64_t rel = (int64_t)(address - SCRATCH_BASE - (uint64_t)w->id * LANES * w->g->scratch_size);
     if (rel % LANES) wave_fault(w, i, -1, "scratch base 0x%llx is not a multiple of the wave's", (unsigned long long)address);
     return rel / LANES;
 }
