@@ -184,9 +184,10 @@ static bool say_kernels(Child *k, Err *e) {
     if (n > COMGR_MAX_KERNELS) return err_set(e, "%zu kernels (at most %d)", n, COMGR_MAX_KERNELS);
     uint32_t count = (uint32_t)n;
     text_put(&k->out, &count, sizeof count);
-    for (size_t i = 0; i < n; i++)
-        if (c->index_list_metadata(list, i, &map) != AMD_COMGR_STATUS_SUCCESS || !say_kernel(k, map, e))
-            return *e->msg || err_set(e, "comgr cannot read kernel %zu", i);
+    for (size_t i = 0; i < n; i++) {
+        if (c->index_list_metadata(list, i, &map) != AMD_COMGR_STATUS_SUCCESS) return err_set(e, "comgr cannot read kernel %zu", i);
+        if (!say_kernel(k, map, e)) return false;
+    }
     return true;
 }
 

@@ -131,10 +131,10 @@ void lift(const uint32_t *s, uint8_t *p, const Op *op, int l) {
 typedef uint32_t Quad __attribute__((vector_size(16)));
 
 static inline void transpose(Quad *r) {
-    Quad a = __builtin_shuffle(r[0], r[1], (Quad){0, 4, 1, 5}), b = __builtin_shuffle(r[2], r[3], (Quad){0, 4, 1, 5});
-    Quad c = __builtin_shuffle(r[0], r[1], (Quad){2, 6, 3, 7}), d = __builtin_shuffle(r[2], r[3], (Quad){2, 6, 3, 7});
-    r[0] = __builtin_shuffle(a, b, (Quad){0, 1, 4, 5}), r[1] = __builtin_shuffle(a, b, (Quad){2, 3, 6, 7});
-    r[2] = __builtin_shuffle(c, d, (Quad){0, 1, 4, 5}), r[3] = __builtin_shuffle(c, d, (Quad){2, 3, 6, 7});
+    Quad a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), b = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+    Quad c = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7), d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+    r[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5), r[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+    r[2] = __builtin_shufflevector(c, d, 0, 1, 4, 5), r[3] = __builtin_shufflevector(c, d, 2, 3, 6, 7);
 }
 
 static void gather4(uint32_t *d, const uint64_t *addr) {
