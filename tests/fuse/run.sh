@@ -7,7 +7,7 @@ out=${OUT:-out/tests/fuse}
 mkdir -p "$out" || exit 1
 
 sources="ir/*.c compiler/front*.c compiler/match.c compiler/fuse.c compiler/elementwise.c compiler/precision.c tests/fuse/fuse_tool.c"
-${CC:-gcc} -std=gnu11 -O2 -Wall -Wextra -Wpedantic -Werror $CFLAGS $(pkg-config --cflags lua5.4) -o "$out/fuse_tool" $sources \
+${CC:-gcc} -std=gnu11 -I. -O2 -Wall -Wextra -Wpedantic -Werror $CFLAGS $(pkg-config --cflags lua5.4) -o "$out/fuse_tool" $sources \
     $(pkg-config --libs lua5.4) -lxxhash -lm -lpthread || exit 1
 
 failed=0
