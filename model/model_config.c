@@ -300,3 +300,14 @@ bool config_check(const ModelConfig *c, const char *path, ConfigKind kind, Err *
                        (long long)c->heads, config_ints[8].key[kind], (long long)c->kv_heads);
     return true;
 }
+
+bool model_config_check(const ModelConfig *c, const char *where, Err *e) {
+    const struct { const char *key; double v, lo, hi; } floats[] = {
+        {"rope_theta", c->rope_theta, 1.0001, 1e12}, {"rope factor", c->rope_factor, 0, 4e9}, {"beta_fast", c->rope_beta_fast, 1e-6, 1e9},
+        {"beta_slow", c->rope_beta_slow, 1e-6, 1e9}, {"swiglu_limit", c->swiglu_limit, 1e-6, 1e30}, {"rms_norm_eps", c->rms_eps, 0, 1},
+    };
+    for (size_t i = 0; i < LEN(floats); i++)
+        if (!(floats[i].v >= floats[i].lo && floats[i].v <= floats[i].hi))
+            return err_set(e, "%s: %s is %g; it must lie in %g to %g", where, floats[i].key, floats[i].v, floats[i].lo, floats[i].hi);
+    return config_check(c, where, CONFIG_HF, e);
+}
