@@ -14,7 +14,8 @@
 typedef struct Mapping Mapping; /* never freed, for the handler may be walking the list; used again */
 struct Mapping {
     uintptr_t lo, hi; /* hi 0: free */
-    char *path;
+    char *message;    /* whole: the handler only writes it */
+    size_t length;
     Mapping *next;
 };
 
@@ -29,19 +30,13 @@ static const Mapping *mapping_of(uintptr_t at) {
     return NULL;
 }
 
-static void say(const char *s) {
-    ssize_t ignored = write(STDERR_FILENO, s, strlen(s));
-    (void)ignored;
-}
-
 /* Only what is safe in a signal handler. */
 static void on_bus(int sig, siginfo_t *info, void *context) {
     (void)context;
     const Mapping *m = info->si_code > 0 ? mapping_of((uintptr_t)info->si_addr) : NULL;
     if (m) {
-        say("gptoss: ");
-        say(m->path);
-        say(": the file became shorter while it was in use, or its disk cannot be read: stopped\n");
+        ssize_t ignored = write(STDERR_FILENO, m->message, m->length);
+        (void)ignored;
         _exit(1);
     }
     sigaction(sig, &before, NULL); /* not ours: as if we were not here */
@@ -50,15 +45,16 @@ static void on_bus(int sig, siginfo_t *info, void *context) {
 
 static bool remember(const void *at, size_t size, const char *path) {
     static bool handled;
-    char *name = strdup(path);
+    Text said = {0};
+    text_add(&said, "gptoss: %s: the file became shorter while it was in use, or its disk cannot be read: stopped\n", path);
     Mapping *m;
     pthread_mutex_lock(&lock);
     for (m = mappings; m && m->hi; m = m->next) {}
-    bool fresh = !m && name;
+    bool fresh = !m;
     if (fresh && (m = calloc(1, sizeof *m))) m->next = mappings;
-    if (name && m) {
-        free(m->path);
-        m->path = name;
+    if (m) {
+        free(m->message);
+        m->message = said.at, m->length = said.n;
         __atomic_store_n(&m->lo, (uintptr_t)at, __ATOMIC_RELEASE);
         __atomic_store_n(&m->hi, (uintptr_t)at + size, __ATOMIC_RELEASE);
         if (fresh) __atomic_store_n(&mappings, m, __ATOMIC_RELEASE);
@@ -66,8 +62,8 @@ static bool remember(const void *at, size_t size, const char *path) {
         if (!handled) handled = !sigaction(SIGBUS, &act, &before);
     }
     pthread_mutex_unlock(&lock);
-    if (!name || !m) free(name);
-    return name && m;
+    if (!m) text_free(&said);
+    return m;
 }
 
 static void forget(const void *at) {
