@@ -110,7 +110,7 @@ fuzz: $(FUZZERS:%=out/fuzz/bin/%) out/tests/fuzz_seed all
 	@CLANG=$(CLANG) tests/fuzz/fuzz $(SECONDS) $(or $(FUZZER),$(FUZZERS))
 $(FUZZERS:%=out/fuzz/bin/%): out/fuzz/bin/%: tests/fuzz/fuzz_%.c tests/fuzz/fuzz.h out/fuzz/liball.a
 	@mkdir -p $(@D)
-	$(CLANG) $(BASE) $(WARN) $(FUZZ_FLAGS) -fsanitize=fuzzer $(LUA_CFLAGS) -o $@ $< out/fuzz/liball.a $(LIBS_ALL)
+	$(CLANG) $(filter-out -MMD -MP,$(BASE)) $(WARN) $(FUZZ_FLAGS) -fsanitize=fuzzer $(LUA_CFLAGS) -o $@ $< out/fuzz/liball.a $(LIBS_ALL)
 out/fuzz/liball.a: $(patsubst $(O)/%,out/fuzz/obj/%,$(ALL_OBJECTS))
 	@rm -f $@
 	ar rcs $@ $^

@@ -8,7 +8,7 @@
 #include <ctype.h>
 #include <stdlib.h>
 
-enum { HOOK_EVERY = 1000, FILE_STEPS = 300000000, FILE_SECONDS = 10 };
+enum { HOOK_EVERY = 1000, FILE_STEPS = 300000000, FILE_SECONDS = 6 };
 static const size_t MAX_MEMORY = (size_t)1 << 30;
 
 /* --- places ------------------------------------------------------------------------------------------------------- */
