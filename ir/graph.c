@@ -627,11 +627,12 @@ static bool verify_all(Verify *v) {
     if (!define_list(v, &g->states, VALUE_STATE)) return false;
     for (size_t i = 0; i < g->nodes.n; i++)
         if (!verify_node(v, g->nodes.at[i])) return at_node(v, g->nodes.at[i]);
+    Map outputs = {.arena = v->tmp};
     for (size_t i = 0; i < g->outputs.n; i++) {
-        const Value *x = g->outputs.at[i];
+        Value *x = g->outputs.at[i];
         if (!x || map_get(&v->names, x->name) != x) return err_set(v->e, "output %s is not in graph %s", x ? x->name : "nil", g->name);
-        for (size_t k = 0; k < i; k++)
-            if (g->outputs.at[k] == x) return err_set(v->e, "%s is an output of graph %s twice", x->name, g->name);
+        if (map_get_ptr(&outputs, x)) return err_set(v->e, "%s is an output of graph %s twice", x->name, g->name);
+        map_put_ptr(&outputs, x, x);
     }
     return true;
 }
