@@ -9,7 +9,11 @@
 #include <math.h>
 #include <time.h>
 
-enum { CLOCK_EVERY = 1 << 20 /* units of work: about a millisecond */, BYTES = 16 /* of a string, for one unit */, ITEM = 4 /* units to move one item of a table */ };
+enum {
+    CLOCK_EVERY = 1 << 20 /* units of work: about a millisecond */,
+    BYTES = 16 /* of a string, for one unit */,
+    ITEM = 4 /* units to move one item of a table */
+};
 
 static double cpu_seconds(void) {
     struct timespec t;
@@ -53,7 +57,16 @@ void charge(lua_State *L, int64_t work) {
 
 /* --- what a call costs -------------------------------------------------------------------------------------------- */
 
-typedef enum Cost { COST_TEXT, COST_REP, COST_PATTERN, COST_ITEMS, COST_INSERT, COST_REMOVE, COST_MOVE, COST_SORT } Cost;
+typedef enum Cost {
+    COST_TEXT,
+    COST_REP,
+    COST_PATTERN,
+    COST_ITEMS,
+    COST_INSERT,
+    COST_REMOVE,
+    COST_MOVE,
+    COST_SORT
+} Cost;
 
 /* The length of the table at 1, as its function will see it. */
 static int64_t items(lua_State *L) {
@@ -92,7 +105,9 @@ static int64_t pattern(lua_State *L) {
         else k += p[i] && strchr("*+-?", p[i]);
     }
     for (int i = 1; i <= k; i++) work *= n / i > 1 ? n / i : 1;
-    if (work > MAX_WORK) raise(L, NULL, "a pattern with %d repetitions on a text of %d bytes could take for ever", k, (int)lua_rawlen(L, 1));
+    if (work > MAX_WORK)
+        raise(L, NULL, "a pattern with %d repetitions on a text of %d bytes could take for ever", k,
+              (int)lua_rawlen(L, 1));
     return at_most(work / 4) + 1;
 }
 
@@ -120,7 +135,8 @@ static int l_charged(lua_State *L) {
 
 /* A text of nothing, 2^62 times, is nothing; string.rep would count. */
 static int l_rep(lua_State *L) {
-    bool nothing = lua_type(L, 1) == LUA_TSTRING && !lua_rawlen(L, 1) && (lua_isnoneornil(L, 3) || (lua_type(L, 3) == LUA_TSTRING && !lua_rawlen(L, 3)));
+    bool nothing = lua_type(L, 1) == LUA_TSTRING && !lua_rawlen(L, 1) &&
+                   (lua_isnoneornil(L, 3) || (lua_type(L, 3) == LUA_TSTRING && !lua_rawlen(L, 3)));
     if (nothing) lua_pushinteger(L, 1), lua_replace(L, 2);
     return l_charged(L);
 }
@@ -151,14 +167,17 @@ void budget_wrap(lua_State *L) {
         const char *library, *name;
         Cost cost;
     } known[] = {
-        {"string", "rep", COST_REP}, {"string", "find", COST_PATTERN}, {"string", "match", COST_PATTERN}, {"string", "gmatch", COST_PATTERN},
-        {"string", "gsub", COST_PATTERN}, {"string", "byte", COST_TEXT}, {"string", "char", COST_TEXT}, {"string", "format", COST_TEXT},
-        {"string", "len", COST_TEXT}, {"string", "lower", COST_TEXT}, {"string", "upper", COST_TEXT}, {"string", "reverse", COST_TEXT},
-        {"string", "sub", COST_TEXT}, {"string", "pack", COST_TEXT}, {"string", "packsize", COST_TEXT}, {"string", "unpack", COST_TEXT},
-        {"utf8", "char", COST_TEXT}, {"utf8", "codepoint", COST_TEXT}, {"utf8", "len", COST_TEXT}, {"utf8", "offset", COST_TEXT},
-        {"table", "concat", COST_ITEMS}, {"table", "unpack", COST_ITEMS}, {"table", "insert", COST_INSERT}, {"table", "remove", COST_REMOVE},
-        {"table", "move", COST_MOVE}, {"table", "sort", COST_SORT}, {"table", "pack", COST_TEXT},
-        {"_G", "select", COST_TEXT}, {"_G", "tonumber", COST_TEXT}, {"_G", "tostring", COST_TEXT}, {"_G", "setmetatable", COST_TEXT},
+        {"string", "rep", COST_REP},        {"string", "find", COST_PATTERN}, {"string", "match", COST_PATTERN},
+        {"string", "gmatch", COST_PATTERN}, {"string", "gsub", COST_PATTERN}, {"string", "byte", COST_TEXT},
+        {"string", "char", COST_TEXT},      {"string", "format", COST_TEXT},  {"string", "len", COST_TEXT},
+        {"string", "lower", COST_TEXT},     {"string", "upper", COST_TEXT},   {"string", "reverse", COST_TEXT},
+        {"string", "sub", COST_TEXT},       {"string", "pack", COST_TEXT},    {"string", "packsize", COST_TEXT},
+        {"string", "unpack", COST_TEXT},    {"utf8", "char", COST_TEXT},      {"utf8", "codepoint", COST_TEXT},
+        {"utf8", "len", COST_TEXT},         {"utf8", "offset", COST_TEXT},    {"table", "concat", COST_ITEMS},
+        {"table", "unpack", COST_ITEMS},    {"table", "insert", COST_INSERT}, {"table", "remove", COST_REMOVE},
+        {"table", "move", COST_MOVE},       {"table", "sort", COST_SORT},     {"table", "pack", COST_TEXT},
+        {"_G", "select", COST_TEXT},        {"_G", "tonumber", COST_TEXT},    {"_G", "tostring", COST_TEXT},
+        {"_G", "setmetatable", COST_TEXT},
     };
     for (size_t i = 0; i < LEN(known); i++) {
         lua_getglobal(L, known[i].library);

@@ -46,7 +46,8 @@ static void on_bus(int sig, siginfo_t *info, void *context) {
 static bool remember(const void *at, size_t size, const char *path) {
     static bool handled;
     Text said = {0};
-    text_add(&said, "gptoss: %s: the file became shorter while it was in use, or its disk cannot be read: stopped\n", path);
+    text_add(&said, "gptoss: %s: the file became shorter while it was in use, or its disk cannot be read: stopped\n",
+             path);
     Mapping *m;
     pthread_mutex_lock(&lock);
     for (m = mappings; m && m->hi; m = m->next) {}
@@ -106,6 +107,6 @@ void mapped_close(MappedFile *f) {
 
 bool mapped_unchanged(const MappedFile *f) {
     struct stat now;
-    return !f->at || (!fstat(f->fd, &now) && now.st_size == f->was.st_size && now.st_mtim.tv_sec == f->was.st_mtim.tv_sec &&
-                      now.st_mtim.tv_nsec == f->was.st_mtim.tv_nsec);
+    return !f->at || (!fstat(f->fd, &now) && now.st_size == f->was.st_size &&
+                      now.st_mtim.tv_sec == f->was.st_mtim.tv_sec && now.st_mtim.tv_nsec == f->was.st_mtim.tv_nsec);
 }

@@ -523,8 +523,10 @@ static bool unchanged(const Model *m, const Expr *x, Err *e) {
     for (size_t i = 0; i <= m->files.n; i++) {
         const MappedFile *f = i < m->files.n ? &m->files.at[i].file : &m->bin;
         const FileTensor *in = NULL;
-        for (int k = 0; k < x->n; k++)
-            if (x->part[k].t && x->part[k].t->at >= f->at && x->part[k].t->at < f->at + f->size) in = x->part[k].t;
+        for (int k = 0; f->at && k < x->n; k++) {
+            const FileTensor *t = x->part[k].t;
+            if (t && (uintptr_t)t->at >= (uintptr_t)f->at && (uintptr_t)t->at - (uintptr_t)f->at < f->size) in = t;
+        }
         if (in && !mapped_unchanged(f)) return err_set(e, "%s: the file changed after it was opened: start again", in->file);
     }
     return true;

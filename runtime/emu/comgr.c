@@ -22,9 +22,10 @@
 enum { SILENCE = 60 /* seconds without a word before the child counts as hung */, LINE_MAX_ = 255, FLUSH = 1 << 16 };
 
 #define COMGR_FUNCTIONS(X)                                                                                             \
-    X(create_data) X(release_data) X(set_data) X(get_data_metadata) X(destroy_metadata) X(metadata_lookup)             \
-    X(get_metadata_string) X(get_metadata_list_size) X(index_list_metadata) X(create_disassembly_info)                 \
-    X(destroy_disassembly_info) X(disassemble_instruction)
+    X(create_data)                                                                                                     \
+    X(release_data) X(set_data) X(get_data_metadata) X(destroy_metadata) X(metadata_lookup) X(get_metadata_string)     \
+        X(get_metadata_list_size) X(index_list_metadata) X(create_disassembly_info) X(destroy_disassembly_info)        \
+            X(disassemble_instruction)
 
 typedef struct Comgr Comgr;
 struct Comgr {
@@ -63,8 +64,12 @@ static void take_address(uint64_t address, void *user) { (void)address, (void)us
 
 /* Never closed: LLVM inside comgr does not survive being unloaded and loaded again. */
 static bool open_library(Comgr *c, Err *e) {
-    static const char *const names[] = {"libamd_comgr.so.2", "libamd_comgr.so.3", "libamd_comgr.so",
-                                        "/opt/rocm/lib/libamd_comgr.so.2", "/opt/rocm/lib/libamd_comgr.so.3", "/opt/rocm/lib/libamd_comgr.so"};
+    static const char *const names[] = {"libamd_comgr.so.2",
+                                        "libamd_comgr.so.3",
+                                        "libamd_comgr.so",
+                                        "/opt/rocm/lib/libamd_comgr.so.2",
+                                        "/opt/rocm/lib/libamd_comgr.so.3",
+                                        "/opt/rocm/lib/libamd_comgr.so"};
     for (size_t i = 0; i < LEN(names) && !c->lib; i++) c->lib = dlopen(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!c->lib) return err_set(e, "the emulator needs libamd_comgr.so to disassemble code objects: %s", dlerror());
 #define X(f)                                                                                                           \
@@ -72,7 +77,9 @@ static bool open_library(Comgr *c, Err *e) {
     if (!c->f) return err_set(e, "libamd_comgr.so has no amd_comgr_" #f);
     COMGR_FUNCTIONS(X)
 #undef X
-    if (c->create_disassembly_info("amdgcn-amd-amdhsa--gfx90a", read_code, take_text, take_address, &c->dis) == AMD_COMGR_STATUS_SUCCESS) return true;
+    if (c->create_disassembly_info("amdgcn-amd-amdhsa--gfx90a", read_code, take_text, take_address, &c->dis) ==
+        AMD_COMGR_STATUS_SUCCESS)
+        return true;
     return err_set(e, "this comgr cannot disassemble gfx90a");
 }
 
@@ -121,7 +128,8 @@ static bool meta_u32(const Comgr *c, Node map, const char *key, uint32_t *to, Er
     if (!meta_string(c, map, key, s, sizeof s)) return true;
     errno = 0;
     unsigned long long v = strtoull(s, &end, 0);
-    if (end == s || *end || errno || *s == '-' || v > UINT32_MAX) return err_set(e, "%s is %s: not a number of 32 bits", key, s);
+    if (end == s || *end || errno || *s == '-' || v > UINT32_MAX)
+        return err_set(e, "%s is %s: not a number of 32 bits", key, s);
     *to = (uint32_t)v;
     return true;
 }
@@ -142,7 +150,8 @@ static bool say_args(Child *k, Node map, Err *e) {
     text_put(&k->out, &count, sizeof count);
     for (size_t i = 0; i < n; i++) {
         ComgrArg arg = {0};
-        if (c->index_list_metadata(list, i, &node) != AMD_COMGR_STATUS_SUCCESS) return err_set(e, "comgr cannot read argument %zu", i);
+        if (c->index_list_metadata(list, i, &node) != AMD_COMGR_STATUS_SUCCESS)
+            return err_set(e, "comgr cannot read argument %zu", i);
         meta_string(c, node, ".value_kind", arg.kind, sizeof arg.kind);
         bool ok = meta_u32(c, node, ".offset", &arg.offset, e) && meta_u32(c, node, ".size", &arg.size, e);
         c->destroy_metadata(node);
@@ -159,11 +168,19 @@ static bool say_kernel(Child *k, Node map, Err *e) {
         return err_set(e, "a kernel without a name of 1 to %zu printable letters", sizeof p->name - 1);
     if (!meta_string(k->c, map, ".symbol", is.symbol, sizeof is.symbol) || !is_name(is.symbol))
         return err_set(e, "kernel %s has no symbol", p->name);
-    const struct { const char *key; uint32_t *to; } fields[] = {
-        {".vgpr_count", &p->vgprs}, {".agpr_count", &p->agprs}, {".sgpr_count", &p->sgprs},
-        {".group_segment_fixed_size", &p->lds_bytes}, {".private_segment_fixed_size", &p->scratch_bytes},
-        {".vgpr_spill_count", &p->vgpr_spills}, {".sgpr_spill_count", &p->sgpr_spills},
-        {".kernarg_segment_size", &p->kernarg_bytes}, {".max_flat_workgroup_size", &p->max_block},
+    const struct {
+        const char *key;
+        uint32_t *to;
+    } fields[] = {
+        {".vgpr_count", &p->vgprs},
+        {".agpr_count", &p->agprs},
+        {".sgpr_count", &p->sgprs},
+        {".group_segment_fixed_size", &p->lds_bytes},
+        {".private_segment_fixed_size", &p->scratch_bytes},
+        {".vgpr_spill_count", &p->vgpr_spills},
+        {".sgpr_spill_count", &p->sgpr_spills},
+        {".kernarg_segment_size", &p->kernarg_bytes},
+        {".max_flat_workgroup_size", &p->max_block},
     };
     for (size_t i = 0; i < LEN(fields); i++)
         if (!meta_u32(k->c, map, fields[i].key, fields[i].to, e)) return err_wrap(e, "kernel %s", p->name);
@@ -176,16 +193,20 @@ static bool say_kernels(Child *k, Err *e) {
     amd_comgr_data_t data;
     Node root, list, map;
     size_t n = 0;
-    if (c->create_data(AMD_COMGR_DATA_KIND_EXECUTABLE, &data) != AMD_COMGR_STATUS_SUCCESS) return err_set(e, "comgr fails");
-    if (c->set_data(data, k->code->object_size, k->code->object) != AMD_COMGR_STATUS_SUCCESS) return err_set(e, "comgr rejects the code object");
+    if (c->create_data(AMD_COMGR_DATA_KIND_EXECUTABLE, &data) != AMD_COMGR_STATUS_SUCCESS)
+        return err_set(e, "comgr fails");
+    if (c->set_data(data, k->code->object_size, k->code->object) != AMD_COMGR_STATUS_SUCCESS)
+        return err_set(e, "comgr rejects the code object");
     if (c->get_data_metadata(data, &root) != AMD_COMGR_STATUS_SUCCESS) return err_set(e, "comgr finds no metadata");
-    if (c->metadata_lookup(root, "amdhsa.kernels", &list) != AMD_COMGR_STATUS_SUCCESS || c->get_metadata_list_size(list, &n) != AMD_COMGR_STATUS_SUCCESS)
+    if (c->metadata_lookup(root, "amdhsa.kernels", &list) != AMD_COMGR_STATUS_SUCCESS ||
+        c->get_metadata_list_size(list, &n) != AMD_COMGR_STATUS_SUCCESS)
         return err_set(e, "the code object's metadata lists no kernels");
     if (n > COMGR_MAX_KERNELS) return err_set(e, "%zu kernels (at most %d)", n, COMGR_MAX_KERNELS);
     uint32_t count = (uint32_t)n;
     text_put(&k->out, &count, sizeof count);
     for (size_t i = 0; i < n; i++) {
-        if (c->index_list_metadata(list, i, &map) != AMD_COMGR_STATUS_SUCCESS) return err_set(e, "comgr cannot read kernel %zu", i);
+        if (c->index_list_metadata(list, i, &map) != AMD_COMGR_STATUS_SUCCESS)
+            return err_set(e, "comgr cannot read kernel %zu", i);
         if (!say_kernel(k, map, e)) return false;
     }
     return true;
@@ -194,7 +215,8 @@ static bool say_kernels(Child *k, Err *e) {
 static void say_lines(Child *k) {
     for (uint64_t pc = k->code->lo, size; pc < k->code->hi; pc += size) {
         size = 0;
-        bool ok = k->c->disassemble_instruction(k->c->dis, pc, k, &size) == AMD_COMGR_STATUS_SUCCESS && size && size % 4 == 0;
+        bool ok =
+            k->c->disassemble_instruction(k->c->dis, pc, k, &size) == AMD_COMGR_STATUS_SUCCESS && size && size % 4 == 0;
         if (!ok || size > k->code->hi - pc) size = 4, k->line[0] = 0;
         LineHead head = {(uint16_t)size, (uint16_t)strlen(k->line)};
         say(k, &head, sizeof head);
@@ -248,8 +270,10 @@ static bool ended_well(pid_t pid, Err *e) {
     pid_t got;
     while ((got = waitpid(pid, &status, 0)) < 0 && errno == EINTR) {}
     if (got < 0) return true; /* SIGCHLD is ignored: what was said tells */
-    if (WIFSIGNALED(status)) return err_set(e, "comgr crashed on this code object (signal %d): it is damaged", WTERMSIG(status));
-    return WEXITSTATUS(status) == 0 || err_set(e, "comgr ended with status %d on this code object", WEXITSTATUS(status));
+    if (WIFSIGNALED(status))
+        return err_set(e, "comgr crashed on this code object (signal %d): it is damaged", WTERMSIG(status));
+    return WEXITSTATUS(status) == 0 ||
+           err_set(e, "comgr ended with status %d on this code object", WEXITSTATUS(status));
 }
 
 static bool run_child(const Comgr *c, const ComgrCode *code, Text *t, Err *e) {
@@ -331,7 +355,8 @@ static bool comgr_said(Arena *a, const Text *said, const ComgrCode *code, ComgrT
     if (!take(&r, &of, sizeof of)) return err_set(e, "comgr said nothing of this code object");
     of.msg[sizeof of.msg - 1] = 0;
     if (*of.msg) return err_set(e, "%s", of.msg);
-    return (take_kernels(a, &r, t) && take_lines(a, &r, code->hi - code->lo, t)) || err_set(e, "comgr did not finish with this code object");
+    return (take_kernels(a, &r, t) && take_lines(a, &r, code->hi - code->lo, t)) ||
+           err_set(e, "comgr did not finish with this code object");
 }
 
 bool comgr_read(Arena *a, const ComgrCode *code, ComgrText *t, Err *e) {

@@ -17,7 +17,7 @@ struct ComgrArg {
 
 typedef struct ComgrKernel ComgrKernel;
 struct ComgrKernel {
-    EmuKernel pub; /* but for explicit_bytes */
+    EmuKernel pub;           /* but for explicit_bytes */
     char symbol[COMGR_NAME]; /* of the descriptor */
     ComgrArg *args;
     uint32_t n_args;

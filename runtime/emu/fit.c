@@ -5,14 +5,21 @@
 static bool vgprs(const Operand *o, int n) { return o->where == W_VGPR && o->dwords >= n; }
 
 /* Pairs of 64 bits are read as such: from an even register on. */
-static bool sgprs(const Operand *o, int n) { return o->where == W_SGPR && o->dwords >= n && o->reg + n <= R_SGPRS && (n == 1 || o->reg % 2 == 0); }
+static bool sgprs(const Operand *o, int n) {
+    return o->where == W_SGPR && o->dwords >= n && o->reg + n <= R_SGPRS && (n == 1 || o->reg % 2 == 0);
+}
 
 static bool scalar(const Operand *o, int n) { return sgprs(o, n) || o->where == W_CONST || o->where == W_SPECIAL; }
 static bool vector(const Operand *o, int n) { return vgprs(o, n) || scalar(o, n); }
 
 static int dwords(Type t) {
     switch (t) {
-    case T_u64: case T_i64: case T_f64: case T_c64: case T_q32: case T_mask: return 2;
+    case T_u64:
+    case T_i64:
+    case T_f64:
+    case T_c64:
+    case T_q32:
+    case T_mask: return 2;
     default: return 1;
     }
 }
@@ -45,7 +52,8 @@ static bool fits_mfma(const Inst *i) {
     int per_lane = op->b / (LANES / op->a / op->c), in = wide ? 2 : half ? (per_lane + 1) / 2 : 1;
     int out = (op->a == 4 && !wide ? 4 : op->a * op->a * op->c / LANES) * (wide ? 2 : 1);
     bool blocks = i->cbsz < 5 && 1 << i->cbsz <= op->c && i->abid < 1 << i->cbsz && i->blgp < 8;
-    return blocks && vgprs(&i->s[0], in) && vgprs(&i->s[1], in) && vgprs(&i->d, out) && (vgprs(&i->s[2], out) || i->s[2].where == W_CONST);
+    return blocks && vgprs(&i->s[0], in) && vgprs(&i->s[1], in) && vgprs(&i->d, out) &&
+           (vgprs(&i->s[2], out) || i->s[2].where == W_CONST);
 }
 
 static bool fits_scalar(const Inst *i) {
@@ -93,7 +101,8 @@ static bool fits_flat(const Inst *i) {
 
 static bool fits_buffer(const Inst *i) {
     const Operand *at = &i->s[0];
-    return vgprs(&i->s[1], data_of(i->op)) && (at->where == W_OFF || vgprs(at, 1)) && sgprs(&i->s[2], 4) && scalar(&i->s[3], 1);
+    return vgprs(&i->s[1], data_of(i->op)) && (at->where == W_OFF || vgprs(at, 1)) && sgprs(&i->s[2], 4) &&
+           scalar(&i->s[3], 1);
 }
 
 static bool fits_ds(const Inst *i) {
@@ -107,25 +116,31 @@ static bool fits_ds(const Inst *i) {
     if (!strcmp(n, "ds_swizzle_b32")) return vgprs(&i->d, 1) && vgprs(&s[0], 1);
     if (strstr(n, "permute")) return vgprs(&i->d, 1) && vgprs(&s[0], 1) && vgprs(&s[1], 1);
     if (!vgprs(&s[0], 1)) return false;
-    if (op->atom) return (!(op->flags & OP_RETURNS) || vgprs(&i->d, w)) && vgprs(&s[1], w) && (s[2].where != W_VGPR || vgprs(&s[2], w));
+    if (op->atom)
+        return (!(op->flags & OP_RETURNS) || vgprs(&i->d, w)) && vgprs(&s[1], w) &&
+               (s[2].where != W_VGPR || vgprs(&s[2], w));
     if (strstr(n, "read2")) return vgprs(&i->d, 2 * w);
     if (strstr(n, "write2")) return vgprs(&s[1], w) && vgprs(&s[2], w);
     return strstr(n, "write") ? vgprs(&s[1], w) : vgprs(&i->d, w);
 }
 
 bool inst_fits(const Inst *i) {
-    if (i->dpp)
-        EACH_LANE if (i->dpp->from[l] >= LANES) return false;
+    if (i->dpp) EACH_LANE if (i->dpp->from[l] >= LANES) return false;
     switch ((Family)i->op->family) {
-    case F_VECTOR: case F_PACKED: case F_COMPARE: return fits_vector(i);
+    case F_VECTOR:
+    case F_PACKED:
+    case F_COMPARE: return fits_vector(i);
     case F_VX: return fits_vx(i);
     case F_MFMA: return fits_mfma(i);
-    case F_SCALAR: case F_SCALAR_COMPARE: return fits_scalar(i);
+    case F_SCALAR:
+    case F_SCALAR_COMPARE: return fits_scalar(i);
     case F_SOPK: return sgprs(&i->d, 1);
     case F_BRANCH: return true;
     case F_SX: return fits_sx(i);
     case F_SMEM: return fits_smem(i);
-    case F_GLOBAL: case F_FLAT: case F_SCRATCH: return fits_flat(i);
+    case F_GLOBAL:
+    case F_FLAT:
+    case F_SCRATCH: return fits_flat(i);
     case F_BUFFER: return fits_buffer(i);
     case F_DS: return fits_ds(i);
     }

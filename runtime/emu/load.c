@@ -12,8 +12,16 @@
 #include "decode.h"
 
 /* The limits are above what compilers make, and low enough for a file that lies to be refused at once. */
-enum { EM_AMDGPU_ = 224, MACH_GFX90A = 0x3f, MAX_SECTIONS = 256, MAX_SEGMENTS = 64, DESCRIPTOR = 64, MAX_KERNARG = 1 << 16, MAX_CODE = 1 << 24,
-       MAX_SCRATCH = 1 << 17 /* bytes a work-item: what the hardware can address */ };
+enum {
+    EM_AMDGPU_ = 224,
+    MACH_GFX90A = 0x3f,
+    MAX_SECTIONS = 256,
+    MAX_SEGMENTS = 64,
+    DESCRIPTOR = 64,
+    MAX_KERNARG = 1 << 16,
+    MAX_CODE = 1 << 24,
+    MAX_SCRATCH = 1 << 17 /* bytes a work-item: what the hardware can address */
+};
 static const uint64_t MAX_IMAGE = 1ull << 30;
 
 /* --- ELF ----------------------------------------------------------------------------------------------------------------- */
@@ -32,7 +40,10 @@ struct Elf {
     Elf64_Ehdr head;
     Elf64_Shdr *sections;
     Elf64_Phdr *segments;
-    struct { Symbol *at; size_t n, cap; } symbols; /* by name */
+    struct {
+        Symbol *at;
+        size_t n, cap;
+    } symbols; /* by name */
 };
 
 static const void *elf_at(const Elf *f, uint64_t offset, uint64_t size) {
@@ -40,11 +51,14 @@ static const void *elf_at(const Elf *f, uint64_t offset, uint64_t size) {
 }
 
 /* n entries of one of ELF's two tables, copied. */
-static void *elf_table(const Elf *f, const char *what, uint64_t offset, size_t n, size_t entry, size_t want, size_t max, Err *e) {
+static void *elf_table(const Elf *f, const char *what, uint64_t offset, size_t n, size_t entry, size_t want, size_t max,
+                       Err *e) {
     if (n > max) return err_set(e, "code object with %zu %s (at most %zu)", n, what, max), NULL;
-    if (n && entry != want) return err_set(e, "code object whose %s take %zu bytes each, not %zu", what, entry, want), NULL;
+    if (n && entry != want)
+        return err_set(e, "code object whose %s take %zu bytes each, not %zu", what, entry, want), NULL;
     const void *from = elf_at(f, offset, n * want);
-    if (!n || !from) return err_set(e, n ? "code object whose %s lie outside it" : "code object without %s", what), NULL;
+    if (!n || !from)
+        return err_set(e, n ? "code object whose %s lie outside it" : "code object without %s", what), NULL;
     return memcpy(arena_array(f->arena, n, want), from, n * want);
 }
 
@@ -53,13 +67,16 @@ static bool elf_open(Elf *f, Arena *a, const void *p, size_t size, Err *e) {
     const Elf64_Ehdr *h = &f->head;
     if (size < sizeof *h || memcmp(p, ELFMAG, SELFMAG)) return err_set(e, "not an ELF code object");
     memcpy(&f->head, p, sizeof f->head);
-    if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB) return err_set(e, "not an ELF code object of 64 bits");
+    if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB)
+        return err_set(e, "not an ELF code object of 64 bits");
     if (h->e_machine != EM_AMDGPU_) return err_set(e, "an ELF file, but not for an AMD GPU");
     if ((h->e_flags & 0xff) != MACH_GFX90A)
         return err_set(e, "the emulator runs gfx90a code only (this code object's machine is 0x%x)", h->e_flags & 0xff);
-    f->sections = elf_table(f, "sections", h->e_shoff, h->e_shnum, h->e_shentsize, sizeof *f->sections, MAX_SECTIONS, e);
+    f->sections =
+        elf_table(f, "sections", h->e_shoff, h->e_shnum, h->e_shentsize, sizeof *f->sections, MAX_SECTIONS, e);
     if (!f->sections) return false;
-    f->segments = elf_table(f, "segments", h->e_phoff, h->e_phnum, h->e_phentsize, sizeof *f->segments, MAX_SEGMENTS, e);
+    f->segments =
+        elf_table(f, "segments", h->e_phoff, h->e_phnum, h->e_phentsize, sizeof *f->segments, MAX_SEGMENTS, e);
     return f->segments;
 }
 
@@ -70,24 +87,32 @@ static bool image_load(EmuModule *m, const Elf *f, Err *e) {
     for (int i = 0; i < f->head.e_phnum; i++) {
         const Elf64_Phdr *s = &f->segments[i];
         if (s->p_type != PT_LOAD) continue;
-        if (__builtin_add_overflow(s->p_vaddr, s->p_memsz, &end) || end > MAX_IMAGE || s->p_filesz > s->p_memsz || !elf_at(f, s->p_offset, s->p_filesz))
-            return err_set(e, "code object with a broken segment: %llu bytes (%llu of them in the file, from %llu on) at address 0x%llx",
-                           (unsigned long long)s->p_memsz, (unsigned long long)s->p_filesz, (unsigned long long)s->p_offset, (unsigned long long)s->p_vaddr);
+        if (__builtin_add_overflow(s->p_vaddr, s->p_memsz, &end) || end > MAX_IMAGE || s->p_filesz > s->p_memsz ||
+            !elf_at(f, s->p_offset, s->p_filesz))
+            return err_set(e,
+                           "code object with a broken segment: %llu bytes (%llu of them in the file, from %llu on) at "
+                           "address 0x%llx",
+                           (unsigned long long)s->p_memsz, (unsigned long long)s->p_filesz,
+                           (unsigned long long)s->p_offset, (unsigned long long)s->p_vaddr);
         if (end > top) top = end;
     }
     if (!top) return err_set(e, "code object without a loaded segment");
     m->image_size = (size_t)(top + 4095) & ~(size_t)4095;
     m->image = mmap(NULL, m->image_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (m->image == MAP_FAILED) return m->image = NULL, err_set(e, "out of memory: %zu bytes for a code object's image", m->image_size);
+    if (m->image == MAP_FAILED)
+        return m->image = NULL, err_set(e, "out of memory: %zu bytes for a code object's image", m->image_size);
     for (int i = 0; i < f->head.e_phnum; i++) {
         const Elf64_Phdr *s = &f->segments[i];
-        if (s->p_type == PT_LOAD && s->p_filesz) memcpy(m->image + s->p_vaddr, elf_at(f, s->p_offset, s->p_filesz), s->p_filesz);
+        if (s->p_type == PT_LOAD && s->p_filesz)
+            memcpy(m->image + s->p_vaddr, elf_at(f, s->p_offset, s->p_filesz), s->p_filesz);
     }
     return true;
 }
 
 /* Is [at, at + n) inside the image? */
-static bool inside(const EmuModule *m, uint64_t at, uint64_t n) { return at <= m->image_size && n <= m->image_size - at; }
+static bool inside(const EmuModule *m, uint64_t at, uint64_t n) {
+    return at <= m->image_size && n <= m->image_size - at;
+}
 
 static const uint8_t *section_bytes(const Elf *f, const Elf64_Shdr *s) {
     return s->sh_type == SHT_NOBITS ? NULL : elf_at(f, s->sh_offset, s->sh_size);
@@ -103,12 +128,16 @@ static const uint8_t *linked_symbols(const Elf *f, const Elf64_Shdr *s, size_t *
 /* R_AMDGPU_RELATIVE64 and R_AMDGPU_ABS64: what a linked code object may still hold. */
 static bool relocate_one(EmuModule *m, Elf64_Rela r, const uint8_t *syms, size_t n_syms, Err *e) {
     enum { ABS64 = 3, RELATIVE64 = 13 };
-    uint64_t type = ELF64_R_TYPE(r.r_info), sym = ELF64_R_SYM(r.r_info), value = (uint64_t)r.r_addend + (uint64_t)(uintptr_t)m->image;
+    uint64_t type = ELF64_R_TYPE(r.r_info), sym = ELF64_R_SYM(r.r_info),
+             value = (uint64_t)r.r_addend + (uint64_t)(uintptr_t)m->image;
     Elf64_Sym s = {0};
     if (type == ABS64 && syms && sym < n_syms) memcpy(&s, syms + sym * sizeof s, sizeof s);
-    if (type != RELATIVE64 && s.st_shndx == SHN_UNDEF) return err_set(e, "code object with relocation type %u of symbol %llu: not implemented", (unsigned)type, (unsigned long long)sym);
+    if (type != RELATIVE64 && s.st_shndx == SHN_UNDEF)
+        return err_set(e, "code object with relocation type %u of symbol %llu: not implemented", (unsigned)type,
+                       (unsigned long long)sym);
     value += s.st_value;
-    if (!inside(m, r.r_offset, sizeof value)) return err_set(e, "code object with a relocation outside it, at 0x%llx", (unsigned long long)r.r_offset);
+    if (!inside(m, r.r_offset, sizeof value))
+        return err_set(e, "code object with a relocation outside it, at 0x%llx", (unsigned long long)r.r_offset);
     memcpy(m->image + r.r_offset, &value, sizeof value);
     return true;
 }
@@ -135,9 +164,11 @@ static bool find_text(EmuModule *m, const Elf *f, Err *e) {
         if (s->sh_type != SHT_PROGBITS || !(s->sh_flags & SHF_EXECINSTR)) continue;
         /* in the file too: an image may be larger than it, and all of the code is decoded */
         if (!inside(m, s->sh_addr, s->sh_size) || s->sh_addr % 4 || !section_bytes(f, s))
-            return err_set(e, "code section outside the image: %llu bytes at address 0x%llx", (unsigned long long)s->sh_size, (unsigned long long)s->sh_addr);
+            return err_set(e, "code section outside the image: %llu bytes at address 0x%llx",
+                           (unsigned long long)s->sh_size, (unsigned long long)s->sh_addr);
         if (m->text_hi) return err_set(e, "more than one code section: not implemented");
-        if (s->sh_size > MAX_CODE) return err_set(e, "%llu bytes of code (at most %d)", (unsigned long long)s->sh_size, MAX_CODE);
+        if (s->sh_size > MAX_CODE)
+            return err_set(e, "%llu bytes of code (at most %d)", (unsigned long long)s->sh_size, MAX_CODE);
         m->text_lo = (uint32_t)s->sh_addr, m->text_hi = (uint32_t)(s->sh_addr + s->sh_size) & ~3u;
     }
     return m->text_hi > m->text_lo || err_set(e, "the code object has no code");
@@ -145,7 +176,9 @@ static bool find_text(EmuModule *m, const Elf *f, Err *e) {
 
 /* --- symbols ------------------------------------------------------------------------------------------------------------------ */
 
-static int by_name(const void *a, const void *b) { return strcmp(((const Symbol *)a)->name, ((const Symbol *)b)->name); }
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const Symbol *)a)->name, ((const Symbol *)b)->name);
+}
 
 /* Those that a kernel can be called by: defined, with a whole name of less than COMGR_NAME letters. */
 static void read_symbols(Elf *f) {
@@ -160,7 +193,8 @@ static void read_symbols(Elf *f) {
             memcpy(&sym, table + k * sizeof sym, sizeof sym);
             size_t room = sym.st_name < strings->sh_size ? strings->sh_size - sym.st_name : 0;
             if (room > COMGR_NAME) room = COMGR_NAME;
-            if (sym.st_value && room && memchr(names + sym.st_name, 0, room)) PUSH(f->arena, f->symbols, ((Symbol){names + sym.st_name, sym.st_value}));
+            if (sym.st_value && room && memchr(names + sym.st_name, 0, room))
+                PUSH(f->arena, f->symbols, ((Symbol){names + sym.st_name, sym.st_value}));
         }
     }
     if (f->symbols.n) qsort(f->symbols.at, f->symbols.n, sizeof *f->symbols.at, by_name);
@@ -180,7 +214,8 @@ static bool read_args(EmuModule *m, const ComgrKernel *from, Kernel *k, Err *e) 
     for (uint32_t i = 0; i < from->n_args; i++) {
         const ComgrArg *a = &from->args[i];
         if (a->offset > k->pub.kernarg_bytes || a->size > k->pub.kernarg_bytes - a->offset)
-            return err_set(e, "kernel %s: argument %u lies at byte %u to %llu of %u bytes of arguments", k->pub.name, i, a->offset, (unsigned long long)a->offset + a->size, k->pub.kernarg_bytes);
+            return err_set(e, "kernel %s: argument %u lies at byte %u to %llu of %u bytes of arguments", k->pub.name, i,
+                           a->offset, (unsigned long long)a->offset + a->size, k->pub.kernarg_bytes);
         bool hidden = !strncmp(a->kind, "hidden_", 7);
         if (hidden) k->hidden[k->n_hidden++] = *a;
         else if (a->offset + a->size > k->pub.explicit_bytes) k->pub.explicit_bytes = a->offset + a->size;
@@ -203,16 +238,19 @@ static bool read_descriptor(EmuModule *m, const Elf *f, Kernel *k, const char *s
     k->props = (uint32_t)kd[56] | (uint32_t)kd[57] << 8;
     k->entry = at + entry; /* a signed distance: the sum of two's complements */
     if (kd[58] | kd[59]) return err_set(e, "kernel %s preloads its arguments into SGPRs: not implemented", k->pub.name);
-    return is_code(m, k->entry) || err_set(e, "kernel %s begins at 0x%llx, which is not code", k->pub.name, (unsigned long long)k->entry);
+    return is_code(m, k->entry) ||
+           err_set(e, "kernel %s begins at 0x%llx, which is not code", k->pub.name, (unsigned long long)k->entry);
 }
 
 static bool read_kernel(EmuModule *m, const Elf *f, const ComgrKernel *from, Kernel *k, Err *e) {
     k->pub = from->pub;
     k->pub.explicit_bytes = 0;
     if (k->pub.scratch_bytes > MAX_SCRATCH)
-        return err_set(e, "kernel %s asks for %u bytes of scratch a work-item (at most %d)", k->pub.name, k->pub.scratch_bytes, MAX_SCRATCH);
+        return err_set(e, "kernel %s asks for %u bytes of scratch a work-item (at most %d)", k->pub.name,
+                       k->pub.scratch_bytes, MAX_SCRATCH);
     if (k->pub.kernarg_bytes > MAX_KERNARG)
-        return err_set(e, "kernel %s takes %u bytes of arguments (at most %d)", k->pub.name, k->pub.kernarg_bytes, MAX_KERNARG);
+        return err_set(e, "kernel %s takes %u bytes of arguments (at most %d)", k->pub.name, k->pub.kernarg_bytes,
+                       MAX_KERNARG);
     return read_args(m, from, k, e) && read_descriptor(m, f, k, from->symbol, e);
 }
 

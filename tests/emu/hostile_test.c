@@ -15,13 +15,12 @@ static void verdict(const char *name, bool ok, const char *why) {
     fflush(stdout);
 }
 
-static const char source[] =
-    "extern \"C\" __global__ void k(int *y, const int *x) {\n"
-    "    int a[20000];\n" /* 80,000 bytes of scratch: in the metadata a number of 5 bytes */
-    "    for (int i = 0; i < 20000; i++) a[i] = x[i & 7];\n"
-    "    y[threadIdx.x] = a[x[threadIdx.x] & 8191] + blockDim.x;\n"
-    "}\n"
-    "extern \"C\" __global__ void store(int *y) { y[threadIdx.x] = 1; }\n";
+static const char source[] = "extern \"C\" __global__ void k(int *y, const int *x) {\n"
+                             "    int a[20000];\n" /* 80,000 bytes of scratch: in the metadata a number of 5 bytes */
+                             "    for (int i = 0; i < 20000; i++) a[i] = x[i & 7];\n"
+                             "    y[threadIdx.x] = a[x[threadIdx.x] & 8191] + blockDim.x;\n"
+                             "}\n"
+                             "extern \"C\" __global__ void store(int *y) { y[threadIdx.x] = 1; }\n";
 
 /* --- parts of the object -------------------------------------------------------------------------------------------- */
 
@@ -189,7 +188,13 @@ static void test_any_code(void) {
             if (t % 2 || rng >> 60 == 0) at[i] = (uint8_t)(rng >> 33);
         }
         EmuModule *m = emu_load(d, object_size, &e);
-        const EmuLaunch l = {.kernel = "k", .grid = {1, 1, 1}, .block = {64, 1, 1}, .kernarg = args, .kernarg_size = sizeof args, .threads = 1, .max_instructions = 1000};
+        const EmuLaunch l = {.kernel = "k",
+                             .grid = {1, 1, 1},
+                             .block = {64, 1, 1},
+                             .kernarg = args,
+                             .kernarg_size = sizeof args,
+                             .threads = 1,
+                             .max_instructions = 1000};
         if (m) ran++, emu_launch(m, mem, &l, NULL, &e);
         emu_unload(m);
         free(d);
@@ -207,7 +212,8 @@ static void test_read_only(void) {
     EmuModule *m = emu_load(object, object_size, &e);
     if (!m || !mem || !emu_mem_add(mem, weights, sizeof weights, "weights", true, &e)) die("test: %s", e.msg);
     emu_mem_protect(mem, weights);
-    const EmuLaunch l = {.kernel = "store", .grid = {1, 1, 1}, .block = {64, 1, 1}, .kernarg = args, .kernarg_size = sizeof args};
+    const EmuLaunch l = {
+        .kernel = "store", .grid = {1, 1, 1}, .block = {64, 1, 1}, .kernarg = args, .kernarg_size = sizeof args};
     bool ok = emu_launch(m, mem, &l, NULL, &e);
     verdict("read-only", !ok && strstr(e.msg, "'weights' is read-only") && !weights[0], ok ? "written" : e.msg);
     emu_mem_free(mem);

@@ -76,8 +76,21 @@ static void run(const uint8_t *bytes, size_t n) {
 
 /* --- mutation ----------------------------------------------------------------------------------------------------- */
 
-static const uint64_t edges[] = {0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
-                                 0x7fffffffffffffff, 0x8000000000000000, 0xffffffffffffffff, 0xfffffffffffffff8};
+static const uint64_t edges[] = {0,
+                                 1,
+                                 0x7f,
+                                 0x80,
+                                 0xff,
+                                 0x7fff,
+                                 0x8000,
+                                 0xffff,
+                                 0x7fffffff,
+                                 0x80000000,
+                                 0xffffffff,
+                                 0x7fffffffffffffff,
+                                 0x8000000000000000,
+                                 0xffffffffffffffff,
+                                 0xfffffffffffffff8};
 
 static size_t insert(uint8_t *d, size_t n, size_t max, const uint8_t *from, size_t k) {
     size_t at = draw(n + 1);

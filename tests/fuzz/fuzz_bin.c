@@ -5,7 +5,8 @@
 
 static size_t wanted(const int32_t *h) {
     double v = h[0], hd = h[1], e = h[2], i = h[4], l = h[5], d = h[6], q = h[7], k = h[8];
-    double n = 2 * v * hd + 2 * l * hd + hd + l * (q + 2 * k) * d * (hd + 1) + l * hd * (q * d + 1) + l * q + l * e * (hd + 1) + l * e * 2 * i * (hd + 1) + l * e * hd * (i + 1);
+    double n = 2 * v * hd + 2 * l * hd + hd + l * (q + 2 * k) * d * (hd + 1) + l * hd * (q * d + 1) + l * q +
+               l * e * (hd + 1) + l * e * 2 * i * (hd + 1) + l * e * hd * (i + 1);
     return n > 0 && n < 1 << 20 ? 60 + 4 * (size_t)n : 0;
 }
 

@@ -5,7 +5,8 @@
 
 /* A tokenizer.bin of the 256 bytes and of harmony's tokens. */
 static Tok *small(void) {
-    static const char *const special[] = {"<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|return|>", "<|call|>"};
+    static const char *const special[] = {"<|start|>",     "<|end|>",    "<|message|>", "<|channel|>",
+                                          "<|constrain|>", "<|return|>", "<|call|>"};
     static const char *const words[] = {"assistant", "analysis", "commentary", "final", " to=", "functions.f", "user"};
     Text t = {0};
     Err e;
@@ -15,7 +16,9 @@ static Tok *small(void) {
     text_put(&t, &n, 4);
     for (size_t i = 0; i < 256 + LEN(words) + LEN(special); i++) {
         char one = (char)i;
-        const char *s = i < 256 ? (i ? &one : "<0x00>") : i < 256 + LEN(words) ? words[i - 256] : special[i - 256 - LEN(words)];
+        const char *s = i < 256                ? (i ? &one : "<0x00>")
+                        : i < 256 + LEN(words) ? words[i - 256]
+                                               : special[i - 256 - LEN(words)];
         float score = i < 256 + LEN(words) ? (float)i : -1e30f;
         n = i < 256 && i ? 1 : (int32_t)strlen(s);
         text_put(&t, &score, 4), text_put(&t, &n, 4), text_put(&t, s, (size_t)n);

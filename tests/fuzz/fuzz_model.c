@@ -8,7 +8,8 @@
 #include "model/model.h"
 
 static char folder[64];
-static const char *const files[] = {"config.json", "generation_config.json", "model.safetensors.index.json", "model.safetensors"};
+static const char *const files[] = {"config.json", "generation_config.json", "model.safetensors.index.json",
+                                    "model.safetensors"};
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argc, (void)argv;
@@ -29,7 +30,9 @@ static void put(const char *name, const void *a, size_t n, const void *b, size_t
     unlink(path);
     FILE *f = n ? fopen(path, "wb") : NULL;
     if (!n) return;
-    if (!f || fwrite(a, 1, n, f) != n || fwrite(b, 1, m, f) != m || fflush(f) || ftruncate(fileno(f), (off_t)(n + m + zeros)) || fclose(f)) abort();
+    if (!f || fwrite(a, 1, n, f) != n || fwrite(b, 1, m, f) != m || fflush(f) ||
+        ftruncate(fileno(f), (off_t)(n + m + zeros)) || fclose(f))
+        abort();
 }
 
 /* Where the last tensor ends, as the header says. */
@@ -46,8 +49,9 @@ static size_t data_size(const uint8_t *header, size_t n) {
 }
 
 static void read_all(const Model *m) {
-    static const char *const names[] = {"embed", "unembed", "norm", "attn.norm", "attn.qkv.w", "attn.qkv.b", "attn.sinks", "attn.o.w", "attn.o.b",
-                                        "mlp.norm", "mlp.router.w", "mlp.router.b", "mlp.mlp1.w", "mlp.mlp1.b", "mlp.mlp2.w", "mlp.mlp2.b"};
+    static const char *const names[] = {
+        "embed",    "unembed",  "norm",         "attn.norm",    "attn.qkv.w", "attn.qkv.b", "attn.sinks", "attn.o.w",
+        "attn.o.b", "mlp.norm", "mlp.router.w", "mlp.router.b", "mlp.mlp1.w", "mlp.mlp1.b", "mlp.mlp2.w", "mlp.mlp2.b"};
     const ModelConfig *c = model_config(m);
     for (size_t i = 0; i < LEN(names); i++) {
         char name[64];

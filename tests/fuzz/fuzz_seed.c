@@ -35,11 +35,13 @@ int main(int argc, char **argv) {
     Err e;
     bool ok = argc == 2;
     RtcJob jobs[LEN(sources)] = {0};
-    for (size_t i = 0; i < LEN(sources); i++) jobs[i] = (RtcJob){.name = arena_printf(a, "seed%zu.hip", i), .source = sources[i], .arch = "gfx90a"};
+    for (size_t i = 0; i < LEN(sources); i++)
+        jobs[i] = (RtcJob){.name = arena_printf(a, "seed%zu.hip", i), .source = sources[i], .arch = "gfx90a"};
     if (!ok) fputs("usage: fuzz_seed FOLDER\n", stderr);
     if (ok && !(ok = rtc_compile(a, RTC_HIP, jobs, LEN(sources), NULL, &e))) fprintf(stderr, "%s\n", e.msg);
     for (size_t i = 0; ok && i < LEN(sources); i++)
-        if (!(ok = file_write(arena_printf(a, "%s/%zu.co", argv[1], i), jobs[i].code, jobs[i].code_size, &e))) fprintf(stderr, "%s\n", e.msg);
+        if (!(ok = file_write(arena_printf(a, "%s/%zu.co", argv[1], i), jobs[i].code, jobs[i].code_size, &e)))
+            fprintf(stderr, "%s\n", e.msg);
     arena_free(a);
     return !ok;
 }
