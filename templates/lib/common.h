@@ -130,6 +130,7 @@ DEVICE float normed(float x, real scale, float g) { return x * scale * g; }
 DEVICE real add_square(float x, real sum) { return __builtin_fma((double)x, (double)x, sum); }
 DEVICE float normed(float x, real scale, float g) { return (float)((double)x * scale * (double)g); }
 #endif
+DEVICE double add_product(float x, float y, double sum) { return __builtin_fma((double)x, (double)y, sum); }
 DEVICE real rms_scale(real sum, int width, double eps) { return (real)(1 / sqrt((double)sum / width + eps)); }
 
 // One coordinate of a pair turned by an angle; in double, rounded once.
