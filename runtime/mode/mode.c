@@ -386,7 +386,7 @@ static void show_progress(const Session *s, const Sched *sched, const Requests *
     *said = now;
 }
 
-bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e) {
+bool session_run(Session *s, Sched *sched, Requests *r, const char *what, AfterStep *after, void *ctx, Err *e) {
     int32_t *ids = arena_array(s->arena, (size_t)s->slots, sizeof *ids);
     Progress bar;
     bool ok = true;
@@ -394,7 +394,8 @@ bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e
     double said = bar.begin;
     int64_t step = 1;
     for (const SchedStep *t; ok && (t = sched_next(sched)); step++) {
-        ok = session_step(s, sched, t, r->at, e) && session_sample(s, t, r->at, ids, e);
+        ok = session_step(s, sched, t, r->at, e) && (!after || after(s, t, ctx, e)) &&
+             session_sample(s, t, r->at, ids, e);
         if (!ok) err_wrap(e, "step %" PRId64 " (%" PRId64 " tokens)", step, (int64_t)t->n);
         if (!ok) break;
         sched_commit(sched, ids);

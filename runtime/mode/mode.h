@@ -80,8 +80,9 @@ bool session_sample(Session *s, const SchedStep *t, const Request *r, int32_t *i
 /* Adds to e which value of the step, or of its n rows in graph `head`, is the first that is not finite. Returns false. */
 bool session_name_nonfinite(Session *s, const SchedStep *t, const Request *r, int head, const int32_t *rows,
                             const int32_t *slots, int64_t n, Err *e);
-/* Runs requests to their end. */
-bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e);
+/* Runs requests to their end. after (NULL: nothing): called when the graph "step" has run, before rows are sampled. */
+typedef bool AfterStep(Session *s, const SchedStep *t, void *ctx, Err *e);
+bool session_run(Session *s, Sched *sched, Requests *r, const char *what, AfterStep *after, void *ctx, Err *e);
 void session_profile(Session *s); /* -f: to stderr */
 
 #endif
