@@ -413,6 +413,10 @@ static bool launch(Session *s, Sched *sched, Flight *f, const Request *r, Err *e
         int64_t n = t->n_rows - from < max ? t->n_rows - from : max;
         if (from) head_inputs(s, t, r, from, n);
         if (!from && !exec_graph(s->exec, s->step, e)) return false;
+        if (!from && s->after) {
+            if (!s->after(s, t, s->after_ctx, e)) return false;
+            if (n) head_inputs(s, t, r, 0, n); /* it may have run a head of its own */
+        }
         if (n && (!exec_graph(s->exec, s->sample, e) ||
                   !exec_fetch(s->exec, s->ids_buf, 0, f->ids + from, (size_t)n * sizeof *f->ids, e)))
             return false;
@@ -477,17 +481,19 @@ static void show_progress(const Session *s, const Sched *sched, const Requests *
     *said = now;
 }
 
-bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e) {
+bool session_run(Session *s, Sched *sched, Requests *r, const char *what, AfterStep *after, void *ctx, Err *e) {
     const SchedStep *t = NULL;
     const int32_t *ids;
     Progress bar;
     bool ok;
     progress_begin(&bar, what);
     double said = bar.begin;
+    s->after = after, s->after_ctx = ctx;
     while ((ok = session_next(s, sched, r->at, &t, &ids, e)) && t) {
         sched_commit(sched, ids);
         show_progress(s, sched, r, &bar, &said);
     }
+    s->after = NULL;
     progress_end(&bar);
     return ok;
 }
