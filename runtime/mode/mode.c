@@ -414,7 +414,7 @@ static bool launch(Session *s, Sched *sched, Flight *f, const Request *r, Err *e
         if (from) head_inputs(s, t, r, from, n);
         if (!from && !exec_graph(s->exec, s->step, e)) return false;
         if (!from && s->after) {
-            if (!s->after(s, t, s->after_ctx, e)) return false;
+            if (!s->after(s, sched, t, s->after_ctx, e)) return false;
             if (n) head_inputs(s, t, r, 0, n); /* it may have run a head of its own */
         }
         if (n && (!exec_graph(s->exec, s->sample, e) ||
@@ -488,12 +488,14 @@ bool session_run(Session *s, Sched *sched, Requests *r, const char *what, AfterS
     bool ok;
     progress_begin(&bar, what);
     double said = bar.begin;
+    int ahead = s->ahead;
     s->after = after, s->after_ctx = ctx;
+    if (after) s->ahead = 0;
     while ((ok = session_next(s, sched, r->at, &t, &ids, e)) && t) {
         sched_commit(sched, ids);
         show_progress(s, sched, r, &bar, &said);
     }
-    s->after = NULL;
+    s->after = NULL, s->ahead = ahead;
     progress_end(&bar);
     return ok;
 }

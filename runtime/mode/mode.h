@@ -17,8 +17,8 @@ struct Flight {
 };
 
 typedef struct Session Session;
-/* Called when the graph "step" was launched on t, before its rows are sampled. */
-typedef bool AfterStep(Session *s, const SchedStep *t, void *ctx, Err *e);
+/* Called when the graph "step" was launched on t, before its rows are sampled; all ids before it are known. */
+typedef bool AfterStep(Session *s, Sched *sched, const SchedStep *t, void *ctx, Err *e);
 struct Session {
     const Options *o;
     Arena *arena;

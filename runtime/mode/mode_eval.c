@@ -179,9 +179,10 @@ static int32_t wanted(const Session *s, const Problem *p, const Request *r) {
 }
 
 /* n rows of the step's sampled ones, the first `from`. */
-static bool score_rows(Session *s, Eval *v, const SchedStep *t, int64_t from, int64_t n, Err *e) {
+static bool score_rows(Session *s, Sched *sched, Eval *v, const SchedStep *t, int64_t from, int64_t n, Err *e) {
     int64_t vocab = s->plan->config.vocab;
-    if (!exec_rows(s->exec, t->rows + from, NULL, n, e) || !exec_graph(s->exec, s->logits, e) ||
+    exec_rows(s->exec, t->rows + from, NULL, n);
+    if (!exec_graph(s->exec, s->logits, e) ||
         !exec_read(s->exec, s->logits_buf, 0, v->rows, (size_t)(n * vocab) * sizeof *v->rows, e))
         return false;
     for (int64_t i = 0; i < n; i++) {
@@ -193,7 +194,7 @@ static bool score_rows(Session *s, Eval *v, const SchedStep *t, int64_t from, in
         if (judge_not_finite(row, vocab) >= 0) {
             err_set(e, "request %zu (of those run), token %" PRId64 ": a logit is %g", request + 1,
                     v->requests.at[request].n_out + 1, (double)row[judge_not_finite(row, vocab)]);
-            return session_name_nonfinite(s, t, v->requests.at, s->logits, t->rows + from, NULL, n, e);
+            return session_name_nonfinite(s, sched, v->requests.at, s->logits, t->rows + from, NULL, n, e);
         }
         p->score += judge_log_probability(row, vocab, id);
         p->n_scored++;
@@ -202,10 +203,10 @@ static bool score_rows(Session *s, Eval *v, const SchedStep *t, int64_t from, in
 }
 
 /* AfterStep: the rows that are about to be sampled go through the head "logits" too, in slices. */
-static bool score_step(Session *s, const SchedStep *t, void *ctx, Err *e) {
+static bool score_step(Session *s, Sched *sched, const SchedStep *t, void *ctx, Err *e) {
     int64_t max = exec_max(s->plan, s->logits);
     for (int64_t from = 0; from < t->n_rows; from += max)
-        if (!score_rows(s, ctx, t, from, t->n_rows - from < max ? t->n_rows - from : max, e)) return false;
+        if (!score_rows(s, sched, ctx, t, from, t->n_rows - from < max ? t->n_rows - from : max, e)) return false;
     return true;
 }
 
