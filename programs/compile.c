@@ -116,7 +116,7 @@ static const char *find_home(Arena *a, Err *e) {
 
 static bool load_prelude(Compile *c, Err *e) {
     const char *files[] = {arena_printf(c->a, "arch/%s", c->target->prelude), is_host(c) ? NULL : "lib/common.h", c->target->matrix ? "lib/matrix.h" : NULL,
-                           arena_printf(c->a, "arch/%s.stream.h", c->target->arch)};
+                           arena_printf(c->a, "arch/%s.stream.h", c->target->arch), arena_printf(c->a, "arch/%s.attention.h", c->target->arch)};
     Text t = {0};
     if (!is_host(c)) text_add(&t, "#define WAVE %d\n#define FAST %d\n", c->target->wave, !strcmp(c->o.precision, "fast"));
     for (size_t i = 0; i < LEN(files) && files[i]; i++) {

@@ -15,13 +15,14 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { SLOTS = 4, SLOT_PAGES = 4, POISON = 0xA5 };
+enum { SLOTS = 4, SLOT_PAGES = 20, POISON = 0xA5 };
 
 typedef struct Check Check;
 struct Check {
     const Plan *plan;
     Device *dev;
     DeviceModule **modules; /* [n_modules], loaded when first needed */
+    void **beside;          /* [n_bufs]: what the node's launches use beside its values, while it is checked */
     const SelftestOptions *o;
     uint64_t random;
     int ok, failed;
@@ -75,14 +76,15 @@ static bool reader_of(const Node *n, const Value *v, Op *op, int *index) {
     return false;
 }
 
-/* The token t of a step: slots take turns; positions ascend from one that crosses a page and a small window. */
+/* The token t of a step: slots take turns; positions ascend from one that crosses a page and a small window; of the
+ * first slot from one beyond two chunks of attention. */
 static int64_t slot_of(const Check *c, int64_t t) {
     return t % (c->plan->max_batch < SLOTS ? c->plan->max_batch : SLOTS);
 }
 static int64_t pos_of(const Check *c, int64_t t) {
     int64_t slots = c->plan->max_batch < SLOTS ? c->plan->max_batch : SLOTS;
     int64_t room = c->plan->max_seq < SLOT_PAGES * KV_PAGE ? c->plan->max_seq : SLOT_PAGES * KV_PAGE;
-    return (slot_of(c, t) * 37 + 58 + t / slots) % room;
+    return ((slot_of(c, t) ? slot_of(c, t) * 37 + 58 : room * 6 / 7) + t / slots) % room;
 }
 
 static void fill_distinct(Check *c, int32_t *row, int64_t n, int64_t below) {
@@ -206,6 +208,38 @@ static bool upload(Check *c, const Side *x, Err *e) {
     return c->dev->ops->upload(c->dev, 0, x->device, x->in.data, x->bytes, e);
 }
 
+/* What launches hand on to each other, workspace, counters. NULL: the buffer is something else. */
+static void *beside(Check *c, int buf, Err *e) {
+    const PlanBuf *b = &c->plan->bufs[buf];
+    void **at = &c->beside[buf];
+    if (b->kind != BUF_TEMP && strcmp(b->name, PLAN_COUNTERS)) return NULL;
+    if (*at || !(*at = c->dev->ops->alloc(c->dev, b->size, b->name, e))) return *at;
+    if (b->kind == BUF_STATE && !c->dev->ops->fill(c->dev, 0, *at, 0, b->size, e)) return NULL;
+    return *at;
+}
+
+static void free_beside(Check *c) {
+    for (int i = 0; i < c->plan->n_bufs; i++) {
+        if (c->beside[i]) c->dev->ops->free(c->dev, c->beside[i]);
+        c->beside[i] = NULL;
+    }
+}
+
+/* Kernels leave zeros in the counters; of a sampled one, the block that would may not have run. */
+static bool counters_zero(Check *c, Err *e) {
+    int buf = plan_buf(c->plan, PLAN_COUNTERS);
+    if (buf < 0 || !c->beside[buf] || c->o->sample) return true;
+    size_t n = c->plan->bufs[buf].size / sizeof(int32_t);
+    int32_t *at = malloc(n * sizeof *at);
+    bool ok =
+        at ? c->dev->ops->download(c->dev, 0, at, c->beside[buf], n * sizeof *at, e) && c->dev->ops->sync(c->dev, 0, e)
+           : err_set(e, "out of memory");
+    for (size_t i = 0; ok && i < n; i++)
+        if (at[i]) ok = err_set(e, "counter %zu is left at %d", i, at[i]);
+    free(at);
+    return ok;
+}
+
 static bool launch_all(Check *c, const PlanGraph *pg, int node, int64_t rows, void *step, const Node *n, const Side *in,
                        const Side *out, Err *e) {
     const Plan *p = c->plan;
@@ -224,6 +258,8 @@ static bool launch_all(Check *c, const PlanGraph *pg, int node, int64_t rows, vo
                 if (n->in[i] && plan_value(pg, n->in[i]->name) == launch->args[a]) args[a] = in[i].device;
             for (int i = 0; i < n->n_out; i++)
                 if (plan_value(pg, n->out[i]->name) == launch->args[a]) args[a] = out[i].device;
+            if (!args[a]) args[a] = beside(c, launch->args[a], e);
+            if (!args[a] && *e->msg) return false;
             if (!args[a]) return err_set(e, "argument %d (%s) is no value of the node", a, name);
         }
         DeviceModule **m = &c->modules[k->module];
@@ -232,7 +268,7 @@ static bool launch_all(Check *c, const PlanGraph *pg, int node, int64_t rows, vo
         if (!dk || !c->dev->ops->launch(c->dev, 0, dk, launch->grid[bucket], k->block, launch->lds[bucket], args, launch->n_args, e))
             return false;
     }
-    return c->dev->ops->sync(c->dev, 0, e);
+    return c->dev->ops->sync(c->dev, 0, e) && counters_zero(c, e);
 }
 
 /* Elements that still hold the poison. In a sampled run they are set to what is wanted, and not compared. */
@@ -342,6 +378,7 @@ static bool check_node(Check *c, int graph, int node, const PlanKernel *k, int64
     }
     for (int i = 0; i < n->n_in; i++) free_side(c, &in[i]);
     if (step) c->dev->ops->free(c->dev, step);
+    free_beside(c);
     return ok;
 }
 
@@ -369,7 +406,8 @@ bool selftest_run(const Plan *p, Device *d, const SelftestOptions *o, Err *e) {
     if (!d->ops->launch) return err_set(e, "--self-test: device %s runs no kernels", d->ops->name);
     c.modules = calloc((size_t)p->n_modules + 1, sizeof *c.modules);
     bool *seen = calloc((size_t)p->n_kernels + 1, sizeof *seen);
-    if (!c.modules || !seen) die("selftest: out of memory");
+    c.beside = calloc((size_t)p->n_bufs + 1, sizeof *c.beside);
+    if (!c.modules || !c.beside || !seen) die("selftest: out of memory");
     bool heard = true;
     for (int g = 0; g < p->n_graphs; g++)
         for (int l = 0; heard && l < p->graphs[g].n_launches; l++) {
@@ -380,6 +418,7 @@ bool selftest_run(const Plan *p, Device *d, const SelftestOptions *o, Err *e) {
     for (int i = 0; i < p->n_modules; i++)
         if (c.modules[i]) d->ops->module_unload(d, c.modules[i]);
     free(c.modules);
+    free(c.beside);
     free(seen);
     if (!heard) return false;
     if (c.failed) return err_set(e, "--self-test: %d of %d checks failed", c.failed, c.ok + c.failed);
