@@ -35,9 +35,9 @@ out/gptoss-check: $(IR)
 
 out/gptoss-compile: LIBS = $(LUA_LIBS) -ljansson -lzstd -lxxhash -lm -ldl
 out/gptoss-exec: LIBS = -ljansson -lzstd -lxxhash -lpcre2-8 $(EDIT) -lm -ldl
-out/gptoss-tok: LIBS = -ljansson -lpcre2-8 -lxxhash -lm
-out/gptoss-mkmodel: LIBS = -ljansson -lxxhash -lm
-out/gptoss-check: LIBS = -lxxhash -lm
+out/gptoss-tok: LIBS = -ljansson -lpcre2-8 -lxxhash -lm -ldl
+out/gptoss-mkmodel: LIBS = -ljansson -lxxhash -lm -ldl
+out/gptoss-check: LIBS = -lxxhash -lm -ldl
 
 $(PROGRAMS:%=out/%):
 	$(CC) $(CFLAGS) -pthread $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -94,7 +94,7 @@ out/liball.a: $(ALL_OBJECTS)
 
 # A HIP runtime without a GPU, for tests/hip: compiled against HIP's own headers where they are installed.
 HIP_HEADERS := $(firstword $(wildcard /usr/include/hip/hip_runtime_api.h $(or $(ROCM_PATH),/opt/rocm)/include/hip/hip_runtime_api.h))
-FAKEHIP_OBJECTS := $(patsubst %.c,$(O)/pic/%.o,ir/base.c $(wildcard runtime/emu/*.c))
+FAKEHIP_OBJECTS := $(patsubst %.c,$(O)/pic/%.o,ir/base.c ir/library.c $(wildcard runtime/emu/*.c))
 tests: $(if $(HIP_HEADERS),out/tests/fakehip/libamdhip64.so.5 out/tests/fakehip6/libamdhip64.so.6)
 out/tests/fakehip/libamdhip64.so.5: $(O)/pic/tests/hip/fake/fakehip.o $(FAKEHIP_OBJECTS)
 out/tests/fakehip6/libamdhip64.so.6: $(O)/pic/tests/hip/fake/fakehip6.o $(FAKEHIP_OBJECTS)

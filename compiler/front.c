@@ -14,7 +14,7 @@ static const size_t MAX_MEMORY = (size_t)1 << 30;
 
 /* --- places ------------------------------------------------------------------------------------------------------- */
 
-static const char *line_of(const Front *f, const char *file, int line) {
+const char *front_line(const Front *f, const char *file, int line) {
     for (size_t i = f->sources.n; i-- > 0;) {
         if (strcmp(f->sources.at[i].file, file)) continue;
         const char *s = f->sources.at[i].text;
@@ -56,7 +56,7 @@ Loc front_loc(lua_State *L, int level, const char *name) {
     if (!lua_getstack(L, level, &ar)) return loc;
     loc.file = arena_strdup(f->a, ar.source + 1);
     loc.line = ar.currentline;
-    loc.text = line_of(f, loc.file, loc.line);
+    loc.text = front_line(f, loc.file, loc.line);
     if (!loc.text) return loc;
     if (level > 0 && lua_getstack(L, level - 1, &callee) && lua_getinfo(L, "n", &callee) && callee.name && strcmp(callee.namewhat, "hook")) {
         const char *called = strcmp(callee.namewhat, "metamethod") ? callee.name : operator_of(callee.name);
@@ -158,7 +158,7 @@ static bool compile(Front *f, const char *file, const char *text, size_t n, cons
     Loc loc = {.file = arena_strdup(f->a, file)};
     const char *full = lua_tostring(L, -1), *msg = behind_place(full ? full : "?", &loc.line);
     if (!strncmp(msg, "attempt to load a binary", 24) || strstr(msg, "binary chunk")) msg = "this is no Lua text";
-    if (loc.line) loc.text = line_of(f, file, loc.line);
+    if (loc.line) loc.text = front_line(f, file, loc.line);
     if (loc.line) loc.col = quoted_column(f->a, loc.text, msg);
     err_at(&f->err, &loc, "%s", msg);
     lua_pop(L, 1);
@@ -387,3 +387,5 @@ Program *front_program(Front *f, const char *file, Err *e) {
 }
 
 const ModelConfig *front_config(const Front *f) { return f->config; }
+
+Loc front_program_loc(const Front *f) { return f->program_loc; }

@@ -34,6 +34,7 @@ struct Front {
     FrontMode mode;
     Graph *g;                           /* the graph being built, NULL outside */
     const char *scope, *prefix;         /* "layer 7 / attn", "layer7.attn." */
+    Loc program_loc;                    /* of program{…} */
     ModelConfig *config;                /* from program{config = …} */
     Value *maybe[MAX_IN];               /* of the pattern being built: what maybe() and recompute() marked */
     int n_maybe;
@@ -49,6 +50,7 @@ static inline Front *front_of(lua_State *L) { return *(Front **)lua_getextraspac
 int raise(lua_State *L, const char *name, const char *fmt, ...) PRINTF(3, 4);
 int raise_loc(lua_State *L, const Loc *loc, const char *fmt, ...) PRINTF(3, 4); /* … at a known place */
 Loc front_loc(lua_State *L, int level, const char *name);
+const char *front_line(const Front *f, const char *file, int line); /* of a file that was run; NULL: it has no such line */
 
 /* Calls what lies on the stack under nargs arguments, with a budget of instructions. False: *e is set, the stack as before. */
 bool front_call(Front *f, int nargs, int nresults, int64_t steps, Err *e);

@@ -391,7 +391,10 @@ static ModelConfig *read_config(lua_State *L) {
     if (c->layers < 1 || c->layers > MODEL_MAX_LAYERS) raise(L, "program", "program: config.layers is %lld, must be 1 to %d", (long long)c->layers, MODEL_MAX_LAYERS);
     if (lua_getfield(L, -1, "sliding") != LUA_TTABLE || lua_rawlen(L, -1) != (lua_Unsigned)c->layers)
         raise(L, "program", "program: config.sliding must say true or false for each of the %lld layers", (long long)c->layers);
-    for (int64_t i = 0; i < c->layers; i++) lua_rawgeti(L, -1, i + 1), c->sliding[i] = lua_toboolean(L, -1), lua_pop(L, 1);
+    for (int64_t i = 0; i < c->layers; i++) {
+        if (lua_rawgeti(L, -1, i + 1) != LUA_TBOOLEAN) raise(L, "program", "program: config.sliding[%d] is %s, must be true or false", (int)i + 1, what(L, -1));
+        c->sliding[i] = lua_toboolean(L, -1), lua_pop(L, 1);
+    }
     lua_pop(L, 1);
     if (lua_getfield(L, -1, "eos") != LUA_TTABLE || lua_rawlen(L, -1) > MODEL_MAX_EOS) raise(L, "program", "program: config.eos must list up to %d token ids", MODEL_MAX_EOS);
     c->n_eos = (int)lua_rawlen(L, -1);
@@ -445,6 +448,7 @@ static int l_program(lua_State *L) {
     if (f->g || f->mode == MODE_WHEN) return raise(L, "program", "program: a graph is already being built");
     if (!lua_istable(L, 1)) return raise(L, "program", "program: expects a table");
     f->config = NULL;
+    f->program_loc = front_loc(L, 1, "program");
     lua_pushnil(L);
     while (lua_next(L, 1)) {
         const char *key = lua_type(L, -2) == LUA_TSTRING ? arena_strdup(f->a, lua_tostring(L, -2)) : "?";

@@ -173,6 +173,10 @@ static bool do_block(Cursor *c, Template *t) { return t->block = text_until(c, 0
 static bool do_lds(Cursor *c, Template *t) { return t->lds = text_until(c, 0), true; }
 static bool do_workspace(Cursor *c, Template *t) { return t->workspace = text_until(c, 0), true; }
 static bool do_counters(Cursor *c, Template *t) { return t->counters = text_until(c, 0), true; }
+static bool do_overlaps(Cursor *c, Template *t) {
+    (void)c;
+    return t->overlaps = true;
+}
 static bool do_tokens(Cursor *c, Template *t) {
     t->tokens = atoll(text_until(c, 0));
     return t->tokens > 0 || bad(c, "expected a number of tokens");
@@ -284,6 +288,7 @@ static const struct {
     {"layout", do_layout},
     {"lds", do_lds},           {"tokens", do_tokens},
     {"workspace", do_workspace}, {"counters", do_counters},
+    {"overlaps", do_overlaps},
     {"hook", do_hook},         {"tol", do_tol},
 };
 
@@ -770,8 +775,9 @@ bool template_bind(Arena *a, const TemplateList *list, const Part *p, const Part
         } else if (!found || t->priority > b->t->priority) *b = candidate, found = true;
     }
     if (!found)
-        err_at(e, &p->owner->loc, "no template computes %s with kernel %s for %s, %s%s", node_name(p->owner), p->kernel, target->arch,
-               precision, why.at ? why.at : ": there is none of that name");
+        err_at(e, &p->owner->loc, "no template computes %s with kernel %s%s%s for %s, %s%s", node_name(p->owner), p->kernel,
+               p->owner->op == OP_FUSED ? " of rule " : "", p->owner->op == OP_FUSED ? p->owner->rule : "", target->arch, precision,
+               why.at ? why.at : ": there is none of that name");
     text_free(&why);
     return found;
 }

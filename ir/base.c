@@ -231,8 +231,7 @@ bool file_writable(const char *path, Err *e) {
     struct stat st;
     if (file_is_stdout(path)) { /* closed, or open for reading only */
         int mode = fcntl(1, F_GETFL);
-        return (mode >= 0 && (mode & O_ACCMODE) != O_RDONLY) ||
-               err_set(e, "stdout: cannot be written: %s", strerror(EBADF));
+        return (mode >= 0 && (mode & O_ACCMODE) != O_RDONLY) || err_set(e, "stdout: %s", strerror(EBADF));
     }
     if (!stat(path, &st)) {
         if (S_ISDIR(st.st_mode)) return err_set(e, "%s: cannot be written: %s", path, strerror(EISDIR));

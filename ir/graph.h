@@ -156,7 +156,7 @@ typedef enum OpFlags {
 #define OPERAND_WORDS(X)                                                                                           \
     X(ROUND, "round") X(WEIGHT, "weight") X(KV, "kv") X(EXACT, "exact") X(DISTINCT, "distinct")
 #define OPERAND_MEANINGS(X)                                                                                        \
-    X(WIDE, "wide") X(TIES, "ties") X(TOKEN, "token") X(SOURCE, "source") X(BELOW, "below") X(EACH, "each")         \
+    X(WIDE, "wide") X(TIES, "ties") X(TOKEN, "token") X(SOURCE, "source") X(BELOW, "below")         \
     X(SLOT, "slot") X(POSITION, "position") X(PAGES, "pages") X(SAMPLING, "sampling")
 typedef enum OperandBit {
 #define X(e, word) OPERAND_BIT_##e,
@@ -261,7 +261,7 @@ void program_dump(const Program *p, Text *t);
 void graph_dump(const Graph *g, Text *t);
 Program *program_load(Arena *a, const char *text, const char *file, Err *e); /* "file:line:col: error: …" */
 
-/* "file:line:col: error: MSG\n<source line>\n<caret>\n  in <scope>" as style.md shows. Returns false. */
+/* "file:line:col: error: MSG\n<source line>\n<caret>\n  in <scope>". Returns false. */
 bool err_at(Err *e, const Loc *loc, const char *fmt, ...) PRINTF(3, 4);
 
 #endif

@@ -20,6 +20,7 @@
 //! lds    WAVES * RING
 //! workspace UNITS > 1 && T * NKV * TILES <= 128 ? T * NKV * TILES * UNITS * HELD * (D + 2) * 4 : 0
 //! counters  UNITS > 1 && T * NKV * TILES <= 128 ? T * NKV * TILES : 0
+//! overlaps
 //! reduce mma16; pages of 64 keys, page i to wave i % {WAVES}, online; waves of a chunk of {CHUNK} pages, chunks of {SPAN}, those: each ascending
 //! hook   out
 //! tol    fast 1e-5

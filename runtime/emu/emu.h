@@ -43,8 +43,13 @@ typedef struct EmuCounts EmuCounts; /* dynamic counts, summed over waves; bytes 
 struct EmuCounts {
     uint64_t launches, waves, instructions, salu, valu, mfma, smem, vmem, lds, branch, barriers;
     uint64_t bytes_read, bytes_written, lds_bytes;
+    uint64_t longest; /* not a sum: the most instructions of one workgroup */
     double seconds;
 };
+
+/* Ten times what any kernel of the 20b and 120b plans runs: 3 million in attention at position 131,071, 1.2 million where the
+ * sampler draws from 201,088 logits, 2 million where 4,096 tokens are grouped (2026-11); seconds, whatever the loop is made of. */
+enum { EMU_MAX_INSTRUCTIONS = 1 << 25 };
 
 typedef struct EmuLaunch EmuLaunch;
 struct EmuLaunch {
@@ -57,7 +62,7 @@ struct EmuLaunch {
     uint64_t seed;      /* 0: waves in order; else the order in which waves of a workgroup advance, and how far each runs
                            between switches, is drawn from it */
     uint32_t threads;   /* 0: one per online CPU */
-    uint64_t max_instructions; /* per wave; 0: 2^33. Beyond it the kernel is reported as hung */
+    uint64_t max_instructions; /* per workgroup; 0: EMU_MAX_INSTRUCTIONS. Beyond it the kernel is reported as hung */
     /* Run only these workgroups (linear ids, x fastest), for sampled checks of large kernels; NULL: all. */
     const uint32_t *only;
     size_t n_only;

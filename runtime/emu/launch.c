@@ -84,6 +84,18 @@ static void wave_start(Wave *w, Group *g, uint32_t id) {
 
 /* --- running -------------------------------------------------------------------------------------------------------------------- */
 
+static size_t count_state(const Group *g, State s) {
+    size_t n = 0;
+    for (size_t k = 0; k < g->n_waves; k++) n += g->waves[k].state == s;
+    return n;
+}
+
+static NORETURN void hung(Wave *w) {
+    const Group *g = w->g;
+    wave_fault(w, w->ip, -1, "hung: no end after %llu instructions of its workgroup (of %zu waves %zu run, %zu wait at a barrier, %zu have ended)",
+               (unsigned long long)g->done, g->n_waves, count_state(g, ST_RUN), count_state(g, ST_BARRIER), count_state(g, ST_END));
+}
+
 static void wave_turn(Wave *w, uint64_t turn) {
     uint64_t before = 0, after = 0;
     for (int k = 0; k < C_KINDS; k++) before += w->n[k];
@@ -94,9 +106,8 @@ static void wave_turn(Wave *w, uint64_t turn) {
         i->run(w, i);
     } while (--w->budget);
     for (int k = 0; k < C_KINDS; k++) after += w->n[k];
-    w->done += after - before;
-    if (w->done >= w->limit && w->state == ST_RUN)
-        wave_fault(w, w->ip, -1, "hung: %llu instructions executed and no end", (unsigned long long)w->done);
+    w->done += after - before, w->g->done += after - before;
+    if (w->g->done >= w->g->limit && w->state == ST_RUN) hung(w);
 }
 
 static uint64_t draw(uint64_t *state) { /* splitmix64 */
@@ -104,12 +115,6 @@ static uint64_t draw(uint64_t *state) { /* splitmix64 */
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
     z = (z ^ z >> 27) * 0x94d049bb133111ebull;
     return z ^ z >> 31;
-}
-
-static size_t count_state(const Group *g, State s) {
-    size_t n = 0;
-    for (size_t k = 0; k < g->n_waves; k++) n += g->waves[k].state == s;
-    return n;
 }
 
 /* Ended waves do not hold up a barrier. */
@@ -128,7 +133,7 @@ static void run_waves(Group *g, uint64_t seed) {
         if (!running) open_barrier(g), at = 0;
         if (seed) at = (size_t)draw(&rng);
         Wave *w = &g->waves[at % g->n_waves];
-        uint64_t turn = seed ? 1 + draw(&rng) % MAX_TURN : LONG_TURN, left = w->limit > w->done ? w->limit - w->done : 1;
+        uint64_t turn = seed ? 1 + draw(&rng) % MAX_TURN : LONG_TURN, left = g->limit > g->done ? g->limit - g->done : 1;
         if (w->state == ST_RUN) wave_turn(w, turn < left ? turn : left);
     }
 }
@@ -163,6 +168,7 @@ static void worker_open(Worker *t, Job *job) {
     if (!g->waves) die("out of memory");
     memset(g->waves, 0, job->n_waves * sizeof *g->waves);
     g->job = job, g->n_waves = job->n_waves, g->lds_size = job->lds_size, g->scratch_size = job->k->pub.scratch_bytes;
+    g->limit = job->launch->max_instructions ? job->launch->max_instructions : EMU_MAX_INSTRUCTIONS;
     g->lds = map(2 * ((size_t)job->lds_size + 16));
     g->lds_bits = g->lds + job->lds_size + 16;
     g->scratch = map(scratch_bytes(job));
@@ -170,7 +176,6 @@ static void worker_open(Worker *t, Job *job) {
         Wave *w = &g->waves[k];
         w->v = t->registers + k * R_VGPRS * LANES;
         w->hit = t->hit;
-        w->limit = job->launch->max_instructions ? job->launch->max_instructions : 1ull << 33;
     }
 }
 
@@ -197,6 +202,7 @@ static void group_run(Group *g, uint64_t position, uint64_t linear) {
     g->id[0] = (uint32_t)(linear % grid[0]);
     g->id[1] = (uint32_t)(linear / grid[0] % grid[1]);
     g->id[2] = (uint32_t)(linear / grid[0] / grid[1]);
+    g->done = 0;
     memset(g->lds, 0xa5, g->lds_size);
     memset(g->lds_bits, 0, g->lds_size);
     if (g->scratch) memset(g->scratch, 0xa5, scratch_bytes(job));
@@ -221,6 +227,7 @@ static void *worker_run(void *arg) {
         pthread_mutex_unlock(&job->lock);
         if (stop) break;
         group_run(&t->g, at, job->launch->only ? job->launch->only[at] : at);
+        if (t->g.done > t->counts.longest) t->counts.longest = t->g.done;
         for (size_t k = 0; k < t->g.n_waves; k++) {
             Wave *w = &t->g.waves[k];
             add_counts(&t->counts, w);
@@ -236,6 +243,7 @@ static void sum_counts(EmuCounts *to, const EmuCounts *c) {
     to->mfma += c->mfma, to->smem += c->smem, to->vmem += c->vmem, to->lds += c->lds, to->branch += c->branch;
     to->barriers += c->barriers, to->bytes_read += c->bytes_read, to->bytes_written += c->bytes_written;
     to->lds_bytes += c->lds_bytes;
+    if (c->longest > to->longest) to->longest = c->longest;
 }
 
 static void run_job(Job *job) {

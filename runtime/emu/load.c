@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "decode.h"
+#include "ir/library.h"
 
 /* --- comgr ------------------------------------------------------------------------------------------------------------ */
 
@@ -33,8 +34,11 @@ static bool comgr_open(Comgr *c, Err *e) {
                                         "/opt/rocm/lib/libamd_comgr.so.2", "/opt/rocm/lib/libamd_comgr.so.3", "/opt/rocm/lib/libamd_comgr.so"};
     c->lib = NULL;
     /* Never closed: LLVM inside comgr does not survive being unloaded and loaded again. */
-    for (size_t i = 0; i < LEN(names) && !c->lib; i++) c->lib = dlopen(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (!c->lib) return err_set(e, "the emulator needs libamd_comgr.so to disassemble code objects: %s", dlerror());
+    LibraryFault fault = {""};
+    for (size_t i = 0; i < LEN(names) && !c->lib; i++) c->lib = library_open(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE, &fault);
+    if (!c->lib)
+        return err_set(e, "the emulator needs comgr to disassemble code objects: %s",
+                       *fault.why ? fault.why : "there is no libamd_comgr.so; install libamd-comgr2 (Debian) or comgr (ROCm)");
 #define X(f)                                                                                                           \
     *(void **)&c->f = dlsym(c->lib, "amd_comgr_" #f);                                                                  \
     if (!c->f) return err_set(e, "libamd_comgr.so has no amd_comgr_" #f);

@@ -1,4 +1,4 @@
-/* mode_getp.c - -m getp (and getp_cpu): every request of a file, greedily, to a file of ids. Formats: formats.md. */
+/* mode_getp.c - -m getp (and getp_cpu): every request of a file, greedily, to a file of ids. Formats: docs/formats.md. */
 #include "mode.h"
 
 #include <jansson.h>

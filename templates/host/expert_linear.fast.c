@@ -8,7 +8,7 @@
 //! block  1
 //! reduce host product: bf16, f32 sums, K ascending in chunks of 32
 //! hook   out
-//! tol    fast 1e-11
+//! tol    fast 1e-12
 // 32 weight rows of one expert for a tile of the pairs routed to it; a thread packs their rows once for all its blocks.
 
 DEVICE void run(const Args a, int x, int y, Room *room) {

@@ -9,7 +9,7 @@
 //! block  1
 //! reduce f64, K in 16 lanes; host product: bf16, f32 sums, K ascending in chunks of 32
 //! hook   out
-//! tol    fast 1e-11
+//! tol    fast 1e-12
 // linear.fast.c with the rows normalised and rounded as they are packed.
 
 DEVICE void pack(const Args a, char *panel, int t, int count, bf16 *rows) {

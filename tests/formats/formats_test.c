@@ -626,7 +626,7 @@ typedef union BinField {
 
 static const BinField bin_fields[15] = {{48}, {32},  {2},    {1},           {64},      {2}, {16},    {2},
                                         {1},  {256}, {4096}, {.f = 150000}, {.f = 32}, {8}, {.f = 7}};
-/* floats of each tensor, in formats.md's order, for the header above */
+/* floats of each tensor, in the order of docs/formats.md, for the header above */
 static const size_t bin_sizes[16] = {48 * 32,          48 * 32,     2 * 32,          2 * 32,    32,         2 * 64 * 32,
                                      2 * 64,           2 * 32 * 32, 2 * 32,          2 * 2,     2 * 2 * 32, 2 * 2,
                                      2 * 2 * 128 * 32, 2 * 2 * 128, 2 * 2 * 32 * 64, 2 * 2 * 32};
