@@ -110,6 +110,7 @@ static void check_pattern(lua_State *L, const Rule *r) {
 static void read_match(lua_State *L, Rule *r) {
     Front *f = front_of(L);
     r->pattern = f->g = graph_new(f->a, r->name);
+    f->free_names = (Map){.arena = f->a};
     f->mode = MODE_PATTERN;
     f->scope = arena_printf(f->a, "rule %s", r->name);
     f->n_maybe = f->n_recompute = 0;
@@ -347,7 +348,8 @@ bool front_when(Front *f, const Rule *r, Value *const *bound, Node *const *match
     f->scope = arena_printf(f->a, "rule %s", r->name);
     lua_pushcfunction(L, l_when);
     lua_pushlightuserdata(L, &w);
-    bool ok = front_call(f, 1, 1, WHEN_STEPS, e), yes = false;
+    bool ok = front_call(f, 1, 1, WHEN_STEPS, f->when_seconds, e), yes = false;
+    f->when_seconds -= budget_used(f);
     ops_end_graph(f);
     *failed = !ok;
     if (ok) yes = lua_toboolean(L, -1), lua_pop(L, 1);

@@ -469,7 +469,7 @@ static bool find_kv(Lower *l, const Graph *g, const PlanGraph *pg, Err *e) {
 
 /* --- all --- */
 
-static int graph_index(const Program *p, const char *name) {
+static int find_graph_index(const Program *p, const char *name) {
     for (size_t i = 0; i < p->graphs.n; i++)
         if (!strcmp(p->graphs.at[i]->name, name)) return (int)i;
     return -1;
@@ -490,7 +490,7 @@ bool lower_plan(Program *p, const TemplateList *templates, const char *prelude, 
     plan->kv = arena_array(l.a, 8, sizeof *plan->kv);
     Value step = {.name = "step", .type = {DT_I32, 1, {dim_const(STEP_WORDS)}}};
     new_buf(&l, BUF_INPUT, &step);
-    int prepare = graph_index(p, "prepare"); /* first: its results are the other graphs' weights */
+    int prepare = find_graph_index(p, "prepare"); /* first: its results are the other graphs' weights */
     if (prepare >= 0 && !lower_graph(&l, p, prepare, e)) return false;
     for (size_t i = 0; i < p->graphs.n; i++)
         if (((int)i != prepare && !lower_graph(&l, p, (int)i, e)) || !find_kv(&l, p->graphs.at[i], &plan->graphs[i], e)) return false;

@@ -739,6 +739,7 @@ static bool bind_behind(Arena *a, Binding *b, const Part *p, Err *e) {
     if (!t->behind || t->hook) return true;
     int64_t ranks = p->ranks ? p->core->out[0]->type.dim[1].add : 0;
     bind_int(a, b, "GROUP", p->pairs ? 2 : ranks ? ranks : 1);
+    bind_int(a, b, "UNIT", p->pairs == PAIRS_HALVES ? p->head : p->pairs ? 2 : 1);
     bind_int(a, b, "RANKS", p->ranks);
     return true;
 }

@@ -129,6 +129,7 @@ struct Graph {
     Arena *arena;
     NodeList nodes; /* topological order */
     ValueList inputs, params, states, outputs; /* of a body: inputs holds everything that comes from outside */
+    struct Map *names; /* values by name, while it is being built: graph_index */
 };
 
 typedef struct Program Program;
@@ -229,6 +230,9 @@ Value *graph_param(Graph *g, const char *name, Type t); /* the same name again g
 Value *graph_state(Graph *g, const char *name, Type t);
 void graph_output(Graph *g, Value *v);
 Value *graph_find(const Graph *g, const char *name); /* any value; NULL when absent */
+/* While a graph is built with the functions above and below, an index finds names at once; off before anything else changes it. */
+void graph_index(Graph *g, bool on);
+void graph_rename(Graph *g, Value *v, const char *name);
 
 /* Whether a value may be called that: letters, digits and . _ - / $ only, not "nil" (dump.c). */
 bool name_ok(const char *name);

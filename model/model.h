@@ -42,6 +42,9 @@ typedef struct Model Model;
 Model *model_open(const char *path, bool swap_embeddings, Err *e);
 void model_close(Model *m); /* NULL is fine; pointers from model_map end here */
 const ModelConfig *model_config(const Model *m);
+/* What every checkpoint's configuration is checked for, whoever stated it (a plan carries one): the ranges that the engine and the
+ * functions below support. Errors begin with where. */
+bool model_config_check(const ModelConfig *c, const char *where, Err *e);
 const char *model_layout(const Model *m); /* "huggingface", "openai", "bin" */
 
 /* Looks up and checks every canonical tensor of the config at once: the first missing one, wrong shape or type is the error,

@@ -132,14 +132,12 @@ static bool stays(const Plan *p, int prepare, int buf) {
     return false;
 }
 
-static bool launch(Exec *x, int graph, const PlanLaunch *l, int bucket, Err *e);
-
 /* Repacks weight i, which is there, into whatever layouts kernels want; then the weight itself goes unless one of them reads it. */
 static bool prepare_weight(Exec *x, int i, Err *e) {
     int g = x->dev->ops->run_node ? -1 : plan_graph(x->plan, "prepare");
     for (int k = 0; g >= 0 && k < x->plan->graphs[g].n_launches; k++) {
         const PlanLaunch *l = &x->plan->graphs[g].launches[k];
-        if (reads_arg(l, i) && !launch(x, g, l, 0, e)) return err_wrap(e, "preparing %s", x->plan->bufs[i].name);
+        if (reads_arg(l, i) && !exec_launch(x, g, l, l->args, e)) return err_wrap(e, "preparing %s", x->plan->bufs[i].name);
     }
     if (g < 0 || stays(x->plan, g, i)) return true;
     if (!x->dev->ops->sync(x->dev, 0, e)) return err_wrap(e, "preparing %s", x->plan->bufs[i].name);
@@ -530,7 +528,8 @@ static bool launch_failed(const Exec *x, const PlanLaunch *l, const char *node, 
 }
 
 bool exec_launch(Exec *x, int graph, const PlanLaunch *l, const int *bufs, Err *e) {
-    const uint32_t *grid = l->grid[exec_bucket(x, graph)];
+    int bucket = exec_bucket(x, graph);
+    const uint32_t *grid = l->grid[bucket];
     void *args[PLAN_MAX_ARGS];
     const PlanKernel *k = &x->plan->kernels[l->kernel];
     if (!grid[0] || !grid[1] || !grid[2]) return true;

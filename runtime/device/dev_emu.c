@@ -49,6 +49,7 @@ static Device *emu_open(int index, const Plan *p, const DeviceOptions *o, Err *e
     if (!u) return err_set(e, "device emu: out of memory"), NULL;
     u->base.ops = &dev_emu;
     u->mem = emu_mem_new();
+    if (!u->mem) return free(u), err_set(e, "device emu: out of memory"), NULL;
     u->options = *o;
     return &u->base;
 }
@@ -87,6 +88,7 @@ static bool add_region(Emu *u, void *p, size_t size, const char *name, bool owne
         u->regions = more, u->cap_regions = cap;
     }
     if (!emu_mem_add(u->mem, p, size, name, !owned, e)) return false;
+    if (!owned) emu_mem_protect(u->mem, p); /* a mapped file */
     u->regions[u->n_regions++] = (Region){p, owned};
     return true;
 }
@@ -147,7 +149,7 @@ static bool emu_sync(Device *d, int stream, Err *e) {
 }
 
 static void emu_forget(Device *d, void *p, size_t n) {
-    if (n) emu_mem_mark(((Emu *)d)->mem, p, n, false);
+    if (n) emu_mem_mark(((Emu *)d)->mem, p, n, false); /* what alloc made has its shadow: this cannot fail */
 }
 
 static DeviceModule *emu_module_load(Device *d, const PlanModule *m, Err *e) {

@@ -15,13 +15,16 @@
 typedef struct EmuMem EmuMem;       /* the registered regions and their shadow; one per device */
 typedef struct EmuModule EmuModule; /* one decoded code object; immutable after load, usable from any thread */
 
-EmuMem *emu_mem_new(void);
+EmuMem *emu_mem_new(void); /* NULL: out of memory */
 void emu_mem_free(EmuMem *m);
 /* Registers [p, p+size) under a name for messages. initialised: the caller filled it; else reads before writes are errors. */
 bool emu_mem_add(EmuMem *m, void *p, size_t size, const char *name, bool initialised, Err *e);
 void emu_mem_remove(EmuMem *m, void *p);
-/* The caller wrote (initialised = true) or forgot (false: a buffer's live range begins) bytes [p, p+size). */
-void emu_mem_mark(EmuMem *m, void *p, size_t size, bool initialised);
+/* The caller wrote (initialised = true) or forgot (false: a buffer's live range begins) bytes [p, p+size). False: no memory for
+ * the shadow, which can only be where bytes are forgotten of a region that was added as initialised. */
+bool emu_mem_mark(EmuMem *m, void *p, size_t size, bool initialised);
+/* From now on a kernel that writes into the region at p is an error: it belongs to a file. */
+void emu_mem_protect(EmuMem *m, void *p);
 /* Is every byte of [p, p+size) registered and initialised? (A copy from the device checks its source.) */
 bool emu_mem_check(EmuMem *m, const void *p, size_t size, Err *e);
 

@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 
-#include "emu.h"
+#include "comgr.h"
 
 enum { LANES = 64 };
 #define EACH_LANE for (int l = 0; l < LANES; l++)
@@ -195,7 +195,7 @@ struct Kernel {
     EmuKernel pub;
     uint32_t rsrc1, rsrc2, rsrc3, props; /* of the descriptor */
     uint64_t entry;
-    struct Hidden { char kind[32]; uint32_t offset, size; } *hidden;
+    ComgrArg *hidden;
     size_t n_hidden;
 };
 
