@@ -171,6 +171,8 @@ static bool do_priority(Cursor *c, Template *t) {
 }
 static bool do_block(Cursor *c, Template *t) { return t->block = text_until(c, 0), true; }
 static bool do_lds(Cursor *c, Template *t) { return t->lds = text_until(c, 0), true; }
+static bool do_workspace(Cursor *c, Template *t) { return t->workspace = text_until(c, 0), true; }
+static bool do_counters(Cursor *c, Template *t) { return t->counters = text_until(c, 0), true; }
 static bool do_overlaps(Cursor *c, Template *t) {
     (void)c;
     return t->overlaps = true;
@@ -285,6 +287,7 @@ static const struct {
     {"front", do_front},       {"behind", do_behind},
     {"layout", do_layout},
     {"lds", do_lds},           {"tokens", do_tokens},
+    {"workspace", do_workspace}, {"counters", do_counters},
     {"overlaps", do_overlaps},
     {"hook", do_hook},         {"tol", do_tol},
 };

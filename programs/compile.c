@@ -117,7 +117,7 @@ static const char *find_home(Arena *a, Err *e) {
 
 static bool load_prelude(Compile *c, Err *e) {
     const char *files[] = {arena_printf(c->a, "arch/%s", c->target->prelude), is_host(c) ? NULL : "lib/common.h", c->target->matrix ? "lib/matrix.h" : NULL,
-                           arena_printf(c->a, "arch/%s.stream.h", c->target->arch)};
+                           arena_printf(c->a, "arch/%s.stream.h", c->target->arch), arena_printf(c->a, "arch/%s.attention.h", c->target->arch)};
     Text t = {0};
     text_add(&t, "#define FAST %d\n", !strcmp(c->o.precision, "fast"));
     if (!is_host(c)) text_add(&t, "#define WAVE %d\n", c->target->wave);

@@ -28,6 +28,10 @@ static __device__ inline int bits_below(u64_ m, int lane) { return __popcll(m & 
 static __device__ inline void lds_add(u64_ *p, u64_ v) { atomicAdd(p, v); }
 static __device__ inline void lds_add(int *p, int v) { atomicAdd(p, v); }
 
+static __device__ inline int uniform(int v) { return v; }
+static __device__ inline void device_fence() { __threadfence(); }
+static __device__ inline int device_add(int *p, int v) { return atomicAdd(p, v); }
+
 // c[16 rows][8 columns] += A[16 rows][16 k] B[16 k][8 columns], bf16 in pairs. With g = l/4, p = l%4, lane l gives
 // a0, a2 = A[g][2p, 2p + 8 …], a1, a3 the same of row g + 8, b0, b1 = B[2p, 2p + 8 …][g] and holds c0, c1 = C[g][2p, 2p + 1], c2, c3
 // the same of row g + 8. (PTX ISA, mma.m16n8k16)
