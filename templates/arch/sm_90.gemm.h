@@ -100,8 +100,8 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm 
         UNITS = (K + UNIT_K - 1) / UNIT_K, UNIT = Unit<W>::BYTES, WEIGHTS = SLABS * UNIT, ROW = UNIT_K * 2, TILE = TOKENS * ROW,
         GROUPS = (SLABS + 3) / 4, MOVERS = 96, // GROUPS: multiplying warpgroups, MOVERS: threads that gather tokens
         LAG = STAGES / 3 > 5 ? 5 : STAGES / 3,
-        // Registers of who multiplies and who moves, where all would have 168 or 128 (of 65,536 a multiprocessor)
-        TAKE = GROUPS == 1 ? 0 : GROUPS == 2 ? 232 : 152, GIVE = GROUPS == 2 ? 40 : 56,
+        // Registers of who multiplies and of who moves: together what a launch of 384 threads (168 each) or 512 (128) has
+        TAKE = GROUPS == 1 ? 0 : GROUPS == 3 ? 152 : TOKENS > 128 ? 232 : 208, GIVE = (GROUPS == 3 ? 512 : 504) - GROUPS * TAKE,
         // Shared memory, from a multiple of 1,024 on
         AT_WEIGHTS = STAGES * TILE, AT_ROWS = AT_WEIGHTS + STAGES * WEIGHTS, AT_FULL = AT_ROWS + 2 * TOKENS * 4, AT_EMPTY = AT_FULL + STAGES * 8,
         BYTES = AT_EMPTY + STAGES * 8 + 1024
@@ -176,45 +176,45 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm 
 
     // --- the others ---
 
-    struct Weights { // a unit of the warp's slab as the A of its steps
-        enum { AHEAD = sizeof(W) == 1 }; // codes are read while the unit before is multiplied; bf16 would only take registers
-        Unit<W> unit;
-        METHOD void read(const Ring &r) { // a warp without a slab reads what another does, to no avail
-            const int slab = threadIdx.x / WAVE < SLABS ? threadIdx.x / WAVE : SLABS - 1;
-            unit = Unit<W>::read(r.lds + AT_WEIGHTS + r.stage * WEIGHTS + slab * UNIT);
-        }
-        METHOD void steps(AFragment *a) {
-            if constexpr (AHEAD) asm volatile("" : "+r"(unit.codes[0]), "+r"(unit.codes[1]), "+r"(unit.codes[2]), "+r"(unit.codes[3]), "+r"(unit.scales)); // not above the wait
+    // Codes are read while the unit before is multiplied; bf16 would only take registers.
+    enum { AHEAD = sizeof(W) == 1 };
+    METHOD static Unit<W> weights(const Ring &r) { // a warp without a slab reads what another does, to no avail
+        const int slab = threadIdx.x / WAVE < SLABS ? threadIdx.x / WAVE : SLABS - 1;
+        return Unit<W>::read(r.lds + AT_WEIGHTS + r.stage * WEIGHTS + slab * UNIT);
+    }
+    METHOD static void steps(AFragment *a, Unit<bf16> &u) {
 #pragma unroll
-            for (int s = 0; s < STEPS; s++) a[s] = unit.step(s, Dequant());
-        }
-    };
+        for (int s = 0; s < STEPS; s++) a[s] = bf16_fragment(u.part, s);
+    }
+    METHOD static void steps(AFragment *a, Unit<mxfp4> &u) {
+        asm volatile("" : "+r"(u.codes[0]), "+r"(u.codes[1]), "+r"(u.codes[2]), "+r"(u.codes[3]), "+r"(u.scales)); // not above the wait
+        Dequant::fragments(a, u.codes, u.scales);
+    }
 
     // Multiplies a unit, whose A is `now`; makes the next one's, if there is one, in `then`.
     template <int WIDTH> METHOD static void unit(float *d, const AFragment *now, AFragment *then, Ring &r, unsigned &last, bool begun, bool more) {
         // Tokens' rows: 128-byte swizzle, 8 rows in 1,024 bytes (PTX ISA: matrix descriptor)
         const u64 tile = (u64)((r.base + r.stage * TILE) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
-        Weights w;
+        Unit<W> w = {}; // zero: what is left undefined on a path costs ptxas registers
         wgmma_fence();
 #pragma unroll
         for (int s = 0; s < STEPS; s++) Wgmma<WIDTH>::multiply(d, now[s], tile + 2 * s);
         wgmma_commit();
         const unsigned stage = r.stage;
         r.next();
-        if (Weights::AHEAD && more) barrier_wait(r.full(r.stage), r.phase), w.read(r);
+        if (AHEAD && more) barrier_wait(r.full(r.stage), r.phase), w = weights(r);
         wgmma_wait<1>(); // the unit before this one is done: its A and its stage are free
         if (begun && threadIdx.x % WAVE == 0) barrier_arrive(r.empty(last));
-        if (!Weights::AHEAD && more) barrier_wait(r.full(r.stage), r.phase), w.read(r);
-        if (more) w.steps(then);
+        if (!AHEAD && more) barrier_wait(r.full(r.stage), r.phase), w = weights(r);
+        if (more) steps(then, w);
         last = stage;
     }
     template <int WIDTH> METHOD static void product(float *d, Ring &r) {
         AFragment a[2][STEPS];
         unsigned last = 0;
-        Weights w;
         barrier_wait(r.full(r.stage), r.phase);
-        w.read(r);
-        w.steps(a[0]);
+        Unit<W> w = weights(r);
+        steps(a[0], w);
 #pragma unroll 1
         for (int u = 0; u < UNITS; u += 2) {
             unit<WIDTH>(d, a[0], a[1], r, last, u > 0, u + 1 < UNITS);
@@ -222,7 +222,7 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm 
         }
         wgmma_wait<0>();
 #pragma unroll
-        for (int i = 0; i < TOKENS / 2; i++) asm volatile("" : "+f"(d[i])::"memory"); // not read above the wait
+        for (int i = 0; i < WIDTH / 2; i++) asm volatile("" : "+f"(d[i])::"memory"); // not read above the wait
         if (threadIdx.x % WAVE == 0) barrier_arrive(r.empty(last));
     }
     // The narrowest of the widths that holds `count` tokens.
