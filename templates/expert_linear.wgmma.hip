@@ -29,7 +29,7 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
         return Item{tile[0], at % row_tiles * SLABS, tile[1], tile[2]};
     };
     auto row = [&](int p) { return x_RANK == 3 ? a.perm[p] : a.perm[p] / R; };
-    Product::template run<false>(w, a.x, lds, items, row, [&](const Item &it, const Acc &acc, int i, int slab, int p) {
+    Product::template run<false>(w, row_count(a) * R <= E * TILE, a.x, lds, items, row, [&](const Item &it, const Acc &acc, int i, int slab, int p) {
         const int pair = a.perm[p];
         slab_out<GROUP>(acc, i, slab, N, a.b + (long)it.expert * N, out_row, [&](int j, const float *v) { out(a, pair, j, v); });
     });

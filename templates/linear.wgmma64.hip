@@ -22,7 +22,7 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     typedef Gemm<W, K, N, SLABS, TOKENS, STAGES> Product;
     static_assert(Product::BYTES <= STAGES * STAGE + TOKENS * 8 + 1024, "the head knows the ring's size");
     const Dense items = Dense::plan(row_count(a), N, SLABS, TOKENS);
-    Product::template run<true>(w, a.x, lds, items, [](int t) { return t; }, [&](const Item &, const Acc &acc, int i, int slab, int t) {
+    Product::template run<true>(w, items.parts == 1, a.x, lds, items, [](int t) { return t; }, [&](const Item &, const Acc &acc, int i, int slab, int t) {
         slab_out<GROUP>(acc, i, slab, N, HAS_B ? a.b : 0, out_row, [&](int j, const float *v) { out(a, t, j, v); });
     });
 }

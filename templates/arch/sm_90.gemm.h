@@ -82,8 +82,8 @@ struct Dense {
     int tokens, row_tiles, slabs, each, parts;
     DEVICE Dense plan(int tokens, int rows, int slabs, int most) {
         enum { ALONE = 32 }; // what an item costs besides its tokens, in tokens
-        Dense best = {tokens, (slabs_of(rows) + slabs - 1) / slabs, slabs, most, 0};
-        for (int each = most, least = 0x7fffffff; each >= 32; each -= 32) {
+        Dense best = {tokens, (slabs_of(rows) + slabs - 1) / slabs, slabs, most, 1};
+        for (int each = most, least = 0x7fffffff; tokens > 0 && each >= 32; each -= 32) {
             const int parts = (tokens + each - 1) / each, cost = (parts * best.row_tiles + (int)gridDim.x - 1) / (int)gridDim.x * (each + ALONE);
             if (cost < least) least = cost, best.each = each, best.parts = parts;
         }
@@ -120,9 +120,9 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm 
 
     // --- warp 0 of the last warpgroup ---
 
-    template <class Items> METHOD static void move_weights(const W *w, Ring r, Items items) {
+    template <class Items> METHOD static void move_weights(const W *w, Ring r, Items items, bool once) {
         const int lane = threadIdx.x % WAVE, slabs = slabs_of(N);
-        const u64 policy = evict_first();
+        const u64 policy = once ? evict_first() : evict_normal();
         for (int i = 0;; i++) {
             const Item it = items(i);
             if (it.count == 0) break;
@@ -265,9 +265,10 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm 
         }
     }
 
-    // items(i): the block's i-th. row(t): which row of x is token t. out(item, acc, i, slab, t): as slab_out wants it. STATIC: which items
-    // there are does not depend on the launch before, so that weights may be on their way before it ends.
-    template <bool STATIC, class Items, class Row, class Out> DEVICE void run(const W *w, const bf16 *x, char *lds, Items items, Row row, Out out) {
+    // items(i): the block's i-th. row(t): which row of x is token t. out(item, acc, i, slab, t): as slab_out wants it. once: a weight is
+    // mostly read once. STATIC: which items there are does not depend on the launch before, so that weights may be on their way before it ends.
+    template <bool STATIC, class Items, class Row, class Out>
+    DEVICE void run(const W *w, bool once, const bf16 *x, char *lds, Items items, Row row, Out out) {
         const unsigned at = shared_address(lds), base = (at + 1023u) & ~1023u;
         Ring r = {lds + (base - at), base, 0, 0};
         if (threadIdx.x == 0) {
@@ -286,7 +287,7 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm 
         }
         if constexpr (TAKE) fewer_registers<GIVE>();
         r.phase = 1; // all stages are empty
-        if (warp == 0) move_weights(w, r, items);
+        if (warp == 0) move_weights(w, r, items, once);
         else move_tokens(x, r, items, row);
     }
 };
