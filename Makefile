@@ -23,7 +23,7 @@ COMPILER := $(call ROOM,compiler)
 EMU := $(call ROOM,runtime/emu)
 EXEC := $(foreach room,runtime runtime/device runtime/mode,$(call ROOM,$(room)))
 
-.PHONY: all deps demo check check-all rebase clean man install uninstall tests
+.PHONY: all deps demo check check-all fuzz rebase clean man install uninstall tests
 all: $(PROGRAMS:%=out/%)
 
 $(PROGRAMS:%=out/%): out/gptoss-%: $(O)/programs/%.o
@@ -35,9 +35,9 @@ out/gptoss-check: $(IR)
 
 out/gptoss-compile: LIBS = $(LUA_LIBS) -ljansson -lzstd -lxxhash -lm -ldl
 out/gptoss-exec: LIBS = -ljansson -lzstd -lxxhash -lpcre2-8 $(EDIT) -lm -ldl
-out/gptoss-tok: LIBS = -ljansson -lpcre2-8 -lxxhash -lm
-out/gptoss-mkmodel: LIBS = -ljansson -lxxhash -lm
-out/gptoss-check: LIBS = -lxxhash -lm
+out/gptoss-tok: LIBS = -ljansson -lpcre2-8 -lxxhash -lm -ldl
+out/gptoss-mkmodel: LIBS = -ljansson -lxxhash -lm -ldl
+out/gptoss-check: LIBS = -lxxhash -lm -ldl
 
 $(PROGRAMS:%=out/%):
 	$(CC) $(CFLAGS) -pthread $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -76,11 +76,12 @@ rebase: all tests
 	@REBASE=1 tests/run
 
 # Each tests/*/X.c is a program out/tests/X; it may use everything but the programs' mains.
-TEST_PROGRAMS := $(patsubst %.c,out/tests/%,$(notdir $(wildcard tests/*/*.c)))
+TEST_SOURCES := $(filter-out tests/fuzz/%,$(wildcard tests/*/*.c))
+TEST_PROGRAMS := $(patsubst %.c,out/tests/%,$(notdir $(TEST_SOURCES)))
 ALL_OBJECTS := $(COMPILER) $(EXEC) $(EMU) $(PLAN) $(MODEL) $(TEXT) $(RTC) $(IR)
 tests: $(TEST_PROGRAMS)
 
-vpath %.c $(sort $(dir $(wildcard tests/*/*.c)))
+vpath %.c $(sort $(dir $(TEST_SOURCES)))
 $(filter-out out/tests/rtc_test,$(TEST_PROGRAMS)): out/tests/%: %.c out/liball.a
 	@mkdir -p out/tests
 	$(CC) $(BASE) $(WARN) $(CFLAGS) $(LUA_CFLAGS) -o $@ $< out/liball.a $(LUA_LIBS) -ljansson -lzstd -lxxhash -lpcre2-8 $(EDIT) -lm -ldl
@@ -92,9 +93,35 @@ out/liball.a: $(ALL_OBJECTS)
 	@rm -f $@
 	ar rcs $@ $^
 
+# Fuzzers, tests/fuzz/fuzz_NAME.c: with driver.c for tests/fuzz; under clang's libFuzzer and sanitizers for `make fuzz SECONDS=60`.
+FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(filter-out %/fuzz_seed.c,$(wildcard tests/fuzz/fuzz_*.c)))
+LIBS_ALL = $(LUA_LIBS) -ljansson -lzstd -lxxhash -lpcre2-8 $(EDIT) -lm -ldl
+tests: $(FUZZERS:%=out/tests/fuzz_%) out/tests/fuzz_seed
+out/tests/fuzz_seed: tests/fuzz/fuzz_seed.c tests/fuzz/fuzz.h out/liball.a
+$(FUZZERS:%=out/tests/fuzz_%): out/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c tests/fuzz/fuzz.h out/liball.a
+out/tests/fuzz_%:
+	@mkdir -p out/tests
+	$(CC) $(BASE) $(WARN) $(CFLAGS) $(LUA_CFLAGS) -o $@ $(filter %.c %.a,$^) $(LIBS_ALL)
+
+CLANG ?= clang
+SECONDS ?= 60
+FUZZ_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+fuzz: $(FUZZERS:%=out/fuzz/bin/%) out/tests/fuzz_seed all
+	@CLANG=$(CLANG) tests/fuzz/fuzz $(SECONDS) $(or $(FUZZER),$(FUZZERS))
+$(FUZZERS:%=out/fuzz/bin/%): out/fuzz/bin/%: tests/fuzz/fuzz_%.c tests/fuzz/fuzz.h out/fuzz/liball.a
+	@mkdir -p $(@D)
+	$(CLANG) $(filter-out -MMD -MP,$(BASE)) $(WARN) $(FUZZ_FLAGS) -fsanitize=fuzzer $(LUA_CFLAGS) -o $@ $< out/fuzz/liball.a $(LIBS_ALL)
+out/fuzz/liball.a: $(patsubst $(O)/%,out/fuzz/obj/%,$(ALL_OBJECTS))
+	@rm -f $@
+	ar rcs $@ $^
+out/fuzz/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CLANG) $(BASE) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link $(LUA_CFLAGS) $(EXTRA) -c $< -o $@
+-include $(shell find out/fuzz/obj -name '*.d' 2>/dev/null)
+
 # A HIP runtime without a GPU, for tests/hip: compiled against HIP's own headers where they are installed.
 HIP_HEADERS := $(firstword $(wildcard /usr/include/hip/hip_runtime_api.h $(or $(ROCM_PATH),/opt/rocm)/include/hip/hip_runtime_api.h))
-FAKEHIP_OBJECTS := $(patsubst %.c,$(O)/pic/%.o,ir/base.c $(wildcard runtime/emu/*.c))
+FAKEHIP_OBJECTS := $(patsubst %.c,$(O)/pic/%.o,ir/base.c ir/library.c $(wildcard runtime/emu/*.c))
 tests: $(if $(HIP_HEADERS),out/tests/fakehip/libamdhip64.so.5 out/tests/fakehip6/libamdhip64.so.6)
 out/tests/fakehip/libamdhip64.so.5: $(O)/pic/tests/hip/fake/fakehip.o $(FAKEHIP_OBJECTS)
 out/tests/fakehip6/libamdhip64.so.6: $(O)/pic/tests/hip/fake/fakehip6.o $(FAKEHIP_OBJECTS)

@@ -78,20 +78,18 @@ if [ "$what" != quick ]; then
     LIMIT=200 check selftest-20b-fast gptoss-exec "$carry/plans/20b-fast.bin" --self-test
     big=${MODEL_DIR:-/dev/shm}/gptoss-20b
     [ -f "$big/config.json" ] || LIMIT=200 check mkmodel-20b gptoss-mkmodel "$carry/models/20b.json" "$big" --seed 1
-    for b in 1 64; do
-        LIMIT=200 check bench-20b-b$b gptoss-exec "$carry/plans/20b-fast.bin" -w "$big" -m bench -b $b -n 256 --verbose
-        show bench-20b-b$b
-    done
-    LIMIT=200 check profile-20b-b1 gptoss-exec "$carry/plans/20b-fast.bin" -w "$big" -m bench -b 1 -n 64 -f
-    show profile-20b-b1 40
+    LIMIT=200 check bench-20b gptoss-exec "$carry/plans/20b-fast.bin" -w "$big" -m bench --pp 128 --tg 128 --batches 1,8,64 -r 3
+    show bench-20b
+    LIMIT=200 check kernels-20b gptoss-exec "$carry/plans/20b-fast.bin" -w "$big" -m bench --tg 128 --depth 512 --batches 1,64 --kernels
+    show kernels-20b 60
     LIMIT=200 check selftest-20b-host gptoss-exec "$carry/plans/20b-host-fast.bin" --self-test --only linear
-    LIMIT=200 check bench-20b-host gptoss-exec "$carry/plans/20b-host-fast.bin" -w "$big" -m bench -n 600
+    LIMIT=200 check bench-20b-host gptoss-exec "$carry/plans/20b-host-fast.bin" -w "$big" -m bench -n 600 -r 1
     show bench-20b-host
     for b in 1 3 64; do LIMIT=300 getp 20b-b$b 20b-fast "$big" "$carry/20b.in" -m getp -n 220 -t 12 -b $b; done
     same 20b-b3-as-b1 "$tmp/20b-b3.ids" "$tmp/20b-b1.ids"
     same 20b-b64-as-b1 "$tmp/20b-b64.ids" "$tmp/20b-b1.ids"
     LIMIT=200 check selftest-20b-strict gptoss-exec "$carry/plans/20b-strict.bin" --self-test
-    LIMIT=200 check bench-20b-strict gptoss-exec "$carry/plans/20b-strict.bin" -w "$big" -m bench -b 1 -n 32
+    LIMIT=200 check bench-20b-strict gptoss-exec "$carry/plans/20b-strict.bin" -w "$big" -m bench -b 1 -n 32 -r 2
     show bench-20b-strict
     rm -rf "$big"
 fi

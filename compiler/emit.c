@@ -102,13 +102,14 @@ static void emit_c_wrapper(Text *t, const Kernel *k, int n) {
     text_add(t, "}, at[0], at[1], room);\n}\n");
 }
 
-static void emit_wrapper(Text *t, const Kernel *k, const KernelArg *args, int n) {
-    text_add(t, "extern \"C\" __global__ __launch_bounds__(%" PRId64 ") void %s(const int *__restrict__ step", k->block,
-             k->symbol);
+static void emit_wrapper(Text *t, const Emitter *em, const Kernel *k, const KernelArg *args, int n) {
+    /* ptxas aims at several blocks an SM, and spills, unless it is told that one will do */
+    text_add(t, "extern \"C\" __global__ __launch_bounds__(%" PRId64 "%s) void %s(const int *__restrict__ step", k->block,
+             em->target->compiler == RTC_CUDA ? ", 1" : "", k->symbol);
     for (int i = 0; i < n; i++)
         text_add(t, ", %s%s *__restrict__ %s", args[i].written ? "" : "const ", dtype_ctype(args[i].dtype),
                  args[i].name);
-    text_add(t, ") {\n    %s_::run({step", k->symbol);
+    text_add(t, ") {\n%s    %s_::run({step", k->t->overlaps ? "" : "    overlap_wait();\n    overlap_next();\n", k->symbol);
     for (int i = 0; i < n; i++) text_add(t, ", %s", args[i].name);
     text_add(t, "});\n}\n");
 }
@@ -164,6 +165,8 @@ Kernel *emit_kernel(Emitter *em, const Part *p, const PartList *all, KernelArg *
     if (!template_bind(em->a, em->templates, p, all, em->precision, em->target, &k->binding, e)) return NULL;
     const Template *t = k->t = k->binding.t;
     if (!binding_eval(&k->binding, t->block, -1, &k->block, e)) return err_wrap(e, "%s", t->file), NULL;
+    if (k->block < 1 || k->block > 1024)
+        return err_set(e, "%s: error: block %s is %" PRId64 ", must be 1 to 1024", t->path, t->block, k->block), NULL;
     k->reduction = reduction(em, p, all, &k->binding);
     *n_args = 0;
     template_args(em->a, t, p, all, args, n_args);
@@ -187,7 +190,7 @@ Kernel *emit_kernel(Emitter *em, const Part *p, const PartList *all, KernelArg *
         emit_c_wrapper(&text, k, *n_args);
     } else {
         text_add(&text, "namespace %s_ {\n%s}\n", k->symbol, k->inside);
-        emit_wrapper(&text, k, args, *n_args);
+        emit_wrapper(&text, em, k, args, *n_args);
     }
     k->text = arena_strndup(em->a, text.at, text.n);
     text_free(&text);

@@ -1,7 +1,8 @@
 /* front.c - the Lua interpreter of graph files and rules: what they may use, how files are found, how errors are shown.
  *
  * Lua is deterministic here: no os, io, debug, load, coroutines, pcall, random; pairs() goes in key order (lua/dsl.lua).
- * An endless loop and more than 1 GiB of memory are errors. See front_ops.c for the ops and front_rules.c for rules. */
+ * An endless loop, more than 1 GiB of memory and a text of more than 16 MiB are errors (front_budget.c says how work is counted).
+ * See front_ops.c for the ops and front_rules.c for rules. */
 #include "front_impl.h"
 
 #include <ctype.h>
@@ -9,19 +10,28 @@
 
 #include "ir/near.h"
 
-enum { HOOK_EVERY = 100000, FILE_STEPS = 300000000 };
+enum { HOOK_EVERY = 1000, FILE_STEPS = 300000000, FILE_SECONDS = 6 };
 static const size_t MAX_MEMORY = (size_t)1 << 30;
 
 /* --- places ------------------------------------------------------------------------------------------------------- */
 
-static const char *line_of(const Front *f, const char *file, int line) {
-    for (size_t i = f->sources.n; i-- > 0;) {
-        if (strcmp(f->sources.at[i].file, file)) continue;
-        const char *s = f->sources.at[i].text;
-        for (; line > 1 && s; line--) s = strchr(s, '\n') ? strchr(s, '\n') + 1 : NULL;
-        return s ? arena_strndup(f->a, s, strcspn(s, "\r\n")) : NULL;
-    }
+static const Source *source_of(const Front *f, const char *file) {
+    for (size_t i = f->sources.n; i-- > 0;)
+        if (!strcmp(f->sources.at[i].file, file)) return &f->sources.at[i];
     return NULL;
+}
+
+const char *front_line(const Front *f, const char *file, int line) {
+    const Source *s = source_of(f, file);
+    return s && line >= 1 && line <= s->n_lines ? s->line[line - 1] : NULL;
+}
+
+static void split_lines(Arena *a, Source *s) {
+    int n = 1;
+    for (const char *p = s->text; (p = strchr(p, '\n')); p++) n++;
+    s->line = arena_array(a, (size_t)n, sizeof *s->line);
+    for (const char *p = s->text; p; p = strchr(p, '\n') ? strchr(p, '\n') + 1 : NULL)
+        s->line[s->n_lines++] = arena_strndup(a, p, strcspn(p, "\r\n"));
 }
 
 static bool name_char(char c) { return isalnum((unsigned char)c) || c == '_'; }
@@ -54,9 +64,10 @@ Loc front_loc(lua_State *L, int level, const char *name) {
         if (ar.currentline > 0 && *ar.source == '@') break;
     }
     if (!lua_getstack(L, level, &ar)) return loc;
-    loc.file = arena_strdup(f->a, ar.source + 1);
+    const Source *source = source_of(f, ar.source + 1);
+    loc.file = source ? source->file : arena_strdup(f->a, ar.source + 1);
     loc.line = ar.currentline;
-    loc.text = line_of(f, loc.file, loc.line);
+    loc.text = front_line(f, loc.file, loc.line);
     if (!loc.text) return loc;
     if (level > 0 && lua_getstack(L, level - 1, &callee) && lua_getinfo(L, "n", &callee) && callee.name && strcmp(callee.namewhat, "hook")) {
         const char *called = strcmp(callee.namewhat, "metamethod") ? callee.name : operator_of(callee.name);
@@ -124,23 +135,19 @@ static int on_error(lua_State *L) {
 
 static void on_count(lua_State *L, lua_Debug *ar) {
     (void)ar;
-    Front *f = front_of(L);
-    if ((f->steps -= HOOK_EVERY) > 0) return;
-    Loc loc = front_loc(L, 0, NULL);
-    loc.col = 0;
-    raise_loc(L, &loc, "this looks like an endless loop (stopped here after too many instructions)");
+    charge(L, HOOK_EVERY);
 }
 
-bool front_call(Front *f, int nargs, int nresults, int64_t steps, Err *e) {
+bool front_call(Front *f, int nargs, int nresults, int64_t steps, double seconds, Err *e) {
     lua_State *L = f->L;
     int base = lua_gettop(L) - nargs;
     lua_pushcfunction(L, on_error);
     lua_insert(L, base);
-    f->steps = steps;
+    budget_start(f, steps, seconds);
     int status = lua_pcall(L, nargs, nresults, base);
     lua_remove(L, base);
     if (status == LUA_OK) return true;
-    if (status == LUA_ERRMEM) err_set(e, "%s: error: out of memory: the file needs more than %zu MiB", f->main_file ? f->main_file : "lua", MAX_MEMORY >> 20);
+    if (status == LUA_ERRMEM) err_at(e, &f->full, "%s", f->full_why ? f->full_why : "out of memory");
     else if (lua_touserdata(L, -1) == f) *e = f->err;
     else err_set(e, "%s: error: an error in the error handler", f->main_file ? f->main_file : "lua");
     lua_settop(L, base - 1);
@@ -158,7 +165,7 @@ static bool compile(Front *f, const char *file, const char *text, size_t n, cons
     Loc loc = {.file = arena_strdup(f->a, file)};
     const char *full = lua_tostring(L, -1), *msg = behind_place(full ? full : "?", &loc.line);
     if (!strncmp(msg, "attempt to load a binary", 24) || strstr(msg, "binary chunk")) msg = "this is no Lua text";
-    if (loc.line) loc.text = line_of(f, file, loc.line);
+    if (loc.line) loc.text = front_line(f, file, loc.line);
     if (loc.line) loc.col = quoted_column(f->a, loc.text, msg);
     err_at(&f->err, &loc, "%s", msg);
     lua_pop(L, 1);
@@ -171,7 +178,8 @@ static bool load_file(Front *f, const char *file, uint64_t *hash, Err *e) {
     const char *text = file_read(f->a, file, &n, e);
     if (!text) return false;
     if (hash) *hash = hash64(text, n);
-    Source s = {arena_strdup(f->a, file), text};
+    Source s = {.file = arena_strdup(f->a, file), .text = text};
+    split_lines(f->a, &s);
     PUSH(f->a, f->sources, s);
     if (compile(f, s.file, text, n, arena_printf(f->a, "@%s", file))) return true;
     *e = f->err;
@@ -180,7 +188,7 @@ static bool load_file(Front *f, const char *file, uint64_t *hash, Err *e) {
 
 bool front_run(Front *f, const char *file, uint64_t *hash, Err *e) {
     f->main_file = arena_strdup(f->a, file);
-    return load_file(f, file, hash, e) && front_call(f, 0, 1, FILE_STEPS, e);
+    return load_file(f, file, hash, e) && front_call(f, 0, 1, FILE_STEPS, FILE_SECONDS, e);
 }
 
 static const char *module_path(Front *f, const char *dir, size_t n, const char *name) {
@@ -258,7 +266,10 @@ static int l_error(lua_State *L) {
 
 static int l_print(lua_State *L) { /* stdout is for results */
     for (int i = 1; i <= lua_gettop(L); i++) {
-        fprintf(stderr, "%s%s", i > 1 ? "\t" : "", luaL_tolstring(L, i, NULL));
+        size_t n;
+        const char *s = luaL_tolstring(L, i, &n);
+        charge(L, CALL_WORK * 10 + (int64_t)n); /* nobody reads so much */
+        fprintf(stderr, "%s%s", i > 1 ? "\t" : "", s);
         lua_pop(L, 1);
     }
     fputc('\n', stderr);
@@ -266,7 +277,10 @@ static int l_print(lua_State *L) { /* stdout is for results */
 }
 
 static int l_note(lua_State *L) {
-    fprintf(stderr, "note: %s: %s\n", front_of(L)->main_file, luaL_checkstring(L, 1));
+    size_t n;
+    const char *s = luaL_checklstring(L, 1, &n);
+    charge(L, CALL_WORK * 10 + (int64_t)n);
+    fprintf(stderr, "note: %s: %s\n", front_of(L)->main_file, s);
     return 0;
 }
 
@@ -296,6 +310,7 @@ static void open_libraries(lua_State *L) {
     forget(L, "", (const char *const[]){"load", "loadfile", "dofile", "collectgarbage", "pcall", "xpcall", "warn", "_VERSION", NULL});
     forget(L, "math", (const char *const[]){"random", "randomseed", NULL});
     forget(L, "string", (const char *const[]){"dump", NULL});
+    budget_wrap(L);
 }
 
 /* Reading or writing a global that does not exist is an error. */
@@ -334,10 +349,23 @@ static int l_open(lua_State *L) {
     return 0;
 }
 
+/* Lua collects its garbage and asks again, then throws an error that has no place: it is kept here. */
+static void *refuse(Front *f, const char *why) {
+    f->full = f->L ? front_loc(f->L, 0, NULL) : (Loc){.file = "lua", .scope = ""};
+    f->full.col = 0;
+    f->full_why = why;
+    return NULL;
+}
+
 static void *allocate(void *ctx, void *p, size_t old, size_t size) {
     Front *f = ctx;
+    bool text = !p && old == LUA_TSTRING;
     if (!p) old = 0;
-    if (size > old && f->used - old + size > MAX_MEMORY) return NULL;
+    if (text && size > MAX_STRING) return refuse(f, arena_printf(f->a, "a text of more than %d MiB", MAX_STRING >> 20));
+    if (size > old && f->used - old + size > MAX_MEMORY) {
+        bool time = !f->L || budget_take(f, (int64_t)(f->used / 16)); /* a collection walks through all of it */
+        return refuse(f, time ? arena_printf(f->a, "out of memory: the file needs more than %zu MiB", MAX_MEMORY >> 20) : budget_why(f));
+    }
     void *q = size ? realloc(p, size) : NULL;
     if (size && !q) return NULL;
     if (!size) free(p);
@@ -350,12 +378,13 @@ Front *front_open(Arena *a, const FrontOptions *o, Err *e) {
     f->a = a;
     f->o = *o;
     f->scope = f->prefix = "";
+    f->when_seconds = FILE_SECONDS;
     f->L = lua_newstate(allocate, f);
     if (!f->L) return err_set(e, "lua: out of memory"), NULL;
     *(Front **)lua_getextraspace(f->L) = f;
     lua_sethook(f->L, on_count, LUA_MASKCOUNT, HOOK_EVERY);
     lua_pushcfunction(f->L, l_open);
-    if (front_call(f, 0, 0, FILE_STEPS, e)) return f;
+    if (front_call(f, 0, 0, FILE_STEPS, FILE_SECONDS, e)) return f;
     front_close(f);
     return NULL;
 }
@@ -374,7 +403,7 @@ static bool call_main(Front *f, Err *e) {
     lua_pushliteral(L, "main");
     lua_rawget(L, -2);
     lua_remove(L, -2);
-    return lua_isfunction(L, -1) ? front_call(f, 0, 1, FILE_STEPS, e) : true;
+    return lua_isfunction(L, -1) ? front_call(f, 0, 1, FILE_STEPS, FILE_SECONDS, e) : true;
 }
 
 Program *front_program(Front *f, const char *file, Err *e) {
@@ -387,3 +416,5 @@ Program *front_program(Front *f, const char *file, Err *e) {
 }
 
 const ModelConfig *front_config(const Front *f) { return f->config; }
+
+Loc front_program_loc(const Front *f) { return f->program_loc; }

@@ -1,7 +1,7 @@
 /* front.h - the Lua front end: graph files, fusion files, and the functions they call.
  *
  * Lua 5.4 without os, io, time, random, load of binary chunks; require finds modules beside the graph file, then in lua/.
- * Every op of ops.def is a global function; errors name the author's line with a caret (style.md). */
+ * Every op of ops.def is a global function; errors name the author's line with a caret. */
 #ifndef GPTOSS_FRONT_H
 #define GPTOSS_FRONT_H
 
@@ -28,11 +28,13 @@ Program *front_program(Front *f, const char *file, Err *e);
 /* What the program was made for: its program{config = …}, that is the checkpoint's or the graph file's own numbers.
  * NULL when the last front_program gave none. */
 const ModelConfig *front_config(const Front *f);
+Loc front_program_loc(const Front *f); /* where program{…} was called */
 
 /* A fusion rule, as read from a file: see fuse.h for what is done with it. */
 typedef struct Rule Rule;
 struct Rule {
     const char *name, *file;
+    bool given;         /* by the user (--fusions): when it comes to nothing, that is a warning */
     int priority;       /* larger first; default 0 */
     uint64_t hash;      /* of the file's text */
     Graph *pattern;     /* ops on placeholders: inputs in the order of match's parameters; types unknown (rank -1) */
@@ -50,6 +52,8 @@ struct RuleList {
 };
 /* Runs a fusion file (it returns fusion{…} or a list of them) and appends its rules. */
 bool front_rules(Front *f, const char *file, RuleList *rules, Err *e);
+/* Where the rule, from its first line on, has this text in quotation marks; its own place when that is nowhere. */
+Loc front_rule_loc(const Front *f, const Rule *r, const char *text);
 /* Evaluates the rule's `when` on bound[i] = the value of pattern input i (NULL: absent), attributes of matched nodes under
  * m.attr.<op>.<name>. True when there is no `when`. An error in the function (testing a symbolic dimension too) sets *failed. */
 bool front_when(Front *f, const Rule *r, Value *const *bound, Node *const *matched, size_t n_matched, bool *failed, Err *e);

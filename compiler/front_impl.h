@@ -8,12 +8,15 @@
 #include <lualib.h>
 
 #include "front.h"
+#include "ir/map.h"
 
-enum { MAX_NODES = 50000 };
+enum { MAX_NODES = 50000, MAX_OUTSIDE = 50000 /* inputs, weights and states of a graph */, MAX_NAME = 500, MAX_STRING = 1 << 24 /* bytes */, CALL_WORK = 200 /* of an op, at least */ };
 
 typedef struct Source Source; /* a file that was run: its lines are quoted in errors */
 struct Source {
     const char *file, *text;
+    const char **line; /* each line, from 1 on: made once, since every op's place holds one */
+    int n_lines;
 };
 
 typedef enum FrontMode { MODE_NONE, MODE_GRAPH, MODE_PATTERN, MODE_WHEN } FrontMode;
@@ -28,12 +31,20 @@ struct Front {
     } sources;
     const char *main_file; /* the file that was asked for, not one it requires */
     size_t used;           /* bytes of Lua's memory */
-    int64_t steps;         /* instructions left before a loop counts as endless */
+    int64_t steps;         /* the budget (front_budget.c): instructions left before a loop counts as endless … */
+    int64_t unclocked;     /* … those since the clock was looked at … */
+    double began, seconds; /* … and CPU time: when the call began, how long it may take */
+    bool late;
+    double when_seconds;   /* left for all rules' when() together */
+    Loc full;              /* where memory ran out, and why */
+    const char *full_why;
     Err err;               /* the error being thrown, complete with its place */
 
     FrontMode mode;
     Graph *g;                           /* the graph being built, NULL outside */
+    Map free_names;                     /* of g: base -> the least N so that base.N may be free */
     const char *scope, *prefix;         /* "layer 7 / attn", "layer7.attn." */
+    Loc program_loc;                    /* of program{…} */
     ModelConfig *config;                /* from program{config = …} */
     Value *maybe[MAX_IN];               /* of the pattern being built: what maybe() and recompute() marked */
     int n_maybe;
@@ -49,9 +60,19 @@ static inline Front *front_of(lua_State *L) { return *(Front **)lua_getextraspac
 int raise(lua_State *L, const char *name, const char *fmt, ...) PRINTF(3, 4);
 int raise_loc(lua_State *L, const Loc *loc, const char *fmt, ...) PRINTF(3, 4); /* … at a known place */
 Loc front_loc(lua_State *L, int level, const char *name);
+const char *front_line(const Front *f, const char *file, int line); /* of a file that was run; NULL: it has no such line */
 
-/* Calls what lies on the stack under nargs arguments, with a budget of instructions. False: *e is set, the stack as before. */
-bool front_call(Front *f, int nargs, int nresults, int64_t steps, Err *e);
+/* Calls what lies on the stack under nargs arguments, with a budget of instructions and seconds. False: *e is set, the stack as
+ * before. */
+bool front_call(Front *f, int nargs, int nresults, int64_t steps, double seconds, Err *e);
+
+/* front_budget.c */
+void budget_start(Front *f, int64_t steps, double seconds);
+double budget_used(const Front *f);          /* seconds since */
+bool budget_take(Front *f, int64_t work);    /* false: nothing is left */
+const char *budget_why(const Front *f);      /* then: the message */
+void charge(lua_State *L, int64_t work);     /* takes; throws at the author's line when nothing is left */
+void budget_wrap(lua_State *L);              /* library functions charge from now on */
 
 /* Runs a file; its one result is left on the stack. hash: of the text, may be NULL. */
 bool front_run(Front *f, const char *file, uint64_t *hash, Err *e);

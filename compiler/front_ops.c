@@ -41,7 +41,7 @@ static int l_dim_add(lua_State *L) {
     Dim a, b;
     if (!test_dim(L, 1, &a) || !test_dim(L, 2, &b) || (a.sym && b.sym)) return dim_bad(L, "+");
     Dim d = a.sym ? a : b;
-    d.add = a.add + b.add;
+    if (__builtin_add_overflow(a.add, b.add, &d.add)) return raise(L, "+", "a dimension beyond 64 bits");
     return push_dim(L, d), 1;
 }
 
@@ -51,8 +51,7 @@ static int l_dim_mul(lua_State *L) {
     Dim d = a.sym ? a : b;
     int64_t by = a.sym ? b.add : a.add;
     if (by < 1 || by > 1 << 20) return dim_bad(L, "*");
-    d.mul *= by;
-    d.add *= by;
+    if (__builtin_mul_overflow(d.mul, by, &d.mul) || __builtin_mul_overflow(d.add, by, &d.add)) return raise(L, "*", "a dimension beyond 64 bits");
     return push_dim(L, d), 1;
 }
 
@@ -63,6 +62,7 @@ static int l_dim_eq(lua_State *L) {
 
 static int l_dim_text(lua_State *L) {
     Front *f = front_of(L);
+    charge(L, CALL_WORK);
     Type t = {DT_F32, 1, {*(Dim *)luaL_checkudata(L, 1, DIM)}};
     const char *s = type_str(f->a, &t) + 4; /* f32[…] */
     return lua_pushlstring(L, s, strlen(s) - 1), 1;
@@ -99,6 +99,7 @@ static Front *check_building(lua_State *L, const char *what_for) {
     Front *f = front_of(L);
     if (f->mode == MODE_WHEN) raise(L, what_for, "%s: when() only tests, it builds nothing", what_for);
     if (!f->g) raise(L, what_for, "%s: is used in a function of program { … }, or in a rule's match", what_for);
+    charge(L, CALL_WORK);
     return f;
 }
 
@@ -151,6 +152,7 @@ static int l_value_eq(lua_State *L) { return lua_pushboolean(L, ops_test_value(L
 
 static int l_value_text(lua_State *L) {
     const Value *v = ((ValueBox *)luaL_checkudata(L, 1, VALUE))->v;
+    charge(L, CALL_WORK);
     return lua_pushfstring(L, "%s: %s", v->name, type_str(front_of(L)->a, &v->type)), 1;
 }
 
@@ -164,6 +166,12 @@ static const char *input_name(Front *f, Op op, int i) {
 
 static int by_name(const void *a, const void *b) { return strcmp(((const Attr *)a)->name, ((const Attr *)b)->name); }
 
+/* A name as the author wrote it, at index i: before anything is made of it. */
+static const char *check_name(lua_State *L, int i, const char *fn) {
+    if (lua_rawlen(L, i) > MAX_NAME) raise(L, fn, "%s: a name of %d letters (at most %d)", fn, (int)lua_rawlen(L, i), MAX_NAME);
+    return lua_tostring(L, i);
+}
+
 /* The table at i: attributes, sorted so that messages do not depend on Lua's order; *name: of the value. */
 static int read_attrs(lua_State *L, int i, const char *op, Attr *attr, const char **name) {
     Front *f = front_of(L);
@@ -171,11 +179,11 @@ static int read_attrs(lua_State *L, int i, const char *op, Attr *attr, const cha
     lua_pushnil(L);
     while (lua_next(L, i)) {
         if (lua_type(L, -2) != LUA_TSTRING) raise(L, op, "%s: attributes are written name = value", op);
-        Attr a = {.name = arena_strdup(f->a, lua_tostring(L, -2))};
+        Attr a = {.name = arena_strdup(f->a, check_name(L, -2, op))};
         int type = lua_type(L, -1);
         if (!strcmp(a.name, "name")) {
             if (type != LUA_TSTRING) raise(L, op, "%s: name is %s, expects a string", op, what(L, -1));
-            *name = arena_strdup(f->a, lua_tostring(L, -1));
+            *name = arena_strdup(f->a, check_name(L, -1, op));
             lua_pop(L, 1);
             continue;
         }
@@ -187,7 +195,7 @@ static int read_attrs(lua_State *L, int i, const char *op, Attr *attr, const cha
             a.type = whole ? ATTR_INT : ATTR_FLOAT;
         } else if (type == LUA_TSTRING) {
             a.type = ATTR_STR;
-            a.s = arena_strdup(f->a, lua_tostring(L, -1));
+            a.s = arena_strdup(f->a, check_name(L, -1, op));
         } else {
             raise(L, op, "%s: attribute %s is %s, expects a number or a string", op, a.name, what(L, -1));
         }
@@ -198,12 +206,31 @@ static int read_attrs(lua_State *L, int i, const char *op, Attr *attr, const cha
     return n;
 }
 
+/* The first of base.1, base.2 … that is free. */
+static const char *numbered(Front *f, const char *base) {
+    char *full = arena_alloc(f->a, strlen(base) + 16);
+    uintptr_t i = (uintptr_t)map_get(&f->free_names, base);
+    do sprintf(full, "%s.%u", base, (unsigned)(i = i ? i : 1)), i++;
+    while (graph_find(f->g, full));
+    map_put(&f->free_names, base, (void *)i);
+    return full;
+}
+
+/* base.7 is free again. */
+static void name_freed(Front *f, const char *name) {
+    const char *dot = strrchr(name, '.');
+    char *end;
+    unsigned long i = dot ? strtoul(dot + 1, &end, 10) : 0;
+    if (!i || *end) return;
+    const char *base = arena_strndup(f->a, name, (size_t)(dot - name));
+    if (i < (uintptr_t)map_get(&f->free_names, base)) map_put(&f->free_names, base, (void *)i);
+}
+
 /* A name in the current scope: as given, or made from the op. */
 static const char *full_name(Front *f, const char *name, const char *op) {
     if (f->mode == MODE_PATTERN && !name) return NULL;
-    const char *full = arena_printf(f->a, "%s%s", f->prefix, name ? name : op), *base = full;
-    for (int i = 1; !name && graph_find(f->g, full); i++) full = arena_printf(f->a, "%s.%d", base, i);
-    return full;
+    const char *full = arena_printf(f->a, "%s%s", f->prefix, name ? name : op);
+    return name || !graph_find(f->g, full) ? full : numbered(f, full);
 }
 
 static int build(lua_State *L, Op op, Value **in, int n_in, const Attr *attr, int n_attr, const char *name) {
@@ -281,7 +308,8 @@ static int l_outside(lua_State *L) {
     Front *f = check_building(L, fn);
     if (f->mode == MODE_PATTERN) return raise(L, fn, "%s: a rule's inputs are the parameters of match", fn);
     if (lua_type(L, 1) != LUA_TSTRING) return raise(L, fn, "%s: the name is %s, expects a string", fn, what(L, 1));
-    const char *name = arena_printf(f->a, "%s%s", f->prefix, lua_tostring(L, 1));
+    const char *name = arena_printf(f->a, "%s%s", f->prefix, check_name(L, 1, fn));
+    if (f->g->inputs.n + f->g->params.n + f->g->states.n >= MAX_OUTSIDE) return raise(L, fn, "%s: more than %d inputs, weights and states in a graph", fn, MAX_OUTSIDE);
     if (!name_ok(name)) return raise(L, fn, "%s: \"%s\" is no name for a value (letters, digits, . _ - / $)", fn, name);
     Type t = read_type(L, fn, name);
     Value *v = graph_find(f->g, name);
@@ -309,12 +337,13 @@ static int l_name(lua_State *L) {
     Front *f = check_building(L, "name");
     Value *v = check_value(L, 1, "name", "its first argument");
     if (lua_type(L, 2) != LUA_TSTRING) return raise(L, "name", "name: the name is %s, expects a string", what(L, 2));
-    const char *name = arena_printf(f->a, "%s%s", f->prefix, lua_tostring(L, 2));
+    const char *name = arena_printf(f->a, "%s%s", f->prefix, check_name(L, 2, "name"));
     if (v->kind != VALUE_NODE) return raise(L, "name", "name: %s is no op's result and keeps its name", v->name);
     if (!name_ok(name)) return raise(L, "name", "name: \"%s\" is no name for a value (letters, digits, . _ - / $)", name);
     const Value *other = graph_find(f->g, name);
     if (other && other != v) return raise(L, "name", "name: the name %s is already used", name);
-    v->name = name;
+    name_freed(f, v->name);
+    graph_rename(f->g, v, name);
     lua_settop(L, 1);
     return 1;
 }
@@ -323,7 +352,7 @@ static int l_name(lua_State *L) {
 static int l_scope(lua_State *L) {
     Front *f = check_building(L, "scope");
     if (lua_type(L, 1) != LUA_TSTRING || !name_ok(lua_tostring(L, 1))) return raise(L, "scope", "scope: expects a name, then perhaps a number, then a function");
-    const char *name = lua_tostring(L, 1), *scope = f->scope, *prefix = f->prefix, *index = "";
+    const char *name = check_name(L, 1, "scope"), *scope = f->scope, *prefix = f->prefix, *index = "";
     int fn = lua_isinteger(L, 2) ? 3 : 2;
     if (fn == 3) index = arena_printf(f->a, "%lld", (long long)lua_tointeger(L, 2));
     if (!lua_isfunction(L, fn)) return raise(L, "scope", "scope %s: argument %d is %s, expects a function", name, fn, what(L, fn));
@@ -391,7 +420,10 @@ static ModelConfig *read_config(lua_State *L) {
     if (c->layers < 1 || c->layers > MODEL_MAX_LAYERS) raise(L, "program", "program: config.layers is %lld, must be 1 to %d", (long long)c->layers, MODEL_MAX_LAYERS);
     if (lua_getfield(L, -1, "sliding") != LUA_TTABLE || lua_rawlen(L, -1) != (lua_Unsigned)c->layers)
         raise(L, "program", "program: config.sliding must say true or false for each of the %lld layers", (long long)c->layers);
-    for (int64_t i = 0; i < c->layers; i++) lua_rawgeti(L, -1, i + 1), c->sliding[i] = lua_toboolean(L, -1), lua_pop(L, 1);
+    for (int64_t i = 0; i < c->layers; i++) {
+        if (lua_rawgeti(L, -1, i + 1) != LUA_TBOOLEAN) raise(L, "program", "program: config.sliding[%d] is %s, must be true or false", (int)i + 1, what(L, -1));
+        c->sliding[i] = lua_toboolean(L, -1), lua_pop(L, 1);
+    }
     lua_pop(L, 1);
     if (lua_getfield(L, -1, "eos") != LUA_TTABLE || lua_rawlen(L, -1) > MODEL_MAX_EOS) raise(L, "program", "program: config.eos must list up to %d token ids", MODEL_MAX_EOS);
     c->n_eos = (int)lua_rawlen(L, -1);
@@ -417,11 +449,14 @@ void ops_end_graph(Front *f) {
 static void build_graph(lua_State *L, Program *p, const char *name) {
     Front *f = front_of(L);
     f->g = graph_new(f->a, name);
+    f->free_names = (Map){.arena = f->a};
+    graph_index(f->g, true);
     f->mode = MODE_GRAPH;
     lua_getfield(L, 1, name);
     lua_call(L, 0, 0);
     if (!f->g->outputs.n) raise(L, "program", "program: graph %s has no output", name);
     PUSH(f->a, p->graphs, f->g);
+    graph_index(f->g, false);
     ops_end_graph(f);
 }
 
@@ -445,9 +480,10 @@ static int l_program(lua_State *L) {
     if (f->g || f->mode == MODE_WHEN) return raise(L, "program", "program: a graph is already being built");
     if (!lua_istable(L, 1)) return raise(L, "program", "program: expects a table");
     f->config = NULL;
+    f->program_loc = front_loc(L, 1, "program");
     lua_pushnil(L);
     while (lua_next(L, 1)) {
-        const char *key = lua_type(L, -2) == LUA_TSTRING ? arena_strdup(f->a, lua_tostring(L, -2)) : "?";
+        const char *key = lua_type(L, -2) == LUA_TSTRING ? arena_strdup(f->a, check_name(L, -2, "program")) : "?";
         if (!strcmp(key, "name") && lua_type(L, -1) == LUA_TSTRING && name_ok(lua_tostring(L, -1))) name = arena_strdup(f->a, lua_tostring(L, -1));
         else if (!strcmp(key, "name")) return raise(L, "program", "program: name must be a string of letters, digits, . _ - / $");
         else if (!strcmp(key, "config") && lua_istable(L, -1)) f->config = read_config(L);

@@ -1,6 +1,7 @@
 /* front_rules.c - fusion { name, match, when, kernel, priority }: a rule's pattern is what match builds when it is called
  * with one placeholder for each of its parameters. */
 #include "front_impl.h"
+#include "part.h"
 
 enum { WHEN_STEPS = 10000000 };
 
@@ -109,6 +110,7 @@ static void check_pattern(lua_State *L, const Rule *r) {
 static void read_match(lua_State *L, Rule *r) {
     Front *f = front_of(L);
     r->pattern = f->g = graph_new(f->a, r->name);
+    f->free_names = (Map){.arena = f->a};
     f->mode = MODE_PATTERN;
     f->scope = arena_printf(f->a, "rule %s", r->name);
     f->n_maybe = f->n_recompute = 0;
@@ -156,8 +158,8 @@ static KernelChoice read_choice(lua_State *L, const Rule *r, bool last) {
 
 static void read_kernel(lua_State *L, Rule *r) {
     int type = lua_getfield(L, 1, "kernel");
-    if (type == LUA_TNIL) bad(L, r, "kernel is missing (a template's name, or a recipe)");
-    if (type == LUA_TTABLE) {
+    if (type == LUA_TNIL) { /* default_kernel, when the pattern is known */
+    } else if (type == LUA_TTABLE) {
         int n = (int)lua_rawlen(L, -1);
         if (n < 1 || n > (int)LEN(r->kernel)) bad(L, r, "a recipe has 1 to %d entries, this one %d", (int)LEN(r->kernel), n);
         for (int i = 1; i <= n; i++) {
@@ -171,6 +173,15 @@ static void read_kernel(lua_State *L, Rule *r) {
         r->kernel[r->n_kernel++] = (KernelChoice){INT64_MAX, kernel_name(L, r)};
     }
     lua_pop(L, 1);
+}
+
+/* Without `kernel` the pattern's ops are composed around those that need a template. */
+static void default_kernel(Rule *r) {
+    const NodeList *l = &r->pattern->nodes;
+    size_t i = 0;
+    while (i < l->n && op_code(l->at[i]->op)->kind) i++;
+    if (r->n_kernel || !l->n) return;
+    r->kernel[r->n_kernel++] = (KernelChoice){INT64_MAX, op_info(l->at[i < l->n ? i : 0]->op)->name};
 }
 
 static void check_keys(lua_State *L, const Rule *r) {
@@ -201,6 +212,7 @@ static int l_fusion(lua_State *L) {
     r->priority = (int)lua_tointeger(L, -1);
     read_kernel(L, r);
     read_match(L, r);
+    default_kernel(r);
     type = lua_getfield(L, 1, "when");
     if (type == LUA_TFUNCTION) r->when = luaL_ref(L, LUA_REGISTRYINDEX);
     else if (type != LUA_TNIL) return bad(L, r, "when must be a function");
@@ -235,6 +247,17 @@ bool front_rules(Front *f, const char *file, RuleList *rules, Err *e) {
     }
     lua_pop(f->L, 1);
     return ok;
+}
+
+Loc front_rule_loc(const Front *f, const Rule *r, const char *text) {
+    const char *quoted[] = {arena_printf(f->a, "\"%s\"", text), arena_printf(f->a, "'%s'", text)};
+    Loc loc = r->loc;
+    for (loc.line = r->loc.line; (loc.text = front_line(f, loc.file, loc.line)); loc.line++)
+        for (size_t i = 0; i < LEN(quoted); i++) {
+            const char *at = strstr(loc.text, quoted[i]);
+            if (at) return loc.col = (int)(at - loc.text) + 2, loc;
+        }
+    return r->loc;
 }
 
 /* --- when(m) ------------------------------------------------------------------------------------------------------ */
@@ -325,7 +348,8 @@ bool front_when(Front *f, const Rule *r, Value *const *bound, Node *const *match
     f->scope = arena_printf(f->a, "rule %s", r->name);
     lua_pushcfunction(L, l_when);
     lua_pushlightuserdata(L, &w);
-    bool ok = front_call(f, 1, 1, WHEN_STEPS, e), yes = false;
+    bool ok = front_call(f, 1, 1, WHEN_STEPS, f->when_seconds, e), yes = false;
+    f->when_seconds -= budget_used(f);
     ops_end_graph(f);
     *failed = !ok;
     if (ok) yes = lua_toboolean(L, -1), lua_pop(L, 1);

@@ -15,6 +15,7 @@ struct Group {
     Node *fused;     /* in, out, body; not in the graph before the end */
     NodeList copied; /* nodes that it recomputes: duplicated into its body, the originals stay */
     Node *last;      /* of its own nodes, by position: where the fused node goes */
+    int priority;    /* its rule's */
 };
 
 typedef struct Fuser Fuser;
@@ -40,9 +41,9 @@ struct Trial {
 
 /* --- log ---------------------------------------------------------------------------------------------------------- */
 
-static void record(Fuser *f, const Rule *r, const Node *root, FuseOutcome outcome, const char *why) {
+static void record(Fuser *f, const Rule *r, const char *node, FuseOutcome outcome, const char *why) {
     Arena *a = f->g->arena;
-    FuseEvent ev = {r->name, f->g->name, node_name(root), outcome, arena_strdup(a, why)};
+    FuseEvent ev = {r->name, f->g->name, node, outcome, arena_strdup(a, why)};
     if (f->log) PUSH(a, *f->log, ev);
 }
 
@@ -108,6 +109,12 @@ static const Node *outside_reader(const Fuser *f, const Trial *t, const Value *v
     return NULL;
 }
 
+/* For a message: a cast, which only fast has, reads for those behind it. */
+static const Node *behind_casts(const Node *n) {
+    while (n->op == OP_cast && readers(n->out[0])->n) n = readers(n->out[0])->at[0];
+    return n;
+}
+
 /* Values that others read are exported or recomputed. From the last node to the first: a copied node's inputs are read by
  * the original. */
 static bool check_readers(Fuser *f, Trial *t) {
@@ -123,7 +130,8 @@ static bool check_readers(Fuser *f, Trial *t) {
             if ((r || output) && may_copy) t->copy[n->id] = true;
             else if (output) return refuse(f, "%s is an output of the graph (export it or mark it recompute)", v->name);
             else if (r)
-                return refuse(f, "%s is read by %s too (export it or mark it recompute)", v->name, node_name(r));
+                return refuse(f, "%s is read by %s too (export it or mark it recompute)", v->name,
+                              node_name(behind_casts(r)));
         }
         for (int j = 0; j < n->n_out && t->copy[n->id]; j++)
             if (exported(t, n->out[j])) return refuse(f, "%s cannot be both recomputed and exported", n->out[j]->name);
@@ -142,7 +150,9 @@ static bool check_overlap(Fuser *f, const Trial *t) {
     for (size_t i = 0; i < t->nodes.n; i++) {
         const Group *grp = f->taken[t->nodes.at[i]->id];
         if (grp && is_same_again(f, t, grp)) return false;
-        if (grp) return refuse(f, "overlaps rule %s at %s", grp->fused->rule, node_name(grp->fused));
+        if (grp)
+            return refuse(f, "overlaps rule %s (priority %d, this one %d) at %s", grp->fused->rule, grp->priority,
+                          t->m->pattern->rule->priority, node_name(grp->fused));
     }
     return true;
 }
@@ -291,6 +301,7 @@ static Node *fused_node(const Fuser *f, const Trial *t) {
 static void take(Fuser *f, const Trial *t) {
     Group *grp = arena_alloc(f->tmp, sizeof *grp);
     grp->fused = fused_node(f, t);
+    grp->priority = t->m->pattern->rule->priority;
     for (size_t i = 0; i < t->nodes.n; i++) {
         Node *n = t->nodes.at[i];
         if (t->copy[n->id]) {
@@ -316,17 +327,38 @@ static bool try_match(void *ctx, const Match *m) {
     return true;
 }
 
+static bool has_op(const Graph *g, Op op) {
+    for (size_t i = 0; i < g->nodes.n; i++)
+        if (g->nodes.at[i]->op == op) return true;
+    return false;
+}
+
+/* The rule fits nowhere in the graph. */
+static void record_miss(Fuser *f, const Pattern *p, const Miss *miss) {
+    const NodeList *ops = &p->rule->pattern->nodes;
+    const char *what = miss->what;
+    for (size_t i = 0; !what && i < ops->n; i++)
+        if (!has_op(f->g, ops->at[i]->op)) what = arena_printf(f->tmp, "there is no %s", op_info(ops->at[i]->op)->name);
+    if (!what) what = "its ops are there, but not joined as in the pattern";
+    record(f, p->rule, "*", FUSE_MISSED, what);
+    if (f->log) f->log->at[f->log->n - 1].score = miss->score;
+}
+
 static bool apply(Fuser *f, const Rule *r) {
     Pattern p;
+    Miss miss = {.a = f->tmp, .score = -1};
+    bool met = false;
     if (!pattern_open(&p, r, f->e)) return false;
     for (size_t i = 0; i < f->g->nodes.n; i++) {
         Node *root = f->g->nodes.at[i];
         f->why = NULL;
-        bool done = match_at(&p, root, try_match, f);
+        bool done = match_at(&p, root, try_match, f, &miss);
         if (f->failed) return false;
-        if (done) record(f, r, root, FUSE_DONE, f->done);
-        else if (f->why) record(f, r, root, FUSE_REFUSED, f->why);
+        if (done) record(f, r, node_name(root), FUSE_DONE, f->done);
+        else if (f->why) record(f, r, node_name(root), FUSE_REFUSED, f->why);
+        met |= done || f->why;
     }
+    if (!met) record_miss(f, &p, &miss);
     return true;
 }
 

@@ -5,13 +5,19 @@
 
 #include "front.h"
 
-typedef enum FuseOutcome { FUSE_DONE, FUSE_REFUSED } FuseOutcome;
+typedef enum FuseOutcome {
+    FUSE_DONE,
+    FUSE_REFUSED, /* the pattern fits, but … */
+    FUSE_MISSED   /* it fits nowhere in this graph; why: the nearest it came */
+} FuseOutcome;
 typedef struct FuseEvent FuseEvent; /* for --explain and --report: each match and each near miss */
 struct FuseEvent {
     const char *rule, *graph, *node; /* node: name of the pattern's root in the graph */
     FuseOutcome outcome;
     const char *why; /* refused: "layer0.x is read by layer0.mlp.norm too (export it or mark it recompute)", "when() said no",
-                        "overlaps rule mlp1_swiglu at layer0.mlp.up", … ; done: how many nodes it replaced */
+                        "overlaps rule mlp1_swiglu (priority 10, this one 0) at layer0.mlp.up", … ; done: how many nodes it
+                        replaced */
+    int score;       /* missed: of several graphs, the largest came nearest */
 };
 typedef struct FuseLog FuseLog;
 struct FuseLog {

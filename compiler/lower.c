@@ -241,6 +241,7 @@ static int kernel_of(Lower *l, Kernel *k) {
                                             .reduction = k->reduction,
                                             .module = module_of(l, k),
                                             .block = (uint32_t)k->block,
+                                            .overlaps = l->o->target->compiler == RTC_CUDA,
                                             .nmse = strict ? k->t->tol_strict : k->t->tol_fast};
     return p->n_kernels++;
 }
@@ -248,8 +249,7 @@ static int kernel_of(Lower *l, Kernel *k) {
 static bool fill_grid(Lower *l, const Kernel *k, const PlanGraph *pg, PlanLaunch *launch, int64_t above, int64_t upto, Err *e) {
     for (int b = 0; b < pg->n_buckets; b++) {
         int64_t rows = pg->buckets[b];
-        if (rows <= above || rows > upto)
-            continue; /* another choice serves this bucket: stays 0 */
+        if (rows <= above || rows > upto) continue; /* another choice serves this bucket: stays 0 */
         for (int d = 0; d < 3; d++) {
             int64_t x = 1;
             if (!binding_eval(&k->binding, k->t->grid[d] ? k->t->grid[d] : "1", rows, &x, e))
@@ -362,6 +362,21 @@ static void fill_buckets(PlanGraph *pg, int64_t max) {
     pg->buckets[pg->n_buckets++] = max;
 }
 
+/* Pairs are grouped only in the buckets where a kernel reads the result. */
+static void trim_groups(PlanGraph *pg, const Graph *g) {
+    for (int k = 0; k < pg->n_launches; k++) {
+        PlanLaunch *l = &pg->launches[k];
+        const Node *n = g->nodes.at[l->node];
+        int perm = n->op == OP_group ? plan_value(pg, n->out[0]->name) : -1;
+        for (int b = 0; perm >= 0 && b < pg->n_buckets; b++) {
+            bool read = false;
+            for (int i = 0; i < pg->n_launches; i++)
+                for (int a = 0; i != k && a < pg->launches[i].n_args; a++) read |= pg->launches[i].args[a] == perm && pg->launches[i].grid[b][0];
+            if (!read) memset(l->grid[b], 0, sizeof l->grid[b]);
+        }
+    }
+}
+
 static bool lower_graph(Lower *l, const Program *p, int index, Err *e) {
     const Graph *g = p->graphs.at[index];
     PlanGraph *pg = &l->plan->graphs[index];
@@ -376,6 +391,7 @@ static bool lower_graph(Lower *l, const Program *p, int index, Err *e) {
     if (!outer_values(l, p, g, pg, e) || !node_values(l, g, index, pg, e)) return false;
     for (size_t k = 0; k < g->nodes.n; k++)
         if (!launch_node(l, index, (int)k, g->nodes.at[k], e)) return false;
+    trim_groups(pg, g);
     return true;
 }
 
@@ -412,7 +428,7 @@ static bool find_kv(Lower *l, const Graph *g, const PlanGraph *pg, Err *e) {
 
 /* --- all --- */
 
-static int graph_index(const Program *p, const char *name) {
+static int find_graph_index(const Program *p, const char *name) {
     for (size_t i = 0; i < p->graphs.n; i++)
         if (!strcmp(p->graphs.at[i]->name, name)) return (int)i;
     return -1;
@@ -433,7 +449,7 @@ bool lower_plan(Program *p, const TemplateList *templates, const char *prelude, 
     plan->kv = arena_array(l.a, 8, sizeof *plan->kv);
     Value step = {.name = "step", .type = {DT_I32, 1, {dim_const(STEP_WORDS)}}};
     new_buf(&l, BUF_INPUT, &step);
-    int prepare = graph_index(p, "prepare"); /* first: its results are the other graphs' weights */
+    int prepare = find_graph_index(p, "prepare"); /* first: its results are the other graphs' weights */
     if (prepare >= 0 && !lower_graph(&l, p, prepare, e)) return false;
     for (size_t i = 0; i < p->graphs.n; i++)
         if (((int)i != prepare && !lower_graph(&l, p, (int)i, e)) || !find_kv(&l, p->graphs.at[i], &plan->graphs[i], e)) return false;

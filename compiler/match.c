@@ -133,29 +133,37 @@ static bool add_cast(Match *m, Node *cast) {
 
 static bool is_cast(const Value *v) { return v->def && v->def->op == OP_cast; }
 
-static bool bind_input(Match *m, const Value *pv, Value *gv) {
-    if (!pv) return !gv;
+/* How a node's input compares with the pattern's. */
+typedef enum Fit { FITS, EXTRA, ABSENT, OTHER_VALUE, OTHER_OP, OTHER_RESULT, MANY_CASTS } Fit;
+
+static Fit bind_input(Match *m, const Value *pv, Value *gv) {
+    if (!pv) return gv ? EXTRA : FITS;
     if (placeholder(pv)) {
         bool optional =
             m->pattern->rule->optional && m->pattern->rule->optional[pv->id]; /* inputs are numbered first */
-        return (gv || optional) && bind(m, pv, gv);
+        if (!gv && !optional) return ABSENT;
+        return bind(m, pv, gv) ? FITS : OTHER_VALUE;
     }
-    if (!gv) return false;
+    if (!gv) return ABSENT;
     for (; is_cast(gv) && pv->def->op != OP_cast; gv = gv->def->in[0])
-        if (!add_cast(m, gv->def)) return false;
-    return gv->def && gv->def->op == pv->def->op && gv->index == pv->index && bind(m, pv, gv);
+        if (!add_cast(m, gv->def)) return MANY_CASTS;
+    if (!gv->def || gv->def->op != pv->def->op) return OTHER_OP;
+    if (gv->index != pv->index) return OTHER_RESULT;
+    return bind(m, pv, gv) ? FITS : OTHER_VALUE;
 }
 
 static double number_of(const Attr *a) { return a->type == ATTR_INT ? (double)a->i : a->f; }
 
-/* Attributes that the pattern names are equal. */
-static bool same_attrs(const Node *pn, const Node *gn) {
-    for (int i = 0; i < pn->n_attr; i++) {
-        const Attr *want = &pn->attr[i], *has = node_attr(gn, want->name);
-        if (!has || (want->type == ATTR_STR) != (has->type == ATTR_STR)) return false;
-        if (want->type == ATTR_STR ? strcmp(want->s, has->s) != 0 : number_of(want) != number_of(has)) return false;
-    }
-    return true;
+static bool same_attr(const Attr *x, const Attr *y) {
+    if (!x || !y || (x->type == ATTR_STR) != (y->type == ATTR_STR)) return false;
+    return x->type == ATTR_STR ? !strcmp(x->s, y->s) : number_of(x) == number_of(y);
+}
+
+/* The first attribute that the pattern names and the graph's node has otherwise; NULL: there is none. */
+static const Attr *other_attr(const Node *pn, const Node *gn) {
+    for (int i = 0; i < pn->n_attr; i++)
+        if (!same_attr(&pn->attr[i], node_attr(gn, pn->attr[i].name))) return &pn->attr[i];
+    return NULL;
 }
 
 static bool is_matched(const Match *m, const Node *gn) {
@@ -166,17 +174,6 @@ static bool is_matched(const Match *m, const Node *gn) {
 
 static Value *input(const Node *n, int i) { return i < n->n_in ? n->in[i] : NULL; }
 
-/* Pattern node pn stands for graph node gn; swap: with gn's first two inputs exchanged. */
-static bool unify(Match *m, const Node *pn, Node *gn, bool swap) {
-    if (pn->op != gn->op || is_matched(m, gn) || !same_attrs(pn, gn)) return false;
-    m->node[pn->id] = gn;
-    for (int i = 0; i < pn->n_out; i++)
-        if (!bind(m, pn->out[i], gn->out[i])) return false;
-    for (int i = 0; i < pn->n_in || i < gn->n_in; i++)
-        if (!bind_input(m, input(pn, i), input(gn, swap && i < 2 ? 1 - i : i))) return false;
-    return true;
-}
-
 /* --- search ------------------------------------------------------------------------------------------------------- */
 
 typedef struct Search Search;
@@ -184,7 +181,119 @@ struct Search {
     const Pattern *pattern;
     bool (*accept)(void *ctx, const Match *m);
     void *ctx;
+    Miss *miss;
 };
+
+/* Ops are counted first, then the inputs of the one that does not fit. */
+static bool is_nearer(const Search *s, size_t ops, int inputs) { return (int)ops * MAX_IN + inputs > s->miss->score; }
+
+static bool note(const Search *s, size_t ops, int inputs, const char *fmt, ...) PRINTF(4, 5);
+static bool note(const Search *s, size_t ops, int inputs, const char *fmt, ...) {
+    char text[600];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    const char *after =
+        ops ? arena_printf(s->miss->a, "after %zu of its %zu ops: ", ops, s->pattern->rule->pattern->nodes.n) : "";
+    s->miss->score = (int)ops * MAX_IN + inputs;
+    s->miss->what = arena_printf(s->miss->a, "%s%s", after, text);
+    return false;
+}
+
+/* What the graph has; casts, which the pattern need not name, are looked through, so that fast and strict say the same. */
+static const char *described(Arena *a, const Value *v) {
+    while (is_cast(v)) v = v->def->in[0];
+    static const char *const kind[] = {
+        [VALUE_INPUT] = "the input", [VALUE_PARAM] = "the weight", [VALUE_STATE] = "the state"};
+    if (!v->def) return arena_printf(a, "%s %s", kind[v->kind], v->name);
+    if (v->def->n_out > 1)
+        return arena_printf(a, "%s, result %d of %s", v->name, v->index + 1, op_info(v->def->op)->name);
+    return arena_printf(a, "%s, the result of %s", v->name, op_info(v->def->op)->name);
+}
+
+static const char *wanted(Arena *a, const Value *pv) {
+    if (!pv) return "nothing";
+    if (placeholder(pv)) return pv->name;
+    const char *op = op_info(pv->def->op)->name;
+    return pv->def->n_out > 1 ? arena_printf(a, "result %d of %s", pv->index + 1, op) : op;
+}
+
+/* The name of op's i-th input. */
+static const char *input_name(Arena *a, Op op, int i) {
+    const char *l = op_info(op)->in_names;
+    for (; i && *l; i--) l += strcspn(l, " "), l += strspn(l, " ");
+    return *l ? arena_strndup(a, l, strcspn(l, " ")) : "input";
+}
+
+/* Input i of gn (of a rule's op: as the pattern has it) does not fit. */
+static bool note_input(const Search *s, const Match *m, size_t ops, const Node *gn, int i, const Value *pv,
+                       const Value *gv, Fit fit) {
+    Arena *a = s->miss->a;
+    const char *at = arena_printf(a, "%s at %s", op_info(gn->op)->name, node_name(gn)),
+               *name = input_name(a, gn->op, i);
+    if (fit == MANY_CASTS) return note(s, ops, i, "%s: more than %d casts", at, MATCH_CASTS);
+    if (fit == ABSENT) return note(s, ops, i, "%s has no %s, where the pattern has %s", at, name, wanted(a, pv));
+    if (fit != OTHER_VALUE || !placeholder(pv))
+        return note(s, ops, i, "%s: its %s is %s, where the pattern has %s", at, name, described(a, gv), wanted(a, pv));
+    const Value *before = m->value[pv->id];
+    return note(s, ops, i, "%s: its %s is %s%s, but %s stands for %s%s before", at, name, gv ? gv->name : "absent",
+                gv && is_cast(gv) ? " (a cast)" : "", pv->name, before ? before->name : "nothing",
+                before && is_cast(before) ? " (a cast)" : "");
+}
+
+static const char *attr_text(Arena *a, const Attr *x) {
+    if (!x) return "absent";
+    return x->type == ATTR_STR   ? x->s
+           : x->type == ATTR_INT ? arena_printf(a, "%lld", (long long)x->i)
+                                 : arena_printf(a, "%g", x->f);
+}
+
+static bool note_attr(const Search *s, size_t ops, const Node *gn, const Attr *want) {
+    Arena *a = s->miss->a;
+    return note(s, ops, 0, "%s at %s: its %s is %s, where the pattern has %s", op_info(gn->op)->name, node_name(gn),
+                want->name, attr_text(a, node_attr(gn, want->name)), attr_text(a, want));
+}
+
+/* "linear layer0.router, …": who reads v, through casts too; the first four of them. */
+static void list_readers(Text *t, int *n, const Value *v) {
+    const NodeList *l = readers(v);
+    for (size_t i = 0; i < l->n; i++) {
+        const Node *r = l->at[i];
+        if (r->op == OP_cast) list_readers(t, n, r->out[0]);
+        else if ((*n)++ < 4) text_add(t, "%s%s %s", t->n ? ", " : "", op_info(r->op)->name, node_name(r));
+    }
+}
+
+/* Nobody who reads v is what the pattern has there. */
+static bool note_readers(const Search *s, size_t ops, const Node *pn, const Value *v) {
+    Text list = {0};
+    int n = 0;
+    list_readers(&list, &n, v);
+    if (n > 4) text_add(&list, " and %d more", n - 4);
+    note(s, ops, 0, "%s is read by %s, where the pattern has %s", described(s->miss->a, v), n ? list.at : "nobody",
+         op_info(pn->op)->name);
+    text_free(&list);
+    return false;
+}
+
+/* Pattern node pn, the k-th, stands for graph node gn; swap: with gn's first two inputs exchanged. */
+static bool unify(const Search *s, Match *m, size_t k, Node *gn, bool swap) {
+    const Node *pn = s->pattern->plan[k];
+    if (pn->op != gn->op || is_matched(m, gn)) return false;
+    const Attr *other = other_attr(pn, gn);
+    if (other) return is_nearer(s, k, 0) && note_attr(s, k, gn, other);
+    m->node[pn->id] = gn;
+    for (int i = 0; i < pn->n_out; i++)
+        if (!bind(m, pn->out[i], gn->out[i])) return false;
+    for (int i = 0; i < pn->n_in || i < gn->n_in; i++) {
+        const Value *pv = input(pn, i);
+        Value *gv = input(gn, swap && i < 2 ? 1 - i : i);
+        Fit fit = bind_input(m, pv, gv);
+        if (fit != FITS) return is_nearer(s, k, i) && note_input(s, m, k, gn, i, pv, gv, fit);
+    }
+    return true;
+}
 
 static bool extend(const Search *s, const Match *m, size_t k);
 
@@ -193,7 +302,7 @@ static bool try_node(const Search *s, const Match *m, size_t k, Node *gn) {
     bool commutes = op_info(pn->op)->flags & OPF_COMMUTES;
     for (int swap = 0; swap <= commutes; swap++) {
         Match next = *m;
-        if (unify(&next, pn, gn, swap) && extend(s, &next, k + 1)) return true;
+        if (unify(s, &next, k, gn, swap) && extend(s, &next, k + 1)) return true;
     }
     return false;
 }
@@ -215,13 +324,15 @@ static bool extend(const Search *s, const Match *m, size_t k) {
         if (m->bound[pn->out[i]->id]) return try_node(s, m, k, m->value[pn->out[i]->id]->def);
     for (int i = 0; i < pn->n_in; i++) {
         const Value *pv = pn->in[i];
-        if (pv && m->bound[pv->id] && m->value[pv->id]) return try_readers(s, m, k, m->value[pv->id]);
+        if (!pv || !m->bound[pv->id] || !m->value[pv->id]) continue;
+        if (try_readers(s, m, k, m->value[pv->id])) return true;
+        return is_nearer(s, k, 0) && note_readers(s, k, pn, m->value[pv->id]);
     }
     return false;
 }
 
-bool match_at(const Pattern *p, Node *root, bool (*accept)(void *ctx, const Match *m), void *ctx) {
-    Search s = {p, accept, ctx};
+bool match_at(const Pattern *p, Node *root, bool (*accept)(void *ctx, const Match *m), void *ctx, Miss *miss) {
+    Search s = {p, accept, ctx, miss};
     Match m = {.pattern = p};
     return try_node(&s, &m, 0, root);
 }

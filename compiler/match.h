@@ -37,8 +37,17 @@ struct Match {
     int n_cast;
 };
 
-/* Calls accept for each way in which the pattern fits with `root` as its root, until it returns true. Then true. */
-bool match_at(const Pattern *p, Node *root, bool (*accept)(void *ctx, const Match *m), void *ctx);
+/* How near the pattern came to fitting: where it failed after most of its ops and inputs had fitted. */
+typedef struct Miss Miss;
+struct Miss {
+    Arena *a;         /* for what */
+    int score;        /* -1: nothing was tried */
+    const char *what; /* "after 1 of its 3 ops: linear at layer0.attn.qkv: its b is …, where the pattern has nothing" */
+};
+
+/* Calls accept for each way in which the pattern fits with `root` as its root, until it returns true. Then true. Where it does
+ * not fit, and came nearer than *miss says, that is noted. */
+bool match_at(const Pattern *p, Node *root, bool (*accept)(void *ctx, const Match *m), void *ctx, Miss *miss);
 
 /* --- bodies (fuse.c) ---------------------------------------------------------------------------------------------- */
 

@@ -318,7 +318,7 @@ static void cut_opaque(Cut *c) {
     p->likely = likely(c, p);
     for (size_t i = 0; i < owner_nodes(o); i++) {
         c->of[i] = p;
-        p->behind[i] = depends(owner_node(o, i)->out[0], o->hook);
+        p->behind[i] = depends(owner_node(o, i)->out[0], o->hook) && depends(o->body->outputs.at[0], owner_node(o, i)->out[0]);
     }
 }
 

@@ -7,9 +7,11 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "interface.h"
 #include "ir/progress.h"
 #include "layout.h"
 #include "passes.h"
+#include "rules.h"
 #include "sources.h"
 
 static double now(void) {
@@ -21,8 +23,7 @@ static double now(void) {
 /* --- targets --- */
 
 static const Target targets[] = {
-#define TARGET(arch, compiler, prelude, options, id, wave, matrix, lds, lds_all)                                                \
-    {arch, compiler, prelude, options, id, wave, matrix, lds, lds_all},
+#define TARGET(...) {__VA_ARGS__},
 #include "targets.def"
 #undef TARGET
 };
@@ -33,10 +34,56 @@ const Target *target_find(const char *arch) {
     return NULL;
 }
 
+/* The setting of a feature in ":sramecc+:xnack-": "" or ":xnack-". */
+static const char *setting(Arena *a, const char *features, const char *name, size_t n) {
+    for (const char *p = features; *p; p += 1 + strcspn(p + 1, ":"))
+        if (!strncmp(p + 1, name, n) && strchr("+-", p[1 + n])) return arena_strndup(a, p, n + 2);
+    return "";
+}
+
+/* Are they the target's, each said once, with its sign? */
+static bool check_features(Arena *a, const Target *t, const char *text, const char *features, Err *e) {
+    for (const char *p = features; *p;) {
+        size_t m = strcspn(p + 1, ":"), n = m ? m - 1 : 0;
+        const char *known = t->features, *name = arena_strndup(a, p + 1, n);
+        bool found = false, again = n && strcmp(setting(a, p + 1 + m, name, n), "");
+        for (; *known; known += strcspn(known, " "), known += strspn(known, " "))
+            found |= n && strcspn(known, " ") == n && !strncmp(known, name, n);
+        if (again) return err_set(e, "--arch %s: %s is said twice", text, name);
+        if (!found || !strchr("+-", p[m]))
+            return err_set(e, "--arch %s: \"%.*s\" is no feature of %s%s%s", text, (int)m, p + 1, t->arch,
+                           *t->features ? "; each ends in + or -: " : ", which has none", t->features);
+        p += 1 + m;
+    }
+    return true;
+}
+
+bool target_parse(Arena *a, const char *text, const Target **t, const char **arch, Err *e) {
+    static const char triple[] = "amdgcn-amd-amdhsa--";
+    const char *s = strncmp(text, triple, strlen(triple)) ? text : text + strlen(triple);
+    size_t n = strcspn(s, ":");
+    *arch = arena_strndup(a, s, n);
+    if (!(*t = target_find(*arch)))
+        return err_set(e, "--arch %s is not implemented yet; it is one of: %s", text, target_list(a));
+    if (!check_features(a, *t, text, s + n, e)) return false;
+    for (const char *f = (*t)->features; *f; f += strcspn(f, " "), f += strspn(f, " "))
+        *arch = arena_printf(a, "%s%s", *arch, setting(a, s + n, f, strcspn(f, " ")));
+    return true;
+}
+
 const char *target_list(Arena *a) {
     const char *s = targets[0].arch;
     for (size_t i = 1; i < LEN(targets); i++) s = arena_printf(a, "%s, %s", s, targets[i].arch);
     return s;
+}
+
+bool compile_templates(const Compile *c, bool host, TemplateList *list, Err *e) {
+    const char *ending = host ? ".c" : ".hip";
+    if (!templates_load(c->a, list, arena_printf(c->a, "%s/templates%s", c->home, host ? "/host" : ""), ending, e))
+        return false;
+    for (size_t i = 0; i < c->o.templates.n; i++)
+        if (!templates_load(c->a, list, c->o.templates.at[i], ending, e)) return false;
+    return true;
 }
 
 /* --- passes --- */
@@ -50,66 +97,13 @@ static bool pass_graph(Compile *c, Err *e) {
     p->model_name = c->program->name;
     p->max_seq = p->config.max_seq;
     p->max_blocks = (p->max_seq + KV_PAGE - 1) / KV_PAGE;
-    return true;
+    return interface_check(c, e);
 }
 
 static bool is_strict(const Compile *c) { return !strcmp(c->o.precision, "strict"); }
 
 static bool pass_precision(Compile *c, Err *e) {
     return precision_run(c->program, is_strict(c), c->o.kv16 || (!is_strict(c) && !c->o.kv32), e);
-}
-
-static void count_rules(Compile *c) {
-    Plan *p = &c->plan;
-    p->n_rules = (int)c->rules.n;
-    p->rules = arena_array(c->a, c->rules.n, sizeof *p->rules);
-    for (size_t i = 0; i < c->rules.n; i++) {
-        p->rules[i] = (PlanRule){.name = c->rules.at[i]->name, .hash = c->rules.at[i]->hash};
-        for (size_t k = 0; k < c->log.n; k++)
-            p->rules[i].uses += c->log.at[k].outcome == FUSE_DONE && !strcmp(c->log.at[k].rule, c->rules.at[i]->name);
-    }
-}
-
-/* Each name of a recipe is a template's, or an op's that is generated. */
-static bool has_templates(const Compile *c, const Rule *r) {
-    for (int i = 0; i < r->n_kernel; i++)
-        for (const char *p = r->kernel[i].name; *p; p += strcspn(p, "/"), p += *p == '/') {
-            const char *name = arena_strndup(c->a, p, strcspn(p, "/"));
-            Op op;
-            size_t k = 0;
-            while (k < c->templates.n && strcmp(c->templates.at[k]->kernel, name)) k++;
-            if (k == c->templates.n && !(op_find(name, &op) && op_code(op)->kind)) return false;
-        }
-    return true;
-}
-
-typedef struct Names Names;
-struct Names {
-    const char **at;
-    size_t n, cap;
-};
-
-/* Rules are written for GPUs: one whose kernel the host has not is left out, and --explain says so. */
-static Names rules_off(Compile *c) {
-    Names off = {0};
-    for (size_t i = 0; i < c->o.no_fusion.n; i++) PUSH(c->a, off, c->o.no_fusion.at[i]);
-    for (size_t i = 0; is_host(c) && i < c->rules.n; i++) {
-        const Rule *r = c->rules.at[i];
-        if (has_templates(c, r)) continue;
-        PUSH(c->a, off, r->name);
-        PUSH(c->a, c->log,
-             ((FuseEvent){r->name, "all", "*", FUSE_REFUSED,
-                          arena_printf(c->a, "templates/host has no kernel %s", r->kernel[0].name)}));
-    }
-    return off;
-}
-
-static bool pass_fuse(Compile *c, Err *e) {
-    Names off = rules_off(c);
-    for (size_t i = 0; i < c->program->graphs.n; i++)
-        if (!fuse_run(c->front, c->program->graphs.at[i], &c->rules, off.at, off.n, &c->log, e)) return false;
-    count_rules(c);
-    return true;
 }
 
 static bool takes_chain(void *ctx, const Node *n) {
@@ -143,7 +137,8 @@ static bool pass_layout(Compile *c, Err *e) {
 
 static bool pass_lower(Compile *c, Err *e) {
     LowerOptions o = lower_options(c);
-    return c->lowered = lower_plan(c->program, &c->templates, c->prelude, &o, &c->plan, e);
+    c->lowered = lower_plan(c->program, &c->templates, c->prelude, &o, &c->plan, e);
+    return c->lowered && plan_check(&c->plan, e);
 }
 
 /* --- jit --- */
@@ -210,9 +205,8 @@ static bool pass_jit(Compile *c, Err *e) {
     Err none = {""};
     if (!rtc_probe(c->a, c->target->compiler, c->o.arch, &c->compiler, &none)) {
         if (c->compiler || is_host(c))
-            return *e = none, false; /* a compiler is there, but not for this arch; or no cc */
-        fprintf(stderr,
-                "warning: %s\nwarning: the plan carries source only; no device can run it before it is compiled\n",
+            return *e = none, false; /* a compiler is there, but does not load, or not for this arch; or no cc */
+        fprintf(stderr, "warning: %s\nwarning: the plan carries source only: nothing but --device ref can run it\n",
                 none.msg);
         return true;
     }
@@ -245,7 +239,7 @@ static const struct Pass {
 } passes[] = {
     {"graph", pass_graph, "run the Lua file"},
     {"precision", pass_precision, "insert casts (fast), choose the KV cache's type"},
-    {"fuse", pass_fuse, "apply the rules of lua/fusions and --fusions"},
+    {"fuse", rules_apply, "apply the rules of lua/fusions and --fusions"},
     {"elementwise", pass_elementwise, "inline elementwise chains into the kernels that feed them"},
     {"group", pass_group, "sort tokens by expert where a kernel wants it"},
     {"layout", pass_layout, "repack weights as kernels want them: graph prepare"},

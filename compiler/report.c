@@ -1,5 +1,6 @@
 /* report.c - what the compiler did: kernels and their registers, rules, sizes. See compile.h. */
 #include "compile.h"
+#include "rules.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -10,13 +11,6 @@ static const RtcKernel *rtc_kernel(const Compile *c, const PlanKernel *k) {
     for (int i = 0; j && i < j->n_kernels; i++)
         if (!strcmp(j->kernels[i].symbol, k->symbol)) return &j->kernels[i];
     return NULL;
-}
-
-static int uses(const Plan *p, int kernel) {
-    int n = 0;
-    for (int g = 0; g < p->n_graphs; g++)
-        for (int l = 0; l < p->graphs[g].n_launches; l++) n += p->graphs[g].launches[l].kernel == kernel;
-    return n;
 }
 
 static size_t bytes_of(const Plan *p, BufKind kind) {
@@ -34,15 +28,15 @@ void report_text(const Compile *c, Text *t) {
     text_add(t, "weights %.2f GB, scratch %.1f MB, KV %.1f KB a 64-token page of all layers\n",
              (double)bytes_of(p, BUF_WEIGHT) / 1e9, (double)p->scratch / 1e6, (double)bytes_of(p, BUF_STATE) / 1e3);
     for (int g = 0; g < p->n_graphs; g++)
-        text_add(t, "%s: %d launches a step\n", p->graphs[g].name, p->graphs[g].n_launches);
+        text_add(t, "%s: %d launches a step\n", p->graphs[g].name, plan_launches(&p->graphs[g], -1, -1));
     text_add(t, "\n%-52s %4s %5s %5s %5s %6s %7s %6s %5s %7s\n", "kernel", "uses", "vgprs", "agprs", "sgprs", "lds",
              "scratch", "spills", "mfma", "loads16");
     for (int i = 0; i < p->n_kernels; i++) {
         const PlanKernel *k = &p->kernels[i];
         const RtcKernel *r = rtc_kernel(c, k);
-        if (!r) text_add(t, "%-52s %4d  (source only)\n", k->symbol, uses(p, i));
+        if (!r) text_add(t, "%-52s %4d  (source only)\n", k->symbol, plan_uses(p, i));
         else
-            text_add(t, "%-52s %4d %5u %5u %5u %6u %7u %6u %5u %7u\n", k->symbol, uses(p, i), r->vgprs, r->agprs,
+            text_add(t, "%-52s %4d %5u %5u %5u %6u %7u %6u %5u %7u\n", k->symbol, plan_uses(p, i), r->vgprs, r->agprs,
                      r->sgprs, r->lds, r->scratch, r->vgpr_spills + r->sgpr_spills, r->mfma, r->loads16);
     }
 }
@@ -51,7 +45,7 @@ static json_t *kernel_json(const Compile *c, int i) {
     const PlanKernel *k = &c->plan.kernels[i];
     const RtcKernel *r = rtc_kernel(c, k);
     json_t *j = json_pack("{s:s, s:s, s:s, s:i, s:i, s:s}", "symbol", k->symbol, "template", k->template_name, "module",
-                          c->plan.modules[k->module].name, "uses", uses(&c->plan, i), "block", (int)k->block,
+                          c->plan.modules[k->module].name, "uses", plan_uses(&c->plan, i), "block", (int)k->block,
                           "reduction", k->reduction);
     if (!r) return j;
     const struct {
@@ -79,7 +73,7 @@ bool report_json(const Compile *c, Text *t) {
     for (int i = 0; i < p->n_rules; i++)
         json_array_append_new(rules, json_pack("{s:s, s:i}", "name", p->rules[i].name, "uses", p->rules[i].uses));
     for (int g = 0; g < p->n_graphs; g++)
-        json_object_set_new(launches, p->graphs[g].name, json_integer(p->graphs[g].n_launches));
+        json_object_set_new(launches, p->graphs[g].name, json_integer(plan_launches(&p->graphs[g], -1, -1)));
     json_t *top =
         json_pack("{s:s, s:s, s:s, s:s?, s:f, s:I, s:I, s:I, s:o, s:o, s:o}", "model", p->model_name, "arch", p->arch,
                   "precision", p->precision, "compiler", c->compiler, "jit_seconds", c->seconds_jit, "weight_bytes",
@@ -96,7 +90,9 @@ bool report_json(const Compile *c, Text *t) {
 void report_explain(const Compile *c, Text *t) {
     for (size_t i = 0; i < c->log.n; i++) {
         const FuseEvent *v = &c->log.at[i];
-        text_add(t, "%-7s %-20s %-7s %s: %s\n", v->outcome == FUSE_DONE ? "fused" : "refused", v->rule, v->graph,
-                 v->node, v->why);
+        if (v->outcome == FUSE_MISSED && v != rules_nearest(&c->log, v->rule)) continue;
+        static const char *const words[] = {
+            [FUSE_DONE] = "fused", [FUSE_REFUSED] = "refused", [FUSE_MISSED] = "missed"};
+        text_add(t, "%-7s %-20s %-7s %s: %s\n", words[v->outcome], v->rule, v->graph, v->node, v->why);
     }
 }

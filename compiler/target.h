@@ -10,8 +10,13 @@ struct Target {
     RtcKind compiler;
     const char *prelude, *options, *id;
     int wave, matrix, lds, lds_all;
+    const char *features; /* that a target id may name: "sramecc xnack" */
 };
 const Target *target_find(const char *arch); /* NULL when there is none */
+
+/* --arch: "gfx90a", or with features as rocminfo prints them: "gfx90a:sramecc+:xnack-", perhaps behind "amdgcn-amd-amdhsa--".
+ * *arch: without that, the features in order. What names no feature runs with either setting of it. */
+bool target_parse(Arena *a, const char *text, const Target **t, const char **arch, Err *e);
 const char *target_list(Arena *a);           /* "gfx90a, …" */
 
 #endif

@@ -171,6 +171,10 @@ static bool do_priority(Cursor *c, Template *t) {
 }
 static bool do_block(Cursor *c, Template *t) { return t->block = text_until(c, 0), true; }
 static bool do_lds(Cursor *c, Template *t) { return t->lds = text_until(c, 0), true; }
+static bool do_overlaps(Cursor *c, Template *t) {
+    (void)c;
+    return t->overlaps = true;
+}
 static bool do_tokens(Cursor *c, Template *t) {
     t->tokens = atoll(text_until(c, 0));
     return t->tokens > 0 || bad(c, "expected a number of tokens");
@@ -281,6 +285,7 @@ static const struct {
     {"front", do_front},       {"behind", do_behind},
     {"layout", do_layout},
     {"lds", do_lds},           {"tokens", do_tokens},
+    {"overlaps", do_overlaps},
     {"hook", do_hook},         {"tol", do_tol},
 };
 
@@ -731,6 +736,7 @@ static bool bind_behind(Arena *a, Binding *b, const Part *p, Err *e) {
     if (!t->behind || t->hook) return true;
     int64_t ranks = p->ranks ? p->core->out[0]->type.dim[1].add : 0;
     bind_int(a, b, "GROUP", p->pairs ? 2 : ranks ? ranks : 1);
+    bind_int(a, b, "UNIT", p->pairs == PAIRS_HALVES ? p->head : p->pairs ? 2 : 1);
     bind_int(a, b, "RANKS", p->ranks);
     return true;
 }
@@ -767,8 +773,9 @@ bool template_bind(Arena *a, const TemplateList *list, const Part *p, const Part
         } else if (!found || t->priority > b->t->priority) *b = candidate, found = true;
     }
     if (!found)
-        err_at(e, &p->owner->loc, "no template computes %s with kernel %s for %s, %s%s", node_name(p->owner), p->kernel, target->arch,
-               precision, why.at ? why.at : ": there is none of that name");
+        err_at(e, &p->owner->loc, "no template computes %s with kernel %s%s%s for %s, %s%s", node_name(p->owner), p->kernel,
+               p->owner->op == OP_FUSED ? " of rule " : "", p->owner->op == OP_FUSED ? p->owner->rule : "", target->arch, precision,
+               why.at ? why.at : ": there is none of that name");
     text_free(&why);
     return found;
 }

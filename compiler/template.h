@@ -14,6 +14,7 @@
  *   //! grid  ceil(N, ROWS), ceil(T, TOKENS)      in blocks; T: the tokens of the bucket
  *   //! block 256
  *   //! lds   T * K * 2             bytes of dynamic shared memory, beside what the text declares
+ *   //! overlaps                    the text itself calls overlap_wait() and overlap_next() (lib/matrix.h); else they come before it
  *   //! tokens 16                   only for at most so many tokens a step (default: any number)
  *   //! reduce f64, K by lane       reduction signature: {NAME} is replaced by a constant. Must not depend on the bucket
  *   //! front x                     operand x may be computed in front of the kernel: x_at(a, row, t, k). X_PLAIN: it is not, a.x holds it;
@@ -76,6 +77,7 @@ struct Template {
     int64_t tokens;             /* at most; INT64_MAX: any number */
     int layout;                 /* 1 + the input that lies in fragment layout; 0: none does */
     unsigned front;             /* inputs that may be computed in front, a bit each */
+    bool overlaps;
     bool behind, hook, pairs, ranks; /* hook: a column at a time */
     double tol_strict, tol_fast;
 };

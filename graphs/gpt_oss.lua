@@ -161,9 +161,20 @@ local function configure(given)
   for _, limit in ipairs(limits) do
     if not limit[2](c) then error(limit[1], 3) end
   end
-  if not c.sliding or #c.sliding ~= c.layers then -- layers 0, 2, 4 … slide
-    c.sliding = {}
-    for i = 1, c.layers do c.sliding[i] = i % 2 == 1 end
+  if model and c.layers > model.layers then
+    error("'layers' is " .. c.layers .. ", the checkpoint has " .. model.layers, 3)
+  end
+  for _, own in ipairs { { given, given.layers or c.layers }, { force, c.layers } } do
+    local list, layers = own[1].sliding, own[2]
+    if list and #list ~= layers then
+      error("'sliding' has " .. #list .. " entries, must say true or false for each of the " .. layers .. " layers", 3)
+    end
+  end
+  local sliding = c.sliding
+  c.sliding = {}
+  for i = 1, c.layers do -- layers 0, 2, 4 … slide, unless it is said
+    if sliding then c.sliding[i] = sliding[i] else c.sliding[i] = i % 2 == 1 end
+    if type(c.sliding[i]) ~= "boolean" then error("'sliding' is " .. tostring(c.sliding[i]) .. " for layer " .. i - 1 .. ", must be true or false", 3) end
   end
   if c.window == 0 then
     for i = 1, c.layers do c.sliding[i] = false end

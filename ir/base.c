@@ -39,8 +39,8 @@ void die(const char *fmt, ...) {
     abort();
 }
 
-static NORETURN void out_of_memory(size_t size) {
-    fprintf(stderr, "gptoss: out of memory (asked for %zu bytes)\n", size);
+void out_of_memory(size_t size, const char *what) {
+    fprintf(stderr, "gptoss: out of memory: %zu bytes for %s\n", size, what);
     exit(1);
 }
 
@@ -58,7 +58,7 @@ struct Arena {
 
 Arena *arena_new(void) {
     Arena *a = calloc(1, sizeof *a);
-    if (!a) out_of_memory(sizeof *a);
+    if (!a) out_of_memory(sizeof *a, "an arena");
     return a;
 }
 
@@ -72,13 +72,13 @@ void arena_free(Arena *a) {
 }
 
 void *arena_alloc(Arena *a, size_t size) {
-    if (size > SIZE_MAX / 2) out_of_memory(size);
+    if (size > SIZE_MAX / 2) out_of_memory(size, "an arena");
     size = (size + 15) & ~(size_t)15;
     Block *b = a->head;
     if (!b || b->size - b->used < size) {
         size_t want = size > 65536 ? size : 65536;
         b = calloc(1, sizeof *b + want);
-        if (!b) out_of_memory(want);
+        if (!b) out_of_memory(want, "an arena");
         b->size = want;
         if (a->head && size > 65536) { /* a large block goes behind the head, which keeps its free space */
             b->next = a->head->next;
@@ -95,7 +95,7 @@ void *arena_alloc(Arena *a, size_t size) {
 
 void *arena_array(Arena *a, size_t n, size_t size) {
     size_t total;
-    if (!size_mul(n, size, &total)) out_of_memory(SIZE_MAX);
+    if (!size_mul(n, size, &total)) out_of_memory(SIZE_MAX, "an arena");
     return arena_alloc(a, total);
 }
 
@@ -134,7 +134,7 @@ static void reserve(Text *t, size_t more) {
     size_t cap = t->cap ? t->cap : 256;
     while (cap < need) cap *= 2;
     char *p = realloc(t->at, cap);
-    if (!p) out_of_memory(cap);
+    if (!p) out_of_memory(cap, "a text");
     t->at = p;
     t->cap = cap;
 }
@@ -223,7 +223,7 @@ static bool in_place(const char *path) {
 static char *folder_of(const char *path) {
     const char *slash = strrchr(path, '/');
     char *dir = !slash ? strdup(".") : slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
-    if (!dir) out_of_memory(strlen(path));
+    if (!dir) out_of_memory(strlen(path), "a path");
     return dir;
 }
 
@@ -231,8 +231,7 @@ bool file_writable(const char *path, Err *e) {
     struct stat st;
     if (file_is_stdout(path)) { /* closed, or open for reading only */
         int mode = fcntl(1, F_GETFL);
-        return (mode >= 0 && (mode & O_ACCMODE) != O_RDONLY) ||
-               err_set(e, "stdout: cannot be written: %s", strerror(EBADF));
+        return (mode >= 0 && (mode & O_ACCMODE) != O_RDONLY) || err_set(e, "stdout: %s", strerror(EBADF));
     }
     if (!stat(path, &st)) {
         if (S_ISDIR(st.st_mode)) return err_set(e, "%s: cannot be written: %s", path, strerror(EISDIR));

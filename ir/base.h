@@ -3,7 +3,8 @@
  * Errors: a function that can fail returns bool (or a pointer) and writes one line into an Err; the caller must look.
  * Only main prints it and exits. die() is for our own bugs: it names the place and aborts.
  * Memory: an Arena owns everything that a compilation or a loaded file makes; nothing in it is freed singly.
- * Running out of memory prints one line and ends the program (arena_*, text_*). */
+ * Running out of memory prints one line, with the size and what it was for, and ends the program (arena_*, text_*); what holds
+ * something that must survive uses malloc, and returns an error. */
 #ifndef GPTOSS_BASE_H
 #define GPTOSS_BASE_H
 
@@ -34,6 +35,7 @@ struct Err {
 bool err_set(Err *e, const char *fmt, ...) PRINTF(2, 3); /* writes e->msg (truncating); always returns false */
 bool err_wrap(Err *e, const char *fmt, ...) PRINTF(2, 3); /* puts "fmt: " before e->msg; always returns false */
 NORETURN void die(const char *fmt, ...) PRINTF(1, 2);     /* our own bug: prints "gptoss: internal error: …", aborts */
+NORETURN void out_of_memory(size_t size, const char *what); /* prints both; exit status 1 */
 
 /* --- arena ------------------------------------------------------------------------------------------------------- */
 

@@ -220,9 +220,7 @@ int cli_usage_error(const Cli *c, const Err *e) {
 
 /* --- the end ------------------------------------------------------------------------------------------------------------- */
 
-static bool lost(int why, Err *e) {
-    return err_set(e, "stdout: cannot be written%s%s", why ? ": " : "", why ? strerror(why) : "");
-}
+static bool lost(int why, Err *e) { return err_set(e, "stdout: %s", why ? strerror(why) : "cannot be written"); }
 
 /* After a write that failed a flush may well succeed: there is nothing left. Right behind it errno still says why. */
 bool cli_stdout(Err *e) {

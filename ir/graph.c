@@ -142,7 +142,18 @@ static Value *find(const ValueList *l, const char *name) {
     return NULL;
 }
 
+void graph_index(Graph *g, bool on) {
+    if (on) g->names = arena_alloc(g->arena, sizeof *g->names), g->names->arena = g->arena;
+    else g->names = NULL;
+}
+
+void graph_rename(Graph *g, Value *v, const char *name) {
+    if (g->names) map_put(g->names, v->name, NULL), map_put(g->names, name, v);
+    v->name = name;
+}
+
 Value *graph_find(const Graph *g, const char *name) {
+    if (g->names) return map_get(g->names, name);
     Value *v = find(&g->inputs, name);
     if (!v) v = find(&g->params, name);
     if (!v) v = find(&g->states, name);
@@ -157,6 +168,7 @@ static Value *value_new(Graph *g, ValueKind kind, const char *name, Type t) {
     v->name = arena_strdup(g->arena, name);
     v->kind = kind;
     v->type = t;
+    if (g->names) map_put(g->names, v->name, v);
     return v;
 }
 
@@ -170,7 +182,7 @@ Value *graph_input(Graph *g, const char *name, Type t) { return outside(g, &g->i
 Value *graph_state(Graph *g, const char *name, Type t) { return outside(g, &g->states, VALUE_STATE, name, t); }
 
 Value *graph_param(Graph *g, const char *name, Type t) {
-    Value *v = find(&g->params, name);
+    Value *v = g->names ? map_get(g->names, name) : find(&g->params, name);
     if (v && !type_eq(&v->type, &t)) die("graph_param: %s again with another type", name);
     return v ? v : outside(g, &g->params, VALUE_PARAM, name, t);
 }
@@ -615,11 +627,12 @@ static bool verify_all(Verify *v) {
     if (!define_list(v, &g->states, VALUE_STATE)) return false;
     for (size_t i = 0; i < g->nodes.n; i++)
         if (!verify_node(v, g->nodes.at[i])) return at_node(v, g->nodes.at[i]);
+    Map outputs = {.arena = v->tmp};
     for (size_t i = 0; i < g->outputs.n; i++) {
-        const Value *x = g->outputs.at[i];
+        Value *x = g->outputs.at[i];
         if (!x || map_get(&v->names, x->name) != x) return err_set(v->e, "output %s is not in graph %s", x ? x->name : "nil", g->name);
-        for (size_t k = 0; k < i; k++)
-            if (g->outputs.at[k] == x) return err_set(v->e, "%s is an output of graph %s twice", x->name, g->name);
+        if (map_get_ptr(&outputs, x)) return err_set(v->e, "%s is an output of graph %s twice", x->name, g->name);
+        map_put_ptr(&outputs, x, x);
     }
     return true;
 }

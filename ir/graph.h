@@ -129,6 +129,7 @@ struct Graph {
     Arena *arena;
     NodeList nodes; /* topological order */
     ValueList inputs, params, states, outputs; /* of a body: inputs holds everything that comes from outside */
+    struct Map *names; /* values by name, while it is being built: graph_index */
 };
 
 typedef struct Program Program;
@@ -156,7 +157,7 @@ typedef enum OpFlags {
 #define OPERAND_WORDS(X)                                                                                           \
     X(ROUND, "round") X(WEIGHT, "weight") X(KV, "kv") X(EXACT, "exact") X(DISTINCT, "distinct")
 #define OPERAND_MEANINGS(X)                                                                                        \
-    X(WIDE, "wide") X(TIES, "ties") X(TOKEN, "token") X(SOURCE, "source") X(BELOW, "below") X(EACH, "each")         \
+    X(WIDE, "wide") X(TIES, "ties") X(TOKEN, "token") X(SOURCE, "source") X(BELOW, "below")         \
     X(SLOT, "slot") X(POSITION, "position") X(PAGES, "pages") X(SAMPLING, "sampling")
 typedef enum OperandBit {
 #define X(e, word) OPERAND_BIT_##e,
@@ -229,6 +230,9 @@ Value *graph_param(Graph *g, const char *name, Type t); /* the same name again g
 Value *graph_state(Graph *g, const char *name, Type t);
 void graph_output(Graph *g, Value *v);
 Value *graph_find(const Graph *g, const char *name); /* any value; NULL when absent */
+/* While a graph is built with the functions above and below, an index finds names at once; off before anything else changes it. */
+void graph_index(Graph *g, bool on);
+void graph_rename(Graph *g, Value *v, const char *name);
 
 /* Whether a value may be called that: letters, digits and . _ - / $ only, not "nil" (dump.c). */
 bool name_ok(const char *name);
@@ -261,7 +265,7 @@ void program_dump(const Program *p, Text *t);
 void graph_dump(const Graph *g, Text *t);
 Program *program_load(Arena *a, const char *text, const char *file, Err *e); /* "file:line:col: error: …" */
 
-/* "file:line:col: error: MSG\n<source line>\n<caret>\n  in <scope>" as style.md shows. Returns false. */
+/* "file:line:col: error: MSG\n<source line>\n<caret>\n  in <scope>". Returns false. */
 bool err_at(Err *e, const Loc *loc, const char *fmt, ...) PRINTF(3, 4);
 
 #endif

@@ -7,7 +7,7 @@
 #include "graph.h"
 #include "map.h"
 
-enum { MAX_DEPTH = 8 }; /* bodies in bodies */
+enum { MAX_DEPTH = 8 /* bodies in bodies */, MAX_GRAPHS = 16 };
 
 typedef struct Load Load;
 struct Load {
@@ -354,8 +354,12 @@ static bool program(Load *l, Program **out) {
     while (next_line(l)) {
         if (!keyword(l, "graph")) return fail(l, "expected graph");
         if (!(name = word(l, "a name")) || !end_line(l)) return false;
-        PUSH(l->a, p->graphs, graph_new(l->a, name));
-        if (!graph(l, p->graphs.at[p->graphs.n - 1], &names)) return false;
+        if (p->graphs.n == MAX_GRAPHS) return fail(l, "more than %d graphs", MAX_GRAPHS);
+        Graph *g = graph_new(l->a, name);
+        PUSH(l->a, p->graphs, g);
+        graph_index(g, true);
+        if (!graph(l, g, &names)) return false;
+        graph_index(g, false);
     }
     return program_verify(p, l->e);
 }

@@ -21,6 +21,7 @@ struct Call {
     const Tensor *in, *out;
     const Sizes *sizes;
     int threads;
+    double near; /* ref_look's; 0: roundings go their way */
 };
 
 #define OP(name, ...) static bool ref_##name(const Call *c, Err *e);
@@ -33,9 +34,12 @@ static bool (*const table[OP_COUNT])(const Call *, Err *) = {
 #undef OP
 };
 
+static bool call(const Call *c, Err *e) {
+    return table[c->n->op](c, e) || err_wrap(e, "%s %s", op_info(c->n->op)->name, node_name(c->n));
+}
+
 bool ref_node(const Node *n, const Tensor *in, const Tensor *out, const Sizes *s, int threads, Err *e) {
-    Call c = {n, in, out, s, threads < 1 ? 1 : threads};
-    return table[n->op](&c, e) || err_wrap(e, "%s %s", op_info(n->op)->name, node_name(n));
+    return call(&(Call){n, in, out, s, threads < 1 ? 1 : threads, 0}, e);
 }
 
 /* --- tensors --- */
@@ -81,7 +85,7 @@ static void decode_block(const Tensor *t, int64_t block, float *to) {
 }
 
 /* Elements [from, from + n) to floats; every type but i32 is exact in float. from and n are multiples of 32 for mxfp4, whose
- * values may be infinite for scales of 253 and 254 (numerics.md). */
+ * values may be infinite for scales of 253 and 254 (docs/numerics.md). */
 static void decode(const Tensor *t, int64_t from, int64_t n, float *to) {
     switch (t->dtype) {
     case DT_F32: memcpy(to, (const float *)t->data + from, (size_t)n * sizeof *to); return;
@@ -99,44 +103,12 @@ static void decode(const Tensor *t, int64_t from, int64_t n, float *to) {
     die("ref: arithmetic on %s", dtype_name(t->dtype));
 }
 
-static double element(const Tensor *t, int64_t i) {
+double tensor_at(const Tensor *t, int64_t i) {
     float block[32];
     if (t->dtype == DT_I32) return ((const int32_t *)t->data)[i];
     if (t->dtype != DT_MXFP4) return decode(t, i, 1, block), (double)block[0];
     decode(t, i / 32 * 32, 32, block);
     return block[i % 32];
-}
-
-/* Both NaN, or equal: no difference. Otherwise something not finite makes it infinite. */
-static double distance(double a, double b) {
-    if (a == b || (isnan(a) && isnan(b))) return 0;
-    double d = fabs(a - b);
-    return isfinite(d) ? d : INFINITY;
-}
-
-static bool same_bits(const Tensor *a, const Tensor *b, int64_t i) {
-    if (a->dtype == b->dtype && a->dtype == DT_BF16) return ((uint16_t *)a->data)[i] == ((uint16_t *)b->data)[i];
-    if (a->dtype == b->dtype && a->dtype != DT_MXFP4) return ((uint32_t *)a->data)[i] == ((uint32_t *)b->data)[i];
-    double x = element(a, i), y = element(b, i);
-    return x == y && signbit(x) == signbit(y);
-}
-
-TensorDiff tensor_diff(const Tensor *got, const Tensor *want) {
-    TensorDiff r = {.count = tensor_count(want)};
-    if (tensor_count(got) != r.count)
-        die("tensor_diff: %" PRId64 " elements, %" PRId64 " wanted", tensor_count(got), r.count);
-    double noise = 0, power = 0;
-    for (int64_t i = 0; i < r.count; i++) {
-        double w = element(want, i), d = distance(element(got, i), w);
-        double rel = d == 0 ? 0 : w == 0 || !isfinite(w) ? INFINITY : d / fabs(w);
-        if (d > r.max_abs) r.max_abs = d, r.at = i;
-        if (rel > r.max_rel) r.max_rel = rel;
-        noise += d * d;
-        if (isfinite(w)) power += w * w;
-        r.different += !same_bits(got, want, i);
-    }
-    r.nmse = noise == 0 ? 0 : noise / power; /* infinite when power is 0 */
-    return r;
 }
 
 static void *scratch(int64_t n, size_t size) {
@@ -157,6 +129,17 @@ static bool all_in_range(const char *what, const Tensor *t, int64_t n, Err *e) {
     for (int64_t i = 0, count = tensor_count(t); i < count; i++)
         if (!in_range(what, i, i32(t)[i], n, e)) return false;
     return true;
+}
+
+/* The other neighbour of x, where x is `near` the midpoint; else the rounded x. */
+static uint16_t turned(float x, double near, double row) {
+    uint16_t r = bf16_of_f32(x);
+    double down = f32_of_bf16(r), off = (double)x - down;
+    if (off == 0 || !isfinite(down)) return r;
+    uint16_t other = (uint16_t)(r + ((off > 0) == (down > 0) ? 1 : -1)); /* away from 0, or towards it */
+    if (down == 0) other = (uint16_t)(off > 0 ? 1 : 0x8001);
+    double middle = (down + f32_of_bf16(other)) / 2;
+    return fabs(x - middle) <= near * (fabs((double)x) + row) ? other : r;
 }
 
 /* --- threads --- */
@@ -394,10 +377,21 @@ static bool ref_scale(const Call *c, Err *e) {
     return true;
 }
 
+static void round_turned(const float *x, int64_t count, int64_t width, double near, uint16_t *y) {
+    for (int64_t at = 0; at < count; at += width) {
+        double sum = 0;
+        for (int64_t i = 0; i < width; i++) sum += (double)x[at + i] * x[at + i];
+        double row = sqrt(sum / (double)width);
+        for (int64_t i = 0; i < width; i++) y[at + i] = turned(x[at + i], near, row);
+    }
+}
+
 static bool ref_cast(const Call *c, Err *e) {
     (void)e;
     const Tensor *x = &c->in[0], *y = &c->out[0];
     int64_t count = tensor_count(x);
+    if (c->near > 0 && x->dtype == DT_F32 && y->dtype == DT_BF16)
+        return round_turned(f32(x), count, last_dim(x), c->near, y->data), true;
     if (y->dtype == x->dtype) memcpy(y->data, x->data, bytes_of(x));
     else if (y->dtype == DT_F32) decode(x, 0, count, y->data);
     else if (y->dtype == DT_BF16)
@@ -490,6 +484,7 @@ struct Attention {
     float *y;
     int64_t window, group; /* group: query heads per kv head */
     bool round_p;
+    double near;  /* ref_look's */
     int64_t most; /* keys of any token */
 };
 
@@ -519,13 +514,15 @@ static void scores(const Attention *a, int64_t t, int64_t kv_head, const double 
 /* Scores to weights exp(s - m), m the largest including the sink; returns their sum with the sink's. The sum is of the
  * unrounded weights; rounded to bf16 (attribute p) they only enter the product with v, as in kernels, where P is a matrix
  * operand. A kernel's online softmax rounds exp(s - running maximum) instead: same relative error, other bits. */
-static double weights(double *p, int64_t keys, double sink, bool round) {
+static double weights(double *p, int64_t keys, double sink, bool round, double near) {
     double m = sink, sum = 0;
     for (int64_t j = 0; j < keys; j++) m = p[j] > m ? p[j] : m;
     for (int64_t j = 0; j < keys; j++) {
+        double off =
+            near * (1 + fabs(p[j]) + fabs(m)); /* of a weight, in parts of itself, when its score is off by near */
         p[j] = exp(p[j] - m);
         sum += p[j];
-        if (round) p[j] = f32_of_bf16(bf16_of_f32((float)p[j]));
+        if (round) p[j] = f32_of_bf16(near > 0 ? turned((float)p[j], off, 0) : bf16_of_f32((float)p[j]));
     }
     return sum + exp(sink - m);
 }
@@ -539,7 +536,8 @@ static void attention_group(const void *ctx, int64_t item, void *room) {
     double *p = room, *sum = p + group * a->most, *acc = sum + group, *tile = acc + group * d;
     float *v = (float *)(tile + d * ROWS);
     scores(a, t, kv_head, a->q + row, from, keys, p, tile);
-    for (int64_t h = 0; h < group; h++) sum[h] = weights(p + h * a->most, keys, a->sinks[head + h], a->round_p);
+    for (int64_t h = 0; h < group; h++)
+        sum[h] = weights(p + h * a->most, keys, a->sinks[head + h], a->round_p, a->near);
     for (int64_t i = 0; i < group * d; i++) acc[i] = 0;
     for (int64_t j = 0; j < keys; j++) {
         decode(a->cache.state, cache_row(&a->cache, t, from + j, 1, kv_head), d, v);
@@ -557,7 +555,8 @@ static bool ref_attention(const Call *c, Err *e) {
                    .y = f32(&c->out[0]),
                    .window = node_int(c->n, "window"),
                    .group = sinks->dim[0] / kv_heads,
-                   .round_p = !strcmp(node_str(c->n, "p"), "bf16")};
+                   .round_p = !strcmp(node_str(c->n, "p"), "bf16"),
+                   .near = c->near};
     if (!cache_check(&a.cache, a.window, e)) return false;
     for (int64_t t = 0; t < a.cache.tokens; t++) {
         int64_t keys = a.cache.pos[t] - first_key(a.cache.pos[t], a.window) + 1;
@@ -822,7 +821,15 @@ static bool body_node(Frame *f, const Call *c, const Node *n, Err *e) {
     for (int i = 0; i < n->n_in; i++)
         if (n->in[i]) in[i] = *frame_find(f, n->in[i]);
     for (int i = 0; i < n->n_out; i++) out[i] = bind_output(f, c, n, i);
-    return ref_node(n, in, out, c->sizes, c->threads, e);
+    return call(&(Call){n, in, out, c->sizes, c->threads, c->near}, e);
+}
+
+static bool body_run(Frame *f, const Call *c, Err *e) {
+    const Graph *body = c->n->body;
+    bool ok = true;
+    bind_inputs(f, c);
+    for (size_t i = 0; i < body->nodes.n && ok; i++) ok = body_node(f, c, body->nodes.at[i], e);
+    return ok;
 }
 
 /* --- repack --- */
@@ -831,6 +838,7 @@ typedef struct Packing Packing; /* of a weight into fragment layout: templates/l
 struct Packing {
     const Tensor *w;
     int64_t wave, pairs, head, experts, rows, k;
+    int64_t row[16]; /* of the slab being packed: the index of each row's first element, -1 beyond the last */
 };
 
 /* The weight's row that stands at place r of a slab. A wave of 64 holds rows 4q … 4q + 3 of a result in one lane, one of 32 rows g and g + 8. */
@@ -840,38 +848,42 @@ static int64_t packed_row(const Packing *p, int64_t slab, int64_t r) {
     return p->pairs == 1 ? 2 * j + member : j / half * p->head + j % half + member * half;
 }
 
-static int64_t packed_index(const Packing *p, int64_t expert, int64_t slab, int64_t r, int64_t k) {
-    int64_t n = packed_row(p, slab, r);
-    return n < p->rows && k < p->k ? (expert * p->rows + n) * p->k + k : -1;
+static void begin_slab(Packing *p, int64_t expert, int64_t slab) {
+    for (int64_t r = 0; r < 16; r++) {
+        int64_t n = packed_row(p, slab, r);
+        p->row[r] = n < p->rows ? (expert * p->rows + n) * p->k : -1;
+    }
 }
 
-static void pack_bf16(const Packing *p, int64_t expert, int64_t slab, int64_t u, uint16_t *to) {
+static inline int64_t packed_index(const Packing *p, int64_t r, int64_t k) { return p->row[r] >= 0 && k < p->k ? p->row[r] + k : -1; }
+
+static void pack_bf16(const Packing *p, int64_t u, uint16_t *to) {
     for (int64_t word = 0; word < 4; word++)
         for (int64_t lane = 0; lane < p->wave; lane++)
             for (int64_t i = 0; i < 8; i++) {
                 bool wide = p->wave == 64;
                 int64_t r = wide ? lane % 16 : lane / 4 + i / 2 % 2 * 8;
                 int64_t k = wide ? (2 * word + i / 4) * 16 + lane / 16 * 4 + i % 4 : word * 16 + lane % 4 * 2 + i % 2 + i / 4 * 8;
-                int64_t at = packed_index(p, expert, slab, r, u * 2 * p->wave + k);
+                int64_t at = packed_index(p, r, u * 2 * p->wave + k);
                 to[(word * p->wave + lane) * 8 + i] = at < 0 ? 0 : ((const uint16_t *)p->w->data)[at];
             }
 }
 
-static uint32_t code_at(const Packing *p, int64_t expert, int64_t slab, int64_t r, int64_t k) {
-    int64_t at = packed_index(p, expert, slab, r, k);
+static inline uint32_t code_at(const Packing *p, int64_t r, int64_t k) {
+    int64_t at = packed_index(p, r, k);
     return at < 0 ? 0 : ((const uint8_t *)p->w->data)[at / 2] >> (at % 2 * 4) & 15u;
 }
 
 /* Waves of 64: nibble i of word w is element i / 2 of step 2w + i % 2. Of 32: pairs of halves, their bits as sm_90.h tells. */
-static uint32_t pack_codes(const Packing *p, int64_t expert, int64_t slab, int64_t u, int64_t lane, int64_t word) {
+static uint32_t pack_codes(const Packing *p, int64_t u, int64_t lane, int64_t word) {
     uint32_t bits = 0;
     for (int64_t i = 0; i < 8; i++) {
         int64_t base = u * 2 * p->wave;
         if (p->wave == 64) {
-            bits |= code_at(p, expert, slab, lane % 16, base + (2 * word + i % 2) * 16 + lane / 16 * 4 + i / 2) << (4 * i);
+            bits |= code_at(p, lane % 16, base + (2 * word + i % 2) * 16 + lane / 16 * 4 + i / 2) << (4 * i);
             continue;
         }
-        uint32_t c = code_at(p, expert, slab, lane / 4 + i / 2 % 2 * 8, base + word * 16 + lane % 4 * 2 + i % 2 + i / 4 * 8);
+        uint32_t c = code_at(p, lane / 4 + i / 2 % 2 * 8, base + word * 16 + lane % 4 * 2 + i % 2 + i / 4 * 8);
         /* bits 0, 1, 2 of the code and its sign: of the low half's code, of the high half's */
         static const int bit_at[4][2][4] = {{{6, 7, 8, 15}, {22, 23, 24, 31}}, {{2, 3, 4, 11}, {18, 19, 20, 27}},
                                             {{28, 29, 30, 5}, {12, 13, 14, 21}}, {{0, 25, 26, 1}, {16, 9, 10, 17}}};
@@ -880,18 +892,18 @@ static uint32_t pack_codes(const Packing *p, int64_t expert, int64_t slab, int64
     return bits;
 }
 
-static void pack_mxfp4(const Packing *p, int64_t expert, int64_t slab, int64_t u, uint8_t *to) {
+static void pack_mxfp4(const Packing *p, int64_t u, uint8_t *to) {
     const uint8_t *scales = (const uint8_t *)p->w->data + p->experts * p->rows * p->k / 2;
     for (int64_t lane = 0; lane < p->wave; lane++)
         for (int64_t word = 0; word < 4; word++) {
-            uint32_t v = pack_codes(p, expert, slab, u, lane, word);
+            uint32_t v = pack_codes(p, u, lane, word);
             memcpy(to + (lane * 4 + word) * 4, &v, 4);
         }
     for (int64_t w = 0; w < p->wave / 4; w++)
         for (int64_t i = 0; i < 4; i++) {
             int64_t r = p->wave == 64 ? w : w + i % 2 * 8, block = p->wave == 64 ? i : i / 2;
-            int64_t n = packed_row(p, slab, r), k = u * 2 * p->wave + block * 32;
-            to[p->wave * 16 + w * 4 + i] = n < p->rows && k < p->k ? scales[((expert * p->rows + n) * p->k + k) / 32] : 127;
+            int64_t at = packed_index(p, r, u * 2 * p->wave + block * 32);
+            to[p->wave * 16 + w * 4 + i] = at < 0 ? 127 : scales[at / 32];
         }
 }
 
@@ -902,24 +914,119 @@ static bool ref_repack(const Call *c, Err *e) {
     int64_t slabs = (p.rows + 15) / 16, units = (p.k + 2 * p.wave - 1) / (2 * p.wave), bytes = w->dtype == DT_BF16 ? 64 * p.wave : 17 * p.wave;
     uint8_t *to = c->out[0].data;
     for (int64_t x = 0; x < p.experts; x++)
-        for (int64_t s = 0; s < slabs; s++)
+        for (int64_t s = 0; s < slabs; s++) {
+            begin_slab(&p, x, s);
             for (int64_t u = 0; u < units; u++, to += bytes) {
-                if (w->dtype == DT_BF16) pack_bf16(&p, x, s, u, (uint16_t *)to);
-                else pack_mxfp4(&p, x, s, u, to);
+                if (w->dtype == DT_BF16) pack_bf16(&p, u, (uint16_t *)to);
+                else pack_mxfp4(&p, u, to);
             }
+        }
     return true;
 }
 
 static bool ref_FUSED(const Call *c, Err *e) {
     const Graph *body = c->n->body;
     Frame f = {0};
-    bool ok = true;
-    bind_inputs(&f, c);
-    for (size_t i = 0; i < body->nodes.n && ok; i++) ok = body_node(&f, c, body->nodes.at[i], e);
+    bool ok = body_run(&f, c, e);
     for (int i = 0; i < c->n->n_out && ok; i++) { /* an input handed through, or a value that is two outputs */
         const Tensor *t = frame_find(&f, body->outputs.at[i]);
         if (t->data != c->out[i].data) memcpy(c->out[i].data, t->data, bytes_of(t));
     }
     frame_free(&f);
     return ok;
+}
+
+/* --- a second look ------------------------------------------------------------------------------------------------- */
+
+static float *floats_of(const Tensor *t) {
+    float *to = scratch(tensor_count(t), sizeof *to);
+    if (t->dtype != DT_I32) decode(t, 0, tensor_count(t), to);
+    return to;
+}
+
+static bool unrounded(const Frame *f, const Call *c, const Value *v, float **to, Err *e);
+
+/* v is bf16 and no cast: a copy. So its node does the same to what its inputs were before they were rounded. */
+static bool copied(const Frame *f, const Call *c, const Value *v, float **to, Err *e) {
+    const Node *n = v->def;
+    Tensor in[MAX_IN] = {0}, out[MAX_OUT] = {0};
+    bool ok = true, state = op_info(n->op)->flags & OPF_STATE;
+    for (int i = 0; i < n->n_in && ok; i++) {
+        if (!n->in[i]) continue;
+        in[i] = *frame_find(f, n->in[i]);
+        if (in[i].dtype != DT_BF16) continue;
+        float *x = NULL;
+        ok = unrounded(f, c, n->in[i], &x, e);
+        in[i].dtype = DT_F32, in[i].data = x;
+    }
+    out[v->index] = *frame_find(f, v);
+    out[v->index].dtype = DT_F32;
+    out[v->index].data = state ? in[0].data : scratch(tensor_count(&out[v->index]), sizeof **to);
+    ok = ok && call(&(Call){n, in, out, c->sizes, c->threads, 0}, e);
+    for (int i = state; i < n->n_in; i++)
+        if (n->in[i] && in[i].data != frame_find(f, n->in[i])->data) free(in[i].data);
+    *to = out[v->index].data;
+    return ok;
+}
+
+static bool unrounded(const Frame *f, const Call *c, const Value *v, float **to, Err *e) {
+    const Tensor *t = frame_find(f, v);
+    if (t->dtype == DT_BF16 && v->def && v->def->op == OP_cast) t = frame_find(f, v->def->in[0]);
+    else if (t->dtype == DT_BF16 && v->def) return copied(f, c, v, to, e);
+    *to = floats_of(t);
+    return true;
+}
+
+static bool is_chosen(const Value *v) {
+    return v->def && (v->def->op == OP_sample || (v->def->op == OP_topk && v->index == 1));
+}
+
+static void look_scores(RefLook *look, int i, const Tensor *scores, bool given) {
+    look->at[i] = floats_of(scores), look->width[i] = last_dim(scores), look->given[i] = given;
+}
+
+static bool look_inside(const Call *c, RefLook *look, Err *e) {
+    const Graph *body = c->n->body;
+    Frame f = {0};
+    bool ok = body_run(&f, c, e);
+    for (int i = 0; i < c->n->n_out && ok; i++) {
+        const Value *v = body->outputs.at[i];
+        if (is_chosen(v)) look_scores(look, i, frame_find(&f, v->def->in[0]), !v->def->in[0]->def);
+        else if (v->type.dtype != DT_I32) ok = unrounded(&f, c, v, &look->at[i], e);
+    }
+    frame_free(&f);
+    return ok;
+}
+
+/* A node without a body rounds when it is a cast. */
+static bool look_at(const Call *c, RefLook *look, Err *e) {
+    if (!call(c, e)) return false;
+    for (int i = 0; i < c->n->n_out; i++)
+        if (is_chosen(c->n->out[i])) look_scores(look, i, &c->in[0], true);
+        else if (c->out[i].dtype != DT_I32) look->at[i] = floats_of(c->n->op == OP_cast ? &c->in[0] : &c->out[i]);
+    return true;
+}
+
+bool ref_look(const Node *n, const Tensor *in, const Sizes *s, int threads, double near, RefLook *look, Err *e) {
+    Tensor ins[MAX_IN] = {0}, outs[MAX_OUT] = {0};
+    memcpy(ins, in, (size_t)n->n_in * sizeof *in);
+    *look = (RefLook){0};
+    for (int i = 0; i < n->n_out; i++) {
+        int state = node_state_in(n, i);
+        outs[i] = tensor_of(&n->out[i]->type, s, NULL);
+        outs[i].data = scratch((int64_t)bytes_of(&outs[i]), 1);
+        if (state < 0) continue;
+        memcpy(outs[i].data, in[state].data, bytes_of(&outs[i]));
+        ins[state].data = outs[i].data;
+    }
+    Call c = {n, ins, outs, s, threads < 1 ? 1 : threads, near};
+    bool ok = n->op == OP_FUSED ? look_inside(&c, look, e) : look_at(&c, look, e);
+    for (int i = 0; i < n->n_out; i++) free(outs[i].data);
+    if (!ok) ref_look_free(look);
+    return ok;
+}
+
+void ref_look_free(RefLook *look) {
+    for (int i = 0; i < MAX_OUT; i++) free(look->at[i]);
+    *look = (RefLook){0};
 }

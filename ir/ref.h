@@ -16,18 +16,24 @@ struct Tensor {
 };
 Tensor tensor_of(const Type *t, const Sizes *s, void *data);
 int64_t tensor_count(const Tensor *t);
+double tensor_at(const Tensor *t, int64_t i); /* element i */
 
 /* Executes one node (a FUSED node: its body, interior values in scratch memory) on in[0 … n->n_in) -> out[0 … n->n_out).
  * An absent input has data NULL. threads: how many may be used. Errors: an id out of range, a page outside the pool … */
 bool ref_node(const Node *n, const Tensor *in, const Tensor *out, const Sizes *s, int threads, Err *e);
 
-/* Largest differences of got to want over all elements. nmse = sum (got-want)^2 / sum want^2. Non-finite values that differ
- * count as infinite. at: index of the largest absolute difference. */
-typedef struct TensorDiff TensorDiff;
-struct TensorDiff {
-    double max_abs, max_rel, nmse;
-    int64_t at, count, different; /* different: elements whose bits differ */
+/* A second look at a node, for judge.h: what each output was before its last rounding. at[i], floats, one for each element:
+ *   bf16   what was rounded (copies, the cache's rows too, are traced back to it); f32: the values
+ *   i32    what topk or sample chose: the rows of scores, width[i] each; else NULL
+ * near > 0: roundings to bf16 whose operand is so near the midpoint of two neighbours (in parts of its own size and its row's)
+ * go the other way, as a kernel's might. The inputs' states are left as they are. */
+typedef struct RefLook RefLook;
+struct RefLook {
+    float *at[MAX_OUT];
+    int64_t width[MAX_OUT];
+    bool given[MAX_OUT]; /* the scores are an input, not the node's own */
 };
-TensorDiff tensor_diff(const Tensor *got, const Tensor *want);
+bool ref_look(const Node *n, const Tensor *in, const Sizes *s, int threads, double near, RefLook *look, Err *e);
+void ref_look_free(RefLook *look);
 
 #endif

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "ir/near.h"
+
 const CanonInfo canon_table[C_COUNT] = {
 #define X(e, name, dims, layer) [C_##e] = {name, dims, layer},
     CANON(X)
@@ -97,22 +99,41 @@ struct Expr {
     Part part[3];
 };
 
+static bool no_name(const char *name, const char *rest, bool in_layer, Err *e) {
+    char near[NAME_MAX_LEN] = "";
+    Near n = {rest};
+    for (int i = 0; i < C_COUNT; i++)
+        if (canon_table[i].layer == in_layer) near_try(&n, canon_table[i].name);
+    if (n.best) snprintf(near, sizeof near, " (did you mean %.*s%s?)", (int)(rest - name), name, n.best);
+    return err_set(e, "no tensor is called %.80s%.100s", name, near);
+}
+
 /* "layer7.attn.o.w" -> C_O_W and 7. */
-static bool parse_name(const Model *m, const char *name, Canon *id, int *layer, Err *e) {
+static bool parse_name(const ModelConfig *c, const char *name, Canon *id, int *layer, Err *e) {
     const char *rest = name;
     *layer = -1;
     if (!strncmp(name, "layer", 5) && name[5] >= '0' && name[5] <= '9') {
         char *end;
         unsigned long n = strtoul(name + 5, &end, 10);
-        if (*end != '.' || n >= (unsigned long)m->config.layers)
-            return err_set(e, "%s: no tensor %.80s: the model has %lld layers", m->path, name,
-                           (long long)m->config.layers);
+        if (*end != '.' || n >= (unsigned long)c->layers)
+            return err_set(e, "no tensor %.80s: the model has %lld layers", name, (long long)c->layers);
         *layer = (int)n;
         rest = end + 1;
     }
     for (int i = 0; i < C_COUNT; i++)
         if (canon_table[i].layer == (*layer >= 0) && !strcmp(canon_table[i].name, rest)) return *id = (Canon)i, true;
-    return err_set(e, "%s: no tensor is called %.80s", m->path, name);
+    return no_name(name, rest, *layer >= 0, e);
+}
+
+bool model_canonical(const ModelConfig *c, const char *name, ModelTensor *t, Err *e) {
+    Canon id;
+    int layer;
+    if (!parse_name(c, name, &id, &layer, e)) return false;
+    const char *dims = canon_table[id].dims;
+    *t = (ModelTensor){.rank = (int)strlen(dims)};
+    for (int i = 0; i < t->rank; i++) t->shape[i] = model_dim(c, dims[i]);
+    t->dtype = id == C_MLP1_W || id == C_MLP2_W ? c->experts_dtype : t->rank > 1 ? c->dense : DT_F32;
+    return true;
 }
 
 static void shape_text(char *out, size_t size, const int64_t *shape, int rank) {
@@ -208,7 +229,7 @@ static bool resolve(const Model *m, const char *name, Expr *x, Err *e) {
     Canon id = C_COUNT;
     int layer;
     *x = (Expr){.row = 1};
-    if (!parse_name(m, name, &id, &layer, e)) return false;
+    if (!parse_name(&m->config, name, &id, &layer, e)) return err_wrap(e, "%s", m->path);
     x->tensor.rank = dims_shape(m, canon_table[id].dims, x->tensor.shape);
     for (int i = 1; i < x->tensor.rank; i++) x->row *= x->tensor.shape[i];
     if (id == C_UNEMBED && m->tied) id = C_EMBED;
@@ -256,7 +277,8 @@ static bool matters(const Model *m, const char *name) {
 static bool check_unused(const Model *m, const bool *used, Err *e) {
     for (size_t i = 0; i < m->n_index; i++)
         if (!used[i] && matters(m, m->index[i]->name))
-            return err_set(e, "%s: tensor %.100s is none of gpt-oss's: there is no op for it", m->index[i]->file, m->index[i]->name);
+            return err_set(e, "%s: tensor %.100s is none of gpt-oss's: there is no op for it", m->index[i]->file,
+                           m->index[i]->name);
     return true;
 }
 
@@ -283,9 +305,11 @@ bool model_check(const Model *m, Err *e) {
 /* --- open --- */
 
 static bool open_folder(Model *m, Err *e) {
-    const char *path = arena_printf(m->arena, "%s/config.json", m->path), *cache = arena_printf(m->arena, "%s/snapshots", m->path);
+    const char *path = arena_printf(m->arena, "%s/config.json", m->path),
+               *cache = arena_printf(m->arena, "%s/snapshots", m->path);
     struct stat st;
-    if (stat(path, &st) && !stat(cache, &st)) return err_set(e, "%s: a cache of the hub's, not a checkpoint: give one of the folders in %s", m->path, cache);
+    if (stat(path, &st) && !stat(cache, &st))
+        return err_set(e, "%s: a cache of the hub's, not a checkpoint: give one of the folders in %s", m->path, cache);
     json_t *root = config_load(path, e);
     ConfigKind kind;
     bool ok = root && config_kind(root, path, &kind, e) &&
@@ -353,7 +377,10 @@ static bool narrow(const uint8_t *src, size_t n, bool may_round, uint8_t *dst, E
         uint32_t u;
         memcpy(&u, src + 4 * i, 4);
         if ((u & 0xffff) && !may_round)
-            return err_set(e, "%.9g is not exact in bf16, and the plan is not to round it: recompile with --model for this checkpoint", (double)f32_of_bits(u));
+            return err_set(e,
+                           "%.9g is not exact in bf16, and the plan is not to round it: recompile with --model for "
+                           "this checkpoint",
+                           (double)f32_of_bits(u));
         uint16_t h = bf16_of_f32(f32_of_bits(u));
         memcpy(dst + 2 * i, &h, 2);
     }
@@ -437,7 +464,8 @@ static bool read_transposed(const Part *p, const ModelTensor *t, DType want, boo
 /* Bytes [first, first + n) of a tensor of scales. */
 static bool no_nan_scale(const FileTensor *scales, size_t first, size_t n, Err *e) {
     const uint8_t *bad = memchr(scales->at + first, 255, n);
-    return !bad || err_set(e, "%s: tensor %.80s: MXFP4 scale byte %zu is 255 (NaN)", scales->file, scales->name, (size_t)(bad - scales->at));
+    return !bad || err_set(e, "%s: tensor %.80s: MXFP4 scale byte %zu is 255 (NaN)", scales->file, scales->name,
+                           (size_t)(bad - scales->at));
 }
 
 /* One block's 16 bytes as 32 values of the table's type; low nibble first. */
@@ -467,7 +495,8 @@ static bool dequantise(const Part *p, size_t first, size_t n, DType want, uint8_
             bf16[i] = (uint16_t)(bits_of_f32(f32[i]) >> 16); /* exact: at most two significant bits */
         }
         if (scales[b] >= 253 && overflows(codes, f32))
-            return err_set(e, "%s: tensor %.80s: MXFP4 scale byte %zu is %d: the value overflows", p->scales->file, p->scales->name, first + b, scales[b]);
+            return err_set(e, "%s: tensor %.80s: MXFP4 scale byte %zu is %d: the value overflows", p->scales->file,
+                           p->scales->name, first + b, scales[b]);
         if (want == DT_F32) EXPAND(float, f32);
         else EXPAND(uint16_t, bf16);
     }
@@ -503,8 +532,8 @@ static bool read_part(const Expr *x, const Part *p, DType want, bool may_round, 
 
 /* --- read and map --- */
 
-static bool check_request(const Model *m, const Expr *x, const char *name, DType want, int64_t first, int64_t count, size_t size,
-                          Err *e) {
+static bool check_request(const Model *m, const Expr *x, const char *name, DType want, int64_t first, int64_t count,
+                          size_t size, Err *e) {
     size_t bytes;
     if (first < 0 || count < 0 || first > x->tensor.shape[0] || count > x->tensor.shape[0] - first)
         return err_set(e, "%s: %lld rows from row %lld on; it has %lld", name, (long long)count, (long long)first,
@@ -512,9 +541,24 @@ static bool check_request(const Model *m, const Expr *x, const char *name, DType
     if (want != DT_F32 && want != DT_BF16 && want != DT_MXFP4)
         return err_set(e, "%s: cannot be read as %s", name, dtype_name(want));
     if (want == DT_MXFP4 && x->tensor.dtype != DT_MXFP4)
-        return err_set(e, "%s: tensor %s is %s, the plan wants mxfp4: recompile with --model %s", m->path, name, dtype_name(x->tensor.dtype), m->path);
+        return err_set(e, "%s: tensor %s is %s, the plan wants mxfp4: recompile with --model %s", m->path, name,
+                       dtype_name(x->tensor.dtype), m->path);
     if (!dtype_bytes(want, (size_t)(count * x->row), &bytes) || bytes != size)
         return err_set(e, "%s: %lld rows do not fill a buffer of %zu bytes", name, (long long)count, size);
+    return true;
+}
+
+/* Are the files that the parts lie in what they were when they were opened? */
+static bool unchanged(const Model *m, const Expr *x, Err *e) {
+    for (size_t i = 0; i <= m->files.n; i++) {
+        const MappedFile *f = i < m->files.n ? &m->files.at[i].file : &m->bin;
+        const FileTensor *in = NULL;
+        for (int k = 0; f->at && k < x->n; k++) {
+            const FileTensor *t = x->part[k].t;
+            if (t && (uintptr_t)t->at >= (uintptr_t)f->at && (uintptr_t)t->at - (uintptr_t)f->at < f->size) in = t;
+        }
+        if (in && !mapped_unchanged(f)) return err_set(e, "%s: the file changed after it was opened: start again", in->file);
+    }
     return true;
 }
 
@@ -536,7 +580,7 @@ bool model_read(const Model *m, const char *name, DType want, bool may_round, in
         count -= n;
         first = 0;
     }
-    return true;
+    return unchanged(m, &x, e);
 }
 
 static const void *map_dense(const Expr *x, DType want, size_t bytes) {

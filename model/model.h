@@ -1,6 +1,6 @@
 /* model.h - a model on disk: its configuration and its tensors under canonical names, whatever the layout.
  *
- * Layouts (formats.md): a Hugging Face folder, openai's original folder, a llama2.c-style fp32 .bin. Files are mapped,
+ * Layouts (docs/formats.md): a Hugging Face folder, openai's original folder, a llama2.c-style fp32 .bin. Files are mapped,
  * not read; a tensor that lies in the file as asked for is handed out in place.
  *
  * Canonical names and shapes (row-major; V vocab, H hidden, D head_dim, NH/NKV heads, E experts, I intermediate):
@@ -37,11 +37,14 @@ struct ModelConfig {
 
 typedef struct Model Model;
 
-/* swap_embeddings: the .bin holds unembedding before embedding. Verifies every header against the file (formats.md);
+/* swap_embeddings: the .bin holds unembedding before embedding. Verifies every header against the file (docs/formats.md);
  * errors name file, tensor and what was expected. NULL on error. */
 Model *model_open(const char *path, bool swap_embeddings, Err *e);
 void model_close(Model *m); /* NULL is fine; pointers from model_map end here */
 const ModelConfig *model_config(const Model *m);
+/* What every checkpoint's configuration is checked for, whoever stated it (a plan carries one): the ranges that the engine and the
+ * functions below support. Errors begin with where. */
+bool model_config_check(const ModelConfig *c, const char *where, Err *e);
 const char *model_layout(const Model *m); /* "huggingface", "openai", "bin" */
 
 /* Looks up and checks every canonical tensor of the config at once: the first missing one, wrong shape or type is the error,
@@ -57,6 +60,9 @@ struct ModelTensor {
 };
 bool model_tensor(const Model *m, const char *name, ModelTensor *t, Err *e);
 
+/* The shape that the canonical name has in any model of this configuration, and the type that its files should have. */
+bool model_canonical(const ModelConfig *c, const char *name, ModelTensor *t, Err *e);
+
 /* Writes the tensor as `want` (layout: dtype_bytes) into dst of exactly `size` bytes. f32 -> bf16 happens only when
  * every value is exact or may_round; MXFP4 only from MXFP4; mxfp4 -> f32/bf16 is exact dequantisation. A scale byte of
  * 255 (NaN) is refused. `first`, `count`: rows of the outermost dimension, so that a large tensor may be read in pieces
@@ -66,7 +72,7 @@ bool model_read(const Model *m, const char *name, DType want, bool may_round, in
 /* The tensor's bytes in the mapped file where it lies there contiguously as `want`, else NULL. */
 const void *model_map(const Model *m, const char *name, DType want, size_t *size);
 
-/* inv_freq and the table of numerics.md. */
+/* inv_freq and the table of docs/numerics.md. */
 void model_rope_inv_freq(const ModelConfig *c, float *inv_freq /* [head_dim/2] */, float *concentration);
 /* table[pos][i] = {cos, sin} of fp32(pos * inv_freq[i]), both times the concentration: f32 [positions, head_dim/2, 2]. */
 void model_rope_table(const ModelConfig *c, int64_t positions, float *table);

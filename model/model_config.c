@@ -108,6 +108,16 @@ bool config_kind(const json_t *root, const char *path, ConfigKind *kind, Err *e)
 
 static int64_t *field(ModelConfig *c, const ConfigInt *f) { return (int64_t *)((char *)c + f->at); }
 
+static bool check_int(const ConfigInt *f, int64_t v, const char *path, const char *key, Err *e) {
+    if (v < f->lo || v > f->hi)
+        return err_set(e, "%s: %s is %lld; it must lie in %lld to %lld", path, key, (long long)v, (long long)f->lo,
+                       (long long)f->hi);
+    if (v % f->step)
+        return err_set(e, "%s: %s is %lld; it must be a multiple of %lld", path, key, (long long)v, (long long)f->step);
+    return true;
+}
+
+/* What is stated is in range from here on; the rest of the configuration computes with it. */
 static bool read_ints(const json_t *root, const char *path, ConfigKind kind, ModelConfig *c, Err *e) {
     for (int i = 0; i < CONFIG_INTS; i++) {
         const ConfigInt *f = &config_ints[i];
@@ -116,6 +126,7 @@ static bool read_ints(const json_t *root, const char *path, ConfigKind kind, Mod
         const char *other = f->at == AT(topk) ? "experts_per_token" : f->at == AT(experts) ? "num_experts" : NULL; /* older, newer files */
         if (!v && (v = get(root, other))) key = other;
         if (v && !integer(v, field(c, f))) return err_set(e, "%s: %s: expected an integer", path, key);
+        if (v && !check_int(f, *field(c, f), path, key, e)) return false;
         if (!v && key && *field(c, f) < 0) return err_set(e, "%s: %s is missing", path, key);
     }
     return true;
@@ -279,13 +290,7 @@ void config_eos_default(ModelConfig *c) {
 bool config_check(const ModelConfig *c, const char *path, ConfigKind kind, Err *e) {
     for (int i = 0; i < CONFIG_INTS; i++) {
         const ConfigInt *f = &config_ints[i];
-        long long v = *field((ModelConfig *)(uintptr_t)c, f);
-        const char *key = f->key[kind] ? f->key[kind] : "max_seq";
-        if (v < f->lo || v > f->hi)
-            return err_set(e, "%s: %s is %lld; it must lie in %lld to %lld", path, key, v, (long long)f->lo,
-                           (long long)f->hi);
-        if (v % f->step)
-            return err_set(e, "%s: %s is %lld; it must be a multiple of %lld", path, key, v, (long long)f->step);
+        if (!check_int(f, *field((ModelConfig *)(uintptr_t)c, f), path, f->key[kind] ? f->key[kind] : "max_seq", e)) return false;
     }
     if (c->topk > c->experts)
         return err_set(e, "%s: %s is %lld, more than the %lld experts", path, config_ints[3].key[kind],
@@ -294,4 +299,15 @@ bool config_check(const ModelConfig *c, const char *path, ConfigKind kind, Err *
         return err_set(e, "%s: %s is %lld; it must be a multiple of %s, which is %lld", path, config_ints[7].key[kind],
                        (long long)c->heads, config_ints[8].key[kind], (long long)c->kv_heads);
     return true;
+}
+
+bool model_config_check(const ModelConfig *c, const char *where, Err *e) {
+    const struct { const char *key; double v, lo, hi; } floats[] = {
+        {"rope_theta", c->rope_theta, 1.0001, 1e12}, {"rope factor", c->rope_factor, 0, 4e9}, {"beta_fast", c->rope_beta_fast, 1e-6, 1e9},
+        {"beta_slow", c->rope_beta_slow, 1e-6, 1e9}, {"swiglu_limit", c->swiglu_limit, 1e-6, 1e30}, {"rms_norm_eps", c->rms_eps, 0, 1},
+    };
+    for (size_t i = 0; i < LEN(floats); i++)
+        if (!(floats[i].v >= floats[i].lo && floats[i].v <= floats[i].hi))
+            return err_set(e, "%s: %s is %g; it must lie in %g to %g", where, floats[i].key, floats[i].v, floats[i].lo, floats[i].hi);
+    return config_check(c, where, CONFIG_HF, e);
 }

@@ -4,13 +4,8 @@
  * data, sorted by offset, must cover the rest of the file exactly. */
 #include "safetensors.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define MAX_HEADER 100000000u
 
@@ -30,34 +25,6 @@ bool file_dtype_parse(const char *name, FileDType *d) {
     for (int i = 0; i < FT_COUNT; i++)
         if (!strcmp(dtypes[i].name, name)) return *d = (FileDType)i, true;
     return false;
-}
-
-/* --- mapping --- */
-
-bool mapped_open(MappedFile *f, const char *path, Err *e) {
-    struct stat st;
-    *f = (MappedFile){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
-    if (fd < 0) return err_set(e, "%s: %s", path, strerror(errno));
-    bool ok = false;
-    if (fstat(fd, &st)) {
-        err_set(e, "%s: %s", path, strerror(errno));
-    } else if (!S_ISREG(st.st_mode)) {
-        err_set(e, "%s: not a regular file", path);
-    } else if (st.st_size == 0) {
-        err_set(e, "%s: the file is empty", path);
-    } else {
-        void *at = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
-        if (at == MAP_FAILED) err_set(e, "%s: cannot map the file: %s", path, strerror(errno));
-        else *f = (MappedFile){at, (size_t)st.st_size}, ok = true;
-    }
-    close(fd);
-    return ok;
-}
-
-void mapped_close(MappedFile *f) {
-    if (f->at) munmap((void *)(uintptr_t)f->at, f->size);
-    *f = (MappedFile){0};
 }
 
 /* --- one entry --- */
@@ -120,6 +87,10 @@ static int by_place(const void *a, const void *b) {
     return x->size < y->size ? -1 : x->size > y->size;
 }
 
+static int by_name(const void *a, const void *b) {
+    return strcmp((*(const FileTensor *const *)a)->name, (*(const FileTensor *const *)b)->name);
+}
+
 static bool check_coverage(const SafeTensors *s, const uint8_t *data, Err *e) {
     const uint8_t *end = s->file.at + s->file.size;
     for (size_t i = 0; i < s->n; i++) {
@@ -148,6 +119,9 @@ static bool parse_header(SafeTensors *s, Arena *a, const json_t *root, const uin
         s->n++;
     }
     qsort(s->at, s->n, sizeof *s->at, by_place);
+    s->by_name = arena_array(a, s->n, sizeof *s->by_name);
+    for (size_t i = 0; i < s->n; i++) s->by_name[i] = &s->at[i];
+    qsort(s->by_name, s->n, sizeof *s->by_name, by_name);
     return check_coverage(s, data, e);
 }
 
@@ -183,7 +157,7 @@ void safetensors_close(SafeTensors *s) {
 }
 
 const FileTensor *safetensors_find(const SafeTensors *s, const char *name) {
-    for (size_t i = 0; i < s->n; i++)
-        if (!strcmp(s->at[i].name, name)) return &s->at[i];
-    return NULL;
+    const FileTensor key = {.name = name}, *k = &key, **t = NULL;
+    if (s->n) t = bsearch(&k, s->by_name, s->n, sizeof *s->by_name, by_name);
+    return t ? *t : NULL;
 }

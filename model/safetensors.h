@@ -5,7 +5,7 @@
 #ifndef GPTOSS_SAFETENSORS_H
 #define GPTOSS_SAFETENSORS_H
 
-#include "ir/base.h"
+#include "ir/mapped.h"
 
 /* X(enum, name in the file, bits per element). Types that no layout uses are known so that a file holding one opens. */
 #define FILE_DTYPES(X)                                                                                                 \
@@ -50,19 +50,12 @@ struct FileTensor {
     size_t size;       /* bytes */
 };
 
-typedef struct MappedFile MappedFile;
-struct MappedFile {
-    const uint8_t *at;
-    size_t size;
-};
-bool mapped_open(MappedFile *f, const char *path, Err *e); /* a regular file, read only; symbolic links are followed */
-void mapped_close(MappedFile *f);
-
 typedef struct SafeTensors SafeTensors;
 struct SafeTensors {
     const char *path;
     MappedFile file;
     FileTensor *at; /* ascending offsets */
+    const FileTensor **by_name;
     size_t n;
 };
 

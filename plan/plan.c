@@ -70,9 +70,8 @@ static const Field config_fields[] = {
 };
 static const Field plan_fields[] = {
     ROW(Plan, F_STR, model_name), ROW(Plan, F_STR_OR_NULL, model_path), ROW(Plan, F_BOOL, swap_embeddings),
-    ROW(Plan, F_STR, arch),       ROW(Plan, F_STR, target_id),
-    ROW(Plan, F_STR, precision),  ROW(Plan, F_I64, max_batch),
-    ROW(Plan, F_I64, max_tokens), ROW(Plan, F_I64, max_seq),
+    ROW(Plan, F_STR, arch),       ROW(Plan, F_STR, target_id),          ROW(Plan, F_STR, precision),
+    ROW(Plan, F_I64, max_batch),  ROW(Plan, F_I64, max_tokens),         ROW(Plan, F_I64, max_seq),
     ROW(Plan, F_I64, max_blocks), ROW(Plan, F_SIZE, scratch),
 };
 static const Field buf_fields[] = {
@@ -706,11 +705,7 @@ static void verify_kv(Reader *r, const Plan *p, const PlanKv *k, int *group, int
     for (int i = 0; i < k->n_states; i++) {
         int s = k->states[i];
         if (s < 0 || s >= p->n_bufs || p->bufs[s].kind != BUF_STATE) FAIL(r, "state %d is buffer %d", i, s);
-        const Type *t = &p->bufs[s].type;
-        if (t->rank != 5 || !dim_eq(t->dim[0], dim_sym(SYM_P)) || !dim_eq(t->dim[3], dim_const(KV_PAGE)))
-            FAIL(r, "%s is not a pool of pages of %d tokens", p->bufs[s].name, KV_PAGE);
-        for (int d = 1; d < 5; d++)
-            if (!dim_is_const(t->dim[d])) FAIL(r, "%s: a page has no fixed size", p->bufs[s].name);
+        if (!plan_pool(&p->bufs[s].type)) FAIL(r, "%s is not a pool of pages of %d tokens", p->bufs[s].name, KV_PAGE);
         if (group[s] >= 0) FAIL(r, "%s is in two groups", p->bufs[s].name);
         group[s] = self;
     }
@@ -777,6 +772,12 @@ static bool map_file(Plan *p, const char *path, Err *e) {
     return ok;
 }
 
+bool plan_check(const Plan *p, Err *e) {
+    Reader r = {.arena = p->arena, .e = e, .path = "the plan just made"};
+    verify(&r, p);
+    return !r.failed;
+}
+
 static bool check_header(const Plan *p, const char *path, size_t *meta, Err *e) {
     const char *h = p->map;
     uint32_t version, zero;
@@ -840,6 +841,36 @@ int plan_buf(const Plan *p, const char *name) {
     for (int i = 0; i < p->n_bufs; i++)
         if (p->bufs[i].kind != BUF_TEMP && !strcmp(p->bufs[i].name, name)) return i;
     return -1;
+}
+
+int plan_launches(const PlanGraph *g, int kernel, int bucket) {
+    int n = 0;
+    for (int b = 0; bucket < 0 && b < g->n_buckets; b++) {
+        int k = plan_launches(g, kernel, b);
+        if (k > n) n = k;
+    }
+    for (int i = 0; bucket >= 0 && i < g->n_launches; i++) {
+        const uint32_t *d = g->launches[i].grid[bucket];
+        n += d[0] && d[1] && d[2] && (kernel < 0 || g->launches[i].kernel == kernel);
+    }
+    return n;
+}
+
+int plan_uses(const Plan *p, int kernel) {
+    int n = 0;
+    for (int i = 0; i < p->n_graphs; i++) n += plan_launches(&p->graphs[i], kernel, -1);
+    return n;
+}
+
+double plan_tolerance(const Plan *p, const PlanGraph *g, int node, int64_t rows) {
+    double most = -1;
+    int bucket = 0;
+    while (bucket < g->n_buckets - 1 && g->buckets[bucket] < rows) bucket++;
+    for (int l = 0; l < g->n_launches; l++) {
+        const PlanLaunch *k = &g->launches[l];
+        if (k->node == node && k->grid[bucket][0] && p->kernels[k->kernel].nmse > most) most = p->kernels[k->kernel].nmse;
+    }
+    return most;
 }
 
 int plan_value(const PlanGraph *g, const char *name) {

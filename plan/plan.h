@@ -127,7 +127,19 @@ Plan *plan_open(const char *path, Err *e);                /* NULL on error; a ve
 void plan_close(Plan *p);
 int plan_graph(const Plan *p, const char *name); /* index, -1 when absent */
 int plan_buf(const Plan *p, const char *name);   /* index of a named buffer that is not BUF_TEMP, -1 when absent */
+/* The widest tolerance among the kernels that compute the node in a step of so many rows; -1 when none does. */
+double plan_tolerance(const Plan *p, const PlanGraph *g, int node, int64_t rows);
 int plan_value(const PlanGraph *g, const char *name); /* buffer of a value, -1 when absent */
+/* How many launches a step of bucket `bucket` has (-1: of the bucket with the most), of `kernel` only (-1: of all). Of the
+ * alternatives of a recipe one is launched. */
+int plan_launches(const PlanGraph *g, int kernel, int bucket);
+int plan_uses(const Plan *p, int kernel); /* the most launches of it in a step, over all graphs */
+/* interface.c. Does the executor provide an input of this name and type (to this graph; NULL: to any)? If not, e says what the
+ * graph does: "wants an input …". */
+bool plan_input(const Plan *p, const char *graph, const char *name, const Type *t, Err *e);
+const Value *plan_result(const Graph *g); /* what is read back of sample (ids, i32[S]) and logits (f32[S,V]); NULL: nothing fits */
+bool plan_pool(const Type *t);            /* is it a KV pool, [P,2,heads,KV_PAGE,head_dim]? */
+bool plan_check(const Plan *p, Err *e);   /* would plan_open take it? For whoever has just made it */
 void plan_inspect(const Plan *p, Text *t);       /* for people: what --inspect prints */
 void plan_inspect_json(const Plan *p, Text *t);
 

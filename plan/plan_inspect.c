@@ -20,15 +20,6 @@ static size_t total(const Plan *p, BufKind kind, int *count) {
     return sum;
 }
 
-static int launches_in(const PlanGraph *g, int bucket) {
-    int n = 0;
-    for (int i = 0; i < g->n_launches; i++) {
-        const uint32_t *d = g->launches[i].grid[bucket];
-        n += d[0] && d[1] && d[2];
-    }
-    return n;
-}
-
 static void inspect_head(const Plan *p, Text *t) {
     const ModelConfig *c = &p->config;
     text_add(t, "plan of %s for %s (%s), precision %s\n", p->model_name, p->arch, p->target_id, p->precision);
@@ -63,18 +54,12 @@ static void inspect_graphs(const Plan *p, Text *t) {
     for (int i = 0; i < p->n_graphs; i++) {
         const PlanGraph *g = &p->graphs[i];
         const Graph *ir = program_graph(p->program, g->name);
-        text_add(t, "  %-8s %zu nodes, %d launches, buckets of %s:", g->name, ir->nodes.n, g->n_launches,
+        text_add(t, "  %-8s %zu nodes, %d launches, buckets of %s:", g->name, ir->nodes.n, plan_launches(g, -1, -1),
                  g->sym == SYM_T ? "T" : "S");
-        for (int b = 0; b < g->n_buckets; b++) text_add(t, " %lld (%d)", (long long)g->buckets[b], launches_in(g, b));
+        for (int b = 0; b < g->n_buckets; b++)
+            text_add(t, " %lld (%d)", (long long)g->buckets[b], plan_launches(g, -1, b));
         text_add(t, "\n");
     }
-}
-
-static int uses(const Plan *p, int kernel) {
-    int n = 0;
-    for (int i = 0; i < p->n_graphs; i++)
-        for (int l = 0; l < p->graphs[i].n_launches; l++) n += p->graphs[i].launches[l].kernel == kernel;
-    return n;
 }
 
 static void inspect_kernels(const Plan *p, Text *t) {
@@ -82,7 +67,7 @@ static void inspect_kernels(const Plan *p, Text *t) {
              "vgpr", "agpr", "sgpr", "lds", "spills", "reduction");
     for (int i = 0; i < p->n_kernels; i++) {
         const PlanKernel *k = &p->kernels[i];
-        text_add(t, "  %-40s %-20s %8d %6u %5u %5u %5u %6u %6u  %s\n", k->symbol, k->template_name, uses(p, i),
+        text_add(t, "  %-40s %-20s %8d %6u %5u %5u %5u %6u %6u  %s\n", k->symbol, k->template_name, plan_uses(p, i),
                  k->block, k->vgprs, k->agprs, k->sgprs, k->lds + k->lds_static, k->vgpr_spills + k->sgpr_spills,
                  k->reduction);
     }
@@ -123,30 +108,34 @@ static json_t *kernel_json(const Plan *p, int i) {
     const PlanKernel *k = &p->kernels[i];
     return json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "symbol", k->symbol,
                      "template", k->template_name, "reduction", k->reduction, "module", p->modules[k->module].name,
-                     "launches", uses(p, i), "block", (json_int_t)k->block, "lds_dynamic", (json_int_t)k->lds, "nmse",
-                     k->nmse, "vgprs", (json_int_t)k->vgprs, "agprs", (json_int_t)k->agprs, "sgprs",
+                     "launches", plan_uses(p, i), "block", (json_int_t)k->block, "lds_dynamic", (json_int_t)k->lds,
+                     "nmse", k->nmse, "vgprs", (json_int_t)k->vgprs, "agprs", (json_int_t)k->agprs, "sgprs",
                      (json_int_t)k->sgprs, "lds", (json_int_t)k->lds_static, "scratch", (json_int_t)k->scratch,
                      "vgpr_spills", (json_int_t)k->vgpr_spills, "sgpr_spills", (json_int_t)k->sgpr_spills);
 }
 
 static json_t *module_json(const PlanModule *m) {
-    return json_pack("{s:s, s:I, s:I, s:b}", "name", m->name, "source_bytes", (json_int_t)strlen(m->source), "code_bytes",
-                     (json_int_t)m->code_size, "overridden", m->overridden);
+    return json_pack("{s:s, s:I, s:I, s:b}", "name", m->name, "source_bytes", (json_int_t)strlen(m->source),
+                     "code_bytes", (json_int_t)m->code_size, "overridden", m->overridden);
 }
 
-static json_t *launch_json(const Plan *p, const Graph *ir, const PlanLaunch *l) {
-    json_t *args = json_array();
+/* buckets: those that it serves; not all of them when it is one of a recipe's alternatives. */
+static json_t *launch_json(const Plan *p, const Graph *ir, const PlanGraph *g, const PlanLaunch *l) {
+    json_t *args = json_array(), *buckets = json_array();
+    for (int b = 0; b < g->n_buckets; b++)
+        if (l->grid[b][0] && l->grid[b][1] && l->grid[b][2])
+            json_array_append_new(buckets, json_integer(g->buckets[b]));
     for (int i = 0; i < l->n_args; i++)
         json_array_append_new(args, l->args[i] < 0 ? json_null() : json_string(p->bufs[l->args[i]].name));
-    return json_pack("{s:s, s:s, s:o}", "kernel", p->kernels[l->kernel].symbol, "node",
-                     node_name(ir->nodes.at[l->node]), "args", args);
+    return json_pack("{s:s, s:s, s:o, s:o}", "kernel", p->kernels[l->kernel].symbol, "node",
+                     node_name(ir->nodes.at[l->node]), "args", args, "buckets", buckets);
 }
 
 static json_t *graph_json(const Plan *p, const PlanGraph *g) {
     const Graph *ir = program_graph(p->program, g->name);
     json_t *buckets = json_array(), *launches = json_array();
     for (int b = 0; b < g->n_buckets; b++) json_array_append_new(buckets, json_integer(g->buckets[b]));
-    for (int i = 0; i < g->n_launches; i++) json_array_append_new(launches, launch_json(p, ir, &g->launches[i]));
+    for (int i = 0; i < g->n_launches; i++) json_array_append_new(launches, launch_json(p, ir, g, &g->launches[i]));
     return json_pack("{s:s, s:s, s:I, s:o, s:o}", "name", g->name, "symbol", g->sym == SYM_T ? "T" : "S", "nodes",
                      (json_int_t)ir->nodes.n, "buckets", buckets, "launches", launches);
 }

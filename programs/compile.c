@@ -1,4 +1,4 @@
-/* main.c - gptoss-compile: a graph file to plan.bin. Options are rows of `options` (ir/cli.h); all work is in pipeline.c. */
+/* gptoss-compile: a graph file to plan.bin. Options are rows of `options` (ir/cli.h); all work is in pipeline.c. */
 #include "compiler/compile.h"
 #include "compiler/sources.h"
 
@@ -13,7 +13,7 @@
 
 static const CliOption options[] = {
     {.kind = CLI_GROUP, .help = "Target"},
-    {0, "arch", CLI_TEXT, AT(arch), "ARCH", "what to compile for (required): gfx90a, sm_90 or host"},
+    {0, "arch", CLI_TEXT, AT(arch), "ARCH", "what to compile for (required): gfx90a, sm_90 or host; gfx90a may\nname features: gfx90a:sramecc+:xnack-"},
     {'o', "output", CLI_TEXT, AT(output), "FILE", "the plan to write (plan.bin)"},
     {'w', "model", CLI_TEXT, AT(model), "DIR|FILE.bin", "take configuration and weight types from this checkpoint; its path is\nrecorded in the plan"},
     {0, "swap-embeddings", CLI_FLAG, AT(swap_embeddings), NULL, "the .bin holds unembedding before embedding"},
@@ -78,7 +78,8 @@ static bool check(Arena *a, Options *o, Err *e) {
     if (!o->graph) return err_set(e, "no graph file");
     if (o->tune) return err_set(e, "--tune is not implemented yet");
     if (!o->arch) return err_set(e, "no --arch; it is one of: %s", target_list(a));
-    if (!target_find(o->arch)) return err_set(e, "--arch %s is not implemented yet; it is one of: %s", o->arch, target_list(a));
+    const Target *target;
+    if (!target_parse(a, o->arch, &target, &o->arch, e)) return false;
     if (o->swap_embeddings && !o->model) return err_set(e, "--swap-embeddings says how --model FILE.bin is read; there is no --model");
     if (o->kv16 && o->kv32) return err_set(e, "--kv16 and --kv32 exclude each other");
     if (o->report && o->dump) return err_set(e, "--report and --dump both write to stdout: one at a time");
@@ -116,7 +117,8 @@ static const char *find_home(Arena *a, Err *e) {
 
 static bool load_prelude(Compile *c, Err *e) {
     Text t = {0};
-    if (!is_host(c)) text_add(&t, "#define WAVE %d\n#define FAST %d\n", c->target->wave, !strcmp(c->o.precision, "fast"));
+    text_add(&t, "#define FAST %d\n", !strcmp(c->o.precision, "fast"));
+    if (!is_host(c)) text_add(&t, "#define WAVE %d\n", c->target->wave);
     char *rest = arena_strdup(c->a, c->target->prelude);
     for (char *file; (file = strtok_r(NULL, " ", &rest));) {
         const char *text = file_read(c->a, arena_printf(c->a, "%s/templates/%s", c->home, file), NULL, e);
@@ -148,8 +150,10 @@ static bool load_rules_dir(Compile *c, const char *dir, Err *e) {
 
 static bool load_rules(Compile *c, Err *e) {
     if (!load_rules_dir(c, arena_printf(c->a, "%s/lua/fusions", c->home), e)) return false;
+    size_t shipped = c->rules.n;
     for (size_t i = 0; i < c->o.fusions.n; i++)
         if (!front_rules(c->front, c->o.fusions.at[i], &c->rules, e)) return false;
+    for (size_t i = shipped; i < c->rules.n; i++) c->rules.at[i]->given = true;
     for (size_t i = 0; i < c->o.no_fusion.n; i++) {
         const char *name = c->o.no_fusion.at[i];
         bool known = !strcmp(name, "all") || !strcmp(name, "elementwise");
@@ -166,10 +170,7 @@ static bool load_rules(Compile *c, Err *e) {
 static bool prepare(Compile *c, Err *e) {
     c->home = find_home(c->a, e);
     if (!c->home || !load_prelude(c, e)) return false;
-    const char *ending = is_host(c) ? ".c" : ".hip";
-    if (!templates_load(c->a, &c->templates, arena_printf(c->a, is_host(c) ? "%s/templates/host" : "%s/templates", c->home), ending, e)) return false;
-    for (size_t i = 0; i < c->o.templates.n; i++)
-        if (!templates_load(c->a, &c->templates, c->o.templates.at[i], ending, e)) return false;
+    if (!compile_templates(c, is_host(c), &c->templates, e)) return false;
     if (c->o.model && !(c->model = model_open(c->o.model, c->o.swap_embeddings, e))) return false;
     if (c->model && !model_check(c->model, e)) return false;
     if (c->model) model_warn(c->model);
@@ -198,7 +199,7 @@ static void fill_plan(Compile *c) {
     Plan *p = &c->plan;
     p->arena = c->a;
     p->arch = c->o.arch;
-    p->target_id = is_host(c) ? rtc_host_target(c->a) : c->target->id;
+    p->target_id = is_host(c) ? rtc_host_target(c->a) : arena_printf(c->a, "%s%s", c->target->id, c->o.arch + strcspn(c->o.arch, ":"));
     p->precision = c->o.precision;
     p->max_batch = c->o.max_batch;
     p->max_tokens = c->o.max_tokens;
@@ -215,7 +216,7 @@ int main(int argc, char **argv) {
     bool done = false;
     if (!parse(c.a, argc, argv, &c.o, &done, &e)) return cli_usage_error(&cli, &e);
     if (done) return cli_end(&cli, true, &e);
-    c.target = target_find(c.o.arch);
+    if (!target_parse(c.a, c.o.arch, &c.target, &c.o.arch, &e)) die("compile: %s", e.msg); /* it was checked */
     fill_plan(&c);
     bool ok = prepare(&c, &e) && compile_run(&c, &e);
     Err shown = {""};

@@ -1,4 +1,4 @@
-/* mkmodel_main.c - gptoss-mkmodel: a random checkpoint of any shape, as a folder or a .bin.
+/* gptoss-mkmodel: a random checkpoint of any shape, as a folder or a .bin.
  *
  * Every value is a function of (seed, canonical tensor, index), so layouts made from one seed and config hold the same
  * values, and nothing needs more memory than a strip of one tensor. Values are exact in bf16, expert weights exact in

@@ -1,4 +1,4 @@
-/* tok_main.c - gptoss-tok: texts to lines of ids, lines of ids to texts. One text a line (-0: ended by NUL) at a time, so
+/* gptoss-tok: texts to lines of ids, lines of ids to texts. One text a line (-0: ended by NUL) at a time, so
  * input of any length streams through. Ids give back exactly the bytes that they came from. */
 #include "ir/cli.h"
 #include "text/tok.h"

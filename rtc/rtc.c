@@ -287,7 +287,11 @@ static bool knows(RtcKind kind, const RtcTool *t, const char *arch, Err *e) {
 
 bool rtc_probe(Arena *a, RtcKind kind, const char *arch, const char **version, Err *e) {
     Server s = {0};
-    if (!open_server(a, kind, NULL, 0, &s, e)) return false;
+    *version = "a compiler that does not start";
+    if (!open_server(a, kind, NULL, 0, &s, e)) {
+        if (s.tool->absent) *version = NULL;
+        return false;
+    }
     close_server(&s);
     *version = s.tool->version;
     return knows(kind, s.tool, arch, e);

@@ -58,7 +58,8 @@ struct RtcOptions {
 };
 
 /* Is the compiler there, and does it know the arch? *version (in the arena): "hipRTC 5.2 (libamdhip64.so.5)". On false, e
- * says what is missing and what to install, or that this version does not know the arch (asked of comgr, never by trying). */
+ * says what is missing and what to install (*version is NULL), or why it does not load or start, or that this version does not
+ * know the arch (asked of comgr, never by trying). */
 bool rtc_probe(Arena *a, RtcKind kind, const char *arch, const char **version, Err *e);
 
 /* What code for this CPU may use: "host:x86_64 avx2 fma …", words as /proc/cpuinfo has them, as far as cc knows them too.

@@ -37,7 +37,7 @@ bool rtc_decode(Arena *a, const char *bytes, size_t n, RtcJob *job, const char *
     if (n < sizeof h) return false;
     memcpy(&h, bytes, sizeof h);
     const char *body = bytes + sizeof h;
-    size_t left = n - sizeof h, kernels = (size_t)h.n_kernels * sizeof *job->kernels;
+    size_t left = n - sizeof h, kernels = (size_t)h.n_kernels * sizeof *job->kernels; /* 32 bits times a small size: no overflow */
     if (memcmp(h.magic, magic, sizeof magic) || h.format != RTC_FORMAT || sum_of(h, body, left) != h.sum) return false;
     if (h.code > left || h.log > left - h.code || h.err > left - h.code - h.log ||
         kernels != left - h.code - h.log - h.err)
@@ -49,5 +49,7 @@ bool rtc_decode(Arena *a, const char *bytes, size_t n, RtcJob *job, const char *
     job->n_kernels = (int)h.n_kernels;
     job->kernels = arena_array(a, h.n_kernels, sizeof *job->kernels);
     if (kernels) memcpy(job->kernels, body + h.code + h.log + h.err, kernels);
+    for (uint32_t i = 0; i < h.n_kernels; i++)
+        if (!memchr(job->kernels[i].symbol, 0, sizeof job->kernels[i].symbol)) return false;
     return true;
 }

@@ -19,7 +19,7 @@ static void put(XXH3_state_t *h, const void *bytes, size_t n) {
 
 RtcKey rtc_key(RtcKind kind, const RtcTool *tool, const RtcJob *job) {
     XXH3_state_t *h = XXH3_createState();
-    if (!h) die("rtc_key: out of memory");
+    if (!h) out_of_memory(1 << 10, "a cache key");
     uint32_t head[2] = {RTC_FORMAT, (uint32_t)kind};
     XXH3_128bits_reset(h);
     put(h, head, sizeof head);

@@ -42,21 +42,26 @@ struct Comgr {
 #undef X
 };
 
-Comgr *comgr_open(Arena *a, const char *beside, bool newest, Err *e) {
+Comgr *comgr_open(Arena *a, const char *beside, bool newest, RtcTool *tool) {
     static const char *const names[] = {"libamd_comgr.so.3", "libamd_comgr.so.2", "libamd_comgr.so.3",
                                         "libamd_comgr.so"};
+    LibraryFault fault = {""};
     void *lib = NULL;
     for (int there = 1; there >= 0 && !lib; there--)
         for (int i = newest ? 0 : 1; i < (int)LEN(names) && !lib; i++)
-            lib = dlopen(there ? arena_printf(a, "%s/%s", beside, names[i]) : names[i], RTLD_LAZY | RTLD_LOCAL);
+            lib = library_open(there ? arena_printf(a, "%s/%s", beside, names[i]) : names[i], RTLD_LAZY | RTLD_LOCAL,
+                               &fault);
+    if (!lib && *fault.why)
+        return err_set(&tool->err, "%s is there, but comgr, which it needs, does not load: %s", tool->name, fault.why), NULL;
     if (!lib) {
-        err_set(e, "no comgr found (libamd_comgr.so): install libamd-comgr2 (Debian) or comgr (ROCm)");
+        tool->absent = true;
+        err_set(&tool->err, "no comgr found (libamd_comgr.so): install libamd-comgr2 (Debian) or comgr (ROCm)");
         return NULL;
     }
     Comgr *c = arena_alloc(a, sizeof *c);
 #define X(type, name, args)                                                                                            \
     if (!(*(void **)&c->name = dlsym(lib, "amd_comgr_" #name))) {                                                      \
-        err_set(e, "comgr lacks amd_comgr_" #name ": it is too old (2.0 or later is needed)");                         \
+        err_set(&tool->err, "comgr lacks amd_comgr_" #name ": it is too old (2.0 or later is needed)");                         \
         return NULL;                                                                                                   \
     }
     COMGR_FUNCTIONS(X)

@@ -50,18 +50,18 @@ static bool resolve(void *to, void *lib) {
 }
 
 /* The first library that holds NVRTC; *name is what it was asked by. */
-static bool load(Arena *a, Nvrtc *h, const char **name, Err *e) {
+static bool load(Arena *a, Nvrtc *h, const char **name, RtcTool *tool) {
     static const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"};
     const char *home = getenv("CUDA_HOME");
-    const char *dirs[] = {home && *home ? arena_printf(a, "%s/lib64/", home) : NULL, "",
-                          "/usr/local/cuda/lib64/"}; /* what was named first */
-    const char *broken = "";
-    if (rtc_load(a, dirs, LEN(dirs), names, LEN(names), resolve, h, name, &broken)) return true;
+    const char *dirs[] = {home && *home ? arena_printf(a, "%s/lib64/", home) : NULL, "", "/usr/local/cuda/lib64/"}; /* what was named first */
+    LibraryFault fault = {""};
+    if (rtc_load(a, dirs, LEN(dirs), names, LEN(names), resolve, h, name, &fault)) return true;
+    if (*fault.why) return err_set(&tool->err, "NVRTC is there but does not load: %s", fault.why);
+    tool->absent = true;
     return err_set(
-        e,
-        "no NVRTC found%s: looked for libnvrtc.so.13 and .12 in $CUDA_HOME/lib64, the library search path and "
-        "/usr/local/cuda/lib64; install the CUDA toolkit's NVRTC (cuda-nvrtc-13-0)",
-        broken);
+        &tool->err,
+        "no NVRTC found: looked for libnvrtc.so.13 and .12 in $CUDA_HOME/lib64, the library search path and "
+        "/usr/local/cuda/lib64; install the CUDA toolkit's NVRTC (cuda-nvrtc-13-0)");
 }
 
 /* The library as a file, and what we add. */
@@ -82,7 +82,7 @@ static void *cuda_open(Arena *a, RtcTool *tool) {
     Nvrtc *h = arena_alloc(a, sizeof *h);
     const char *name = "";
     int major = 0, minor = 0, n = 0, archs[LEN(tool->archs)];
-    if (!load(a, h, &name, &tool->err)) return NULL;
+    if (!load(a, h, &name, tool)) return NULL;
     h->Version(&major, &minor);
     snprintf(tool->name, sizeof tool->name, "NVRTC %d.%d", major, minor);
     snprintf(tool->version, sizeof tool->version, "%s (%s)", tool->name, name);

@@ -68,18 +68,19 @@ static bool resolve(void *to, void *lib) {
 }
 
 /* The first library that holds hipRTC; *name is what it was asked by. */
-static bool load(Arena *a, Hip *h, const char **name, Err *e) {
+static bool load(Arena *a, Hip *h, const char **name, RtcTool *tool) {
     static const char *const names[] = {"libhiprtc.so.7",   "libhiprtc.so.6", "libhiprtc.so.5", "libamdhip64.so.5",
                                         "libamdhip64.so.6", "libhiprtc.so",   "libamdhip64.so"};
     const char *rocm = getenv("ROCM_PATH");
     const char *dirs[] = {rocm && *rocm ? arena_printf(a, "%s/lib/", rocm) : NULL, "", "/opt/rocm/lib/"}; /* what was named first */
-    const char *broken = "";
-    if (rtc_load(a, dirs, LEN(dirs), names, LEN(names), resolve, h, name, &broken)) return true;
+    LibraryFault fault = {""};
+    if (rtc_load(a, dirs, LEN(dirs), names, LEN(names), resolve, h, name, &fault)) return true;
+    if (*fault.why) return err_set(&tool->err, "hipRTC is there but does not load: %s", fault.why);
+    tool->absent = true;
     return err_set(
-        e,
-        "no hipRTC found%s: looked for libhiprtc.so (ROCm 6, 7) and libamdhip64.so.5 in $ROCM_PATH/lib, the library "
-        "search path and /opt/rocm/lib; install libamdhip64-5 (Debian 12) or hip-runtime-amd (ROCm)",
-        broken);
+        &tool->err,
+        "no hipRTC found: looked for libhiprtc.so (ROCm 6, 7) and libamdhip64.so.5 in $ROCM_PATH/lib, the library "
+        "search path and /opt/rocm/lib; install libamdhip64-5 (Debian 12) or hip-runtime-amd (ROCm)");
 }
 
 /* hiprtcVersion answers 9.0 in HIP 5.2; the file's own name is right: libamdhip64.so.5.2.21153. */
@@ -133,13 +134,13 @@ static void *hip_open(Arena *a, RtcTool *tool) {
     const char *name = "";
     int major = 0, minor = 0;
     char *real = arena_alloc(a, PATH_MAX + 1);
-    if (!load(a, h, &name, &tool->err)) return NULL;
+    if (!load(a, h, &name, tool)) return NULL;
     version_of(h, &major, &minor, real);
     snprintf(tool->name, sizeof tool->name, "hipRTC %d.%d", major, minor);
     snprintf(tool->version, sizeof tool->version, "%s (%s)", tool->name, name);
     char *slash = strrchr(real, '/');
     if (slash) *slash = 0;
-    h->comgr = comgr_open(a, real, major >= 7, &tool->err);
+    h->comgr = comgr_open(a, real, major >= 7, tool);
     if (!h->comgr) return NULL;
     comgr_archs(h->comgr, tool);
     tool->identity = identity();

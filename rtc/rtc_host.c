@@ -210,7 +210,7 @@ static char *read_log(Arena *a, FILE *f, const char *path) {
 static void *host_open(Arena *a, RtcTool *tool) {
     Cc *cc = arena_alloc(a, sizeof *cc), ask;
     char *path;
-    if (!find_cc(a, cc, &tool->err)) return NULL;
+    if (!find_cc(a, cc, &tool->err)) return tool->absent = true, NULL;
     ask = *cc;
     add(&ask, "--version");
     FILE *f = scratch_file(a, "version", &path);

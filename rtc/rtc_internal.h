@@ -4,6 +4,7 @@
 #ifndef GPTOSS_RTC_INTERNAL_H
 #define GPTOSS_RTC_INTERNAL_H
 
+#include "ir/library.h"
 #include "rtc.h"
 
 enum {
@@ -14,6 +15,7 @@ enum {
 typedef struct RtcTool RtcTool;
 struct RtcTool {
     Err err;           /* msg "" when it loaded */
+    bool absent;       /* it did not, for it is not installed */
     char version[128]; /* "hipRTC 5.2 (libamdhip64.so.5)" */
     char name[32];     /* "hipRTC 5.2" */
     uint64_t
@@ -48,13 +50,13 @@ bool rtc_cache_get(Arena *a, const char *dir, RtcKey key, RtcJob *job); /* false
 bool rtc_cache_put(Arena *a, const char *dir, RtcKey key, const RtcJob *job); /* false after a warning */
 
 /* rtc_load.c: loads the first library, of dirs (each ends in / or is "", the search path; NULL: none) x names, in which
- * resolve(to, lib) finds what it wants. *name: what it was asked by. On false *broken says why one that is there does not load. */
+ * resolve(to, lib) finds what it wants. *name: what it was asked by. On false *fault says why one that is there does not load. */
 bool rtc_load(Arena *a, const char *const *dirs, size_t n_dirs, const char *const *names, size_t n_names,
-              bool (*resolve)(void *to, void *lib), void *to, const char **name, const char **broken);
+              bool (*resolve)(void *to, void *lib), void *to, const char **name, LibraryFault *fault);
 
 /* rtc_comgr.c: AMD's code object manager, through dlopen. */
 typedef struct Comgr Comgr;
-Comgr *comgr_open(Arena *a, const char *beside, bool newest, Err *e); /* beside: the directory to try first */
+Comgr *comgr_open(Arena *a, const char *beside, bool newest, RtcTool *tool); /* beside: the directory to try first */
 void comgr_archs(Comgr *c, RtcTool *tool);
 bool comgr_kernels(Comgr *c, Arena *a, RtcJob *job, Err *e); /* job->code -> job->kernels, n_kernels */
 

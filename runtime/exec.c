@@ -1,5 +1,5 @@
 /* exec.c - buffers, weights, inputs, launches. See exec.h.
- * Add an input that the host provides: a row of `inputs`, and where it is written.
+ * Add an input that the host provides: a row in plan/interface.c, one of `inputs`, and where it is written.
  *
  * Inputs of a step lie behind one another on the device, so one copy brings them; it takes along the bytes between those
  * that changed where they are few. (A copy costs 2 µs, 64 KB more of it 1 to 3; a launch waits for all.) */
@@ -132,14 +132,12 @@ static bool stays(const Plan *p, int prepare, int buf) {
     return false;
 }
 
-static bool launch(Exec *x, int graph, const PlanLaunch *l, int bucket, Err *e);
-
 /* Repacks weight i, which is there, into whatever layouts kernels want; then the weight itself goes unless one of them reads it. */
 static bool prepare_weight(Exec *x, int i, Err *e) {
     int g = x->dev->ops->run_node ? -1 : plan_graph(x->plan, "prepare");
     for (int k = 0; g >= 0 && k < x->plan->graphs[g].n_launches; k++) {
         const PlanLaunch *l = &x->plan->graphs[g].launches[k];
-        if (reads_arg(l, i) && !launch(x, g, l, 0, e)) return err_wrap(e, "preparing %s", x->plan->bufs[i].name);
+        if (reads_arg(l, i) && !exec_launch(x, g, l, l->args, e)) return err_wrap(e, "preparing %s", x->plan->bufs[i].name);
     }
     if (g < 0 || stays(x->plan, g, i)) return true;
     if (!x->dev->ops->sync(x->dev, 0, e)) return err_wrap(e, "preparing %s", x->plan->bufs[i].name);
@@ -151,37 +149,9 @@ static bool prepare_weight(Exec *x, int i, Err *e) {
 
 /* --- inputs --------------------------------------------------------------------------------------------------------- */
 
-static bool vector_of(const PlanBuf *b, Sym sym) {
-    return b->type.dtype == DT_I32 && b->type.rank == 1 && dim_eq(b->type.dim[0], dim_sym(sym));
-}
-
-static bool open_step(Exec *x, int i, Err *e) {
-    return x->plan->bufs[i].size >= 4 * STEP_WORDS ||
-           err_set(e, "plan: input step has %zu bytes", x->plan->bufs[i].size);
-}
-
-static bool open_per_token(Exec *x, int i, Err *e) {
-    return vector_of(&x->plan->bufs[i], SYM_T) || err_set(e, "plan: input %s is not i32[T]", x->plan->bufs[i].name);
-}
-
-static bool open_per_row(Exec *x, int i, Err *e) {
-    return vector_of(&x->plan->bufs[i], SYM_S) || err_set(e, "plan: input %s is not i32[S]", x->plan->bufs[i].name);
-}
-
-static bool open_sampling(Exec *x, int i, Err *e) {
-    const Type *t = &x->plan->bufs[i].type;
-    bool fits = t->dtype == DT_I32 && t->rank == 2 && dim_eq(t->dim[0], dim_sym(SYM_S)) &&
-                dim_eq(t->dim[1], dim_const(SAMPLING_WORDS));
-    return fits || err_set(e, "plan: input sampling is not i32[S,%d]", SAMPLING_WORDS);
-}
-
 static bool open_rope(Exec *x, int i, Err *e) {
     const Plan *p = x->plan;
     const Type *t = &p->bufs[i].type;
-    if (t->dtype != DT_F32 || t->rank != 3 || t->dim[0].add < p->max_seq || t->dim[1].add != p->config.head_dim / 2 ||
-        t->dim[2].add != 2)
-        return err_set(e, "plan: input rope is %s, not f32[positions,%lld,2] of at least %lld positions",
-                       type_str(p->arena, t), (long long)p->config.head_dim / 2, (long long)p->max_seq);
     size_t n = type_bytes(t, &x->sizes);
     float *table = malloc(n);
     if (!table) return err_set(e, "out of memory for the rope table");
@@ -217,28 +187,19 @@ typedef enum Input {
     IN_ROPE,
     INPUTS
 } Input;
-static const struct {
-    const char *name; /* ends in '.': a prefix */
-    bool (*open)(Exec *x, int i, Err *e);
-} inputs[INPUTS] = {
-    /* the order of those that change is their order in memory: what is small and changes in each step first */
-    [IN_STEP] = {"step", open_step},
-    [IN_ROWS] = {"rows", open_per_row},
-    [IN_SAMPLE_SLOT] = {"sample_slot", open_per_row},
-    [IN_SAMPLING] = {"sampling", open_sampling},
-    [IN_SRC] = {"src", open_per_token},
-    [IN_SLOT] = {"slot", open_per_token},
-    [IN_POS] = {"pos", open_per_token},
-    [IN_BLOCKS] = {"blocks.", open_blocks},
-    [IN_ROPE] = {"rope", open_rope}, /* written once */
+static const char *const inputs[INPUTS] = {
+    /* a name that ends in '.' is a prefix; the order of those that change is their order in memory: what is small and changes in
+     * each step first */
+    [IN_STEP] = "step", [IN_ROWS] = "rows", [IN_SAMPLE_SLOT] = "sample_slot", [IN_SAMPLING] = "sampling", [IN_SRC] = "src",
+    [IN_SLOT] = "slot", [IN_POS] = "pos",   [IN_BLOCKS] = "blocks.",          [IN_ROPE] = "rope", /* written once */
 };
 
 static Input input_of(const PlanBuf *b) {
     int k = 0;
     for (; b->kind == BUF_INPUT && k < INPUTS; k++) {
-        size_t n = strlen(inputs[k].name);
-        bool prefix = inputs[k].name[n - 1] == '.';
-        if (prefix ? !strncmp(b->name, inputs[k].name, n) : !strcmp(b->name, inputs[k].name)) return (Input)k;
+        size_t n = strlen(inputs[k]);
+        bool prefix = inputs[k][n - 1] == '.';
+        if (prefix ? !strncmp(b->name, inputs[k], n) : !strcmp(b->name, inputs[k])) return (Input)k;
     }
     return INPUTS;
 }
@@ -264,16 +225,14 @@ static bool open_told(Exec *x, Err *e) {
 }
 
 static bool open_input(Exec *x, int i, Err *e) {
-    Input k = input_of(&x->plan->bufs[i]);
-    if (k == INPUTS)
-        return err_set(e,
-                       "the plan wants an input \"%s\", which this program does not know: graph inputs are src, slot, "
-                       "pos, rows, sample_slot, sampling, blocks.*, rope",
-                       x->plan->bufs[i].name);
+    const PlanBuf *b = &x->plan->bufs[i];
+    Input k = input_of(b);
+    Err why;
+    if (k == INPUTS || !plan_input(x->plan, NULL, b->name, &b->type, &why)) return err_set(e, "the plan %s", why.msg);
     x->input[k] = i;
     if (x->packed && k < IN_ROPE) x->at[i] = x->packed + x->told_at[i];
     else if (!allocate_buf(x, i, e)) return false;
-    return inputs[k].open(x, i, e);
+    return k == IN_ROPE ? open_rope(x, i, e) : k != IN_BLOCKS || open_blocks(x, i, e);
 }
 
 /* Into the list, which ascends, unless it reaches into the one before it there. */
@@ -455,9 +414,17 @@ bool exec_kv(Exec *x, const int64_t *pages, Err *e) {
     return true;
 }
 
+bool exec_kv_zero(Exec *x, Err *e) {
+    for (int i = 0; i < x->plan->n_bufs; i++)
+        if (x->group[i] >= 0 &&
+            !x->dev->ops->fill(x->dev, 0, x->at[i], 0, x->plan->bufs[i].size * (size_t)x->pages[x->group[i]], e))
+            return false;
+    return x->keeps = true;
+}
+
 void exec_page(Exec *x, int kv, int64_t page) {
     const PlanKv *k = &x->plan->kv[kv];
-    for (int i = 0; x->dev->ops->forget && i < k->n_states; i++) {
+    for (int i = 0; x->dev->ops->forget && !x->keeps && i < k->n_states; i++) {
         size_t size = x->plan->bufs[k->states[i]].size;
         x->dev->ops->forget(x->dev, (char *)x->at[k->states[i]] + (size_t)page * size, size);
     }
@@ -514,7 +481,7 @@ void exec_rows(Exec *x, const int32_t *rows, const int32_t *slots, int64_t n) {
 
 int64_t exec_max(const Plan *p, int graph) { return p->graphs[graph].buckets[p->graphs[graph].n_buckets - 1]; }
 
-static int bucket_of(const Exec *x, int graph) {
+int exec_bucket(const Exec *x, int graph) {
     const PlanGraph *g = &x->plan->graphs[graph];
     int b = 0;
     while (b < g->n_buckets && g->buckets[b] < x->sizes.of[g->sym]) b++;
@@ -560,12 +527,13 @@ static bool launch_failed(const Exec *x, const PlanLaunch *l, const char *node, 
     return false;
 }
 
-static bool launch(Exec *x, int graph, const PlanLaunch *l, int bucket, Err *e) {
+bool exec_launch(Exec *x, int graph, const PlanLaunch *l, const int *bufs, Err *e) {
+    int bucket = exec_bucket(x, graph);
     const uint32_t *grid = l->grid[bucket];
     void *args[PLAN_MAX_ARGS];
     const PlanKernel *k = &x->plan->kernels[l->kernel];
     if (!grid[0] || !grid[1] || !grid[2]) return true;
-    for (int i = 0; i < l->n_args; i++) args[i] = l->args[i] < 0 ? NULL : x->at[l->args[i]];
+    for (int i = 0; i < l->n_args; i++) args[i] = bufs[i] < 0 ? NULL : x->at[bufs[i]];
     return x->dev->ops->launch(x->dev, 0, x->kernels[l->kernel], grid, k->block, l->lds[bucket], args, l->n_args, e) ||
            launch_failed(x, l, node_name(x->ir[graph]->nodes.at[l->node]), e);
 }
@@ -587,14 +555,14 @@ static bool interpret(Exec *x, int graph, int node, Err *e) {
 
 static bool launch_node(Exec *x, int graph, int node, Err *e) {
     const PlanGraph *g = &x->plan->graphs[graph];
-    int bucket = bucket_of(x, graph), lo = 0, hi = g->n_launches;
+    int lo = 0, hi = g->n_launches;
     while (lo < hi) { /* launches are in the order of their nodes */
         int mid = (lo + hi) / 2;
         if (g->launches[mid].node < node) lo = mid + 1;
         else hi = mid;
     }
     for (; lo < g->n_launches && g->launches[lo].node == node; lo++)
-        if (!launch(x, graph, &g->launches[lo], bucket, e)) return false;
+        if (!exec_launch(x, graph, &g->launches[lo], g->launches[lo].args, e)) return false;
     return true;
 }
 
@@ -614,7 +582,7 @@ static bool run_nodes(Exec *x, int graph, Err *e) {
 
 static bool run_captured(Exec *x, int graph, Err *e) {
     const DeviceOps *ops = x->dev->ops;
-    void **at = &x->captured[graph][bucket_of(x, graph)];
+    void **at = &x->captured[graph][exec_bucket(x, graph)];
     if (!*at) {
         if (!ops->capture_begin(x->dev, 0, e) || !run_nodes(x, graph, e)) return false;
         if (!(*at = ops->capture_end(x->dev, 0, e))) return false;

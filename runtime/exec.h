@@ -56,6 +56,7 @@ struct Exec {
     const Graph **ir;                 /* [n_graphs] */
     int **in, **out;                  /* [n_graphs][nodes * MAX_IN or MAX_OUT] buffers of the nodes' values */
     Sizes sizes;                      /* of the current step and head; SYM_P is set node by node */
+    bool keeps;                       /* exec_kv_zero was called */
     int64_t n_decode;                 /* of the current step's tokens */
 };
 
@@ -66,6 +67,8 @@ Exec *exec_open_shown(const Plan *p, const Model *m, Device *d, const ExecLoadin
 void exec_close(Exec *x);                      /* NULL is fine; before device_close */
 size_t exec_page_bytes(const Plan *p, int kv); /* of one page in all of the group's layers */
 bool exec_kv(Exec *x, const int64_t *pages /* [n_kv] */, Err *e);
+
+bool exec_kv_zero(Exec *x, Err *e); /* for a bench: all pages hold zeros, and no page forgets what it held */
 
 /* A page begins a new life: whatever it held must not be read. */
 void exec_page(Exec *x, int kv, int64_t page);
@@ -83,6 +86,9 @@ void exec_sampling(Exec *x, const Sampling *each, int64_t n);
 bool exec_graph(Exec *x, int graph, Err *e);
 void exec_begin(Exec *x, int graph); /* what exec_graph does before its first node */
 bool exec_node(Exec *x, int graph, int node, Err *e);
+/* One launch of the graph on these buffers [l->n_args]. Where its node does not run in this bucket, nothing. */
+bool exec_launch(Exec *x, int graph, const PlanLaunch *l, const int *bufs, Err *e);
+int exec_bucket(const Exec *x, int graph);  /* of the current step and head */
 int64_t exec_max(const Plan *p, int graph); /* largest T or S of the graph */
 
 /* Copies the first n bytes of a buffer to the host, or back, and waits. */

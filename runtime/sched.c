@@ -82,7 +82,8 @@ static void pool_open(Pool *p, const SchedOptions *o, int kv) {
 static bool check_request(const Sched *s, size_t i, Err *e) {
     const Request *r = &s->requests[i];
     int64_t positions = sched_positions(r);
-    if (r->n_ids < 1 || r->max_new < 0) die("sched: request %zu has %lld tokens", i, (long long)r->n_ids);
+    if (r->n_ids < 1 || r->max_new < 0 || r->cached >= r->n_ids)
+        die("sched: request %zu has %lld tokens", i, (long long)r->n_ids);
     if (positions > s->o.max_blocks * KV_PAGE)
         return err_set(e, "request %zu: %lld positions, the plan has room for %lld", i + 1, (long long)positions,
                        (long long)s->o.max_blocks * KV_PAGE);
@@ -96,14 +97,14 @@ static bool check_request(const Sched *s, size_t i, Err *e) {
 }
 
 static void step_open(SchedStep *t, const SchedOptions *o) {
-    size_t tokens = (size_t)o->max_tokens, slots = (size_t)o->slots;
+    size_t tokens = (size_t)o->max_tokens, slots = (size_t)o->slots, pages = 0;
+    for (int k = 0; k < o->n_kv; k++) pages += (size_t)o->pages[k];
     t->src = zeros(tokens, sizeof *t->src), t->slot = zeros(tokens, sizeof *t->slot),
     t->pos = zeros(tokens, sizeof *t->pos);
     t->request = zeros(tokens, sizeof *t->request);
     t->rows = zeros(slots, sizeof *t->rows), t->row_slot = zeros(slots, sizeof *t->row_slot),
     t->row_request = zeros(slots, sizeof *t->row_request);
-    /* a token needs a new page at most in each group */
-    t->new_pages = zeros((size_t)o->n_kv * (tokens + slots), sizeof *t->new_pages);
+    t->new_pages = zeros(pages, sizeof *t->new_pages); /* each is new once in a step at most */
     t->tables = zeros((size_t)o->n_kv * slots, sizeof *t->tables);
 }
 
@@ -229,6 +230,15 @@ static bool fits(const Sched *s, const Request *r) {
     return true;
 }
 
+/* As if `cached` positions had been run: their pages come with the first step, those behind a window never. */
+static void begin_at(Sched *s, int slot, int64_t cached) {
+    for (int k = 0; k < s->o.n_kv; k++) {
+        Pool *p = &s->pools[k];
+        if (p->window && cached - p->window + 1 > 0) p->first[slot] = p->end[slot] = (cached - p->window + 1) / KV_PAGE;
+    }
+    s->slots[slot].fed = cached;
+}
+
 static void admit(Sched *s) {
     for (int slot = 0; slot < s->o.slots && s->next < s->n_requests; slot++) {
         const Request *r = &s->requests[s->next];
@@ -236,6 +246,7 @@ static void admit(Sched *s) {
         if (!fits(s, r)) return;
         for (int k = 0; k < s->o.n_kv; k++) s->pools[k].reserved += s->pools[k].reserve[slot] = worst(s, k, r);
         s->slots[slot] = (Slot){.busy = true, .request = s->next++, .admitted = s->admitted++};
+        begin_at(s, slot, r->cached);
         if (++s->stats.in_flight > s->stats.peak_in_flight) s->stats.peak_in_flight = s->stats.in_flight;
     }
 }
@@ -261,7 +272,8 @@ static void add_decode(Sched *s, int slot) {
     if (!at->busy || at->parked || at->fed < s->requests[at->request].n_ids || s->step->n == s->o.max_tokens) return;
     if (all_asked(s, at)) return; /* kept, and its last sample is on its way */
     provide(s, slot, at->fed, 1);
-    add_token(s, slot, -1 - slot);
+    const Request *r = &s->requests[at->request];
+    add_token(s, slot, r->feed ? r->feed[at->fed - r->n_ids] : -1 - slot);
     add_row(s, slot);
     s->step->n_decode++;
 }

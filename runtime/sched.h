@@ -21,9 +21,11 @@ struct Request {
     int32_t *out;    /* room for max_new */
     int64_t n_out;
     bool done;
-    bool keep;       /* stays in its slot when it is done */
-    int64_t reserve; /* positions to keep room for; 0: what this prompt and max_new need */
-    uint32_t number; /* of sampling's key: the same request draws the same in any batch */
+    bool keep;           /* stays in its slot when it is done */
+    int64_t reserve;     /* positions to keep room for; 0: what this prompt and max_new need */
+    int64_t cached;      /* a bench's: so many of ids, not all, count as being in the cache, whatever it holds */
+    const int32_t *feed; /* a bench's: [max_new - 1] ids to go on with instead of those generated; NULL: none */
+    uint32_t number;     /* of sampling's key: the same request draws the same in any batch */
 };
 
 typedef struct SchedOptions SchedOptions;

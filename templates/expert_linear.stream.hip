@@ -17,6 +17,7 @@
 //! grid   min(ceil(N, 16 * WAVES), ceil(WAVE == 32 ? 264 : 416, min(E, T * R))), min(E, T * R) + T * R / TILE, ceil(T, TOKENS)
 //! block  WAVES * WAVE
 //! lds    min(T, TOKENS) * ROW * 2 + WAVES * RING + 128
+//! overlaps
 //! reduce mma16
 //! tol    fast 1e-7
 // An expert's weights streamed once for TOKENS of the pairs routed to it: a wave a slab of 16 weight rows at a time.
@@ -40,10 +41,11 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     Stream<W, K> stream;
     stream.begin(where, n, lds + wave * RING);
     const Dequant d = Unit<W>::dequant(table);
-    for (int i = 0; i < count; i++) {
+    if (X_PLAIN) stage_rows<WAVES * WAVE, K>(rows, count, [&](int i) { return a.x + (long)(x_RANK == 3 ? pairs[i] : pairs[i] / R) * K; });
+    for (int i = 0; !X_PLAIN && i < count; i++) {
         const int t = x_RANK == 3 ? pairs[i] : pairs[i] / R;
         const real row = X_ROW ? x_stat(row_sum<WAVES>([&](int q) { return x_sum(a, t, q); }, part)) : 0;
-#pragma unroll 8
+#pragma unroll 32
         for (int k = threadIdx.x; k < ROW; k += WAVES * WAVE) rows[i][k] = k < K ? bf16_of(x_at(a, row, t, k)) : 0;
     }
     __syncthreads();

@@ -15,6 +15,7 @@
 //! grid   min(ceil(N, 16 * WAVES), WAVE == 32 ? 264 : 416), ceil(T, TOKENS)
 //! block  WAVES * WAVE
 //! lds    min(T, TOKENS) * ROW * 2 + WAVES * RING + 128
+//! overlaps
 //! reduce mma16
 //! tol    fast 1e-7
 // Weights streamed once for TOKENS tokens: a wave a slab of 16 weight rows at a time. The tokens' rows are made once a block.
@@ -36,9 +37,10 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     overlap_wait();
     overlap_next();
     const Dequant d = Unit<W>::dequant(table);
-    for (int i = 0; i < count; i++) {
+    if (X_PLAIN) stage_rows<WAVES * WAVE, K>(rows, count, [&](int i) { return a.x + (long)(t0 + i) * K; });
+    for (int i = 0; !X_PLAIN && i < count; i++) {
         const real row = X_ROW ? x_stat(row_sum<WAVES>([&](int q) { return x_sum(a, t0 + i, q); }, part)) : 0;
-#pragma unroll 8
+#pragma unroll 32
         for (int k = threadIdx.x; k < ROW; k += WAVES * WAVE) rows[i][k] = k < K ? bf16_of(x_at(a, row, t0 + i, k)) : 0;
     }
     __syncthreads();

@@ -158,15 +158,26 @@ DEVICE int draw(Room &r, const float *x, float most, const int *p) {
     return nth(r, x, r.key, (int)((target - r.above) / weight(value(r.key), most, scale)));
 }
 
+DEVICE u64 better(u64 best, float x, int v) { // of two keys the one that is drawn first
+    const u64 o = (u64)ordered(x) << 32 | (unsigned)~v;
+    return o > best ? o : best;
+}
+
 DEVICE void run(const Args &a) {
     __shared__ Room r;
     const int s = blockIdx.x, i = threadIdx.x;
     if (s >= row_count(a)) return;
     const float *x = a.logits + (long)s * V;
     u64 best = 0;
-    for (int v = i; v < V; v += THREADS) {
-        const u64 o = (u64)ordered(x[v]) << 32 | (unsigned)~v;
-        best = o > best ? o : best;
+    if (V % 4 == 0) {
+#pragma unroll 8
+        for (int v = i * 4; v < V; v += THREADS * 4) {
+            const f32x4 four = *(const f32x4 *)(x + v);
+#pragma unroll
+            for (int k = 0; k < 4; k++) best = better(best, four[k], v + k);
+        }
+    } else {
+        for (int v = i; v < V; v += THREADS) best = better(best, x[v], v);
     }
     best = block_max(r, best);
     int id = best >> 32 == ~0u ? -1 : (int)~(unsigned)best;

@@ -72,13 +72,13 @@ void bpe_derive(Tok *t, const uint32_t *rank) {
 
 /* --- scratch --- */
 
-static bool out_of_memory(Err *e) { return err_set(e, "out of memory while encoding"); }
+static bool no_memory(Err *e) { return err_set(e, "out of memory while encoding"); }
 
 bool bpe_put(Bpe *b, int32_t id, Err *e) {
     if (b->n == b->cap) {
         size_t cap = b->cap ? b->cap * 2 : 64;
         int32_t *p = realloc(b->id, cap * sizeof *p);
-        if (!p) return out_of_memory(e);
+        if (!p) return no_memory(e);
         b->id = p;
         b->cap = cap;
     }
@@ -90,7 +90,7 @@ static bool reserve_symbols(Bpe *b, size_t n, Err *e) {
     if (n <= b->symbols) return true;
     size_t cap = n < 128 ? 128 : n + n / 2;
     Symbol *p = realloc(b->symbol, cap * sizeof *p);
-    if (!p) return out_of_memory(e);
+    if (!p) return no_memory(e);
     b->symbol = p;
     b->symbols = cap;
     return true;
@@ -109,7 +109,7 @@ static bool push(Bpe *b, Merge m, Err *e) {
     if (b->heap_n == b->heap_cap) {
         size_t cap = b->heap_cap ? b->heap_cap * 2 : 128;
         Merge *p = realloc(b->heap, cap * sizeof *p);
-        if (!p) return out_of_memory(e);
+        if (!p) return no_memory(e);
         b->heap = p;
         b->heap_cap = cap;
     }

@@ -28,7 +28,7 @@ void harmony_put(HarmonyIds *to, int32_t id) {
     if (to->n == to->cap) {
         to->cap = to->cap ? 2 * to->cap : 256;
         to->at = realloc(to->at, to->cap * sizeof *to->at);
-        if (!to->at) die("harmony: out of memory");
+        if (!to->at) out_of_memory(to->cap * sizeof *to->at, "a conversation's tokens");
     }
     to->at[to->n++] = id;
 }

@@ -100,12 +100,14 @@ static int longer(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
-static void index_named(Tok *t) {
+static bool index_named(Tok *t, Err *e) {
     struct {
         size_t *at, n, cap;
     } len = {0};
     for (size_t id = 0; id < t->n; id++)
         if (t->token[id].kind & (TOKEN_SPECIAL | TOKEN_ADDED)) {
+            if (t->token[id].n > TOK_MAX_NAME)
+                return err_set(e, "id %zu: a special or added token of %u bytes (at most %d)", id, t->token[id].n, TOK_MAX_NAME);
             t->named_first[(unsigned char)t->token[id].at[0]] = true;
             PUSH(t->arena, len, t->token[id].n);
         }
@@ -113,13 +115,14 @@ static void index_named(Tok *t) {
     for (size_t i = 0; i < len.n; i++)
         if (!i || len.at[i] != len.at[i - 1]) len.at[t->named_lens++] = len.at[i];
     t->named_len = len.at;
+    return true;
 }
 
 bool tok_index(Tok *t, Err *e) {
     if (!t->n) return err_set(e, "no tokens");
     if (!index_kind(t, &t->text, TOKEN_TEXT, e)) return false;
     if (!index_kind(t, &t->named, TOKEN_SPECIAL | TOKEN_ADDED, e)) return false;
-    index_named(t);
+    if (!index_named(t, e)) return false;
     for (int c = 0; c < 256; c++) t->byte_id[c] = tok_find(t, &t->text, &(char){(char)c}, 1);
     return true;
 }
@@ -198,6 +201,7 @@ Tok *tok_open(const char *path, Err *e) {
 void tok_close(Tok *t) {
     if (!t) return;
     pcre2_code_free(t->split);
+    pcre2_match_context_free(t->limits);
     arena_free(t->arena);
 }
 

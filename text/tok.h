@@ -1,6 +1,6 @@
 /* tok.h - text to token ids and back: byte-level BPE with the o200k pattern (PCRE2).
  *
- * Files (formats.md): tokenizer.json, .tiktoken, tokenizer.bin; told apart by content. All three give the same ids.
+ * Files (docs/formats.md): tokenizer.json, .tiktoken, tokenizer.bin; told apart by content. All three give the same ids.
  * Contract: the ids are tiktoken's (o200k_harmony) and Hugging Face tokenizers'; tests/tok compares them. Where those
  * take only Unicode strings, this takes bytes: a run of bytes that is not UTF-8 is a piece of its own, merged like any
  * other piece, and the text on either side is split as if it began and ended there. So tokens always give back the bytes.

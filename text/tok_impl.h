@@ -17,7 +17,8 @@ enum {
 };
 enum {
     TOK_MAX_ID = (1 << 24) - 1, /* a table this long is still small; a wilder id is a broken file */
-    TOK_MAX_LEN = 4096          /* bytes of a token whose merges are derived; o200k's longest has 128 */
+    TOK_MAX_LEN = 4096,         /* bytes of a token whose merges are derived; o200k's longest has 128 */
+    TOK_MAX_NAME = 256          /* of a special or added one, which is looked for at each byte of a text; gpt-oss's longest has 18 */
 };
 
 typedef struct Token Token;
@@ -59,6 +60,7 @@ struct Tok {
     Pair *pair;
     size_t pair_mask, pairs;
     bool whole;        /* a piece that is itself a token is that token, whatever the merges say */
+    pcre2_match_context *limits; /* of split */
     pcre2_code *split; /* NULL: the text is one piece */
 };
 

@@ -33,7 +33,12 @@ static bool translate(const char *p, size_t n, Text *out, Err *e) {
     return true;
 }
 
+enum { MAX_HEAP = 256 << 10, MAX_STEPS = 1 << 22 }; /* KiB, and PCRE2's steps, for one piece: a hostile pattern backtracks for ever */
+
 bool split_compile(Tok *t, const char *pattern, size_t n, Err *e) {
+    if (!t->limits && !(t->limits = pcre2_match_context_create(NULL))) return err_set(e, "out of memory");
+    pcre2_set_heap_limit(t->limits, MAX_HEAP);
+    pcre2_set_match_limit(t->limits, MAX_STEPS);
     Text p = {0};
     int code;
     PCRE2_SIZE at;
@@ -101,9 +106,9 @@ static const char *as_older(const char *text, size_t n, char **copy) {
 /* The JIT runs on 32 KiB of stack; when that is used up (o200k's pattern never does) the interpreter takes over, on the heap. */
 static int match(const Tok *t, pcre2_match_data *m, const char *text, size_t n, size_t from) {
     uint32_t how = PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY;
-    int r = pcre2_match(t->split, (PCRE2_SPTR)text, n, from, how, m, NULL);
+    int r = pcre2_match(t->split, (PCRE2_SPTR)text, n, from, how, m, t->limits);
     if (r == PCRE2_ERROR_JIT_STACKLIMIT)
-        r = pcre2_match(t->split, (PCRE2_SPTR)text, n, from, how | PCRE2_NO_JIT, m, NULL);
+        r = pcre2_match(t->split, (PCRE2_SPTR)text, n, from, how | PCRE2_NO_JIT, m, t->limits);
     return r;
 }
 

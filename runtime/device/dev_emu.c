@@ -42,13 +42,14 @@ static int emu_count(void) { return 1; }
 
 static Device *emu_open(int index, const Plan *p, const DeviceOptions *o, Err *e) {
     if (index) return err_set(e, "device emu: there is one, not %d", index + 1), NULL;
-    if (strncmp(p->arch, "gfx90a", 6))
+    if (strncmp(p->arch, "gfx90a", 6) || !strchr(":", p->arch[6])) /* either setting of a feature */
         return err_set(e, "device emu runs gfx90a code; this plan is for %s: recompile with --arch gfx90a", p->arch),
                NULL;
     Emu *u = calloc(1, sizeof *u);
     if (!u) return err_set(e, "device emu: out of memory"), NULL;
     u->base.ops = &dev_emu;
     u->mem = emu_mem_new();
+    if (!u->mem) return free(u), err_set(e, "device emu: out of memory"), NULL;
     u->options = *o;
     return &u->base;
 }
@@ -87,6 +88,7 @@ static bool add_region(Emu *u, void *p, size_t size, const char *name, bool owne
         u->regions = more, u->cap_regions = cap;
     }
     if (!emu_mem_add(u->mem, p, size, name, !owned, e)) return false;
+    if (!owned) emu_mem_protect(u->mem, p); /* a mapped file */
     u->regions[u->n_regions++] = (Region){p, owned};
     return true;
 }
@@ -147,7 +149,7 @@ static bool emu_sync(Device *d, int stream, Err *e) {
 }
 
 static void emu_forget(Device *d, void *p, size_t n) {
-    if (n) emu_mem_mark(((Emu *)d)->mem, p, n, false);
+    if (n) emu_mem_mark(((Emu *)d)->mem, p, n, false); /* what alloc made has its shadow: this cannot fail */
 }
 
 static DeviceModule *emu_module_load(Device *d, const PlanModule *m, Err *e) {
@@ -198,11 +200,15 @@ static bool emu_launch_kernel(Device *d, int stream, DeviceKernel *k, const uint
         .kernarg = args,
         .kernarg_size = (size_t)n_args * sizeof *args,
         .seed = u->options.seed,
+        .max_instructions = u->options.limit,
         .threads = (uint32_t)u->options.threads,
     };
     l.n_only = sample_blocks(u, grid, only);
     l.only = l.n_only ? only : NULL;
-    return emu_launch(k->code, u->mem, &l, &k->counts, e);
+    if (emu_launch(k->code, u->mem, &l, &k->counts, e)) return true;
+    size_t n = strlen(e->msg);
+    if (strstr(e->msg, ": hung: ")) snprintf(e->msg + n, sizeof e->msg - n, "; if it is only long, --emu-limit allows more");
+    return false;
 }
 
 static json_t *counts_json(const DeviceKernel *k) {
@@ -210,7 +216,7 @@ static json_t *counts_json(const DeviceKernel *k) {
     json_t *j = json_pack("{s:s, s:f}", "kernel", k->symbol, "seconds", c->seconds);
 #define N(field) json_object_set_new(j, #field, json_integer((json_int_t)c->field))
     N(launches), N(waves), N(instructions), N(salu), N(valu), N(mfma), N(smem), N(vmem), N(lds), N(branch), N(barriers);
-    N(bytes_read), N(bytes_written), N(lds_bytes);
+    N(bytes_read), N(bytes_written), N(lds_bytes), N(longest);
 #undef N
     return j;
 }
@@ -219,15 +225,16 @@ static void emu_profile(Device *d, Text *t, bool json) {
     Emu *u = (Emu *)d;
     json_t *list = json_array();
     if (!json)
-        text_add(t, "%-40s %8s %10s %12s %10s %10s %10s %10s %12s %12s %9s\n", "kernel", "launches", "waves",
-                 "instructions", "valu", "mfma", "vmem", "lds", "bytes read", "written", "seconds");
+        text_add(t, "%-40s %8s %10s %12s %12s %10s %10s %10s %10s %12s %12s %9s\n", "kernel", "launches", "waves",
+                 "instructions", "longest", "valu", "mfma", "vmem", "lds", "bytes read", "written", "seconds");
     for (const DeviceKernel *k = u->kernels; k; k = k->next) {
         const EmuCounts *c = &k->counts;
         if (!c->launches) continue;
         if (json) json_array_insert_new(list, 0, counts_json(k));
         else
-            text_add(t, "%-40s %8llu %10llu %12llu %10llu %10llu %10llu %10llu %12llu %12llu %9.3f\n", k->symbol,
+            text_add(t, "%-40s %8llu %10llu %12llu %12llu %10llu %10llu %10llu %10llu %12llu %12llu %9.3f\n", k->symbol,
                      (unsigned long long)c->launches, (unsigned long long)c->waves, (unsigned long long)c->instructions,
+                     (unsigned long long)c->longest,
                      (unsigned long long)c->valu, (unsigned long long)c->mfma, (unsigned long long)c->vmem,
                      (unsigned long long)c->lds, (unsigned long long)c->bytes_read,
                      (unsigned long long)c->bytes_written, c->seconds);

@@ -8,6 +8,7 @@
  * GPTOSS_SYNC_LAUNCHES=1 captures no graphs and waits after each launch: a fault or a hang then names its kernel.
  * GPTOSS_PDL=0: no kernel begins before the one before it has ended, whatever the plan says of it. */
 #include "dev_gpu.h"
+#include "ir/library.h"
 #include "numa.h"
 
 #include <dlfcn.h>
@@ -126,16 +127,16 @@ static bool resolve(void *lib, const char *path, const GpuSymbol *symbols, size_
 
 bool gpu_load(const char *const *names, size_t n_names, const char *const *dirs, size_t n_dirs,
               const GpuSymbol *symbols, size_t n, Err *e) {
-    char path[4096], broken[512] = ""; /* broken: why one that is there does not load */
+    char path[4096];
+    LibraryFault fault = {""};
     for (size_t d = 0; d < n_dirs; d++)
         for (size_t i = 0; dirs[d] && i < n_names; i++) {
             snprintf(path, sizeof path, "%s%s", dirs[d], names[i]);
-            void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+            void *lib = library_open(path, RTLD_NOW | RTLD_LOCAL, &fault);
             if (lib) return resolve(lib, path, symbols, n, e);
-            const char *why = dlerror();
-            if (why && strncmp(why, path, strlen(path))) snprintf(broken, sizeof broken, " (%s)", why);
         }
-    return err_set(e, "no %s found%s", names[n_names - 1], broken);
+    if (*fault.why) return err_set(e, "%s is there but does not load: %s", names[n_names - 1], fault.why);
+    return err_set(e, "no %s found", names[n_names - 1]);
 }
 
 static bool ready(const GpuApi *api, int *n, Err *e) {
@@ -347,7 +348,6 @@ Device *gpu_open(const GpuApi *api, int index, const Plan *p, const DeviceOption
         return err_set(e, "device %s %d: there are %d (0 to %d)", api->ops->name, index, n, n - 1), NULL;
     Gpu *g = calloc(1, sizeof *g);
     if (!g) return err_set(e, "device %s: out of memory", api->ops->name), NULL;
-    const char *hang = getenv("GPTOSS_HANG_SECONDS");
     *g = (Gpu){.api = api,
                .f = api->f,
                .index = index,
@@ -355,7 +355,7 @@ Device *gpu_open(const GpuApi *api, int index, const Plan *p, const DeviceOption
                .profile = o->profile,
                .sync_launches = asked("GPTOSS_SYNC_LAUNCHES")};
     g->base.ops = &g->ops;
-    g->hang_seconds = hang && atof(hang) > 0 ? atof(hang) : 120;
+    g->hang_seconds = device_hang_seconds();
     if (g->profile || g->sync_launches) g->ops.capture_begin = NULL;
     g->overlap =
         api->launch_overlapping && !g->profile && !g->sync_launches && !refused("GPTOSS_PDL") && api->overlaps();

@@ -11,6 +11,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <jansson.h>
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -70,7 +71,7 @@ struct Host {
     void **owned;  /* what alloc gave, to tell it from adopted memory */
     size_t n_owned, cap_owned;
     DeviceKernel *kernels; /* newest first */
-    unsigned long long launches;
+    atomic_ullong launches;
 
     /* The crew. A launch writes work and makes `state` odd: open. A worker that sees it enters, takes blocks until there are none,
      * and leaves. The caller does the same, makes state even and waits for those inside; one that still sleeps is not waited for. */
@@ -84,6 +85,15 @@ struct Host {
     atomic_bool stop;
     pthread_mutex_t lock;
     pthread_cond_t wake;
+
+    /* The watch: names a kernel that does not come back. It cannot be ended; the program can. */
+    pthread_t watch;
+    bool watched;
+    double patience;
+    pthread_mutex_t watch_lock;
+    pthread_cond_t watch_end;
+    atomic_bool watch_over;
+    _Atomic(const char *) running; /* the kernel; NULL: none */
 };
 
 /* --- threads ------------------------------------------------------------------------------------------------------------------- */
@@ -175,6 +185,44 @@ static void run_together(Host *h) {
     }
 }
 
+static void *watch(void *arg) {
+    Host *h = arg;
+    unsigned long long seen = 0, said = 0;
+    pthread_mutex_lock(&h->watch_lock);
+    while (!atomic_load(&h->watch_over)) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        double at = (double)until.tv_nsec * 1e-9 + h->patience;
+        until.tv_sec += (time_t)at, until.tv_nsec = (long)((at - floor(at)) * 1e9);
+        if (pthread_cond_timedwait(&h->watch_end, &h->watch_lock, &until) != ETIMEDOUT) continue;
+        unsigned long long now = atomic_load(&h->launches);
+        const char *kernel = atomic_load(&h->running);
+        if (kernel && now == seen && now != said) {
+            fprintf(stderr, "device host: kernel %s has not come back for %g s (GPTOSS_HANG_SECONDS); Ctrl-C ends the program\n", kernel, h->patience);
+            said = now;
+        }
+        seen = now;
+    }
+    pthread_mutex_unlock(&h->watch_lock);
+    return NULL;
+}
+
+static void start_watch(Host *h) {
+    pthread_mutex_init(&h->watch_lock, NULL);
+    pthread_cond_init(&h->watch_end, NULL);
+    h->patience = device_hang_seconds();
+    h->watched = !pthread_create(&h->watch, NULL, watch, h);
+}
+
+static void stop_watch(Host *h) {
+    if (!h->watched) return;
+    pthread_mutex_lock(&h->watch_lock);
+    atomic_store(&h->watch_over, true);
+    pthread_cond_signal(&h->watch_end);
+    pthread_mutex_unlock(&h->watch_lock);
+    pthread_join(h->watch, NULL);
+}
+
 static int cpus(cpu_set_t *set) { return sched_getaffinity(0, sizeof *set, set) ? 1 : CPU_COUNT(set); }
 
 static void pin(pthread_t t, const cpu_set_t *all, int n) {
@@ -247,13 +295,14 @@ static Device *host_open(int index, const Plan *p, const DeviceOptions *o, Err *
     h->plan = p;
     h->arena = arena_new();
     const char *lacks = rtc_host_lacks(h->arena, p->target_id); /* asks for the tile registers too: before there are threads */
-    if ((!*lacks || compile_again(h, lacks, e)) && start_crew(h, o->threads, e)) return &h->base;
+    if ((!*lacks || compile_again(h, lacks, e)) && start_crew(h, o->threads, e)) return start_watch(h), &h->base;
     host_close(&h->base);
     return NULL;
 }
 
 static void host_close(Device *d) {
     Host *h = (Host *)d;
+    stop_watch(h);
     stop_crew(h);
     for (DeviceKernel *k = h->kernels, *next; k; k = next) {
         next = k->next;
@@ -351,7 +400,8 @@ static int memory_file(const char *name, const void *bytes, size_t n) {
 
 static DeviceModule *host_module_load(Device *d, const PlanModule *m, Err *e) {
     Host *h = (Host *)d;
-    const RtcJob *again = h->again ? &h->again[m - h->plan->modules] : NULL;
+    const PlanModule *of = h->plan->modules;
+    const RtcJob *again = h->again && m >= of && m < of + h->plan->n_modules ? &h->again[m - of] : NULL;
     char path[64];
     DeviceModule *r = calloc(1, sizeof *r);
     if (!r) return err_set(e, "device host: out of memory"), NULL;
@@ -397,9 +447,11 @@ static bool host_launch(Device *d, int stream, DeviceKernel *k, const uint32_t g
     (void)stream, (void)block, (void)lds, (void)n_args, (void)e;
     Host *h = (Host *)d;
     double begin = now();
-    h->work = (Work){k->run, args, grid, (uint64_t)grid[0] * grid[1] * grid[2], ++h->launches};
+    atomic_store_explicit(&h->running, k->symbol, memory_order_relaxed);
+    h->work = (Work){k->run, args, grid, (uint64_t)grid[0] * grid[1] * grid[2], atomic_fetch_add(&h->launches, 1) + 1};
     if (h->work.blocks < 2 || h->n_workers < 2) run_alone(h);
     else run_together(h);
+    atomic_store_explicit(&h->running, NULL, memory_order_relaxed);
     k->launches++;
     k->seconds += now() - begin;
     return true;

@@ -1,6 +1,8 @@
 /* device.c - the devices this program knows. Add one: its dev_*.c and a row here. */
 #include "device.h"
 
+#include <stdlib.h>
+
 extern const DeviceOps dev_hip, dev_cuda, dev_host, dev_emu, dev_ref;
 
 static const struct {
@@ -37,9 +39,11 @@ static Device *open_auto(int index, const Plan *p, const DeviceOptions *o, Err *
         if (d) return d;
     }
     err_set(e,
-            "no device here runs a plan for %s%s%s%s: %s--device ref interprets its graph on the CPU (slowly); or recompile with "
+            "no device here runs a plan for %s%s%s%s: %s--device ref interprets its graph on the CPU (slowly); or "
+            "recompile with "
             "gptoss-compile --arch host",
-            p->arch, *why.msg ? " (" : "", why.msg, *why.msg ? ")" : "", strncmp(p->arch, "gfx90a", 6) ? "" : "--device emu runs its code, ");
+            p->arch, *why.msg ? " (" : "", why.msg, *why.msg ? ")" : "",
+            strncmp(p->arch, "gfx90a", 6) ? "" : "--device emu runs its code, ");
     return NULL;
 }
 
@@ -50,6 +54,11 @@ Device *device_open(const char *name, int index, const Plan *p, const DeviceOpti
     if (known(name)) err_set(e, "device %s: not built yet; --device host, emu and ref are", name);
     else err_set(e, "no device \"%s\"; there are auto, hip, cuda, host, emu, ref", name);
     return NULL;
+}
+
+double device_hang_seconds(void) {
+    const char *s = getenv("GPTOSS_HANG_SECONDS");
+    return s && atof(s) > 0 ? atof(s) : 120;
 }
 
 void device_close(Device *d) {

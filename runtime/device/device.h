@@ -23,6 +23,7 @@ struct DeviceOptions {
     int threads;     /* host threads of emu, host and ref; 0: one per online CPU */
     uint64_t seed;   /* emu: the order in which waves advance (--seed-schedule); 0: in order */
     bool profile;    /* GPUs: time every launch (no graphs are captured then) */
+    uint64_t limit;  /* emu: instructions of a workgroup, beyond which its kernel counts as hung; 0: EMU_MAX_INSTRUCTIONS */
     uint32_t sample; /* emu: of each launch run only so many workgroups, spread over the grid; 0: all */
 };
 
@@ -82,5 +83,6 @@ const DeviceOps *device_find(const char *name); /* NULL when there is no such de
 Device *device_open(const char *name, int index, const Plan *p, const DeviceOptions *o, Err *e);
 void device_close(Device *d); /* NULL is fine */
 void device_list(Text *t);    /* what --list-devices prints */
+double device_hang_seconds(void); /* how long work may not come back: GPTOSS_HANG_SECONDS, else 120 */
 
 #endif

@@ -152,6 +152,8 @@ static const struct NamedSpecial { const char *name; uint8_t what; } specials[] 
     {"src_execz", SPECIAL_EXECZ}, {"execz", SPECIAL_EXECZ},
 };
 
+enum { MAX_DWORDS = 32 }; /* the largest operand: an MFMA's */
+
 /* "5" or "[4:7]" after the file's letter. */
 static bool reg_range(const char *s, unsigned *at, unsigned *n) {
     char *e;
@@ -160,7 +162,7 @@ static bool reg_range(const char *s, unsigned *at, unsigned *n) {
     *at = (unsigned)strtoul(s + range, &e, 10), *n = 1;
     if (!range) return !*e;
     if (*e == ':') *n = (unsigned)strtoul(e + 1, &e, 10) - *at + 1;
-    return *e == ']' && !e[1];
+    return *e == ']' && !e[1] && *n >= 1 && *n <= MAX_DWORDS;
 }
 
 static bool reg_operand(Decoder *d, Operand *o, const char *s) {
@@ -168,7 +170,7 @@ static bool reg_operand(Decoder *d, Operand *o, const char *s) {
     uint8_t where = *s == 's' ? W_SGPR : W_VGPR;
     unsigned limit = *s == 's' ? 102 : 256, base = *s == 'a' ? R_AGPR : 0;
     if (!reg_range(s + 1, &at, &n)) return false;
-    if (at + n > limit) return fail(d, "register %s is out of range", s);
+    if (at >= limit || n > limit - at) return fail(d, "register %s is out of range", s);
     o->where = where, o->reg = (uint16_t)(at + base), o->dwords = (uint8_t)n;
     return true;
 }
@@ -397,8 +399,8 @@ static bool decode_sopk(Decoder *d, Inst *i, const Line *ln) {
 }
 
 static bool decode_branch(Decoder *d, Inst *i, const Line *ln) {
-    const char *simm = ln->op[ln->n_ops - 1];
-    if (!ln->n_ops || !isdigit((unsigned char)simm[*simm == '-'])) return fail(d, "branch target '%s'", simm);
+    const char *simm = ln->n_ops ? ln->op[ln->n_ops - 1] : "";
+    if (!isdigit((unsigned char)simm[*simm == '-'])) return fail(d, "branch target '%s'", simm);
     i->offset = (int16_t)strtol(simm, NULL, 0);
     return true;
 }
@@ -564,8 +566,9 @@ void decode_inst(Decoder *d, Inst *i, const char *text) {
     i->text = arena_strdup(d->arena, text + strspn(text, " \t"));
     i->op = find_row(ln.mnemonic);
     if (i->op) i->run = i->op->run, i->count = i->op->count;
-    if (i->op && decoders[i->op->family](d, i, &ln)) return;
-    const char *why = i->op ? d->why : "unknown mnemonic";
+    bool decoded = i->op && decoders[i->op->family](d, i, &ln);
+    if (decoded && inst_fits(i)) return;
+    const char *why = decoded ? "an operand is of the wrong kind or size" : i->op ? d->why : "unknown mnemonic";
     i->text = arena_printf(d->arena, "%s: %s", i->text, why);
     i->run = run_bad;
 }

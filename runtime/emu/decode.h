@@ -14,4 +14,7 @@ struct Decoder {
 
 void decode_inst(Decoder *d, Inst *i, const char *text); /* always makes one; run_bad when it could not be decoded */
 
+/* fit.c: do its operands hold what its execution will touch? */
+bool inst_fits(const Inst *i);
+
 #endif

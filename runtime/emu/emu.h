@@ -15,13 +15,16 @@
 typedef struct EmuMem EmuMem;       /* the registered regions and their shadow; one per device */
 typedef struct EmuModule EmuModule; /* one decoded code object; immutable after load, usable from any thread */
 
-EmuMem *emu_mem_new(void);
+EmuMem *emu_mem_new(void); /* NULL: out of memory */
 void emu_mem_free(EmuMem *m);
 /* Registers [p, p+size) under a name for messages. initialised: the caller filled it; else reads before writes are errors. */
 bool emu_mem_add(EmuMem *m, void *p, size_t size, const char *name, bool initialised, Err *e);
 void emu_mem_remove(EmuMem *m, void *p);
-/* The caller wrote (initialised = true) or forgot (false: a buffer's live range begins) bytes [p, p+size). */
-void emu_mem_mark(EmuMem *m, void *p, size_t size, bool initialised);
+/* The caller wrote (initialised = true) or forgot (false: a buffer's live range begins) bytes [p, p+size). False: no memory for
+ * the shadow, which can only be where bytes are forgotten of a region that was added as initialised. */
+bool emu_mem_mark(EmuMem *m, void *p, size_t size, bool initialised);
+/* From now on a kernel that writes into the region at p is an error: it belongs to a file. */
+void emu_mem_protect(EmuMem *m, void *p);
 /* Is every byte of [p, p+size) registered and initialised? (A copy from the device checks its source.) */
 bool emu_mem_check(EmuMem *m, const void *p, size_t size, Err *e);
 
@@ -43,8 +46,13 @@ typedef struct EmuCounts EmuCounts; /* dynamic counts, summed over waves; bytes 
 struct EmuCounts {
     uint64_t launches, waves, instructions, salu, valu, mfma, smem, vmem, lds, branch, barriers;
     uint64_t bytes_read, bytes_written, lds_bytes;
+    uint64_t longest; /* not a sum: the most instructions of one workgroup */
     double seconds;
 };
+
+/* Ten times what any kernel of the 20b and 120b plans runs: 3 million in attention at position 131,071, 1.2 million where the
+ * sampler draws from 201,088 logits, 2 million where 4,096 tokens are grouped (2026-11); seconds, whatever the loop is made of. */
+enum { EMU_MAX_INSTRUCTIONS = 1 << 25 };
 
 typedef struct EmuLaunch EmuLaunch;
 struct EmuLaunch {
@@ -57,7 +65,7 @@ struct EmuLaunch {
     uint64_t seed;      /* 0: waves in order; else the order in which waves of a workgroup advance, and how far each runs
                            between switches, is drawn from it */
     uint32_t threads;   /* 0: one per online CPU */
-    uint64_t max_instructions; /* per wave; 0: 2^33. Beyond it the kernel is reported as hung */
+    uint64_t max_instructions; /* per workgroup; 0: EMU_MAX_INSTRUCTIONS. Beyond it the kernel is reported as hung */
     /* Run only these workgroups (linear ids, x fastest), for sampled checks of large kernels; NULL: all. */
     const uint32_t *only;
     size_t n_only;

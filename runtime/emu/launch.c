@@ -84,6 +84,18 @@ static void wave_start(Wave *w, Group *g, uint32_t id) {
 
 /* --- running -------------------------------------------------------------------------------------------------------------------- */
 
+static size_t count_state(const Group *g, State s) {
+    size_t n = 0;
+    for (size_t k = 0; k < g->n_waves; k++) n += g->waves[k].state == s;
+    return n;
+}
+
+static NORETURN void hung(Wave *w) {
+    const Group *g = w->g;
+    wave_fault(w, w->ip, -1, "hung: no end after %llu instructions of its workgroup (of %zu waves %zu run, %zu wait at a barrier, %zu have ended)",
+               (unsigned long long)g->done, g->n_waves, count_state(g, ST_RUN), count_state(g, ST_BARRIER), count_state(g, ST_END));
+}
+
 static void wave_turn(Wave *w, uint64_t turn) {
     uint64_t before = 0, after = 0;
     for (int k = 0; k < C_KINDS; k++) before += w->n[k];
@@ -94,9 +106,8 @@ static void wave_turn(Wave *w, uint64_t turn) {
         i->run(w, i);
     } while (--w->budget);
     for (int k = 0; k < C_KINDS; k++) after += w->n[k];
-    w->done += after - before;
-    if (w->done >= w->limit && w->state == ST_RUN)
-        wave_fault(w, w->ip, -1, "hung: %llu instructions executed and no end", (unsigned long long)w->done);
+    w->done += after - before, w->g->done += after - before;
+    if (w->g->done >= w->g->limit && w->state == ST_RUN) hung(w);
 }
 
 static uint64_t draw(uint64_t *state) { /* splitmix64 */
@@ -104,12 +115,6 @@ static uint64_t draw(uint64_t *state) { /* splitmix64 */
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
     z = (z ^ z >> 27) * 0x94d049bb133111ebull;
     return z ^ z >> 31;
-}
-
-static size_t count_state(const Group *g, State s) {
-    size_t n = 0;
-    for (size_t k = 0; k < g->n_waves; k++) n += g->waves[k].state == s;
-    return n;
 }
 
 /* Ended waves do not hold up a barrier. */
@@ -128,7 +133,7 @@ static void run_waves(Group *g, uint64_t seed) {
         if (!running) open_barrier(g), at = 0;
         if (seed) at = (size_t)draw(&rng);
         Wave *w = &g->waves[at % g->n_waves];
-        uint64_t turn = seed ? 1 + draw(&rng) % MAX_TURN : LONG_TURN, left = w->limit > w->done ? w->limit - w->done : 1;
+        uint64_t turn = seed ? 1 + draw(&rng) % MAX_TURN : LONG_TURN, left = g->limit > g->done ? g->limit - g->done : 1;
         if (w->state == ST_RUN) wave_turn(w, turn < left ? turn : left);
     }
 }
@@ -145,33 +150,43 @@ struct Worker {
     EmuCounts counts;
 };
 
-static void *map(size_t size) {
-    void *p = size ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : NULL;
-    if (p == MAP_FAILED) die("out of memory");
-    return p;
+/* Zeroed pages; NULL for none, and *ok cleared, with e set, where there is no memory. */
+static void *map(size_t size, const char *what, const Job *j, bool *ok, Err *e) {
+    void *p = size && *ok ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : NULL;
+    if (p != MAP_FAILED) return p;
+    *ok = err_set(e, "kernel %s: out of memory: %zu bytes for %s", j->k->pub.name, size, what);
+    return NULL;
+}
+static void unmap(void *p, size_t size) {
+    if (p) munmap(p, size);
 }
 
 static size_t register_bytes(const Job *j) { return (size_t)j->n_waves * R_VGPRS * LANES * 4; }
 static size_t scratch_bytes(const Job *j) { return (size_t)j->n_waves * LANES * j->k->pub.scratch_bytes; }
 
-static void worker_open(Worker *t, Job *job) {
+static size_t hit_bytes(const Job *j) { return j->m->n_code * sizeof(Region *); }
+static size_t wave_bytes(const Job *j) { return j->n_waves * sizeof(Wave); }
+static size_t lds_bytes(const Job *j) { return 2 * ((size_t)j->lds_size + 16); } /* and as many bytes of its shadow */
+
+static bool worker_open(Worker *t, Job *job, Err *e) {
+    bool ok = true;
     *t = (Worker){.job = job};
     Group *g = &t->g;
-    t->registers = map(register_bytes(job));
-    t->hit = map(job->m->n_code * sizeof *t->hit);
-    g->waves = aligned_alloc(64, job->n_waves * sizeof *g->waves);
-    if (!g->waves) die("out of memory");
-    memset(g->waves, 0, job->n_waves * sizeof *g->waves);
+    t->registers = map(register_bytes(job), "registers", job, &ok, e);
+    t->hit = map(hit_bytes(job), "its instructions' memory", job, &ok, e);
+    g->waves = map(wave_bytes(job), "waves", job, &ok, e);
+    g->lds = map(lds_bytes(job), "LDS", job, &ok, e);
+    g->scratch = map(scratch_bytes(job), "scratch", job, &ok, e);
+    if (!ok) return false;
     g->job = job, g->n_waves = job->n_waves, g->lds_size = job->lds_size, g->scratch_size = job->k->pub.scratch_bytes;
-    g->lds = map(2 * ((size_t)job->lds_size + 16));
+    g->limit = job->launch->max_instructions ? job->launch->max_instructions : EMU_MAX_INSTRUCTIONS;
     g->lds_bits = g->lds + job->lds_size + 16;
-    g->scratch = map(scratch_bytes(job));
     for (size_t k = 0; k < g->n_waves; k++) {
         Wave *w = &g->waves[k];
         w->v = t->registers + k * R_VGPRS * LANES;
         w->hit = t->hit;
-        w->limit = job->launch->max_instructions ? job->launch->max_instructions : 1ull << 33;
     }
+    return true;
 }
 
 static void add_counts(EmuCounts *c, const Wave *w) {
@@ -184,11 +199,11 @@ static void add_counts(EmuCounts *c, const Wave *w) {
 
 static void worker_close(Worker *t) {
     Group *g = &t->g;
-    munmap(t->registers, register_bytes(t->job));
-    munmap((void *)t->hit, t->job->m->n_code * sizeof *t->hit);
-    munmap(g->lds, 2 * ((size_t)g->lds_size + 16));
-    if (g->scratch) munmap(g->scratch, scratch_bytes(t->job));
-    free(g->waves);
+    unmap(t->registers, register_bytes(t->job));
+    unmap((void *)t->hit, hit_bytes(t->job));
+    unmap(g->waves, wave_bytes(t->job));
+    unmap(g->lds, lds_bytes(t->job));
+    unmap(g->scratch, scratch_bytes(t->job));
 }
 
 static void group_run(Group *g, uint64_t position, uint64_t linear) {
@@ -197,6 +212,7 @@ static void group_run(Group *g, uint64_t position, uint64_t linear) {
     g->id[0] = (uint32_t)(linear % grid[0]);
     g->id[1] = (uint32_t)(linear / grid[0] % grid[1]);
     g->id[2] = (uint32_t)(linear / grid[0] / grid[1]);
+    g->done = 0;
     memset(g->lds, 0xa5, g->lds_size);
     memset(g->lds_bits, 0, g->lds_size);
     if (g->scratch) memset(g->scratch, 0xa5, scratch_bytes(job));
@@ -221,6 +237,7 @@ static void *worker_run(void *arg) {
         pthread_mutex_unlock(&job->lock);
         if (stop) break;
         group_run(&t->g, at, job->launch->only ? job->launch->only[at] : at);
+        if (t->g.done > t->counts.longest) t->counts.longest = t->g.done;
         for (size_t k = 0; k < t->g.n_waves; k++) {
             Wave *w = &t->g.waves[k];
             add_counts(&t->counts, w);
@@ -236,22 +253,27 @@ static void sum_counts(EmuCounts *to, const EmuCounts *c) {
     to->mfma += c->mfma, to->smem += c->smem, to->vmem += c->vmem, to->lds += c->lds, to->branch += c->branch;
     to->barriers += c->barriers, to->bytes_read += c->bytes_read, to->bytes_written += c->bytes_written;
     to->lds_bytes += c->lds_bytes;
+    if (c->longest > to->longest) to->longest = c->longest;
 }
 
-static void run_job(Job *job) {
+/* As many workers as there is memory for; false when there is none for the first. */
+static bool run_job(Job *job, Err *e) {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     uint64_t n = job->launch->threads ? job->launch->threads : cpus > 0 ? (uint64_t)cpus : 1;
     if (n > job->n_groups) n = job->n_groups;
     if (n > 256) n = 256;
-    Worker *t = calloc(n ? n : 1, sizeof *t);
-    if (!t) die("out of memory");
-    for (uint64_t k = 0; k < n; k++) worker_open(&t[k], job);
-    uint64_t started = 1;
+    if (!n) return true;
+    Worker *t = calloc(n, sizeof *t);
+    if (!t) return err_set(e, "kernel %s: out of memory: %zu bytes for its threads", job->k->pub.name, (size_t)n * sizeof *t);
+    uint64_t opened = 0, started = 1;
+    while (opened < n && worker_open(&t[opened], job, e)) opened++;
+    if (opened < n) worker_close(&t[opened]), n = opened;
     while (started < n && !pthread_create(&t[started].thread, NULL, worker_run, &t[started])) started++;
     if (n) worker_run(&t[0]);
     for (uint64_t k = 1; k < started; k++) pthread_join(t[k].thread, NULL);
     for (uint64_t k = 0; k < n; k++) sum_counts(&job->counts, &t[k].counts), worker_close(&t[k]);
     free(t);
+    return n > 0;
 }
 
 /* --- arguments ---------------------------------------------------------------------------------------------------------------------- */
@@ -291,7 +313,7 @@ static void make_kernarg(Job *job, size_t size) {
     const EmuLaunch *l = job->launch;
     if (l->kernarg_size) memcpy(job->kernarg, l->kernarg, l->kernarg_size);
     for (size_t k = 0; k < job->k->n_hidden; k++) {
-        const struct Hidden *h = &job->k->hidden[k];
+        const ComgrArg *h = &job->k->hidden[k];
         uint64_t v = hidden_value(l, h->kind);
         if (h->size <= 8 && h->offset + h->size <= size) memcpy(job->kernarg + h->offset, &v, h->size);
     }
@@ -356,12 +378,13 @@ bool emu_launch(EmuModule *m, EmuMem *mem, const EmuLaunch *l, EmuCounts *counts
     add_region(&job.regions, job.kernarg, args - 64, "the kernel's arguments", true);
     add_region(&job.regions, job.packet, 64, "the dispatch packet", true);
     qsort(job.regions.at, job.regions.n, sizeof *job.regions.at, by_address);
-    run_job(&job);
+    bool ran = run_job(&job, e);
     pthread_rwlock_unlock(&mem->lock);
     clock_gettime(CLOCK_MONOTONIC, &t1);
     job.counts.launches = 1, job.counts.seconds = (double)(t1.tv_sec - t0.tv_sec) + 1e-9 * (double)(t1.tv_nsec - t0.tv_nsec);
     if (counts) sum_counts(counts, &job.counts), counts->launches++, counts->seconds += job.counts.seconds;
     pthread_mutex_destroy(&job.lock);
     arena_free(arena);
+    if (!ran) return false;
     return job.failed_at == UINT64_MAX || err_set(e, "%s", job.msg);
 }

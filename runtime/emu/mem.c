@@ -10,8 +10,7 @@
 
 EmuMem *emu_mem_new(void) {
     EmuMem *m = calloc(1, sizeof *m);
-    if (!m) die("out of memory");
-    pthread_rwlock_init(&m->lock, NULL);
+    if (m) pthread_rwlock_init(&m->lock, NULL);
     return m;
 }
 
@@ -107,7 +106,7 @@ static bool insert(EmuMem *m, Region r, Err *e) {
     if (m->n == m->cap) {
         size_t cap = m->cap ? m->cap * 2 : 16;
         Region *at = realloc(m->at, cap * sizeof *at);
-        if (!at) return err_set(e, "out of memory for the region '%s'", r.name);
+        if (!at) return err_set(e, "out of memory: %zu bytes for the table with '%s'", cap * sizeof *at, r.name);
         m->at = at, m->cap = cap;
     }
     memmove(m->at + i + 2, m->at + i + 1, (m->n - (size_t)(i + 1)) * sizeof *m->at);
@@ -119,7 +118,7 @@ bool emu_mem_add(EmuMem *m, void *p, size_t size, const char *name, bool initial
     Region r = {.lo = (uint64_t)(uintptr_t)p, .hi = (uint64_t)(uintptr_t)p + size};
     snprintf(r.name, sizeof r.name, "%s", name ? name : "?");
     if (!p || !size) return err_set(e, "'%s' is empty", r.name);
-    if (!initialised && !bits_make(&r, false)) return err_set(e, "out of memory for the shadow of '%s'", r.name);
+    if (!initialised && !bits_make(&r, false)) return err_set(e, "out of memory: %zu bytes for the shadow of '%s'", size / 8, r.name);
     pthread_rwlock_wrlock(&m->lock);
     bool ok = insert(m, r, e);
     pthread_rwlock_unlock(&m->lock);
@@ -138,7 +137,8 @@ void emu_mem_remove(EmuMem *m, void *p) {
     pthread_rwlock_unlock(&m->lock);
 }
 
-void emu_mem_mark(EmuMem *m, void *p, size_t size, bool initialised) {
+bool emu_mem_mark(EmuMem *m, void *p, size_t size, bool initialised) {
+    bool ok = true;
     uint64_t lo = (uint64_t)(uintptr_t)p, hi = lo + size;
     pthread_rwlock_wrlock(&m->lock);
     ptrdiff_t i = at_or_below(m->at, m->n, lo);
@@ -146,9 +146,17 @@ void emu_mem_mark(EmuMem *m, void *p, size_t size, bool initialised) {
         Region *r = &m->at[k];
         uint64_t a = lo > r->lo ? lo : r->lo, b = hi < r->hi ? hi : r->hi;
         if (a >= b || (!r->bits && initialised)) continue;
-        if (!r->bits && !bits_make(r, true)) die("out of memory for the shadow of '%s'", r->name);
-        bits_change(r->bits, a - r->lo, b - a, initialised);
+        if (!r->bits && !bits_make(r, true)) ok = false;
+        else bits_change(r->bits, a - r->lo, b - a, initialised);
     }
+    pthread_rwlock_unlock(&m->lock);
+    return ok;
+}
+
+void emu_mem_protect(EmuMem *m, void *p) {
+    pthread_rwlock_wrlock(&m->lock);
+    ptrdiff_t i = at_or_below(m->at, m->n, (uint64_t)(uintptr_t)p);
+    if (i >= 0 && m->at[i].lo == (uint64_t)(uintptr_t)p) m->at[i].readonly = true;
     pthread_rwlock_unlock(&m->lock);
 }
 

@@ -195,12 +195,17 @@ static void call_lane(const Wave *w, const Inst *i, Lanes *x) {
 }
 
 /* gpr_idx mode: M0's low byte is added to the register numbers of the chosen operands. */
-static Inst indexed(const Wave *w, const Inst *i) {
+static void move_operand(Wave *w, const Inst *i, Operand *o) {
+    uint32_t at = o->reg + (w->s[R_M0] & 255);
+    if (at + o->dwords > R_VGPRS) wave_fault(w, i, -1, "indexes register %u: there is none", at);
+    o->reg = (uint16_t)at;
+}
+
+static Inst indexed(Wave *w, const Inst *i) {
     Inst j = *i;
-    uint32_t at = w->s[R_M0] & 255;
     for (int k = 0; k < 3; k++)
-        if (w->gpr_idx >> k & 1 && j.s[k].where == W_VGPR) j.s[k].reg = (uint16_t)((j.s[k].reg + at) & 511);
-    if (w->gpr_idx >> 3 & 1 && j.d.where == W_VGPR) j.d.reg = (uint16_t)((j.d.reg + at) & 511);
+        if (w->gpr_idx >> k & 1 && j.s[k].where == W_VGPR) move_operand(w, i, &j.s[k]);
+    if (w->gpr_idx >> 3 & 1 && j.d.where == W_VGPR) move_operand(w, i, &j.d);
     return j;
 }
 
@@ -267,7 +272,7 @@ void run_compare(Wave *w, const Inst *i) {
 
 /* --- hand-written -------------------------------------------------------------------------------------------------------------- */
 
-static const Inst *maybe_indexed(const Wave *w, const Inst *i, Inst *moved) {
+static const Inst *maybe_indexed(Wave *w, const Inst *i, Inst *moved) {
     if (!(w->special & FK_INDEX)) return i;
     *moved = indexed(w, i);
     return moved;

@@ -131,10 +131,10 @@ void lift(const uint32_t *s, uint8_t *p, const Op *op, int l) {
 typedef uint32_t Quad __attribute__((vector_size(16)));
 
 static inline void transpose(Quad *r) {
-    Quad a = __builtin_shuffle(r[0], r[1], (Quad){0, 4, 1, 5}), b = __builtin_shuffle(r[2], r[3], (Quad){0, 4, 1, 5});
-    Quad c = __builtin_shuffle(r[0], r[1], (Quad){2, 6, 3, 7}), d = __builtin_shuffle(r[2], r[3], (Quad){2, 6, 3, 7});
-    r[0] = __builtin_shuffle(a, b, (Quad){0, 1, 4, 5}), r[1] = __builtin_shuffle(a, b, (Quad){2, 3, 6, 7});
-    r[2] = __builtin_shuffle(c, d, (Quad){0, 1, 4, 5}), r[3] = __builtin_shuffle(c, d, (Quad){2, 3, 6, 7});
+    Quad a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), b = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+    Quad c = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7), d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+    r[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5), r[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+    r[2] = __builtin_shufflevector(c, d, 0, 1, 4, 5), r[3] = __builtin_shufflevector(c, d, 2, 3, 6, 7);
 }
 
 static void gather4(uint32_t *d, const uint64_t *addr) {
@@ -304,7 +304,7 @@ static Buffer descriptor(Wave *w, const Inst *i) {
 /* The descriptor's swizzle gives each lane its own 4-byte column; seen from the lane that is a linear space, where the
  * base and the scalar offset count for a 64th. */
 static int64_t wave_offset(Wave *w, const Inst *i, uint64_t address) {
-    int64_t rel = (int64_t)(address - SCRATCH_BASE) - (int64_t)w->id * LANES * w->g->scratch_size;
+    int64_t rel = (int64_t)(address - SCRATCH_BASE - (uint64_t)w->id * LANES * w->g->scratch_size);
     if (rel % LANES) wave_fault(w, i, -1, "scratch base 0x%llx is not a multiple of the wave's", (unsigned long long)address);
     return rel / LANES;
 }

@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 
-#include "emu.h"
+#include "comgr.h"
 
 enum { LANES = 64 };
 #define EACH_LANE for (int l = 0; l < LANES; l++)
@@ -159,7 +159,7 @@ struct Wave {
     uint8_t gpr_idx;
     State state;
     uint64_t budget; /* instructions left in this turn; a switch sets it to 0 */
-    uint64_t limit, done;
+    uint64_t done;
     uint64_t n[C_KINDS], bytes_read, bytes_written, lds_bytes;
     const Region **hit; /* per instruction of the module: the region it found last; owned by the thread */
     Group *g;
@@ -179,6 +179,7 @@ struct Group {
     uint32_t lds_size;
     uint8_t *scratch; /* n_waves * 64 lanes * scratch_size, each lane's bytes together */
     uint32_t scratch_size;
+    uint64_t limit, done; /* instructions of all its waves */
     jmp_buf fault;
     char msg[1024];
 };
@@ -194,7 +195,7 @@ struct Kernel {
     EmuKernel pub;
     uint32_t rsrc1, rsrc2, rsrc3, props; /* of the descriptor */
     uint64_t entry;
-    struct Hidden { char kind[32]; uint32_t offset, size; } *hidden;
+    ComgrArg *hidden;
     size_t n_hidden;
 };
 

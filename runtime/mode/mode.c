@@ -1,5 +1,6 @@
 /* mode.c - see mode.h: sessions, memory for the KV cache, the loop of steps. Reading requests is in prompts.c. */
 #include "mode.h"
+#include "runtime/device/limits.h"
 #include "ir/progress.h"
 
 #include <inttypes.h>
@@ -53,22 +54,16 @@ bool session_draws(const Session *s, Err *e) {
     return err_set(e, "%s: its graph \"sample\" has no input sampling, so -T must be 0: recompile with a graph that has it (graphs/gpt_oss.lua)", s->o->plan);
 }
 
-static int head_output(const Plan *p, int graph, DType dtype, int rank) {
-    if (graph < 0) return -1;
-    const Graph *ir = program_graph(p->program, p->graphs[graph].name);
-    for (size_t i = 0; i < ir->outputs.n; i++) {
-        const Value *v = ir->outputs.at[i];
-        if (v->type.dtype == dtype && v->type.rank == rank && v->type.dim[0].sym == SYM_S)
-            return plan_value(&p->graphs[graph], v->name);
-    }
-    return -1;
+static int head_output(const Plan *p, int graph) {
+    const Value *v = graph < 0 ? NULL : plan_result(program_graph(p->program, p->graphs[graph].name));
+    return v ? plan_value(&p->graphs[graph], v->name) : -1;
 }
 
 static bool find_graphs(Session *s, Err *e) {
     const Plan *p = s->plan;
     s->step = plan_graph(p, "step"), s->sample = plan_graph(p, "sample"), s->logits = plan_graph(p, "logits");
-    s->ids_buf = head_output(p, s->sample, DT_I32, 1);
-    s->logits_buf = head_output(p, s->logits, DT_F32, 2);
+    s->ids_buf = head_output(p, s->sample);
+    s->logits_buf = head_output(p, s->logits);
     if (s->step < 0) return err_set(e, "%s: the plan has no graph \"step\"", s->o->plan);
     if (s->sample >= 0 && s->ids_buf < 0) return err_set(e, "%s: graph sample has no output i32[S]", s->o->plan);
     if (s->logits >= 0 && s->logits_buf < 0) return err_set(e, "%s: graph logits has no output f32[S,V]", s->o->plan);
@@ -143,7 +138,7 @@ static bool open_model(Session *s, Err *e) {
 
 Device *session_device(const Session *s, const char *name, Err *e) {
     const DeviceOptions d = {
-        .threads = (int)s->o->threads, .seed = (uint64_t)s->o->seed_schedule, .profile = s->o->profile};
+        .threads = (int)s->o->threads, .seed = (uint64_t)s->o->seed_schedule, .profile = s->o->profile, .limit = (uint64_t)s->o->emu_limit};
     return device_open(name, 0, s->plan, &d, e);
 }
 
@@ -160,8 +155,10 @@ static bool session_plan(Session *s, Err *e) { return (s->plan = plan_open(s->o-
 
 bool session_open(Session *s, const Options *o, Err *e) {
     *s = (Session){.o = o, .arena = arena_new()};
-    return session_plan(s, e) && check_limits(s, e) && find_graphs(s, e) && open_device(s, e) &&
-           open_model(s, e);
+    if (!session_plan(s, e) || !check_limits(s, e) || !find_graphs(s, e)) return false;
+    if (o->kernels && !strcmp(o->mode, "bench")) /* compilers are forks of this process: not once a GPU is in use */
+        limits_compile(s->limits = arena_alloc(s->arena, sizeof *s->limits), s->arena, o->device, s->plan);
+    return open_device(s, e) && open_model(s, e);
 }
 
 bool session_output(const Session *s, const char *path, const char *input, Err *e) {
@@ -213,8 +210,8 @@ void session_close(Session *s) {
 
 /* --- KV cache -------------------------------------------------------------------------------------------------------------- */
 
-/* Bytes that the pools may take; 0: as much as the requests want (emu and ref: pages cost memory once they are used). */
-static bool kv_budget(Session *s, size_t *budget, Err *e) {
+/* emu and ref: pages cost memory once they are used. */
+bool session_kv_budget(Session *s, size_t *budget, Err *e) {
     DeviceInfo info;
     *budget = s->o->kv_memory;
     if (*budget || !strcmp(s->dev->ops->name, "emu") || !strcmp(s->dev->ops->name, "ref")) return true;
@@ -235,7 +232,7 @@ static bool kv_pages(Session *s, const Request *r, size_t n, int64_t *pages, Err
         }
         one += (size_t)pages[k] * exec_page_bytes(s->plan, k);
     }
-    if (!kv_budget(s, &budget, e)) return false;
+    if (!session_kv_budget(s, &budget, e)) return false;
     if (budget && one && budget / one < (size_t)at_once) at_once = (int64_t)(budget / one);
     if (!at_once)
         return err_set(e,
@@ -245,14 +242,10 @@ static bool kv_pages(Session *s, const Request *r, size_t n, int64_t *pages, Err
     return true;
 }
 
-Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, size_t n, bool stop_at_eos, Err *e) {
+Sched *session_sched_in(Session *s, const int64_t *pages, Request *r, size_t n, bool stop_at_eos, Err *e) {
     const Plan *p = s->plan;
     const ModelConfig *c = model_config(s->model);
-    int64_t *pages = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *pages),
-            *window = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *window);
-    if (!kv_pages(s, r, n, pages, e)) return NULL;
-    for (int i = 0; i < n_execs; i++)
-        if (!exec_kv(execs[i], pages, e)) return NULL;
+    int64_t *window = arena_array(s->arena, (size_t)p->n_kv + 1, sizeof *window);
     for (int k = 0; k < p->n_kv; k++) window[k] = p->kv[k].window;
     const SchedOptions o = {.slots = s->slots,
                             .max_tokens = p->max_tokens,
@@ -264,6 +257,14 @@ Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, si
                             .eos = c->eos,
                             .n_eos = stop_at_eos ? c->n_eos : 0};
     return sched_new(&o, r, n, e);
+}
+
+Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, size_t n, bool stop_at_eos, Err *e) {
+    int64_t *pages = arena_array(s->arena, (size_t)s->plan->n_kv + 1, sizeof *pages);
+    if (!kv_pages(s, r, n, pages, e)) return NULL;
+    for (int i = 0; i < n_execs; i++)
+        if (!exec_kv(execs[i], pages, e)) return NULL;
+    return session_sched_in(s, pages, r, n, stop_at_eos, e);
 }
 
 /* --- requests --------------------------------------------------------------------------------------------------------------- */
@@ -332,8 +333,10 @@ void session_inputs(Exec *x, const Sched *sched, const SchedStep *t) {
     exec_tokens(x, t->src, t->slot, t->pos, t->n, t->n_decode);
 }
 
-/* The oldest step that is not committed once more, node by node, with the ids that the slots' last samples were. */
-static const char *first_bad(Session *s, Sched *sched, const Request *r, int64_t from, int64_t n) {
+/* The oldest step that is not committed once more, node by node, with the ids that the slots' last samples were; then n rows of a
+ * head (slots: of sample). */
+static const char *first_bad(Session *s, Sched *sched, const Request *r, int head, const int32_t *rows, const int32_t *slots,
+                             int64_t n) {
     Err e;
     const SchedStep *t = sched_rewind(sched);
     int32_t *src = arena_array(s->arena, (size_t)t->n, sizeof *src);
@@ -345,13 +348,25 @@ static const char *first_bad(Session *s, Sched *sched, const Request *r, int64_t
     exec_tokens(s->exec, src, t->slot, t->pos, t->n, t->n_decode);
     const char *name = exec_nonfinite(s->exec, s->step, &e);
     if (name || !n) return name;
-    exec_rows(s->exec, t->rows + from, t->row_slot + from, n);
-    return exec_nonfinite(s->exec, s->sample, &e);
+    exec_rows(s->exec, rows, slots, n);
+    return exec_nonfinite(s->exec, head, &e);
+}
+
+bool session_name_nonfinite(Session *s, Sched *sched, const Request *r, int head, const int32_t *rows, const int32_t *slots,
+                            int64_t n, Err *e) {
+    const char *name = first_bad(s, sched, r, head, rows, slots, n);
+    size_t at = strlen(e->msg);
+    if (name)
+        snprintf(e->msg + at, sizeof e->msg - at,
+                 "; the first value that is not finite in this step is %s (-m parity compares every value with ref)",
+                 name);
+    else snprintf(e->msg + at, sizeof e->msg - at, "; -m parity finds the first value that differs from ref");
+    return false;
 }
 
 /* ref stops at the first op that cannot go on with a NaN; where that came from is said too. */
 static bool step_failed(Session *s, Sched *sched, const Request *r, Err *e) {
-    const char *name = s->dev->ops->run_node ? first_bad(s, sched, r, 0, 0) : NULL;
+    const char *name = s->dev->ops->run_node ? first_bad(s, sched, r, -1, NULL, NULL, 0) : NULL;
     size_t at = strlen(e->msg);
     if (name)
         snprintf(e->msg + at, sizeof e->msg - at, "; the first value that is not finite in this step is %s", name);
@@ -365,17 +380,9 @@ bool session_step(Session *s, Sched *sched, const SchedStep *t, const Request *r
 
 static bool not_a_number(Session *s, Sched *sched, const SchedStep *t, const Request *r, int64_t row, Err *e) {
     size_t request = t->row_request[row];
-    int64_t max = exec_max(s->plan, s->sample), from = row / max * max;
-    const char *name = first_bad(s, sched, r, from, t->n_rows - from < max ? t->n_rows - from : max);
-    err_set(e, "request %zu (of those run), token %" PRId64 ": its logits hold a NaN; ", request + 1,
-            r[request].n_out + 1);
-    size_t at = strlen(e->msg);
-    if (name)
-        snprintf(e->msg + at, sizeof e->msg - at,
-                 "the first value that is not finite in this step is %s (-m parity compares every value with ref)",
-                 name);
-    else snprintf(e->msg + at, sizeof e->msg - at, "-m parity finds the first value that differs from ref");
-    return false;
+    int64_t max = exec_max(s->plan, s->sample), from = row / max * max, n = t->n_rows - from < max ? t->n_rows - from : max;
+    err_set(e, "request %zu (of those run), token %" PRId64 ": its logits hold a NaN", request + 1, r[request].n_out + 1);
+    return session_name_nonfinite(s, sched, r, s->sample, t->rows + from, t->row_slot + from, n, e);
 }
 
 /* The head's inputs for the rows from … from+n-1. How each is drawn: by request and position alone. */
@@ -390,16 +397,26 @@ static void head_inputs(Session *s, const SchedStep *t, const Request *r, int64_
     exec_sampling(s->exec, s->rows, n);
 }
 
+void session_tell(Session *s, const Sched *sched, const SchedStep *t, const Request *r) {
+    int64_t max = exec_max(s->plan, s->sample), n = t->n_rows < max ? t->n_rows : max;
+    session_inputs(s->exec, sched, t);
+    if (n) head_inputs(s, t, r, 0, n);
+}
+
 /* The step, its head and the ids' way back, without waiting where the device does not. A head takes so many rows; those of
  * the first go along with the step's inputs. */
 static bool launch(Session *s, Sched *sched, Flight *f, const Request *r, Err *e) {
     const SchedStep *t = f->step;
     int64_t max = exec_max(s->plan, s->sample);
-    session_inputs(s->exec, sched, t);
+    session_tell(s, sched, t, r);
     for (int64_t from = 0; from < t->n_rows || !from; from += max) {
         int64_t n = t->n_rows - from < max ? t->n_rows - from : max;
-        if (n) head_inputs(s, t, r, from, n);
+        if (from) head_inputs(s, t, r, from, n);
         if (!from && !exec_graph(s->exec, s->step, e)) return false;
+        if (!from && s->after) {
+            if (!s->after(s, sched, t, s->after_ctx, e)) return false;
+            if (n) head_inputs(s, t, r, 0, n); /* it may have run a head of its own */
+        }
         if (n && (!exec_graph(s->exec, s->sample, e) ||
                   !exec_fetch(s->exec, s->ids_buf, 0, f->ids + from, (size_t)n * sizeof *f->ids, e)))
             return false;
@@ -423,7 +440,7 @@ bool session_next(Session *s, Sched *sched, const Request *r, const SchedStep **
         if (s->launched > s->returned && s->flight[s->returned % EXEC_MARKS].failed) break;
         f->step = sched_next(sched);
         if (!f->step) break;
-        if (!f->ids) f->ids = arena_array(s->arena, (size_t)s->slots, sizeof *f->ids);
+        if (!f->ids) f->ids = arena_array(s->arena, (size_t)s->plan->max_batch, sizeof *f->ids);
         s->launched++;
         f->failed = !launch(s, sched, f, r, &f->why);
         on = !f->failed;
@@ -464,17 +481,21 @@ static void show_progress(const Session *s, const Sched *sched, const Requests *
     *said = now;
 }
 
-bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e) {
+bool session_run(Session *s, Sched *sched, Requests *r, const char *what, AfterStep *after, void *ctx, Err *e) {
     const SchedStep *t = NULL;
     const int32_t *ids;
     Progress bar;
     bool ok;
     progress_begin(&bar, what);
     double said = bar.begin;
+    int ahead = s->ahead;
+    s->after = after, s->after_ctx = ctx;
+    if (after) s->ahead = 0;
     while ((ok = session_next(s, sched, r->at, &t, &ids, e)) && t) {
         sched_commit(sched, ids);
         show_progress(s, sched, r, &bar, &said);
     }
+    s->after = NULL, s->ahead = ahead;
     progress_end(&bar);
     return ok;
 }

@@ -1,5 +1,5 @@
 /* mode.h - what the modes of gptoss-exec share: opening everything, reading requests, running steps.
- * Add a mode: a mode_*.c with its function, a line here and a row in main.c. */
+ * Add a mode: a mode_*.c with its function, a line here and a row in programs/exec.c. */
 #ifndef GPTOSS_MODE_H
 #define GPTOSS_MODE_H
 
@@ -11,12 +11,14 @@
 typedef struct Flight Flight; /* a step that was launched, and not yet returned by session_next */
 struct Flight {
     const SchedStep *step;
-    int32_t *ids; /* [slots] come by exec_wait of the flight's mark */
+    int32_t *ids; /* [max_batch] come by exec_wait of the flight's mark */
     bool failed;  /* not launched, for this reason, which waits for its turn */
     Err why;
 };
 
 typedef struct Session Session;
+/* Called when the graph "step" was launched on t, before its rows are sampled; all ids before it are known. */
+typedef bool AfterStep(Session *s, Sched *sched, const SchedStep *t, void *ctx, Err *e);
 struct Session {
     const Options *o;
     Arena *arena;
@@ -31,10 +33,13 @@ struct Session {
     int64_t steps;            /* -n, or its default */
     int slots;                /* -b, or its default */
     int64_t chunk;
+    struct Limits *limits; /* --kernels: compiled before the device was opened */
     double load_seconds;
     int ahead; /* steps launched before the ids of the one before are known: 1 where work is asynchronous, else 0 */
     Flight flight[EXEC_MARKS]; /* step i of the scheduler: i % EXEC_MARKS */
     int64_t launched, returned;
+    AfterStep *after; /* NULL: nothing; session_run's */
+    void *after_ctx;
     Sampling *rows;    /* [max_batch] of the rows being sampled */
     Sampling sampling; /* of every request, but for request and position; temperature 0 unless asked for */
 };
@@ -67,7 +72,7 @@ struct Prompts {
     } * at;
 };
 bool input_read(const char *path, Text *t, Err *e); /* appends a whole file; -: stdin */
-/* The input file's requests as ids (formats.md, getp). Errors name file and line. */
+/* The input file's requests as ids (docs/formats.md). Errors name file and line. */
 bool prompts_read(Session *s, const char *path, Prompts *p, Err *e);
 
 /* Requests in the arena; of[i]: the prompt they come from. */
@@ -84,18 +89,28 @@ bool requests_left(const Session *s, const Prompts *p, const Requests *r, Err *e
 bool requests_prompts(Session *s, const Prompts *p, Requests *r, Err *e);
 bool session_no_room(const Session *s, const char *who, size_t tokens, Err *e); /* "WHO has TOKENS tokens …", and what would help; false */
 
+/* Bytes that the KV pools may take; 0: as much as is wanted. */
+bool session_kv_budget(Session *s, size_t *budget, Err *e);
+/* A scheduler for these requests on pools of so many pages [n_kv], in s->slots slots. */
+Sched *session_sched_in(Session *s, const int64_t *pages, Request *r, size_t n, bool stop_at_eos, Err *e);
 /* Sizes and allocates the KV pools of every exec for these requests, and makes their scheduler. */
 Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, size_t n, bool stop_at_eos, Err *e);
 /* Tells an exec which pages and tables changed, and the step's inputs. */
 void session_inputs(Exec *x, const Sched *sched, const SchedStep *t);
 /* Those, then the graph "step". r: the scheduler's requests. */
 bool session_step(Session *s, Sched *sched, const SchedStep *t, const Request *r, Err *e);
+/* All that step and sample head of it are told, but nothing is launched. */
+void session_tell(Session *s, const Sched *sched, const SchedStep *t, const Request *r);
 /* The scheduler's next step, run and sampled, to be committed with these ids [n_rows] before the next call; the one behind it
  * may be under way already. *t NULL: all requests are done. A NaN is an error that names request and first bad value; what
  * fails in a step is said after the steps before it were returned. r: the scheduler's requests. */
 bool session_next(Session *s, Sched *sched, const Request *r, const SchedStep **t, const int32_t **ids, Err *e);
-/* Runs requests to their end. */
-bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e);
+/* Adds to e which value of the oldest step that is not committed, or of n rows of it in graph `head`, is the first that is not
+ * finite. Returns false. */
+bool session_name_nonfinite(Session *s, Sched *sched, const Request *r, int head, const int32_t *rows, const int32_t *slots,
+                            int64_t n, Err *e);
+/* Runs requests to their end. after: NULL or what is called in each step. */
+bool session_run(Session *s, Sched *sched, Requests *r, const char *what, AfterStep *after, void *ctx, Err *e);
 void session_profile(Session *s); /* -f: to stderr */
 
 #endif

@@ -1,65 +1,337 @@
-/* mode_bench.c - -m bench: tokens per second of prefill and decode, on made-up prompts; stop ids do not stop.
- * -b requests (default 1) of prompts half as long as -n, at most 512, then the rest generated. Not a test: nothing is asserted. */
-#include "mode.h"
+/* mode_bench.c - -m bench: tokens per second of prompts (pp) and of generation (tg), in llama-bench's manner: every length at
+ * every depth and every number of requests side by side, several times, mean and deviation. Not a test: nothing is asserted.
+ *
+ * Steps are made, launched and sampled as in getp. Prompts are random ids, and so is what generation goes on with instead of its
+ * samples, or random weights would soon generate the same few ids and meet few experts. What lies in the cache before is made
+ * up too: zeros. pp: from the first step to the sample behind the last prompt token. tg: from one sample, before which a step
+ * has run, to that many later. stop ids do not stop. */
+#include "bench.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 
-typedef struct Timing Timing;
-struct Timing {
-    int64_t tokens, steps;
-    double seconds;
+#include "ir/progress.h"
+
+enum { LIST = 32, REPETITIONS = 5 };
+
+typedef struct Numbers Numbers;
+struct Numbers {
+    int64_t at[LIST];
+    int n;
 };
 
-static Requests made_up(Session *s) {
-    int64_t steps = s->o->steps > 0 ? s->o->steps : s->steps < 128 ? s->steps : 128;
-    int64_t prompt = steps / 2 > 512 ? 512 : steps / 2 > 0 ? steps / 2 : 1;
-    uint64_t state = 1;
-    Requests r = {(size_t)s->slots, arena_array(s->arena, (size_t)s->slots, sizeof *r.at), NULL};
-    for (size_t i = 0; i < r.n; i++) {
-        int32_t *ids = arena_array(s->arena, (size_t)prompt, sizeof *ids);
-        for (int64_t k = 0; k < prompt; k++) {
-            state = state * 6364136223846793005u + 1442695040888963407u;
-            ids[k] = (int32_t)((state >> 33) % (uint64_t)s->plan->config.vocab);
-        }
-        r.at[i] = (Request){.ids = ids, .n_ids = prompt, .max_new = steps - prompt + 1};
-        r.at[i].out = arena_array(s->arena, (size_t)r.at[i].max_new, sizeof *r.at[i].out);
+typedef struct Bench Bench;
+struct Bench {
+    Session *s;
+    Case *cases;
+    int n_cases;
+    int repetitions;
+    bool warm;
+    int64_t *pages; /* [n_kv] for the largest case */
+    int32_t *ids;   /* random; request i's begin at i */
+    Request *requests;
+};
+
+const char *case_name(Arena *a, const Case *c) { return arena_printf(a, "%s%" PRId64, c->prompt ? "pp" : "tg", c->n); }
+
+/* --- cases ------------------------------------------------------------------------------------------------------------------- */
+
+static bool numbers(const char *option, const char *list, int64_t least, Numbers *to, Err *e) {
+    for (const char *s = list;; s++) {
+        char *end;
+        errno = 0;
+        long long v = strtoll(s, &end, 10);
+        if (end == s || errno || (*end && *end != ',') || v < least)
+            return err_set(e, "--%s %s: a list of whole numbers, at least %" PRId64 ", such as 1,8,32", option, list,
+                           least);
+        if (to->n == LIST) return err_set(e, "--%s: more than %d numbers", option, LIST);
+        to->at[to->n++] = v;
+        if (!*end) return true;
+        s = end;
     }
-    return r;
 }
 
-static void report(const Session *s, const Timing *prefill, const Timing *decode) {
-    double p = prefill->seconds > 0 ? (double)prefill->tokens / prefill->seconds : 0,
-           d = decode->seconds > 0 ? (double)decode->tokens / decode->seconds : 0;
-    if (s->o->json)
-        printf("{\"mode\": \"bench\", \"device\": \"%s\", \"batch\": %d, \"prefill_tokens\": %" PRId64
-               ", \"prefill_per_second\": %.3f, "
-               "\"decode_tokens\": %" PRId64 ", \"decode_per_second\": %.3f}\n",
-               s->dev->ops->name, s->slots, prefill->tokens, p, decode->tokens, d);
-    else
-        printf("bench on %s, batch %d\nprefill %8" PRId64 " tokens %6" PRId64
-               " steps %9.3f s %12.1f tok/s\ndecode  %8" PRId64 " tokens %6" PRId64 " steps %9.3f s %12.1f tok/s\n",
-               s->dev->ops->name, s->slots, prefill->tokens, prefill->steps, prefill->seconds, p, decode->tokens,
-               decode->steps, decode->seconds, d);
+/* Positions that each request of the case reaches; tg runs a token of prompt first. */
+static int64_t before(const Case *c) { return c->prompt || c->depth ? c->depth : 1; }
+static int64_t positions(const Case *c) { return before(c) + c->n; }
+
+static bool check_case(const Session *s, const Case *c, Err *e) {
+    const Plan *p = s->plan;
+    const char *name = case_name(s->arena, c);
+    if (c->batch > p->max_batch)
+        return err_set(e, "%d requests side by side: the plan has %" PRId64 " slots; recompile with --max-batch",
+                       c->batch, p->max_batch);
+    if (positions(c) > p->max_seq)
+        return err_set(e,
+                       "%s at depth %" PRId64 ": the plan has room for %" PRId64 " positions; recompile with --max-seq",
+                       name, c->depth, p->max_seq);
+    return true;
+}
+
+static bool add_cases(Bench *b, const Numbers *of, bool prompt, const Numbers *depths, const Numbers *batches, Err *e) {
+    for (int i = 0; i < of->n; i++)
+        for (int d = 0; d < depths->n; d++)
+            for (int k = 0; k < batches->n; k++) {
+                if (batches->at[k] > INT32_MAX) return err_set(e, "--batches %" PRId64 ": too many", batches->at[k]);
+                Case *c = &b->cases[b->n_cases++];
+                *c = (Case){prompt, of->at[i], depths->at[d], (int)batches->at[k]};
+                if (!check_case(b->s, c, e)) return false;
+            }
+    return true;
+}
+
+static bool make_cases(Bench *b, Err *e) {
+    const Options *o = b->s->o;
+    Numbers pp = {0}, tg = {0}, depth = {0}, batches = {0};
+    if ((o->pp && !numbers("pp", o->pp, 1, &pp, e)) || (o->tg && !numbers("tg", o->tg, 1, &tg, e)) ||
+        !numbers("depth", o->depth ? o->depth : "0", 0, &depth, e) ||
+        (o->batches && !numbers("batches", o->batches, 1, &batches, e)))
+        return false;
+    if (!o->pp && !o->tg) {
+        int64_t steps = o->steps > 0        ? o->steps
+                        : b->s->steps < 128 ? b->s->steps
+                                            : 128,
+                half = steps / 2 > 512 ? 512 : steps / 2;
+        pp = (Numbers){{half > 0 ? half : 1}, 1};
+        if (steps > half && steps > 1) tg = (Numbers){{steps - half}, 1};
+    }
+    if (!batches.n) batches = (Numbers){{o->batch > 0 ? o->batch : 1}, 1};
+    b->cases = arena_array(b->s->arena, (size_t)(pp.n + tg.n) * (size_t)(depth.n * batches.n), sizeof *b->cases);
+    return add_cases(b, &pp, true, &depth, &batches, e) && add_cases(b, &tg, false, &depth, &batches, e);
+}
+
+/* Pools for the case that needs most of each; all must fit. */
+static bool make_pools(Bench *b, Err *e) {
+    Session *s = b->s;
+    size_t budget, sum = 0;
+    b->pages = arena_array(s->arena, (size_t)s->plan->n_kv + 1, sizeof *b->pages);
+    for (int k = 0; k < s->plan->n_kv; k++) {
+        for (int i = 0; i < b->n_cases; i++) {
+            int64_t n = b->cases[i].batch * sched_worst_pages(s->plan->kv[k].window, positions(&b->cases[i]), s->chunk);
+            if (n > b->pages[k]) b->pages[k] = n;
+        }
+        sum += (size_t)b->pages[k] * exec_page_bytes(s->plan, k);
+    }
+    if (!session_kv_budget(s, &budget, e)) return false;
+    if (budget && sum > budget)
+        return err_set(
+            e, "kv cache: these depths and batches need %.1f MiB, there are %.1f: smaller ones, or more --kv-memory",
+            (double)sum / 0x1p20, (double)budget / 0x1p20);
+    return exec_kv(s->exec, b->pages, e) && exec_kv_zero(s->exec, e);
+}
+
+static void make_ids(Bench *b) {
+    int64_t most = 0, n = 0;
+    uint64_t state = 1;
+    for (int i = 0; i < b->n_cases; i++) {
+        if (positions(&b->cases[i]) > most) most = positions(&b->cases[i]);
+        if (b->cases[i].batch > n) n = b->cases[i].batch;
+    }
+    b->ids = arena_array(b->s->arena, (size_t)(most + n), sizeof *b->ids);
+    b->requests = arena_array(b->s->arena, (size_t)n, sizeof *b->requests);
+    for (int64_t i = 0; i < most + n; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        b->ids[i] = (int32_t)((state >> 33) % (uint64_t)b->s->plan->config.vocab);
+    }
+    int32_t *out = arena_array(b->s->arena, (size_t)n * (size_t)(most + 1), sizeof *out);
+    for (int64_t i = 0; i < n; i++) b->requests[i].out = out + i * (most + 1);
+}
+
+static Sched *begin(Bench *b, const Case *c, Err *e) {
+    for (int i = 0; i < c->batch; i++) {
+        int64_t at = before(c);
+        Request r = {.ids = b->ids + i, .n_ids = at + c->n, .cached = at, .max_new = 1, .number = (uint32_t)i};
+        if (!c->prompt) r.n_ids = at, r.cached = at - 1, r.max_new = c->n + 1, r.feed = r.ids + at;
+        r.out = b->requests[i].out;
+        b->requests[i] = r;
+    }
+    b->s->slots = c->batch;
+    return session_sched_in(b->s, b->pages, b->requests, (size_t)c->batch, false, e);
+}
+
+/* --- sweeps -------------------------------------------------------------------------------------------------------------------- */
+
+static bool run_once(Bench *b, const Case *c, double *seconds, int64_t *steps, Err *e) {
+    Sched *sched = begin(b, c, e);
+    const SchedStep *t = NULL;
+    const int32_t *ids;
+    bool ok = sched != NULL;
+    double from = seconds_now();
+    *steps = 0;
+    while (ok && (ok = session_next(b->s, sched, b->requests, &t, &ids, e)) && t) {
+        ++*steps;
+        if (!c->prompt && t->n_decode < t->n) from = seconds_now(), *steps = 0; /* the prompt's token */
+        sched_commit(sched, ids);
+    }
+    *seconds = seconds_now() - from;
+    sched_free(sched);
+    return ok;
+}
+
+static const Column columns[] = {
+    {"test", "test", -1},       {"depth", "depth", 0},
+    {"batch", "batch", 0},      {"tok/s", "tokens_per_second", 2},
+    {"±", "deviation", 2},      {"ms a step", "milliseconds_per_step", 3},
+    {"steps", "steps", 0},      {"tokens", "tokens", 0},
+    {"runs", "repetitions", 0},
+};
+enum { C_TEST, C_DEPTH, C_BATCH, C_RATE, C_SD, C_MS, C_STEPS, C_TOKENS, C_RUNS };
+
+static bool run_case(Bench *b, const Case *c, Table *t, Err *e) {
+    double sum = 0, squares = 0, all = 0, tokens = (double)c->n * c->batch;
+    int64_t steps = 0;
+    for (int i = b->warm ? -1 : 0; i < b->repetitions; i++) {
+        double seconds;
+        if (!run_once(b, c, &seconds, &steps, e)) return err_wrap(e, "%s", case_name(b->s->arena, c));
+        if (i < 0) continue;
+        double rate = tokens / (seconds > 0 ? seconds : 1e-9);
+        sum += rate, squares += rate * rate, all += seconds;
+    }
+    double n = b->repetitions, mean = sum / n, variance = n > 1 ? (squares - n * mean * mean) / (n - 1) : 0;
+    Cell *cell = table_row(t);
+    cell[C_TEST].text = case_name(b->s->arena, c);
+    cell[C_DEPTH].number = (double)c->depth, cell[C_BATCH].number = c->batch;
+    cell[C_RATE].number = mean, cell[C_SD].number = n > 1 ? sqrt(variance > 0 ? variance : 0) : NAN;
+    cell[C_MS].number = steps ? all / n / (double)steps * 1e3 : NAN;
+    cell[C_STEPS].number = (double)steps, cell[C_TOKENS].number = tokens, cell[C_RUNS].number = n;
+    return true;
+}
+
+static bool sweep(Bench *b, Table *t, Err *e) {
+    Progress bar;
+    bool ok = true;
+    progress_begin(&bar, "bench");
+    for (int i = 0; ok && i < b->n_cases; i++) {
+        progress_draw(&bar, (double)i / b->n_cases, case_name(b->s->arena, &b->cases[i]));
+        ok = run_case(b, &b->cases[i], t, e);
+    }
+    progress_end(&bar);
+    return ok;
+}
+
+/* --- single steps ---------------------------------------------------------------------------------------------------------------- */
+
+/* pp: the case's first step. tg: the first of generated tokens only. */
+static bool with_step(Bench *b, const Case *c, bool (*use)(Bench *b, const BenchStep *step, void *ctx, Err *e),
+                      void *ctx, Err *e) {
+    Session *s = b->s;
+    const int32_t *ids;
+    int ahead = s->ahead;
+    Sched *sched = begin(b, c, e);
+    bool ok = sched != NULL;
+    s->ahead = 0;
+    const SchedStep *t = NULL;
+    for (int64_t prompts = c->prompt ? 0 : c->batch; ok && prompts > 0;) {
+        ok = session_next(s, sched, b->requests, &t, &ids, e);
+        if (ok) sched_commit(sched, ids), prompts -= t->n;
+    }
+    if (ok) {
+        t = sched_next(sched);
+        session_tell(s, sched, t, b->requests);
+        int64_t slots = t->n < c->batch ? t->n : c->prompt ? (t->n + c->n - 1) / c->n : c->batch;
+        const BenchStep step = {c, t, {s->exec->sizes, slots, before(c)}};
+        ok = use(b, &step, ctx, e);
+    }
+    s->ahead = ahead;
+    sched_free(sched);
+    return ok;
+}
+
+static bool step_kernels(Bench *b, const BenchStep *step, void *ctx, Err *e) {
+    return bench_kernels(b->s, step, b->s->limits, ctx, e);
+}
+
+static bool kernels(Bench *b, Table *t, Err *e) {
+    bool ok = limits_measure(b->s->limits, b->s->dev, e);
+    for (int i = 0; ok && i < b->n_cases; i++) ok = with_step(b, &b->cases[i], step_kernels, t, e);
+    return ok;
+}
+
+typedef struct Trace Trace;
+struct Trace {
+    json_t *events;
+    int n;
+};
+
+static bool step_trace(Bench *b, const BenchStep *step, void *ctx, Err *e) {
+    Trace *t = ctx;
+    return bench_trace(b->s, step, t->n++, t->events, e);
+}
+
+static bool trace(Bench *b, Err *e) {
+    Trace t = {.events = json_array()};
+    bool ok = true;
+    for (int i = 0; ok && i < b->n_cases; i++) ok = with_step(b, &b->cases[i], step_trace, &t, e);
+    json_t *j = json_pack("{s:o, s:s}", "traceEvents", t.events, "displayTimeUnit", "ms");
+    char *text = ok ? json_dumps(j, JSON_COMPACT) : NULL;
+    if (ok) ok = text ? file_write(b->s->o->trace, text, strlen(text), e) : err_set(e, "out of memory for the trace");
+    free(text);
+    json_decref(j);
+    return ok;
+}
+
+/* --- the report -------------------------------------------------------------------------------------------------------------------- */
+
+static json_t *limit_json(double v) { return v > 0 ? json_real(v) : json_null(); }
+
+static void report_json(const Bench *b, const Table *t, const DeviceInfo *info, Text *to) {
+    const Session *s = b->s;
+    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "mode", "bench", "device", s->dev->ops->name, "name",
+                          info->name, "arch", s->plan->arch, "model", s->plan->model_name, "precision",
+                          s->plan->precision, s->o->kernels ? "kernels" : "tests", table_json(t));
+    if (s->limits)
+        json_object_set_new(j, "limits",
+                            json_pack("{s:o, s:o, s:s}", "read_bytes_per_second", limit_json(s->limits->read),
+                                      "matrix_flops", limit_json(s->limits->matrix), "note", s->limits->why));
+    char *text = json_dumps(j, JSON_INDENT(1));
+    if (!text) die("bench: the results cannot be written as JSON");
+    text_add(to, "%s\n", text);
+    free(text);
+    json_decref(j);
+}
+
+static void report_limits(const Limits *l, Text *to) {
+    if (l->read > 0) text_add(to, "read limit %.1f GB/s\n", l->read * 1e-9);
+    if (l->matrix > 0) text_add(to, "matrix limit %.1f TFLOP/s (bf16)\n", l->matrix * 1e-12);
+    if (*l->why) text_add(to, "limits: %s\n", l->why);
+}
+
+static bool report(const Bench *b, const Table *t, Err *e) {
+    const Session *s = b->s;
+    const char *format = s->o->json ? "json" : s->o->format ? s->o->format : "text";
+    DeviceInfo info;
+    Text to = {0};
+    if (!s->dev->ops->info(s->dev, &info, e)) return false;
+    if (!strcmp(format, "json")) report_json(b, t, &info, &to);
+    else if (!strcmp(format, "csv")) table_csv(t, &to);
+    else {
+        text_add(&to, "bench on %s (%s), %s %s\n", s->dev->ops->name, info.name, s->plan->model_name,
+                 s->plan->precision);
+        if (s->limits) report_limits(s->limits, &to);
+        if (!strcmp(format, "md")) text_add(&to, "\n"), table_md(t, &to);
+        else table_text(t, &to);
+    }
+    bool ok = file_write("-", to.at, to.n, e);
+    text_free(&to);
+    return ok;
 }
 
 bool mode_bench(Session *s, Err *e) {
+    bool real = strcmp(s->dev->ops->name, "emu") && strcmp(s->dev->ops->name, "ref");
+    Bench b = {.s = s, .warm = real, .repetitions = real ? REPETITIONS : 1};
     if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
-    if (s->o->batch < 0) s->slots = 1;
-    if (!session_load(s, e)) return false;
-    Requests r = made_up(s);
-    Timing time[2] = {{0}}; /* steps with prompt tokens; steps of generated tokens only */
-    const int32_t *ids;
-    Sched *sched = session_sched(s, &s->exec, 1, r.at, r.n, false, e);
-    bool ok = sched != NULL;
-    double begin = seconds_now();
-    for (const SchedStep *t; ok && (ok = session_next(s, sched, r.at, &t, &ids, e)) && t;) {
-        Timing *at = &time[t->n_decode == t->n];
-        at->seconds += seconds_now() - begin, at->tokens += t->n, at->steps++;
-        begin = seconds_now();
-        sched_commit(sched, ids);
-    }
-    if (ok) report(s, &time[0], &time[1]), session_profile(s);
-    sched_free(sched);
+    if (s->o->kernels && s->o->trace) return err_set(e, "--kernels and --trace: one at a time");
+    if (s->o->repetitions > 0) b.repetitions = (int)s->o->repetitions;
+    if (!make_cases(&b, e) || (s->o->trace && !session_output(s, s->o->trace, NULL, e)) || !session_load(s, e) ||
+        !make_pools(&b, e))
+        return false;
+    make_ids(&b);
+    if (s->o->trace) return trace(&b, e);
+    Table t = {.arena = s->arena, .columns = columns, .n_columns = LEN(columns)};
+    if (s->o->kernels) t.columns = kernel_columns, t.n_columns = kernel_n_columns;
+    bool ok = (s->o->kernels ? kernels(&b, &t, e) : sweep(&b, &t, e)) && report(&b, &t, e);
+    if (ok) session_profile(s);
     return ok;
 }

@@ -1,5 +1,6 @@
 /* mode_logits.c - -m logits: float32 logits of every position of every request, row after row, in input order.
  * Requests are batched as ever; each step's rows go through the head in slices and to their place in the file. */
+#include "ir/judge.h"
 #include "ir/progress.h"
 #include "mode.h"
 
@@ -47,8 +48,20 @@ static bool sink_close(Sink *k, bool ok, Err *e) {
     return file_end(&k->out, ok, e);
 }
 
-static bool write_rows(Session *s, Sink *k, const SchedStep *t, int64_t from, int64_t n, Err *e) {
+static bool check_finite(Session *s, Sched *sched, const Sink *k, const SchedStep *t, const Request *r, int64_t from, int64_t n,
+                         Err *e) {
+    int64_t vocab = s->plan->config.vocab, at = judge_not_finite(k->rows, n * vocab);
+    if (at < 0) return true;
+    int64_t token = from + at / vocab;
+    err_set(e, "request %zu (of those run), position %" PRId32 ": logit %" PRId64 " is %g", t->request[token] + 1,
+            t->pos[token], at % vocab, (double)k->rows[at]);
+    return session_name_nonfinite(s, sched, r, s->logits, k->index, NULL, n, e);
+}
+
+static bool write_rows(Session *s, Sched *sched, Sink *k, const SchedStep *t, const Request *r, int64_t from, int64_t n,
+                       Err *e) {
     if (!exec_read(s->exec, s->logits_buf, 0, k->rows, (size_t)n * k->row_bytes, e)) return false;
+    if (!check_finite(s, sched, k, t, r, from, n, e)) return false;
     for (int64_t i = 0; i < n; i++) {
         int64_t row = k->offset[t->request[from + i]] + t->pos[from + i];
         const char *at = (const char *)k->rows + (size_t)i * k->row_bytes;
@@ -63,13 +76,13 @@ static bool write_rows(Session *s, Sink *k, const SchedStep *t, int64_t from, in
     return true;
 }
 
-static bool head(Session *s, Sink *k, const SchedStep *t, Err *e) {
+static bool head(Session *s, Sched *sched, Sink *k, const SchedStep *t, const Request *r, Err *e) {
     int64_t max = exec_max(s->plan, s->logits);
     for (int64_t from = 0; from < t->n; from += max) {
         int64_t n = t->n - from < max ? t->n - from : max;
         for (int64_t i = 0; i < n; i++) k->index[i] = (int32_t)(from + i);
         exec_rows(s->exec, k->index, NULL, n);
-        if (!exec_graph(s->exec, s->logits, e) || !write_rows(s, k, t, from, n, e)) return false;
+        if (!exec_graph(s->exec, s->logits, e) || !write_rows(s, sched, k, t, r, from, n, e)) return false;
     }
     return true;
 }
@@ -90,7 +103,7 @@ static bool run(Session *s, Requests *r, Sink *k, Err *e) {
     Progress bar;
     progress_begin(&bar, "logits");
     for (const SchedStep *t; ok && (t = sched_next(sched));) {
-        ok = session_step(s, sched, t, r->at, e) && head(s, k, t, e);
+        ok = session_step(s, sched, t, r->at, e) && head(s, sched, k, t, r->at, e);
         if (ok) sched_commit(sched, NULL), show_rows(k, &bar, t->n);
     }
     progress_end(&bar);

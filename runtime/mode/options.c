@@ -19,7 +19,7 @@ static const CliOption rows[] = {
      "getp       a file of requests, many at once, to a file of token ids\n"
      "getp_cpu   the same on the reference interpreter\n"
      "logits     the logits of every position of every request\n"
-     "bench      how fast: prefill and decode\n"
+     "bench      how fast: prompts, generation; each kernel alone\n"
      "parity     every value of the device against the reference's\n"
      "eval       a set of problems: how many are answered right"},
     {0, "inspect", CLI_FLAG, AT(inspect), NULL, "print what is in the plan (--json: as JSON)", .env = ""},
@@ -60,7 +60,7 @@ static const CliOption rows[] = {
     {0, "top-k", CLI_INT, AT(top_k), "K", "only the K likeliest tokens (0: all)", .most = INT32_MAX},
     {'p', "top-p", CLI_REAL, AT(top_p), "TOPP", "only the likeliest that make up TOPP of the probability (1: all)", .most = 1},
     {0, "min-p", CLI_REAL, AT(min_p), "MINP", "only those at least MINP times as likely as the likeliest (0: all)", .most = 1},
-    {'s', "seed", CLI_INT, AT(seed), "SEED", "the same seed, the same text (default 0)"},
+    {'s', "seed", CLI_INT, AT(seed), "SEED", "the same seed, the same text (default 0); --self-test: other inputs"},
 
     {.kind = CLI_GROUP, .help = "Text"},
     {0, "stop", CLI_LIST, AT(stops), "TEXT",
@@ -74,6 +74,16 @@ static const CliOption rows[] = {
      "(default: while there is room)", .least = 1, .tag = CHAT},
     {0, "date", CLI_TEXT, AT(date), "DATE", "chat: the date the model is told, YYYY-MM-DD (default today)", .tag = CHAT},
 
+    {.kind = CLI_GROUP, .help = "Bench (a LIST: 1,8,32)"},
+    {0, "pp", CLI_TEXT, AT(pp), "LIST", "tokens per second of prompts of these lengths\n(default, without --tg: half of -n, at most 512)", .tag = BENCH},
+    {0, "tg", CLI_TEXT, AT(tg), "LIST", "tokens per second of so many generated, one by one\n(default, without --pp: the rest of -n, which is 128)", .tag = BENCH},
+    {0, "depth", CLI_TEXT, AT(depth), "LIST", "each behind so many tokens in the cache (made up; default 0)", .tag = BENCH},
+    {0, "batches", CLI_TEXT, AT(batches), "LIST", "each with so many requests side by side (default -b)", .tag = BENCH},
+    {'r', "repetitions", CLI_INT, AT(repetitions), "N", "times each is measured, after one for warmth\n(default 5; emu and ref 1, cold)", .least = 1, .most = 1000, .tag = BENCH},
+    {0, "format", CLI_CHOICE, AT(format), "text|csv|json|md", "how results are printed (default text)", .tag = BENCH},
+    {0, "kernels", CLI_FLAG, AT(kernels), NULL, "instead: each kernel of those steps alone, against the limits", .tag = BENCH},
+    {0, "trace", CLI_TEXT, AT(trace), "FILE", "instead: those steps node by node, as Chrome's and Perfetto's JSON", .tag = BENCH},
+
     {.kind = CLI_GROUP, .help = "Device"},
     {0, "device", CLI_TEXT, AT(device), "NAME",
      "auto, hip, cuda, host, emu or ref\n"
@@ -81,6 +91,7 @@ static const CliOption rows[] = {
     {'g', "gpus", CLI_INT, AT(gpus), "GPUS", "devices to use (default 1)", .least = 1},
     {0, "threads", CLI_INT, AT(threads), "N", "CPU threads of host, emu and ref (default: all)", .most = 4096},
     {0, "seed-schedule", CLI_INT, AT(seed_schedule), "N", "emu: draw the order of waves from N (0: in order)"},
+    {0, "emu-limit", CLI_INT, AT(emu_limit), "N", "emu: a kernel is hung after N instructions of a workgroup (2^25)", .least = 1},
     {0, "sample", CLI_INT, AT(sample), "N", "self-test on emu: only N workgroups of each launch (default: all)", .tag = SELF_TEST},
     {0, "only", CLI_TEXT, AT(only), "NAME", "self-test: only kernels with NAME in their symbol", .tag = SELF_TEST},
 
@@ -164,7 +175,7 @@ static bool was_given(const CliParsed *parsed, size_t at) {
 bool options_parse(Options *o, int argc, char **argv, bool *done, Err *e) {
     CliParsed parsed;
     *o = (Options){.device = "auto", .steps = -1, .batch = -1, .lines = -1, .chunk = -1, .gpus = 1,
-                   .temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1, .max_answer = -1, .seed = -1, .reasoning = "medium"};
+                   .temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1, .max_answer = -1, .seed = -1, .repetitions = -1, .reasoning = "medium"};
     if (!cli_parse(&options_cli, o, argc, argv, &parsed, e)) return false;
     if ((*done = parsed.done)) return true;
     /* What the environment says gives way to what the command line asks for. */

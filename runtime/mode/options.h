@@ -18,8 +18,12 @@ struct Options {
     CliList stops;
     int64_t gpus, threads, seed, seed_schedule; /* seed, top_k: -1: not given */
     int64_t top_k, max_answer;
+    int64_t emu_limit; /* 0: not given */
     int64_t sample; /* --self-test: workgroups of a launch; 0: all */
     const char *only; /* --self-test: part of a kernel's symbol */
+    const char *pp, *tg, *depth, *batches, *format, *trace; /* bench; NULL: not given */
+    int64_t repetitions;                                    /* -1: not given */
+    bool kernels;
     size_t kv_memory; /* 0: not given */
     double temperature, top_p, min_p; /* -1: not given */
     bool print, hide_reasoning;

@@ -1,4 +1,4 @@
-/* prompts.c - getp's input file (formats.md): the number of requests, then one a line, text or ids. */
+/* prompts.c - getp's input file (docs/formats.md): the number of requests, then one a line, text or ids. */
 #include "mode.h"
 
 #include <errno.h>

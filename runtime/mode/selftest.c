@@ -1,21 +1,44 @@
-/* selftest.c - --self-test: every distinct kernel of a plan on the device, on random inputs, against its node's reference.
+/* selftest.c - --self-test: every distinct kernel of a plan on the device, on made up inputs (makeup.c), against its node's
+ * reference. Whether they agree, ir/judge.h decides.
  *
- * No checkpoint is needed. Each kernel runs at T = 1 and at a T that fills several tiles and none exactly. Outputs are poisoned
- * first: an element that still holds the poison was not written, which is a failure unless the device runs a sample of the
- * blocks only (--sample, emu). A line per kernel and T: "ok NAME …" or "FAIL NAME: why".
- *
- * Tolerance: the template's nmse. Where the result is then rounded to bf16, a relative error r makes about r / 2^-8 of the
- * elements round the other way, each by 2^-8: nmse + sqrt(nmse) * 2^-8, and one such element is always granted. */
+ * No checkpoint is needed. A kernel runs at the least and the most rows that it is ever launched for, which are both sides of
+ * every boundary between variants and the largest bucket, and at a number that fills several tiles and none exactly; at one row
+ * with each kind of row. Outputs are poisoned first: an element that still holds the poison was not written, which is a failure
+ * unless the device runs a sample of the blocks only (--sample, emu). Where the reference would take long it computes some of the
+ * rows. A line per kernel and T: "ok NAME …" or "FAIL NAME: why".
+ * A tolerance that is over LOOSE times what its template's kernels showed is warned of: it would hide a fault. */
 #include "selftest.h"
-#include "ir/cli.h"
-#include "ir/ref.h"
-#include "ir/sampling.h"
+#include "ir/judge.h"
+#include "makeup.h"
+#include "mode.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 
-enum { SLOTS = 4, SLOT_PAGES = 4, POISON = 0xA5 };
+enum { POISON = 0xFF, /* NaN, and -1: no result of any kernel */ LEAST_ROWS = 4, MOST_TRIALS = 8 };
+static const double LOOSE = 100, SEEN = 0x1p-46; /* below SEEN, that of a step of f32, nothing is measured */
+static const double REFERENCE_BUDGET = 4e8, EMU_BUDGET = 3e8; /* multiplications of one trial; about a second each */
+
+typedef struct Tried Tried; /* of one kernel */
+struct Tried {
+    int64_t rows[MOST_TRIALS], first[MOST_TRIALS];
+    int n;
+    bool ok;
+    Measured measured;
+};
+
+typedef struct Side Side; /* one value of the node: host tensors and device memory */
+struct Side {
+    Tensor in, want; /* in: what the device got, or what it made of it; want: the reference's result (outputs, state) */
+    void *device;
+    size_t bytes;
+};
+
+typedef struct Packed Packed; /* a repacked weight; from: the device's memory of the weight as the file has it */
+struct Packed {
+    Side side;
+    const void *from;
+};
 
 typedef struct Check Check;
 struct Check {
@@ -23,154 +46,27 @@ struct Check {
     Device *dev;
     DeviceModule **modules; /* [n_modules], loaded when first needed */
     const SelftestOptions *o;
-    uint64_t random;
-    int ok, failed;
+    Tried *tried;   /* [n_kernels] */
+    Packed *packed; /* [n_bufs] */
+    void **handed;  /* [n_bufs] device memory of what launches of a node hand on to each other */
+    int ok, failed, left_out;
 };
 
-/* --- random inputs that mean something ---------------------------------------------------------------------------------------- */
-
-static uint64_t draw(Check *c) { /* splitmix64 */
-    uint64_t z = c->random += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
-static float draw_float(Check *c, float scale) { return ((float)(draw(c) >> 40) * 0x1p-23f - 1) * scale; }
-
-static void fill_floats(Check *c, Tensor *t, float scale) {
-    int64_t n = tensor_count(t);
-    for (int64_t i = 0; i < n; i++) {
-        float v = draw_float(c, scale);
-        if (t->dtype == DT_F32) ((float *)t->data)[i] = v;
-        else ((uint16_t *)t->data)[i] = bf16_of_f32(v);
-    }
-}
-
-static void fill_mxfp4(Check *c, Tensor *t) {
-    size_t n = (size_t)tensor_count(t);
-    uint8_t *at = t->data;
-    for (size_t i = 0; i < n / 2; i += 8) {
-        uint64_t x = draw(c);
-        memcpy(at + i, &x, 8);
-    }
-    for (size_t i = 0; i < n / 32; i++) at[n / 2 + i] = (uint8_t)(118 + draw(c) % 6);
-}
-
-/* What an i32 value is for: the op and input index that read it. */
-static bool reader_of(const Node *n, const Value *v, Op *op, int *index) {
-    if (n->op != OP_FUSED) {
-        for (int i = 0; i < n->n_in; i++)
-            if (n->in[i] == v) return *op = n->op, *index = i, true;
-        return false;
-    }
-    size_t b = 0;
-    for (int i = 0; i < n->n_body_in; i++) {
-        if (!n->in[i]) continue;
-        const Value *inner = n->body->inputs.at[b++];
-        if (n->in[i] != v) continue;
-        for (size_t k = 0; k < n->body->nodes.n; k++)
-            if (reader_of(n->body->nodes.at[k], inner, op, index)) return true;
-    }
-    return false;
-}
-
-/* The token t of a step: slots take turns; positions ascend from one that crosses a page and a small window. */
-static int64_t slot_of(const Check *c, int64_t t) {
-    return t % (c->plan->max_batch < SLOTS ? c->plan->max_batch : SLOTS);
-}
-static int64_t pos_of(const Check *c, int64_t t) {
-    int64_t slots = c->plan->max_batch < SLOTS ? c->plan->max_batch : SLOTS;
-    int64_t room = c->plan->max_seq < SLOT_PAGES * KV_PAGE ? c->plan->max_seq : SLOT_PAGES * KV_PAGE;
-    return (slot_of(c, t) * 37 + 58 + t / slots) % room;
-}
-
-static void fill_distinct(Check *c, int32_t *row, int64_t n, int64_t below) {
-    for (int64_t i = 0; i < n; i++) {
-        bool again = true;
-        while (again) {
-            row[i] = (int32_t)(draw(c) % (uint64_t)below);
-            again = false;
-            for (int64_t k = 0; k < i; k++) again |= row[k] == row[i];
-        }
-    }
-}
-
-/* A row's record: greedy, plain, and every filter in turn. */
-static void fill_sampling(int32_t *words, int64_t row) {
-    static const Sampling kinds[] = {{.top_p = 1},
-                                     {1, 0, 1, 0, 0, 0, 0},
-                                     {0.7f, 40, 1, 0, 0, 0, 0},
-                                     {2, 0, 0.9f, 0, 0, 0, 0},
-                                     {1.5f, 0, 1, 0.1f, 0, 0, 0},
-                                     {3, 300, 0.5f, 0.01f, 0, 0, 0}};
-    Sampling s = kinds[row % (int64_t)LEN(kinds)];
-    s.seed = 0x123456789abcdefull, s.request = (uint32_t)row, s.position = (uint32_t)(row * 7 + 1);
-    sampling_write(&s, words);
-}
-
-static bool fill_ints(Check *c, const Node *n, const Value *v, Tensor *t, const Sizes *s) {
-    Op op;
-    int index;
-    int32_t *at = t->data;
-    int64_t count = tensor_count(t);
-    if (!reader_of(n, v, &op, &index)) return false;
-    const Node *reader = node_of_op(n, op);
-    int64_t vocab = c->plan->config.vocab;
-    for (int64_t i = 0; i < count; i++) {
-        int64_t row = t->rank == 2 ? i / t->dim[1] : i, column = t->rank == 2 ? i % t->dim[1] : 0;
-        switch (op) {
-        case OP_tokens: at[i] = (int32_t)(draw(c) % (uint64_t)vocab); break;
-        case OP_embed: at[i] = (int32_t)(draw(c) % (uint64_t)reader->in[1]->type.dim[0].add); break;
-        case OP_rows: at[i] = (int32_t)(draw(c) % (uint64_t)s->of[SYM_T]); break;
-        case OP_set_last: at[i] = index == 2 ? (int32_t)i : (int32_t)(draw(c) % (uint64_t)vocab); break;
-        case OP_rope: at[i] = (int32_t)pos_of(c, i); break;
-        case OP_sample:
-            if (column == 0) fill_sampling(at + i, row);
-            break;
-        case OP_group:
-        case OP_expert_linear:
-            if (column == 0)
-                fill_distinct(c, at + i, t->dim[1],
-                              op == OP_group ? node_int(reader, "experts") : reader->in[1]->type.dim[0].add);
-            break;
-        case OP_kv_write:
-        case OP_attention:
-            if (index == 3) at[i] = (int32_t)slot_of(c, i);
-            else if (index == 4) at[i] = (int32_t)pos_of(c, i);
-            else
-                at[i] = row < SLOTS && column < SLOT_PAGES
-                            ? (int32_t)((column * SLOTS + row) * 5 % (SLOTS * SLOT_PAGES))
-                            : -1;
-            break;
-        default: return false;
-        }
-    }
-    return true;
-}
-
-static bool fill(Check *c, const Node *n, const Value *v, Tensor *t, const Sizes *s, Err *e) {
-    Op op = OP_COUNT;
-    int index;
-    if (t->dtype == DT_MXFP4) return fill_mxfp4(c, t), true;
-    if (t->dtype == DT_I32) return fill_ints(c, n, v, t, s) || err_set(e, "cannot make up %s", v->name);
-    float scale = 1;
-    if (reader_of(n, v, &op, &index) && op == OP_swiglu) scale = 12; /* beyond the clamp */
-    if (op == OP_sample) scale = 8;                                  /* logits of some spread */
-    fill_floats(c, t, scale);
-    for (int64_t i = 0, count = tensor_count(t); op == OP_sample && i < count; i++) /* with ties */
-        ((float *)t->data)[i] = roundf(4 * ((float *)t->data)[i]) / 4;
-    return true;
-}
-
-/* --- one node ------------------------------------------------------------------------------------------------------------------ */
-
-typedef struct Side Side; /* one value of the node: host tensors and device memory */
-struct Side {
-    Tensor in, want; /* in: also what the device got; want: the reference's result (outputs, state) */
-    void *device;
-    size_t bytes;
+typedef struct Trial Trial;
+struct Trial {
+    const PlanGraph *pg;
+    const PlanKernel *k;
+    const Node *n;
+    int node;
+    int64_t rows; /* tokens of the step, or rows of the head */
+    double nmse;  /* the tolerance: the widest of its launches' */
+    Makeup m;
+    Side in[MAX_IN], out[MAX_OUT];
+    Side *weights;         /* [MAX_IN] the same for all trials of a launch; in[] borrows them */
+    int64_t *some, n_some; /* rows that the reference computes; NULL: all */
 };
+
+/* --- memory ---------------------------------------------------------------------------------------------------------------- */
 
 static bool make_side(Check *c, const Value *v, const Sizes *s, Side *x, Err *e) {
     x->in = tensor_of(&v->type, s, NULL);
@@ -186,6 +82,18 @@ static void free_side(Check *c, Side *x) {
     if (x->want.data != x->in.data) free(x->want.data);
     free(x->in.data);
     if (x->device) c->dev->ops->free(c->dev, x->device);
+}
+
+static bool is_weight(const Node *n, int i) { return n->in[i] && n->in[i]->kind == VALUE_PARAM; }
+
+static void free_trial(Check *c, Trial *t) {
+    for (int i = 0; i < t->n->n_out; i++) {
+        if (node_state_in(t->n, i) >= 0) t->out[i].device = NULL;
+        free_side(c, &t->out[i]);
+    }
+    for (int i = 0; i < t->n->n_in; i++)
+        if (!is_weight(t->n, i)) free_side(c, &t->in[i]);
+    free(t->some);
 }
 
 /* perm and tiles come from the group node before this one. */
@@ -206,26 +114,105 @@ static bool upload(Check *c, const Side *x, Err *e) {
     return c->dev->ops->upload(c->dev, 0, x->device, x->in.data, x->bytes, e);
 }
 
-static bool launch_all(Check *c, const PlanGraph *pg, int node, int64_t rows, void *step, const Node *n, const Side *in,
-                       const Side *out, Err *e) {
+static bool prepare_weight(Check *c, Trial *t, int i, Err *e) {
+    Side *x = &t->weights[i];
+    return make_side(c, t->n->in[i], &t->m.sizes, x, e) && makeup_fill(&t->m, i, &x->in, e) && upload(c, x, e);
+}
+
+static bool prepare_inputs(Check *c, Trial *t, Err *e) {
+    const Node *n = t->n;
+    for (int i = 0; i < n->n_in; i++) {
+        if (!n->in[i]) continue;
+        if (is_weight(n, i)) {
+            if (!t->weights[i].device && !prepare_weight(c, t, i, e)) return false;
+            t->in[i] = t->weights[i];
+            continue;
+        }
+        if (!make_side(c, n->in[i], &t->m.sizes, &t->in[i], e)) return false;
+        if ((n->op != OP_FUSED || i < n->n_body_in) && !makeup_fill(&t->m, i, &t->in[i].in, e)) return false;
+    }
+    if (n->op == OP_FUSED && !fill_group(n, t->in, &t->m.sizes, c->o->threads, e)) return false;
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i] && !is_weight(n, i) && !upload(c, &t->in[i], e)) return false;
+    return true;
+}
+
+static bool prepare_outputs(Check *c, Trial *t, Err *e) {
+    for (int i = 0; i < t->n->n_out; i++) {
+        Side *x = &t->out[i];
+        int state = node_state_in(t->n, i);
+        if (!make_side(c, t->n->out[i], &t->m.sizes, x, e)) return false;
+        if (state < 0) {
+            if (!c->dev->ops->fill(c->dev, 0, x->device, POISON, x->bytes, e)) return false;
+        } else { /* in place: the output is the input's memory on the device */
+            c->dev->ops->free(c->dev, x->device);
+            x->device = t->in[state].device;
+        }
+    }
+    return true;
+}
+
+/* --- the device ------------------------------------------------------------------------------------------------------------ */
+
+/* A weight in the layout that a kernel wants: made by the reference from what the trial has, and kept while that stays. */
+static void *packed(Check *c, const Trial *t, int buf, Err *e) {
+    const Plan *p = c->plan;
+    const PlanGraph *pg = &p->graphs[plan_graph(p, "prepare")];
+    const Graph *g = program_graph(p->program, "prepare");
+    Packed *k = &c->packed[buf];
+    for (size_t i = 0; i < g->nodes.n; i++) {
+        const Node *n = g->nodes.at[i];
+        if (plan_value(pg, n->out[0]->name) != buf) continue;
+        for (int w = 0; w < t->n->n_in; w++) {
+            if (!t->n->in[w] || strcmp(t->n->in[w]->name, n->in[0]->name)) continue;
+            if (k->from == t->in[w].device) return k->side.device;
+            free_side(c, &k->side);
+            *k = (Packed){.from = t->in[w].device};
+            Tensor in[1] = {t->in[w].in}, out[1];
+            if (!make_side(c, n->out[0], &t->m.sizes, &k->side, e)) return NULL;
+            out[0] = k->side.in;
+            if (!ref_node(n, in, out, &t->m.sizes, c->o->threads, e)) return NULL;
+            bool ok = c->dev->ops->upload(c->dev, 0, k->side.device, k->side.in.data, k->side.bytes, e) && c->dev->ops->sync(c->dev, 0, e);
+            return ok ? k->side.device : NULL;
+        }
+    }
+    return err_set(e, "%s is no weight of the node", p->bufs[buf].name), NULL;
+}
+
+/* What one launch of the node hands on to a later one: poisoned. */
+static void *handed(Check *c, int buf, Err *e) {
+    const PlanBuf *b = &c->plan->bufs[buf];
+    void **at = &c->handed[buf];
+    if (!*at && !(*at = c->dev->ops->alloc(c->dev, b->size, b->name, e))) return NULL;
+    if (c->dev->ops->forget) c->dev->ops->forget(c->dev, *at, b->size);
+    return *at;
+}
+
+static void *argument(Check *c, const Trial *t, int buf, void *step, Err *e) {
+    const PlanBuf *b = &c->plan->bufs[buf];
+    if (!strcmp(b->name, "step")) return step;
+    for (int i = 0; i < t->n->n_in; i++)
+        if (t->n->in[i] && plan_value(t->pg, t->n->in[i]->name) == buf) return t->in[i].device;
+    for (int i = 0; i < t->n->n_out; i++)
+        if (plan_value(t->pg, t->n->out[i]->name) == buf) return t->out[i].device;
+    if (b->kind == BUF_PACKED) return packed(c, t, buf, e);
+    if (b->kind == BUF_TEMP) return c->handed[buf] ? c->handed[buf] : handed(c, buf, e);
+    return err_set(e, "argument %s is no value of the node", b->name), NULL;
+}
+
+static bool launch_all(Check *c, const Trial *t, void *step, Err *e) {
     const Plan *p = c->plan;
     int bucket = 0;
-    while (bucket < pg->n_buckets - 1 && pg->buckets[bucket] < rows) bucket++;
-    for (int l = 0; l < pg->n_launches; l++) {
-        const PlanLaunch *launch = &pg->launches[l];
+    while (bucket < t->pg->n_buckets - 1 && t->pg->buckets[bucket] < t->rows) bucket++;
+    for (int i = 0; i < p->n_bufs; i++)
+        if (c->handed[i] && !handed(c, i, e)) return false;
+    for (int l = 0; l < t->pg->n_launches; l++) {
+        const PlanLaunch *launch = &t->pg->launches[l];
         const PlanKernel *k = &p->kernels[launch->kernel];
-        if (launch->node != node || !launch->grid[bucket][0]) continue;
+        if (launch->node != t->node || !launch->grid[bucket][0]) continue;
         void *args[PLAN_MAX_ARGS] = {0};
-        for (int a = 0; a < launch->n_args; a++) {
-            if (launch->args[a] < 0) continue;
-            const char *name = p->bufs[launch->args[a]].name;
-            if (!strcmp(name, "step")) args[a] = step;
-            for (int i = 0; i < n->n_in; i++)
-                if (n->in[i] && plan_value(pg, n->in[i]->name) == launch->args[a]) args[a] = in[i].device;
-            for (int i = 0; i < n->n_out; i++)
-                if (plan_value(pg, n->out[i]->name) == launch->args[a]) args[a] = out[i].device;
-            if (!args[a]) return err_set(e, "argument %d (%s) is no value of the node", a, name);
-        }
+        for (int a = 0; a < launch->n_args; a++)
+            if (launch->args[a] >= 0 && !(args[a] = argument(c, t, launch->args[a], step, e))) return false;
         DeviceModule **m = &c->modules[k->module];
         if (!*m && !(*m = c->dev->ops->module_load(c->dev, &p->modules[k->module], e))) return false;
         DeviceKernel *dk = c->dev->ops->kernel(c->dev, *m, k, e);
@@ -235,153 +222,294 @@ static bool launch_all(Check *c, const PlanGraph *pg, int node, int64_t rows, vo
     return c->dev->ops->sync(c->dev, 0, e);
 }
 
-/* Elements that still hold the poison. In a sampled run they are set to what is wanted, and not compared. */
-static int64_t unwritten(const Tensor *got, const Tensor *want) {
-    int64_t n = tensor_count(got), left = 0;
-    size_t size = got->dtype == DT_BF16 ? 2 : 4;
-    char poison[4];
-    memset(poison, POISON, sizeof poison);
-    for (int64_t i = 0; i < n; i++) {
-        char *at = (char *)got->data + (size_t)i * size;
-        if (memcmp(at, poison, size)) continue;
-        memcpy(at, (const char *)want->data + (size_t)i * size, size);
-        left++;
-    }
-    return left;
+static bool run_device(Check *c, Trial *t, Err *e) {
+    int32_t header[STEP_WORDS] = {(int32_t)t->rows, (int32_t)t->rows};
+    void *step = c->dev->ops->alloc(c->dev, sizeof header, "step", e);
+    bool ok = step && c->dev->ops->upload(c->dev, 0, step, header, sizeof header, e) &&
+              launch_all(c, t, step, e);
+    for (int i = 0; i < t->n->n_out && ok; i++)
+        ok = c->dev->ops->download(c->dev, 0, t->out[i].in.data, t->out[i].device, t->out[i].bytes, e) &&
+             c->dev->ops->sync(c->dev, 0, e);
+    if (step) c->dev->ops->free(c->dev, step);
+    return ok;
+}
+
+/* --- what was written ------------------------------------------------------------------------------------------------------- */
+
+static size_t size_of(const Tensor *t) { return t->dtype == DT_BF16 ? 2 : 4; }
+
+/* Element i of what the device made is what lay there before: the poison, or the state as it was. */
+static bool untouched(const Trial *t, int out, int64_t i) {
+    static const unsigned char poison[4] = {POISON, POISON, POISON, POISON};
+    const Tensor *got = &t->out[out].in;
+    size_t size = size_of(got);
+    int state = node_state_in(t->n, out);
+    const char *before = state < 0 ? (const char *)poison : (const char *)t->in[state].in.data + (size_t)i * size;
+    return !memcmp((const char *)got->data + (size_t)i * size, before, size);
 }
 
 /* Entries of perm and tiles beyond the step's pairs are never written. */
 static bool may_stay(const Node *n) { return n->op == OP_group; }
 
-static bool compare(Check *c, const Node *n, const PlanKernel *k, const Side *out, Text *line, Err *e) {
-    double worst = 0;
-    for (int i = 0; i < n->n_out; i++) {
-        Tensor got = out[i].in;
-        const Tensor *want = &out[i].want;
-        if (!c->dev->ops->download(c->dev, 0, got.data, out[i].device, out[i].bytes, e) ||
-            !c->dev->ops->sync(c->dev, 0, e))
-            return false;
-        if (node_state_in(n, i) < 0) {
-            int64_t left = unwritten(&got, want);
-            if (left && !c->o->sample && !may_stay(n))
-                return err_set(e, "%s: %" PRId64 " of %" PRId64 " elements were not written", n->out[i]->name, left,
-                               tensor_count(want));
-            if (left == tensor_count(want)) return err_set(e, "%s: nothing was written", n->out[i]->name);
-        }
-        TensorDiff d = tensor_diff(&got, want);
-        if (got.dtype == DT_I32 ? d.different > 0 : false)
-            return err_set(e, "%s: %" PRId64 " of %" PRId64 " integers differ, first at %" PRId64, n->out[i]->name,
-                           d.different, d.count, d.at);
-        if (got.dtype == DT_I32) continue;
-        double tol = k->nmse;
-        if (got.dtype == DT_BF16) tol += sqrt(k->nmse) * 0x1p-8 + 0x1p-14 / (double)d.count;
-        if (!(d.nmse <= tol))
-            return err_set(e, "%s: nmse %.3g, tolerance %.3g; max abs %.3g, rel %.3g at %" PRId64 " of %" PRId64,
-                           n->out[i]->name, d.nmse, tol, d.max_abs, d.max_rel, d.at, d.count);
-        if (d.nmse > worst) worst = d.nmse;
-    }
-    text_add(line, "nmse %.2g of %.2g", worst, k->nmse);
-    return true;
-}
-
-static bool prepare(Check *c, const Node *n, const Sizes *s, Side *in, Side *out, Err *e) {
-    for (int i = 0; i < n->n_in; i++) {
-        if (!n->in[i]) continue;
-        if (!make_side(c, n->in[i], s, &in[i], e)) return false;
-        if ((n->op != OP_FUSED || i < n->n_body_in) && !fill(c, n, n->in[i], &in[i].in, s, e)) return false;
-    }
-    if (n->op == OP_FUSED && !fill_group(n, in, s, c->o->threads, e)) return false;
-    for (int i = 0; i < n->n_in; i++)
-        if (n->in[i] && !upload(c, &in[i], e)) return false;
-    for (int i = 0; i < n->n_out; i++) {
-        int state = node_state_in(n, i);
-        if (!make_side(c, n->out[i], s, &out[i], e)) return false;
-        out[i].want = out[i].in;
-        out[i].want.data = malloc(out[i].bytes + 8);
-        if (!out[i].want.data) return err_set(e, "out of memory");
-        if (state < 0) {
-            if (!c->dev->ops->fill(c->dev, 0, out[i].device, POISON, out[i].bytes, e)) return false;
-            memset(out[i].want.data, 0, out[i].bytes);
-        } else { /* in place: the output is the input's memory, on each side */
-            memcpy(out[i].want.data, in[state].in.data, out[i].bytes);
-            c->dev->ops->free(c->dev, out[i].device);
-            out[i].device = in[state].device;
-        }
+static bool all_written(Check *c, const Trial *t, Err *e) {
+    for (int o = 0; o < t->n->n_out; o++) {
+        int64_t n = tensor_count(&t->out[o].in), left = 0;
+        for (int64_t i = 0; i < n; i++) left += untouched(t, o, i);
+        if (left == n) return err_set(e, "%s: nothing was written", t->n->out[o]->name);
+        if (left && !c->o->sample && !may_stay(t->n) && node_state_in(t->n, o) < 0)
+            return err_set(e, "%s: %" PRId64 " of %" PRId64 " elements were not written", t->n->out[o]->name, left, n);
     }
     return true;
 }
 
-static bool reference(Check *c, const Node *n, const Sizes *s, const Side *in, const Side *out, Err *e) {
-    Tensor ins[MAX_IN] = {{0}}, outs[MAX_OUT] = {{0}};
-    for (int i = 0; i < n->n_in; i++)
-        if (n->in[i]) ins[i] = in[i].in;
-    for (int i = 0; i < n->n_out; i++) {
-        int state = node_state_in(n, i);
-        outs[i] = out[i].want;
-        if (state >= 0) ins[state].data = out[i].want.data;
+/* --- the reference ---------------------------------------------------------------------------------------------------------- */
+
+/* Multiplications of a node for a row, and those that do not depend on it, roughly: an op that rounds an operand is a product. */
+static double work_of(const Node *n, const Sizes *s) {
+    double sum = 0;
+    for (size_t i = 0; n->op == OP_FUSED && i < n->body->nodes.n; i++) sum += work_of(n->body->nodes.at[i], s);
+    for (int i = 0; n->op != OP_FUSED && i < n->n_out; i++) {
+        const Type *x = &n->in[0]->type;
+        bool product = op_operand(n->op, 0).flags & OPERAND_ROUND;
+        sum += (double)type_count(&n->out[i]->type, s) * (product ? (double)dim_eval(x->dim[x->rank - 1], s) : 1);
     }
-    return ref_node(n, ins, outs, s, c->o->threads, e);
+    return sum;
 }
 
-static bool check_node(Check *c, int graph, int node, const PlanKernel *k, int64_t rows, Text *line, Err *e) {
-    const PlanGraph *pg = &c->plan->graphs[graph];
-    const Graph *g = program_graph(c->plan->program, pg->name);
-    const Node *n = g->nodes.at[node];
-    Sizes s = {{[SYM_T] = rows, [SYM_S] = rows, [SYM_P] = SLOTS * SLOT_PAGES}};
-    Side in[MAX_IN], out[MAX_OUT];
-    memset(in, 0, sizeof in);
-    memset(out, 0, sizeof out);
-    int32_t header[STEP_WORDS] = {(int32_t)rows, (int32_t)rows};
-    void *step = c->dev->ops->alloc(c->dev, sizeof header, "step", e);
-    bool ok = step && c->dev->ops->upload(c->dev, 0, step, header, sizeof header, e) &&
-              prepare(c, n, &s, in, out, e) && launch_all(c, pg, node, rows, step, n, in, out, e) &&
-              reference(c, n, &s, in, out, e) && compare(c, n, k, out, line, e);
-    for (int i = 0; i < n->n_out; i++) {
-        if (node_state_in(n, i) >= 0) out[i].device = NULL;
-        free_side(c, &out[i]);
+static bool by_row(const Value *v, Sym sym) { return v->type.rank && dim_eq(v->type.dim[0], dim_sym(sym)); }
+static bool mentions(const Value *v, Sym sym) {
+    for (int d = 0; d < v->type.rank; d++)
+        if (v->type.dim[d].sym == sym) return true;
+    return false;
+}
+
+/* Can some rows of the result be computed from the same rows of the inputs? */
+static bool rowwise(const Trial *t) {
+    const Node *n = t->n;
+    for (int i = 0; i < n->n_out; i++)
+        if (!by_row(n->out[i], t->pg->sym) || node_state_in(n, i) >= 0) return false;
+    for (int i = 0; i < (n->op == OP_FUSED ? n->n_body_in : n->n_in); i++)
+        if (n->in[i] && mentions(n->in[i], t->pg->sym) && !by_row(n->in[i], t->pg->sym)) return false;
+    return n->op == OP_FUSED || !(op_info(n->op)->flags & OPF_INTERNAL);
+}
+
+/* A row of which every output has something that was written. */
+static bool row_written(const Trial *t, int64_t row) {
+    for (int o = 0; o < t->n->n_out; o++) {
+        int64_t n = tensor_count(&t->out[o].in) / t->rows, i = 0;
+        while (i < n && untouched(t, o, row * n + i)) i++;
+        if (i == n) return false;
     }
-    for (int i = 0; i < n->n_in; i++) free_side(c, &in[i]);
-    if (step) c->dev->ops->free(c->dev, step);
+    return true;
+}
+
+/* Which rows the reference computes: as many as the budget allows, first and last among them, spread. */
+static void choose_rows(Check *c, Trial *t) {
+    double work = work_of(t->n, &t->m.sizes);
+    if (work <= REFERENCE_BUDGET || !rowwise(t)) return;
+    int64_t want = (int64_t)(REFERENCE_BUDGET / work * (double)t->rows), n = 0;
+    if (want < LEAST_ROWS) want = LEAST_ROWS;
+    if (want >= t->rows) return;
+    t->some = malloc((size_t)t->rows * sizeof *t->some);
+    if (!t->some) die("selftest: out of memory");
+    for (int64_t i = 0; i < t->rows; i++)
+        if (!c->o->sample || row_written(t, i)) t->some[n++] = i;
+    for (int64_t i = 0; want < n && i < want; i++) t->some[i] = t->some[want > 1 ? i * (n - 1) / (want - 1) : 0];
+    t->n_some = want < n ? want : n;
+}
+
+static Tensor rows_of(const Tensor *t, const int64_t *row, int64_t n) {
+    Tensor r = *t;
+    size_t size = (size_t)(tensor_count(t) / t->dim[0]) * size_of(t);
+    r.dim[0] = n;
+    r.data = malloc((size_t)n * size + 8);
+    if (!r.data) die("selftest: out of memory");
+    for (int64_t i = 0; i < n; i++)
+        memcpy((char *)r.data + (size_t)i * size, (const char *)t->data + (size_t)row[i] * size, size);
+    return r;
+}
+
+/* Leaves of the trial the chosen rows only. */
+static void keep_rows(Trial *t) {
+    for (int i = 0; t->some && i < t->n->n_in + t->n->n_out; i++) {
+        const Value *v = i < t->n->n_in ? t->n->in[i] : t->n->out[i - t->n->n_in];
+        Side *x = i < t->n->n_in ? &t->in[i] : &t->out[i - t->n->n_in];
+        if (!v || !x->in.data || !by_row(v, t->pg->sym)) continue;
+        void *old = x->in.data;
+        x->in = rows_of(&x->in, t->some, t->n_some);
+        free(old);
+    }
+    if (t->some) t->m.sizes.of[t->pg->sym] = t->n_some;
+}
+
+static bool reference(Check *c, Trial *t, Tensor *ins, Err *e) {
+    Tensor outs[MAX_OUT] = {{0}};
+    for (int i = 0; i < t->n->n_in; i++)
+        if (t->n->in[i]) ins[i] = t->in[i].in;
+    for (int i = 0; i < t->n->n_out; i++) {
+        Side *x = &t->out[i];
+        int state = node_state_in(t->n, i);
+        x->want = x->in;
+        if (!(x->want.data = calloc(1, x->bytes + 8))) return err_set(e, "out of memory");
+        if (state >= 0) memcpy(x->want.data, t->in[state].in.data, x->bytes);
+        outs[i] = x->want;
+    }
+    Tensor with_state[MAX_IN];
+    memcpy(with_state, ins, sizeof with_state);
+    for (int i = 0; i < t->n->n_out; i++)
+        if (node_state_in(t->n, i) >= 0) with_state[node_state_in(t->n, i)].data = outs[i].data;
+    return ref_node(t->n, with_state, outs, &t->m.sizes, c->o->threads, e);
+}
+
+/* --- judging ---------------------------------------------------------------------------------------------------------------- */
+
+/* What a sample of the blocks did not write is not judged: 0 on both sides, so that it adds to no row's size. */
+static void excuse(Trial *t, int out) {
+    const Tensor *got = &t->out[out].in, *want = &t->out[out].want;
+    size_t size = size_of(got);
+    for (int64_t i = 0, n = tensor_count(got); i < n; i++) {
+        if (!untouched(t, out, i)) continue;
+        memset((char *)got->data + (size_t)i * size, 0, size);
+        memset((char *)want->data + (size_t)i * size, 0, size);
+    }
+}
+
+static void say(const Trial *t, const Verdict *v, int64_t count, Text *line) {
+    text_add(line, "nmse %.2g of %.2g", v->nmse, t->nmse);
+    if (v->steps) text_add(line, ", %" PRId64 " of %" PRId64 " a bf16 step off", v->steps, count);
+    if (t->some) text_add(line, ", %" PRId64 " of %" PRId64 " rows", t->n_some, t->rows);
+}
+
+static bool judge_all(Check *c, Trial *t, const Tensor *ins, Tried *tried, Text *line, Err *e) {
+    JudgeNode node = {
+        .n = t->n, .in = ins, .sizes = &t->m.sizes, .threads = c->o->threads, .rule = {.nmse = t->nmse}};
+    Verdict all = {0};
+    bool ok = true;
+    for (int i = 0; i < t->n->n_out && ok; i++) {
+        Verdict v;
+        if (c->o->sample || may_stay(t->n)) excuse(t, i);
+        ok = judge_node(&node, i, &t->out[i].in, &t->out[i].want, &v, e);
+        if (!ok) break;
+        all.count += v.count, all.steps += v.dtype == DT_BF16 ? v.steps : 0;
+        if (v.nmse > all.nmse) all.nmse = v.nmse;
+        judge_measure(&tried->measured, &v);
+        if (!v.fault) continue;
+        Text why = {0};
+        judge_why(&v, &why);
+        ok = err_set(e, "%s: %s", t->n->out[i]->name, why.at);
+        text_free(&why);
+    }
+    judge_node_end(&node);
+    if (ok) say(t, &all, all.count, line);
     return ok;
+}
+
+static bool check_trial(Check *c, Trial *t, Tried *tried, Text *line, Err *e) {
+    Tensor ins[MAX_IN] = {{0}};
+    if (!prepare_inputs(c, t, e) || !prepare_outputs(c, t, e) || !run_device(c, t, e) || !all_written(c, t, e))
+        return false;
+    choose_rows(c, t);
+    keep_rows(t);
+    return reference(c, t, ins, e) && judge_all(c, t, ins, tried, line, e);
 }
 
 /* --- the plan ------------------------------------------------------------------------------------------------------------------ */
 
-static void check_launch(Check *c, int graph, const PlanLaunch *l) {
-    const PlanGraph *pg = &c->plan->graphs[graph];
+static void try_rows(Check *c, const PlanGraph *pg, const PlanLaunch *l, Side *weights, int64_t rows, int64_t first) {
     const PlanKernel *k = &c->plan->kernels[l->kernel];
-    int64_t max = pg->buckets[pg->n_buckets - 1], rows[] = {1, c->o->tokens < max ? c->o->tokens : max};
-    if (c->o->only && !strstr(k->symbol, c->o->only)) return;
-    for (size_t i = 0; i < LEN(rows); i++) {
-        Err e = {""};
-        Text line = {0};
-        if (i && rows[i] == rows[0]) continue;
-        bool ok = check_node(c, graph, l->node, k, rows[i], &line, &e);
-        if (ok) printf("ok %s T=%" PRId64 " %s\n", k->symbol, rows[i], line.at);
-        else printf("FAIL %s T=%" PRId64 ": %s\n", k->symbol, rows[i], e.msg);
-        *(ok ? &c->ok : &c->failed) += 1;
-        text_free(&line);
+    Tried *tried = &c->tried[l->kernel];
+    Trial t = {.pg = pg, .k = k, .node = l->node, .rows = rows, .weights = weights};
+    Err e = {""};
+    Text line = {0};
+    for (int i = 0; i < tried->n; i++)
+        if (tried->rows[i] == rows && tried->first[i] == first) return;
+    if (tried->n == MOST_TRIALS) return;
+    t.n = program_graph(c->plan->program, pg->name)->nodes.at[l->node];
+    t.nmse = plan_tolerance(c->plan, pg, l->node, rows);
+    t.m = makeup_begin(c->plan, t.n, k->template_name, rows, first, c->o->seed);
+    if (rows > makeup_most_rows(c->plan)) return;
+    if (first && work_of(t.n, &t.m.sizes) > REFERENCE_BUDGET / 10) return;
+    if (rows > 1 && !c->o->sample && !strcmp(c->dev->ops->name, "emu") && work_of(t.n, &t.m.sizes) > EMU_BUDGET) {
+        c->left_out++;
+        return;
+    }
+    tried->rows[tried->n] = rows, tried->first[tried->n++] = first;
+    bool ok = check_trial(c, &t, tried, &line, &e);
+    if (ok) printf("ok %s T=%" PRId64 " %s\n", k->symbol, rows, line.at);
+    else printf("FAIL %s T=%" PRId64 ": %s\n", k->symbol, rows, e.msg);
+    fflush(stdout);
+    *(ok ? &c->ok : &c->failed) += 1;
+    tried->ok = ok && (tried->ok || tried->n == 1);
+    free_trial(c, &t);
+    text_free(&line);
+}
+
+static void check_launch(Check *c, const PlanGraph *pg, const PlanLaunch *l) {
+    int64_t least = 0, most = 0;
+    const Node *n = program_graph(c->plan->program, pg->name)->nodes.at[l->node];
+    Side weights[MAX_IN];
+    if (c->o->only && !strstr(c->plan->kernels[l->kernel].symbol, c->o->only)) return;
+    for (int b = 0; b < pg->n_buckets; b++) {
+        if (!l->grid[b][0] || !l->grid[b][1] || !l->grid[b][2]) continue;
+        if (!least) least = b ? pg->buckets[b - 1] + 1 : 1;
+        most = pg->buckets[b];
+    }
+    if (!least) return;
+    memset(weights, 0, sizeof weights);
+    try_rows(c, pg, l, weights, least, 0);
+    for (int64_t first = 1; least == 1 && first < 3; first++) try_rows(c, pg, l, weights, least, first);
+    if (c->o->tokens > least && c->o->tokens < most) try_rows(c, pg, l, weights, c->o->tokens, 0);
+    try_rows(c, pg, l, weights, most, 0);
+    for (int i = 0; i < n->n_in; i++) free_side(c, &weights[i]);
+    for (int i = 0; i < c->plan->n_bufs; i++) free_side(c, &c->packed[i].side), c->packed[i] = (Packed){.from = NULL};
+}
+
+/* Of each template, the tolerance against the most that its kernels showed. */
+static void warn_of_loose(Check *c) {
+    for (int i = 0; i < c->plan->n_kernels; i++) {
+        const PlanKernel *k = &c->plan->kernels[i];
+        double most = SEEN;
+        bool first = true, tried = true;
+        for (int j = 0; j < c->plan->n_kernels; j++) {
+            if (strcmp(c->plan->kernels[j].template_name, k->template_name)) continue;
+            first = first && j >= i, tried = tried && c->tried[j].n && c->tried[j].ok;
+            if (judge_measured(&c->tried[j].measured) > most) most = judge_measured(&c->tried[j].measured);
+        }
+        if (first && tried && k->nmse > LOOSE * most)
+            warn("template %s: its tolerance is %.2g, over %g times what was measured (%.2g): it would hide a fault",
+                 k->template_name, k->nmse, LOOSE, most);
     }
 }
 
+static void check_all(Check *c) {
+    const Plan *p = c->plan;
+    for (int g = 0; g < p->n_graphs; g++)
+        for (int l = 0; l < p->graphs[g].n_launches; l++) check_launch(c, &p->graphs[g], &p->graphs[g].launches[l]);
+    if (!c->o->only && !c->o->sample) warn_of_loose(c);
+    if (c->left_out)
+        fprintf(stderr,
+                "gptoss-exec: %d of %d trials were left out, too long for this device: --sample 64 makes them, for "
+                "some of the workgroups\n",
+                c->left_out, c->left_out + c->ok + c->failed);
+}
+
 bool selftest_run(const Plan *p, Device *d, const SelftestOptions *o, Err *e) {
-    Check c = {.plan = p, .dev = d, .o = o, .random = o->seed};
+    Check c = {.plan = p, .dev = d, .o = o};
     if (!d->ops->launch) return err_set(e, "--self-test: device %s runs no kernels", d->ops->name);
     c.modules = calloc((size_t)p->n_modules + 1, sizeof *c.modules);
-    bool *seen = calloc((size_t)p->n_kernels + 1, sizeof *seen);
-    if (!c.modules || !seen) die("selftest: out of memory");
-    bool heard = true;
-    for (int g = 0; g < p->n_graphs; g++)
-        for (int l = 0; heard && l < p->graphs[g].n_launches; l++) {
-            int k = p->graphs[g].launches[l].kernel;
-            if (!seen[k]) check_launch(&c, g, &p->graphs[g].launches[l]), heard = cli_stdout(e);
-            seen[k] = true;
-        }
+    c.tried = calloc((size_t)p->n_kernels + 1, sizeof *c.tried);
+    c.packed = calloc((size_t)p->n_bufs + 1, sizeof *c.packed);
+    c.handed = calloc((size_t)p->n_bufs + 1, sizeof *c.handed);
+    if (!c.modules || !c.tried || !c.packed || !c.handed) die("selftest: out of memory");
+    check_all(&c);
     for (int i = 0; i < p->n_modules; i++)
         if (c.modules[i]) d->ops->module_unload(d, c.modules[i]);
+    for (int i = 0; i < p->n_bufs; i++)
+        if (c.handed[i]) d->ops->free(d, c.handed[i]);
     free(c.modules);
-    free(seen);
-    if (!heard) return false;
+    free(c.tried);
+    free(c.packed);
+    free(c.handed);
     if (c.failed) return err_set(e, "--self-test: %d of %d checks failed", c.failed, c.ok + c.failed);
     if (!c.ok) return err_set(e, "--self-test: nothing was checked");
     return true;

@@ -6,8 +6,8 @@
 
 typedef struct SelftestOptions SelftestOptions;
 struct SelftestOptions {
-    int64_t tokens;   /* the larger T */
-    uint64_t seed;
+    int64_t tokens;   /* a T between the least and the most */
+    uint64_t seed;    /* of the inputs */
     int threads;      /* for the reference; 0: all */
     bool sample;      /* the device was opened to run a sample of each launch's blocks */
     const char *only; /* part of a symbol; NULL: all */

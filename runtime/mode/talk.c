@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* --- defaults ----------------------------------------------------------------------------------------------------------- */
 
@@ -114,9 +115,14 @@ bool talk_run(Talk *t, bool (*read)(void *ctx, int32_t id), void *ctx, TalkEnd *
 }
 
 static volatile sig_atomic_t *interrupted; /* the talk's, while it runs: a handler has no other way to it */
+/* It is looked at between steps. Whoever asks again and again wants to be rid of a step that does not end. */
 static void on_interrupt(int sig) {
-    (void)sig;
-    *interrupted = 1;
+    static const char note[] = "\n(the step that runs has not ended; Ctrl-C once more ends the program)\n";
+    ++*interrupted;
+    if (*interrupted == 2) (void)!write(2, note, sizeof note - 1);
+    if (*interrupted < 3) return;
+    signal(sig, SIG_DFL);
+    raise(sig);
 }
 
 bool talk_run_until_interrupt(Talk *t, bool (*read)(void *ctx, int32_t id), void *ctx, TalkEnd *end, int flags, Err *e) {

@@ -32,7 +32,7 @@ void talk_stop_at(Talk *t, int32_t id); /* negative: nothing */
 /* Runs what of t->ids is not in the cache and generates; each id but a stop id goes to `read`, which says false to end behind it.
  * Everything generated, a stop id included, is then at the end of t->ids; its last id is not in the cache. */
 bool talk_run(Talk *t, bool (*read)(void *ctx, int32_t id), void *ctx, TalkEnd *end, Err *e);
-/* The same; Ctrl-C ends it (TALK_INTERRUPTED). flags: sigaction's. */
+/* The same; Ctrl-C ends it (TALK_INTERRUPTED), or thrice the program, where a step does not end. flags: sigaction's. */
 bool talk_run_until_interrupt(Talk *t, bool (*read)(void *ctx, int32_t id), void *ctx, TalkEnd *end, int flags, Err *e);
 void talk_restart(Talk *t); /* forgets the sequence */
 

@@ -16,10 +16,12 @@
 
 #define DEVICE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+#define INDEPENDENT _Pragma("GCC ivdep") // before a loop: what one round stores no other loads, so several may be done at once
 
 typedef uint16_t bf16; // bits of a bfloat16
 typedef uint8_t mxfp4; // 16-byte blocks, then scale bytes
 typedef unsigned long long u64;
+typedef double real; // what a row's statistic is, and computed in
 
 typedef struct Room Room;
 struct Room {
@@ -76,12 +78,15 @@ DEVICE bf16 bf16_of(float f) { // nearest even; NaN stays NaN
 DEVICE float cast_bf16(float v) { return f32_of(bf16_of(v)); }
 DEVICE float cast_f32(float v) { return v; }
 
+DEVICE int load_i32(const int *p, long i) { return p[i]; }
 DEVICE float load_f32(const float *p, long i) { return p[i]; }
 DEVICE float load_bf16(const bf16 *p, long i) { return f32_of(p[i]); }
+DEVICE void store_i32(int *p, long i, int v) { p[i] = v; }
 DEVICE void store_f32(float *p, long i, float v) { p[i] = v; }
 DEVICE void store_bf16(bf16 *p, long i, float v) { p[i] = bf16_of(v); }
-#define load(p, i) _Generic((p), const float *: load_f32, float *: load_f32, const bf16 *: load_bf16, bf16 *: load_bf16)(p, i)
-#define store(p, i, v) _Generic((p), float *: store_f32, bf16 *: store_bf16)(p, i, v)
+#define load(p, i) \
+    _Generic((p), const int *: load_i32, int *: load_i32, const float *: load_f32, float *: load_f32, const bf16 *: load_bf16, bf16 *: load_bf16)(p, i)
+#define store(p, i, v) _Generic((p), int *: store_i32, float *: store_f32, bf16 *: store_bf16)(p, i, v)
 enum { TYPE_F32, TYPE_BF16, TYPE_MXFP4 };
 #define TYPE_OF(p) _Generic((p), const float *: TYPE_F32, const bf16 *: TYPE_BF16, const mxfp4 *: TYPE_MXFP4)
 
@@ -133,43 +138,94 @@ DEVICE float sum_vf(vf v) { // lanes in halves
     return s[0];
 }
 DEVICE vf max_vf(vf a, vf b) { return (vf)(((vi)a & (a > b)) | ((vi)b & ~(a > b))); }
-DEVICE vf min_vf(vf a, vf b) { return (vf)(((vi)a & (a < b)) | ((vi)b & ~(a < b))); }
 DEVICE vh round_bf16(vf v) { // not for NaN
     const vu u = (vu)v;
     return __builtin_convertvector((u + 0x7fffu + (u >> 16 & 1u)) >> 16, vh);
 }
 
-// e^x, within 2 units in the last place; 0 below -87.3. 2^n e^r, |r| <= ln 2 / 2, Taylor to r^7.
-DEVICE vf exp_vf(vf x) {
-    const vf low = vf_all(-87.3f), high = vf_all(88.3f), magic = vf_all(0x1.8p23f);
-    const vf c = min_vf(max_vf(x, low), high);
-    const vf shifted = fma_vf(c, vf_all(0x1.715476p0f), magic), n = shifted - magic;
-    const vf r = fma_vf(n, vf_all(-0x1.7f7d1cp-20f), fma_vf(n, vf_all(-0x1.62e4p-1f), c));
-    vf p = vf_all(1 / 5040.f);
-    p = fma_vf(p, r, vf_all(1 / 720.f));
-    p = fma_vf(p, r, vf_all(1 / 120.f));
-    p = fma_vf(p, r, vf_all(1 / 24.f));
-    p = fma_vf(p, r, vf_all(1 / 6.f));
-    p = fma_vf(p, r, vf_all(.5f));
-    p = fma_vf(p, r, vf_all(1));
-    p = fma_vf(p, r, vf_all(1));
-    const vu scale = ((vu)shifted << 23) + 0x3f800000u;
-    return (vf)((vi)(p * (vf)scale) & ~(x < low));
+// a b + c, rounded once where the CPU can.
+DEVICE float fma_float(float a, float b, float c) {
+#if defined __FMA__ || defined __aarch64__
+    return __builtin_fmaf(a, b, c);
+#else
+    return a * b + c;
+#endif
 }
 
-// --- the model's own functions ---
+// e^x, within 2 units in the last place; 0 below -87.3. 2^n e^r, |r| <= ln 2 / 2, Taylor to r^7. A loop over it becomes vectors.
+DEVICE float exp_float(float x) {
+    const float low = -87.3f, high = 88.3f, magic = 0x1.8p23f, above = x < low ? low : x, c = above > high ? high : above;
+    const float shifted = fma_float(c, 0x1.715476p0f, magic), n = shifted - magic;
+    const float r = fma_float(n, -0x1.7f7d1cp-20f, fma_float(n, -0x1.62e4p-1f, c));
+    float p = 1 / 5040.f;
+    p = fma_float(p, r, 1 / 720.f);
+    p = fma_float(p, r, 1 / 120.f);
+    p = fma_float(p, r, 1 / 24.f);
+    p = fma_float(p, r, 1 / 6.f);
+    p = fma_float(p, r, .5f);
+    p = fma_float(p, r, 1);
+    p = fma_float(p, r, 1);
+    return x < low ? 0 : p * as_f32((as_u32(shifted) << 23) + 0x3f800000u);
+}
+DEVICE vf exp_vf(vf x) {
+    float s[VF];
+    vf_store(s, x);
+    for (int i = 0; i < VF; i++) s[i] = exp_float(s[i]);
+    return vf_load(s);
+}
 
-// min(gate, limit) * sigmoid(alpha * min(gate, limit)) * (clamp(up, -limit, limit) + 1), in double, rounded once.
+// --- what the ops' texts use (CODE in ir/ops.def) ---
+
+// A product of two floats is exact in double: a fused operation would give the same.
+DEVICE double add_product(float x, float y, double sum) { return sum + (double)x * (double)y; }
+DEVICE double add_square(float x, double sum) { return add_product(x, x, sum); }
+DEVICE real rms_scale(real sum, int width, double eps) { return 1 / __builtin_sqrt(sum / width + eps); }
+DEVICE float normed(float x, real scale, float g) { return (float)((double)x * scale * (double)g); }
+
+// One coordinate of a pair turned by an angle; in double, rounded once.
+DEVICE float rotated(double v, double w, double c, double s) { return (float)(v * c + w * s); }
+
+// min(gate, limit) * sigmoid(alpha * min(gate, limit)) * (clamp(up, -limit, limit) + 1), in double, rounded once; for fast in float.
+#if FAST
+DEVICE float swiglu(float gate, float up, float limit, float alpha) {
+    const float g = gate > limit ? limit : gate, low = up > limit ? limit : up, u = low < -limit ? -limit : low;
+    return g / (1 + exp_float(-alpha * g)) * (u + 1);
+}
+#else
 DEVICE float swiglu(float gate, float up, double limit, double alpha) {
     const double g = gate > limit ? limit : (double)gate;
     const double u = up > limit ? limit : up < -limit ? -limit : (double)up;
     return (float)(g / (1 + __builtin_exp(-alpha * g)) * (u + 1));
 }
-// The same in float, for fast: VF of them.
-DEVICE vf swiglu_vf(vf gate, vf up, float limit, float alpha) {
-    const vf g = min_vf(gate, vf_all(limit)), u = max_vf(min_vf(up, vf_all(limit)), vf_all(-limit));
-    return g / (exp_vf(g * -alpha) + 1.f) * (u + 1.f);
+#endif
+
+// --- what kernels share ---
+
+// Sixteen sums into one, lanes in halves.
+DEVICE double sum_lanes(double *s) {
+    for (int n = 8; n; n /= 2)
+        for (int i = 0; i < n; i++) s[i] += s[i + n];
+    return s[0];
 }
+
+// Row t of a contraction's operand x, as floats or rounded to bf16.
+#define make_x(a, to, t)                                                         \
+    do {                                                                         \
+        const real row = X_ROW ? x_stat(x_sum(a, t)) : 0;                        \
+        INDEPENDENT                                                              \
+        for (int k = 0; k < K; k++) store(to, k, x_at(a, row, t, k));            \
+    } while (0)
+
+// Row t of a contraction's result, columns n0 … n0 + rows - 1, which are v, to the hook behind it. UNIT columns are whole groups.
+#define give(a, t, n0, rows, v)                                                  \
+    do {                                                                         \
+        INDEPENDENT                                                              \
+        for (int j = 0; j < (rows) / GROUP; j++) {                               \
+            float group[GROUP];                                                  \
+            for (int m = 0; m < GROUP; m++) group[m] = (v)[out_row(j, m)];       \
+            out(a, t, (n0) / GROUP + j, group);                                  \
+        }                                                                        \
+    } while (0)
 
 // A float as an unsigned number of the same order, and its index: ties to the lower one.
 DEVICE u64 ordered(float v, int index, unsigned nan) {
@@ -218,15 +274,7 @@ DEVICE double dot_f64(const float *x, const float *y, int K) {
     }
     double s[LANES];
     __builtin_memcpy(s, sum, sizeof s);
-    for (int n = LANES / 2; n; n /= 2)
-        for (int i = 0; i < n; i++) s[i] += s[i + n];
-    return s[0];
-}
-
-// y = x * rsqrt(mean(x^2) + eps) * g.
-DEVICE void normalise(float *y, const float *x, const float *g, int K, double eps) {
-    const double scale = 1 / __builtin_sqrt(dot_f64(x, x, K) / K + eps);
-    for (int k = 0; k < K; k++) y[k] = (float)((double)x[k] * scale * (double)g[k]);
+    return sum_lanes(s);
 }
 
 // --- fast: 32 rows of weights times up to 64 rows of bf16 activations ---

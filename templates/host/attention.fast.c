@@ -10,10 +10,10 @@
 //! block  1
 //! reduce f32, D ascending; all keys, ascending
 //! hook   out
-//! tol    fast 1e-6
+//! tol    fast 1e-9
 // A block is one token and the query heads of one kv head. All scores first, then their exponentials, then the values: with tiles
-// (AMX), or with vectors in lanes of keys (a page of keys turned about) and of D. NMSE: a weight in float may round to the other
-// bf16 neighbour.
+// (AMX), or with vectors in lanes of keys (a page of keys turned about) and of D. NMSE: measured 1.3e-10, 5.7e-10 on
+// models/tiny (2026-11-29), most of it weights of which the score in float turned the rounding.
 
 // The keys that a token sees: first … last, in pages from … to - 1.
 typedef struct Span Span;

@@ -64,6 +64,18 @@ template <class W> DEVICE const char *slab_at(const W *w, long slab, int k) { re
 //                                before overlap_wait(). ring: its RING bytes, 128-byte aligned
 //   s.slab(acc, x, where, d)     acc += the next slab times the tokens; x: row stream_token() of them, in shared memory (rows K + 8 long)
 
+// By a block of THREADS: rows of K bf16, row(i) long as they lie, into shared memory; zero from K on.
+template <int THREADS, int K, int ROW, class Row> DEVICE void stage_rows(bf16 (*to)[ROW], int count, Row row) {
+    enum { CELLS = ROW / 8 };
+    static_assert(ROW % 8 == 0 && K % 8 == 0, "cells of 16 bytes");
+#pragma unroll 4
+    for (int i = threadIdx.x; i < count * CELLS; i += THREADS) {
+        const int r = i / CELLS, k = i % CELLS * 8;
+        const u32x4 zero = {};
+        *(u32x4 *)&to[r][k] = k < K ? *(const u32x4 *)(row(r) + k) : zero;
+    }
+}
+
 // --- a block's rows times up to TOKENS tokens: each wave has a slab, all share the tokens' rows ---
 
 template <int K, int TOKENS, int THREADS> struct Tile {

@@ -1,2 +1,2 @@
-local t = {}
-for i = 1, 40 do t[i] = ("x"):rep(1 << 26) .. i end
+local s, t = ("x"):rep(1 << 10):rep(1 << 13), {}
+for i = 1, 200 do t[i] = s .. i end

@@ -1,5 +1,6 @@
-/* cost_test.c - ir/cost.c against numbers of gpt-oss-20b that were worked out by hand. */
+/* cost_test.c - ir/cost.c against numbers of gpt-oss-20b that were worked out by hand. cost_test PLAN: a whole plan of it. */
 #include "ir/cost.h"
+#include "plan/plan.h"
 
 #include <math.h>
 
@@ -97,7 +98,33 @@ static void tables(void) {
     near("rows reads those sampled", cost(ADD(OP_rows, hidden, index), 100, 2, 0).read, 2 * (4 + 4 * H));
 }
 
-int main(void) {
+/* One token: what it must read are the weights, once, of four experts. Fused nodes: what they hide must not count. */
+static int whole(const char *path) {
+    Err e;
+    Plan *p = plan_open(path, &e);
+    const Work w = {.sizes = {{[SYM_T] = 1, [SYM_S] = 1}}, .slots = 1};
+    if (!p) die("cost_test: %s", e.msg);
+    Cost sum = {0};
+    for (int g = 0; g < 2; g++) {
+        const Graph *ir = program_graph(p->program, g ? "sample" : "step");
+        for (size_t i = 0; i < ir->nodes.n; i++) {
+            Cost c = cost_node(ir->nodes.at[i], &w);
+            sum.read += c.read, sum.written += c.written, sum.flops += c.flops;
+        }
+    }
+    double dense = 24 * (29491200 + 23592960 + 184320) + 1158266880.0, expert = 24 * 4 * (8812800 + 4406400.0);
+    double flops =
+        2 * (dense / 2) + 24 * 4 * 3 * 2.0 * H * H; /* a bf16 weight, then an expert's 3 H^2, is a multiply-add each */
+    printf("read %.0f of weights %.0f, written %.0f, operations %.0f of %.0f\n", sum.read, dense + expert, sum.written,
+           sum.flops, flops);
+    bool ok = sum.read > dense + expert && sum.read < 1.01 * (dense + expert) && sum.written < 0.01 * sum.read &&
+              sum.flops > flops && sum.flops < 1.01 * flops;
+    plan_close(p);
+    return !ok;
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1) return whole(argv[1]);
     arena = arena_new();
     graph = graph_new(arena, "step");
     dense();

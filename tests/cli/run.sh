@@ -59,6 +59,10 @@ usage compile/html 'it is text or json' out/gptoss-compile graphs/toy.lua --arch
 usage compile/stdout 'one at a time' out/gptoss-compile graphs/toy.lua --arch host --report json --explain
 usage compile/folder 'No such file' out/gptoss-compile graphs/toy.lua --arch host -o "$out/no/plan.bin"
 usage compile/emit '--emit.*No such file' out/gptoss-compile graphs/toy.lua --arch host -o "$out/x.bin" --emit "$out/no/src"
+for id in gfx90a: gfx90a:xnack gfx90a:foo- gfx90a::xnack- gfx90a:xnack-- sm_90:xnack- host:avx2+; do
+    usage "compile/arch-$id" "--arch $id: \".*\" is no feature of" out/gptoss-compile graphs/toy.lua --arch $id
+done
+usage compile/arch-twice 'xnack is said twice' out/gptoss-compile graphs/toy.lua --arch gfx90a:xnack-:sramecc+:xnack+
 cp graphs/toy.lua "$out/graph.lua"
 usage compile/itself 'is an input too' out/gptoss-compile "$out/graph.lua" --arch host -o "$out/graph.lua"
 report compile/itself-kept "$(cmp "$out/graph.lua" graphs/toy.lua)"

@@ -1,4 +1,4 @@
-/* kernels.c - whole HIP kernels, compiled by hipRTC, executed by the emulator, compared with plain C; and kernels with a
+/* kernels_test.c - whole HIP kernels, compiled by hipRTC, executed by the emulator, compared with plain C; and kernels with a
  * planted bug, each of which must be reported in the right words.
  * The program is compiled four ways, and run in order and under two seeds. */
 #include <math.h>

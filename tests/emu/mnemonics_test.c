@@ -1,4 +1,4 @@
-/* mnemonics.c - at least one test of every instruction that the emulator implements; fails when one has none.
+/* mnemonics_test.c - at least one test of every instruction that the emulator implements; fails when one has none.
  *
  * Each case is a few lines of assembly in one big kernel, assembled by comgr. Before a case: 64-bit inputs A, B, C are in
  * s[8:9] s[10:11] s[12:13] and, in every lane, v[2:3] v[4:5] v[6:7]; SCC and vcc (all lanes) are as the case asks; v12 to
@@ -578,7 +578,7 @@ static bool same_mnemonic(const char *line, const char *name) {
 }
 
 static bool covered(const char *name) {
-    static const char *const elsewhere[] = {"s_endpgm", "s_trap", "s_sethalt"}; /* each kernel's end; kernels.c; below */
+    static const char *const elsewhere[] = {"s_endpgm", "s_trap", "s_sethalt"}; /* each kernel's end; kernels_test.c; below */
     for (size_t k = 0; k < LEN(elsewhere); k++)
         if (!strcmp(name, elsewhere[k])) return true;
     for (size_t k = 0; k < LEN(mfmas); k++)

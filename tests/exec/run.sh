@@ -122,7 +122,7 @@ run -m logits --input-ids -i "$tmp/in" -o - --prefill-chunk 5 -b 2 | cmp -s - "$
 run -m parity >"$tmp/parity" && grep -q ' 0 out of tolerance' "$tmp/parity" && ok parity || fail parity "$(tail -1 "$tmp/err")"
 run -m parity --input-ids -i "$tmp/in" --json --dump-tensor no.such.value >/dev/null && fail parity_no_tensor "exit 0" || { grep -q 'no value is called no.such.value' "$tmp/err" && ok parity_no_tensor || fail parity_no_tensor "$(tail -1 "$tmp/err")"; }
 (cd "$tmp" && "$exec" plan.bin -w model --device ref -m parity --dump-tensor layer1.attn.kv.next >/dev/null 2>&1 && cmp -s layer1.attn.kv.next.device layer1.attn.kv.next.ref) && ok dump_tensor || fail dump_tensor "no equal dumps"
-run -m bench -n 20 --json | python3 -c 'import json,sys; j=json.load(sys.stdin); assert j["decode_tokens"] == 10 and j["prefill_tokens"] == 10' && ok bench || fail bench "$(tail -1 "$tmp/err")"
+run -m bench -n 20 --json | python3 -c 'import json,sys; j=json.load(sys.stdin); assert [t["tokens"] for t in j["tests"]] == [10, 10]' && ok bench || fail bench "$(tail -1 "$tmp/err")"
 "$exec" --inspect "$tmp/plan.bin" --json | python3 -c 'import json,sys; assert json.load(sys.stdin)["precision"] == "strict"' && ok inspect_json || fail inspect_json "no JSON"
 
 # killed, it leaves nothing behind

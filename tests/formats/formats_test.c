@@ -8,6 +8,7 @@
 #include "model/model.h"
 #include "model/safetensors.h"
 
+#include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
 #include <signal.h>
@@ -626,7 +627,7 @@ typedef union BinField {
 
 static const BinField bin_fields[15] = {{48}, {32},  {2},    {1},           {64},      {2}, {16},    {2},
                                         {1},  {256}, {4096}, {.f = 150000}, {.f = 32}, {8}, {.f = 7}};
-/* floats of each tensor, in formats.md's order, for the header above */
+/* floats of each tensor, in the order of docs/formats.md, for the header above */
 static const size_t bin_sizes[16] = {48 * 32,          48 * 32,     2 * 32,          2 * 32,    32,         2 * 64 * 32,
                                      2 * 64,           2 * 32 * 32, 2 * 32,          2 * 2,     2 * 2 * 32, 2 * 2,
                                      2 * 2 * 128 * 32, 2 * 2 * 128, 2 * 2 * 32 * 64, 2 * 2 * 32};
@@ -887,6 +888,51 @@ static void test_mutated(void) {
     arena_free(a);
 }
 
+/* A file that loses its end while it is mapped: the program that reads it ends, and says which file; no signal kills it. */
+static void test_shrinks(void) {
+    add_hf(false);
+    const char *path = write_folder("shrink", hf_config);
+    char file[600], said[1024] = "", expected[700];
+    int ends[2], status = 0;
+    snprintf(file, sizeof file, "%s/model.safetensors", path);
+    snprintf(expected, sizeof expected, "%s: the file became shorter", file);
+    if (pipe(ends)) die("test: pipe");
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        Err e;
+        Model *m = model_open(path, false, &e);
+        float v[2 * 32 * 64];
+        dup2(ends[1], 2);
+        if (!m || truncate(file, 4096)) _exit(3);
+        _exit(model_read(m, "layer1.mlp.mlp2.w", DT_F32, false, 0, 2, v, sizeof v, &e) ? 4 : 5);
+    }
+    close(ends[1]);
+    if (read(ends[0], said, sizeof said - 1) < 0) fail("read");
+    close(ends[0]);
+    waitpid(pid, &status, 0);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 1) fail("status 0x%x", status);
+    if (!strstr(said, expected)) fail("said: %s", said);
+}
+
+/* One that is written to: the bytes read are not those that were verified. */
+static void test_changes(void) {
+    add_hf(false);
+    const char *path = write_folder("change", hf_config);
+    Model *m = open_ok(path);
+    char file[600];
+    float v[32];
+    Err e = {0};
+    snprintf(file, sizeof file, "%s/model.safetensors", path);
+    if (!m) return;
+    if (!model_read(m, "norm", DT_F32, false, 0, 32, v, sizeof v, &e)) fail("%s", e.msg);
+    const struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    if (utimensat(AT_FDCWD, file, times, 0)) die("test: %s", file);
+    if (model_read(m, "norm", DT_F32, false, 0, 32, v, sizeof v, &e)) fail("read from a changed file");
+    if (!strstr(e.msg, "model.safetensors: the file changed")) fail("said: %s", e.msg);
+    model_close(m);
+}
+
 /* --- configurations --- */
 
 static void test_config_errors(void) {
@@ -900,6 +946,9 @@ static void test_config_errors(void) {
         {"{\"num_key_value_heads\":\"DELETE\"}", "num_key_value_heads is missing"},
         {"{\"num_hidden_layers\":\"DELETE\"}", "num_hidden_layers is missing"},
         {"{\"intermediate_size\":\"DELETE\"}", "intermediate_size is missing"},
+        {"{\"max_position_embeddings\":9.3e18}", "max_position_embeddings: expected an integer"},
+        {"{\"max_position_embeddings\":9223372036854775807}", "max_position_embeddings is 9223372036854775807; it must lie in"},
+        {"{\"initial_context_length\":9223372036854775807}", "initial_context_length is 9223372036854775807; it must lie in"},
         {"{\"hidden_size\":48}", "hidden_size is 48; it must be a multiple of 32"},
         {"{\"intermediate_size\":33}", "intermediate_size is 33; it must be a multiple of 32"},
         {"{\"head_dim\":40}", "head_dim is 40; it must be a multiple of 16"},
@@ -1517,6 +1566,8 @@ int main(int argc, char **argv) {
     run("safetensors-length", test_safetensors_length);
     run("truncated", test_truncated);
     run("mutated", test_mutated);
+    run("shrinks", test_shrinks);
+    run("changes", test_changes);
     run("config-errors", test_config_errors);
     run("config-variants", test_config_variants);
     run("generation-config", test_generation_config);

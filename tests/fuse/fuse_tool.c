@@ -7,6 +7,7 @@
  *     precision fast|strict    run precision first;  kv16: with a bf16 KV cache
  *     hook KERNEL    run fuse_elementwise; this kernel has a hook ("all": every one)
  *     log            no dump
+ *     misses         say of rules that fit nowhere how near they came
  *
  * Prints "done RULE NODE: WHY" and "refused …" for each event, then the dump; or the error. Whatever the test is about, it
  * also checks, and dies if not: no rules, and rules that are all off, change nothing; the result verifies; its dump reads
@@ -24,7 +25,7 @@ struct Test {
     const char *graph, *precision;
     const char *file[8], *off[8], *hook[8];
     size_t n_file, n_off, n_hook;
-    bool kv16, log_only;
+    bool kv16, log_only, misses;
 };
 
 static const char *dump(Arena *a, const Program *p) {
@@ -167,10 +168,11 @@ static bool accepts(void *ctx, const Node *n) {
     return false;
 }
 
-static void print_log(const FuseLog *log) {
+static void print_log(const Test *t, const FuseLog *log) {
+    static const char *const words[] = {[FUSE_DONE] = "done", [FUSE_REFUSED] = "refused", [FUSE_MISSED] = "missed"};
     for (size_t i = 0; i < log->n; i++)
-        printf("%s %s %s: %s\n", log->at[i].outcome == FUSE_DONE ? "done" : "refused", log->at[i].rule, log->at[i].node,
-               log->at[i].why);
+        if (log->at[i].outcome != FUSE_MISSED || t->misses)
+            printf("%s %s %s: %s\n", words[log->at[i].outcome], log->at[i].rule, log->at[i].node, log->at[i].why);
 }
 
 static bool run(Test *t, Err *e) {
@@ -192,7 +194,7 @@ static bool run(Test *t, Err *e) {
         ok = fuse_elementwise(p->graphs.at[i], accepts, t, &log, e);
     if (ok) {
         check(t, before, p);
-        print_log(&log);
+        print_log(t, &log);
         if (!t->log_only) fputs(dump(t->a, p), stdout);
     }
     front_close(f);
@@ -224,6 +226,7 @@ int main(int argc, char **argv) {
     for (int i = 3; i < argc; i++) {
         if (!strcmp(argv[i], "kv16")) t.kv16 = true;
         else if (!strcmp(argv[i], "log")) t.log_only = true;
+        else if (!strcmp(argv[i], "misses")) t.misses = true;
         else if (i + 1 == argc || !option(&t, argv[i], argv[i + 1]))
             return fprintf(stderr, "fuse_tool: what is %s?\n", argv[i]), 2;
         else i++;

@@ -86,6 +86,14 @@ GPTOSS_SYSFS=$tmp/sys hip --list-devices; grep -q 'pci 0000:C0:00.0  numa node 1
 six() { LD_LIBRARY_PATH=$PWD/out/tests/fakehip6:$fake FAKEHIP_LOG=$tmp/log $exec "$@" >"$tmp/out" 2>"$tmp/err"; }
 six "$tmp/strict.bin" --self-test --only linear_K64; code=$?
 clean rocm6 $code 0 && [ "$(calls hipGetDevicePropertiesR0600)" = 1 ] && [ "$(calls hipGetDeviceProperties)" = 0 ] && ok rocm6 || fail rocm6 "$(cat "$tmp/log")"
+# A feature that the plan names must be the device's.
+for id in gfx90a:xnack- amdgcn-amd-amdhsa--gfx90a:xnack-:sramecc+; do
+    out/gptoss-compile graphs/toy.lua --arch $id --precision strict --max-tokens 64 -o "$tmp/feature.bin" 2>"$tmp/err" || fail "feature_compile" "$(tail -1 "$tmp/err")"
+    hip "$tmp/feature.bin" --self-test --only tokens; code=$?; clean "feature_$id" $code 0 && ok "feature_$id"
+done
+FAKEHIP_ARCH=gfx90a:sramecc+:xnack+ getp feature; says feature_other $? "is gfx90a:sramecc+:xnack+, this plan is for gfx90a:sramecc+:xnack-: recompile with --arch gfx90a"
+FAKEHIP_ARCH=gfx90a:sramecc-:xnack- getp feature; says feature_other_first $? "is gfx90a:sramecc-:xnack-, this plan is for gfx90a:sramecc+:xnack-"
+
 # ROCm 7 has 6's entry points under a newer name, which is looked for first; ROCM_PATH comes before the search path.
 mkdir -p "$tmp/rocm7/lib" && ln -s "$PWD/out/tests/fakehip6/libamdhip64.so.6" "$tmp/rocm7/lib/libamdhip64.so.7"
 LD_LIBRARY_PATH=$tmp/rocm7/lib:$fake FAKEHIP_LOG=$tmp/log $exec "$tmp/strict.bin" --self-test --only linear_K64 >"$tmp/out" 2>"$tmp/err"; code=$?

@@ -1,5 +1,6 @@
 #!/bin/bash
-# The house: every folder of code is a room, stands in README's map, and includes only from rooms below it.
+# The house: every folder of code is a room, stands in README's map, and includes only from rooms below it; a file that a comment
+# names is there.
 cd "$(dirname "$0")/../.." || exit 2
 
 # A room and those it stands on, itself aside. runtime/emu is a room that knows of memory and code objects only.
@@ -50,3 +51,5 @@ for d in $(sources | xargs -n1 dirname | sort -u); do
     echo "$rooms" | awk '{print $1}' | grep -qxF "$d" || lost="$lost $d"
 done
 result rooms "${lost:+not rooms:$lost}"
+
+result named-files "$(python3 tests/house/named_files.py 2>&1 | tr '\n' ';')"

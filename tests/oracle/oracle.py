@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """oracle.py - gpt-oss in plain Python, double precision, sharing no code with the project.
 
-Written from numerics.md and formats.md alone, with nothing but the standard library; slow, meant for tiny models. Loads a
+Written from docs/numerics.md and docs/formats.md alone, with nothing but the standard library; slow, meant for tiny models. Loads a
 Hugging Face folder (bf16, f32 or MXFP4 experts) or a .bin, runs token ids, one prompt a line, and writes float32 logits of
 every position, row after row, prompt after prompt. With --greedy N it also generates, with getp's rule: until a stop id, which
 is printed too, or after N - prompt + 1 tokens; the ids go to stdout, one line a prompt.
@@ -9,7 +9,7 @@ is printed too, or after N - prompt + 1 tokens; the ids go to stdout, one line a
     oracle.py MODEL --ids prompts.txt -o logits.f32
     oracle.py MODEL --ids prompts.txt --greedy 1024 --eos 200002,199999
 
-As numerics.md says, RoPE's angle is fp32(position * fp32 inv_freq), and that is the only rounding here: --values f32 also
+As docs/numerics.md says, RoPE's angle is fp32(position * fp32 inv_freq), and that is the only rounding here: --values f32 also
 rounds every op's result to float32, which is what `strict` stores.
 """
 import argparse

@@ -647,6 +647,8 @@ static Result test_stream(Err *e) {
 #define BIN(...)                                                                                                       \
     (const char[]){__VA_ARGS__}, sizeof(const char[]) { __VA_ARGS__ }
 #define STR(s) s, sizeof s - 1
+#define L32 "abcdefghijklmnopqrstuvwxyzabcdef"
+#define L256 L32 L32 L32 L32 L32 L32 L32 L32
 
 static const struct Bad {
     const char *name, *bytes;
@@ -706,6 +708,8 @@ static const struct Bad {
      "added_tokens[0]: id 2 occurs twice"},
     {"json added moved", STR("{" MODEL "," PRE ",\"added_tokens\":[{\"id\":7,\"content\":\"ab\"}]}"),
      "has id 7 here, 2 in the vocabulary"},
+    {"json added long", STR("{" MODEL "," PRE ",\"added_tokens\":[{\"id\":5,\"content\":\"" L256 "x\"}]}"),
+     "id 5: a special or added token of 257 bytes (at most 256)"},
     {"json added shape", STR("{" MODEL "," PRE ",\"added_tokens\":[3]}"), "added_tokens[0]: an entry without"},
     {"tiktoken base64", STR("IQ== 0\nI*== 1\n"), "line 2: bad base64"},
     {"tiktoken length", STR("IQ== 0\nIgA 1\n"), "line 2: bad base64"},

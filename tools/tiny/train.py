@@ -205,7 +205,7 @@ def shapes(c):
 
 @functools.cache
 def rope_table(d, theta, factor, context, n, device):
-    """cos and sin [n, d/2], YaRN with unrounded bounds, as numerics.md has it."""
+    """cos and sin [n, d/2], YaRN with unrounded bounds, as docs/numerics.md has it."""
     frequency = theta ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)
     low, high = (d * math.log(context / (r * 2 * math.pi)) / (2 * math.log(theta)) for r in (32, 1))
     low, high = max(low, 0), min(high, d - 1)

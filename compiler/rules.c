@@ -1,0 +1,139 @@
+/* rules.c - see rules.h. The engine that applies one rule to one graph is fuse.c. */
+#include "rules.h"
+
+#include "ir/near.h"
+#include "part.h"
+
+/* --- kernels -------------------------------------------------------------------------------------------------------- */
+
+static bool has_kernel(const TemplateList *l, const char *name) {
+    for (size_t i = 0; i < l->n; i++)
+        if (!strcmp(l->at[i]->kernel, name)) return true;
+    return false;
+}
+
+static bool unknown_kernel(Compile *c, const Rule *r, const char *kernel, const TemplateList *others, Err *e) {
+    Near near = {kernel};
+    for (size_t i = 0; i < c->templates.n; i++) near_try(&near, c->templates.at[i]->kernel);
+    for (size_t i = 0; i < others->n; i++) near_try(&near, others->at[i]->kernel);
+    Loc loc = front_rule_loc(c->front, r, kernel);
+    return err_at(e, &loc, "fusion %s: no template is for a kernel %s%s%s%s", r->name, kernel, NEAR_HINT(near));
+}
+
+/* NULL when this target and precision have a template for the kernel, else why not. false: there is none at all. */
+static bool check_kernel(Compile *c, const Rule *r, const char *kernel, const char **why, Err *e) {
+    const Template *other = NULL;
+    *why = NULL;
+    Op op;
+    if (op_find(kernel, &op) && op_code(op)->kind) return true; /* generated where there is no template */
+    for (size_t i = 0; i < c->templates.n; i++) {
+        const Template *t = c->templates.at[i];
+        if (strcmp(t->kernel, kernel)) continue;
+        if ((!t->arch || !strcmp(t->arch, c->target->arch)) && (!t->precision || !strcmp(t->precision, c->o.precision)))
+            return true;
+        other = t;
+    }
+    TemplateList others = {0}; /* a GPU's on the host, and the other way round */
+    if (!other && !compile_templates(c, !is_host(c), &others, e)) return false;
+    if (!other && !has_kernel(&others, kernel)) return unknown_kernel(c, r, kernel, &others, e);
+    *why = arena_printf(
+        c->a, "kernel %s has no template for %s, %s (%s)", kernel, c->target->arch, c->o.precision,
+        other        ? arena_printf(c->a, "%s is for %s", other->file, other->arch ? other->arch : other->precision)
+        : is_host(c) ? "only a .hip, for GPUs; the host's are .c"
+                     : "only a .c, for the host; a GPU's are .hip");
+    return true;
+}
+
+/* A recipe is one kernel, or several with '/' between. */
+static bool check_recipe(Compile *c, const Rule *r, const char *recipe, const char **why, Err *e) {
+    for (const char *p = recipe; *p; p += strcspn(p, "/"), p += *p == '/') {
+        if (!check_kernel(c, r, arena_strndup(c->a, p, strcspn(p, "/")), why, e)) return false;
+        if (*why) break;
+    }
+    return true;
+}
+
+/* --- off ------------------------------------------------------------------------------------------------------------ */
+
+typedef struct Names Names;
+struct Names {
+    const char **at;
+    size_t n, cap;
+};
+
+static bool has_name(const Names *l, const char *name) {
+    for (size_t i = 0; i < l->n; i++)
+        if (!strcmp(l->at[i], name) || !strcmp(l->at[i], "all")) return true;
+    return false;
+}
+
+static void warn(const Rule *r, const char *what) {
+    fprintf(stderr, "warning: %s:%d: rule %s %s\n", r->loc.file, r->loc.line, r->name, what);
+}
+
+/* Those of --no-fusion, and those whose kernel this target has not. */
+static bool find_off(Compile *c, Names *off, Err *e) {
+    for (size_t i = 0; i < c->o.no_fusion.n; i++) PUSH(c->a, *off, c->o.no_fusion.at[i]);
+    for (size_t i = 0; i < c->rules.n; i++) {
+        const Rule *r = c->rules.at[i];
+        const char *why = NULL;
+        for (int k = 0; k < r->n_kernel && !why && !has_name(off, r->name); k++)
+            if (!check_recipe(c, r, r->kernel[k].name, &why, e)) return false;
+        if (!why) continue;
+        PUSH(c->a, *off, r->name);
+        PUSH(c->a, c->log, ((FuseEvent){r->name, "all", "*", FUSE_REFUSED, why}));
+        if (r->given) warn(r, arena_printf(c->a, "is left out: %s", why));
+    }
+    return true;
+}
+
+/* --- what became of them ---------------------------------------------------------------------------------------------- */
+
+static int count(const FuseLog *log, const char *rule, FuseOutcome outcome, const FuseEvent **first) {
+    int n = 0;
+    *first = NULL;
+    for (size_t i = 0; i < log->n; i++)
+        if (log->at[i].outcome == outcome && !strcmp(log->at[i].rule, rule) && !n++) *first = &log->at[i];
+    return n;
+}
+
+const FuseEvent *rules_nearest(const FuseLog *log, const char *rule) {
+    const FuseEvent *v, *nearest = NULL;
+    if (count(log, rule, FUSE_DONE, &v) || count(log, rule, FUSE_REFUSED, &v)) return NULL;
+    for (size_t i = 0; i < log->n; i++) {
+        v = &log->at[i];
+        if (!strcmp(v->rule, rule) && (!nearest || v->score > nearest->score)) nearest = v;
+    }
+    return nearest;
+}
+
+/* A rule of the user's that is on and was applied nowhere. */
+static void warn_unused(Compile *c, const Rule *r) {
+    const FuseEvent *v, *nearest = rules_nearest(&c->log, r->name);
+    int n = count(&c->log, r->name, FUSE_REFUSED, &v);
+    if (n)
+        warn(r, arena_printf(c->a, "was refused wherever it fits (%d place%s), first in %s at %s: %s", n,
+                             n == 1 ? "" : "s", v->graph, v->node, v->why));
+    else if (nearest) warn(r, arena_printf(c->a, "fits nowhere; nearest in %s: %s", nearest->graph, nearest->why));
+}
+
+static void count_rules(Compile *c, const Names *off) {
+    Plan *p = &c->plan;
+    p->n_rules = (int)c->rules.n;
+    p->rules = arena_array(c->a, c->rules.n, sizeof *p->rules);
+    for (size_t i = 0; i < c->rules.n; i++) {
+        const Rule *r = c->rules.at[i];
+        const FuseEvent *v;
+        p->rules[i] = (PlanRule){.name = r->name, .hash = r->hash, .uses = count(&c->log, r->name, FUSE_DONE, &v)};
+        if (r->given && !p->rules[i].uses && !has_name(off, r->name)) warn_unused(c, r);
+    }
+}
+
+bool rules_apply(Compile *c, Err *e) {
+    Names off = {0};
+    if (!find_off(c, &off, e)) return false;
+    for (size_t i = 0; i < c->program->graphs.n; i++)
+        if (!fuse_run(c->front, c->program->graphs.at[i], &c->rules, off.at, off.n, &c->log, e)) return false;
+    count_rules(c, &off);
+    return true;
+}

@@ -1,0 +1,14 @@
+/* rules.h - which fusion rules take part in a compilation, and what became of them. */
+#ifndef GPTOSS_RULES_H
+#define GPTOSS_RULES_H
+
+#include "compile.h"
+
+/* The pass: applies the rules that are on and that this target has kernels for, counts them in the plan, and warns of each rule
+ * of --fusions that came to nothing. A kernel that no target has is an error at the rule's line. */
+bool rules_apply(Compile *c, Err *e);
+
+/* Of a rule that fits in no graph: where it came nearest. NULL for any other rule. */
+const FuseEvent *rules_nearest(const FuseLog *log, const char *rule);
+
+#endif

@@ -1,0 +1,379 @@
+/* comgr.c - comgr in a child process. See comgr.h.
+ *
+ * The caller loads the library (dlopen, and LLVM's tables: nothing that depends on the input) and forks; the child reads the
+ * code object and writes, through a pipe: an Err; if it is empty, the kernels, each with its arguments, and the lines. So each
+ * load starts from the same state, and costs a fork: about a millisecond.
+ * One thread at a time: nothing says that comgr may be used by more, and a fork must not catch another thread inside it. */
+#include "comgr.h"
+#include "ir/library.h"
+
+#include <amd_comgr.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SILENCE = 60 /* seconds without a word before the child counts as hung */, LINE_MAX_ = 255, FLUSH = 1 << 16 };
+
+#define COMGR_FUNCTIONS(X)                                                                                             \
+    X(create_data)                                                                                                     \
+    X(release_data) X(set_data) X(get_data_metadata) X(destroy_metadata) X(metadata_lookup) X(get_metadata_string)     \
+        X(get_metadata_list_size) X(index_list_metadata) X(create_disassembly_info) X(destroy_disassembly_info)        \
+            X(disassemble_instruction)
+
+typedef struct Comgr Comgr;
+struct Comgr {
+    void *lib;
+    amd_comgr_disassembly_info_t dis;
+#define X(f) __typeof__(amd_comgr_##f) *f;
+    COMGR_FUNCTIONS(X)
+#undef X
+};
+
+typedef struct LineHead LineHead; /* of a line on the pipe; the text follows */
+struct LineHead {
+    uint16_t size, length;
+};
+
+/* --- loading: in the caller --------------------------------------------------------------------------------------- */
+
+typedef struct Child Child; /* what the child works on, and what it has still to send */
+struct Child {
+    const Comgr *c;
+    const ComgrCode *code;
+    int fd;
+    Text out;
+    char line[LINE_MAX_ + 1];
+};
+
+static uint64_t read_code(uint64_t from, char *to, uint64_t size, void *user) {
+    const ComgrCode *code = ((Child *)user)->code;
+    if (from < code->lo || from >= code->hi) return 0;
+    if (size > code->hi - from) size = code->hi - from;
+    memcpy(to, code->image + from, size);
+    return size;
+}
+static void take_text(const char *text, void *user) { snprintf(((Child *)user)->line, LINE_MAX_ + 1, "%s", text); }
+static void take_address(uint64_t address, void *user) { (void)address, (void)user; }
+
+/* Never closed: LLVM inside comgr does not survive being unloaded and loaded again. */
+static bool open_library(Comgr *c, Err *e) {
+    static const char *const names[] = {"libamd_comgr.so.2",
+                                        "libamd_comgr.so.3",
+                                        "libamd_comgr.so",
+                                        "/opt/rocm/lib/libamd_comgr.so.2",
+                                        "/opt/rocm/lib/libamd_comgr.so.3",
+                                        "/opt/rocm/lib/libamd_comgr.so"};
+    LibraryFault fault = {""};
+    for (size_t i = 0; i < LEN(names) && !c->lib; i++) c->lib = library_open(names[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE, &fault);
+    if (!c->lib)
+        return err_set(e, "the emulator needs comgr to disassemble code objects: %s",
+                       *fault.why ? fault.why : "there is no libamd_comgr.so; install libamd-comgr2 (Debian) or comgr (ROCm)");
+#define X(f)                                                                                                           \
+    *(void **)&c->f = dlsym(c->lib, "amd_comgr_" #f);                                                                  \
+    if (!c->f) return err_set(e, "libamd_comgr.so has no amd_comgr_" #f);
+    COMGR_FUNCTIONS(X)
+#undef X
+    if (c->create_disassembly_info("amdgcn-amd-amdhsa--gfx90a", read_code, take_text, take_address, &c->dis) ==
+        AMD_COMGR_STATUS_SUCCESS)
+        return true;
+    return err_set(e, "this comgr cannot disassemble gfx90a");
+}
+
+/* --- the child ---------------------------------------------------------------------------------------------------- */
+
+static void flush(Child *k) {
+    for (size_t at = 0; at < k->out.n;) {
+        ssize_t n = write(k->fd, k->out.at + at, k->out.n - at);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) _exit(1);
+        at += (size_t)n;
+    }
+    k->out.n = 0;
+}
+
+static void say(Child *k, const void *bytes, size_t n) {
+    text_put(&k->out, bytes, n);
+    if (k->out.n > FLUSH) flush(k);
+}
+
+static NORETURN void give_up(Child *k, const Err *e) {
+    k->out.n = 0; /* nothing was flushed before the kernels are read */
+    say(k, e, sizeof *e);
+    flush(k);
+    _exit(0);
+}
+
+typedef amd_comgr_metadata_node_t Node;
+
+static bool meta_string(const Comgr *c, Node map, const char *key, char *out, size_t size) {
+    Node n;
+    *out = 0;
+    if (c->metadata_lookup(map, key, &n) != AMD_COMGR_STATUS_SUCCESS) return false;
+    size_t have = 0;
+    bool ok = c->get_metadata_string(n, &have, NULL) == AMD_COMGR_STATUS_SUCCESS && have <= size &&
+              c->get_metadata_string(n, &have, out) == AMD_COMGR_STATUS_SUCCESS;
+    out[size - 1] = 0;
+    c->destroy_metadata(n);
+    return ok;
+}
+
+/* A number of the metadata, 0 where there is none. */
+static bool meta_u32(const Comgr *c, Node map, const char *key, uint32_t *to, Err *e) {
+    char s[32], *end;
+    *to = 0;
+    if (!meta_string(c, map, key, s, sizeof s)) return true;
+    errno = 0;
+    unsigned long long v = strtoull(s, &end, 0);
+    if (end == s || *end || errno || *s == '-' || v > UINT32_MAX)
+        return err_set(e, "%s is %s: not a number of 32 bits", key, s);
+    *to = (uint32_t)v;
+    return true;
+}
+
+static bool is_name(const char *s) {
+    for (const char *p = s; *p; p++)
+        if (*p <= ' ' || *p > '~') return false;
+    return *s;
+}
+
+static bool say_args(Child *k, Node map, Err *e) {
+    const Comgr *c = k->c;
+    Node list, node;
+    size_t n = 0;
+    if (c->metadata_lookup(map, ".args", &list) == AMD_COMGR_STATUS_SUCCESS) c->get_metadata_list_size(list, &n);
+    if (n > COMGR_MAX_ARGS) return err_set(e, "%zu arguments (at most %d)", n, COMGR_MAX_ARGS);
+    uint32_t count = (uint32_t)n;
+    text_put(&k->out, &count, sizeof count);
+    for (size_t i = 0; i < n; i++) {
+        ComgrArg arg = {0};
+        if (c->index_list_metadata(list, i, &node) != AMD_COMGR_STATUS_SUCCESS)
+            return err_set(e, "comgr cannot read argument %zu", i);
+        meta_string(c, node, ".value_kind", arg.kind, sizeof arg.kind);
+        bool ok = meta_u32(c, node, ".offset", &arg.offset, e) && meta_u32(c, node, ".size", &arg.size, e);
+        c->destroy_metadata(node);
+        if (!ok) return err_wrap(e, "argument %zu", i);
+        text_put(&k->out, &arg, sizeof arg);
+    }
+    return true;
+}
+
+static bool say_kernel(Child *k, Node map, Err *e) {
+    ComgrKernel is = {0};
+    EmuKernel *p = &is.pub;
+    if (!meta_string(k->c, map, ".name", p->name, sizeof p->name) || !is_name(p->name))
+        return err_set(e, "a kernel without a name of 1 to %zu printable letters", sizeof p->name - 1);
+    if (!meta_string(k->c, map, ".symbol", is.symbol, sizeof is.symbol) || !is_name(is.symbol))
+        return err_set(e, "kernel %s has no symbol", p->name);
+    const struct {
+        const char *key;
+        uint32_t *to;
+    } fields[] = {
+        {".vgpr_count", &p->vgprs},
+        {".agpr_count", &p->agprs},
+        {".sgpr_count", &p->sgprs},
+        {".group_segment_fixed_size", &p->lds_bytes},
+        {".private_segment_fixed_size", &p->scratch_bytes},
+        {".vgpr_spill_count", &p->vgpr_spills},
+        {".sgpr_spill_count", &p->sgpr_spills},
+        {".kernarg_segment_size", &p->kernarg_bytes},
+        {".max_flat_workgroup_size", &p->max_block},
+    };
+    for (size_t i = 0; i < LEN(fields); i++)
+        if (!meta_u32(k->c, map, fields[i].key, fields[i].to, e)) return err_wrap(e, "kernel %s", p->name);
+    text_put(&k->out, &is, sizeof is);
+    return say_args(k, map, e) || err_wrap(e, "kernel %s", p->name);
+}
+
+static bool say_kernels(Child *k, Err *e) {
+    const Comgr *c = k->c;
+    amd_comgr_data_t data;
+    Node root, list, map;
+    size_t n = 0;
+    if (c->create_data(AMD_COMGR_DATA_KIND_EXECUTABLE, &data) != AMD_COMGR_STATUS_SUCCESS)
+        return err_set(e, "comgr fails");
+    if (c->set_data(data, k->code->object_size, k->code->object) != AMD_COMGR_STATUS_SUCCESS)
+        return err_set(e, "comgr rejects the code object");
+    if (c->get_data_metadata(data, &root) != AMD_COMGR_STATUS_SUCCESS) return err_set(e, "comgr finds no metadata");
+    if (c->metadata_lookup(root, "amdhsa.kernels", &list) != AMD_COMGR_STATUS_SUCCESS ||
+        c->get_metadata_list_size(list, &n) != AMD_COMGR_STATUS_SUCCESS)
+        return err_set(e, "the code object's metadata lists no kernels");
+    if (n > COMGR_MAX_KERNELS) return err_set(e, "%zu kernels (at most %d)", n, COMGR_MAX_KERNELS);
+    uint32_t count = (uint32_t)n;
+    text_put(&k->out, &count, sizeof count);
+    for (size_t i = 0; i < n; i++) {
+        if (c->index_list_metadata(list, i, &map) != AMD_COMGR_STATUS_SUCCESS)
+            return err_set(e, "comgr cannot read kernel %zu", i);
+        if (!say_kernel(k, map, e)) return false;
+    }
+    return true;
+}
+
+static void say_lines(Child *k) {
+    for (uint64_t pc = k->code->lo, size; pc < k->code->hi; pc += size) {
+        size = 0;
+        bool ok =
+            k->c->disassemble_instruction(k->c->dis, pc, k, &size) == AMD_COMGR_STATUS_SUCCESS && size && size % 4 == 0;
+        if (!ok || size > k->code->hi - pc) size = 4, k->line[0] = 0;
+        LineHead head = {(uint16_t)size, (uint16_t)strlen(k->line)};
+        say(k, &head, sizeof head);
+        say(k, k->line, head.length);
+    }
+}
+
+static NORETURN void child(const Comgr *c, const ComgrCode *code, int fd, pid_t parent) {
+    static const int crashes[] = {SIGSEGV, SIGABRT, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGPIPE};
+    const struct rlimit no_core = {0, 0};
+    Child k = {.c = c, .code = code, .fd = fd};
+    Err e = {0};
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(1);
+    for (size_t i = 0; i < LEN(crashes); i++) signal(crashes[i], SIG_DFL); /* the caller's handlers are for its own */
+    setrlimit(RLIMIT_CORE, &no_core);
+    int null = open("/dev/null", O_RDWR);
+    for (int i = 0; null >= 0 && i < 3; i++)
+        if (i != fd) dup2(null, i);
+    text_put(&k.out, &e, sizeof e);
+    if (!say_kernels(&k, &e)) give_up(&k, &e);
+    say_lines(&k);
+    flush(&k);
+    _exit(0);
+}
+
+/* --- the caller --------------------------------------------------------------------------------------------------- */
+
+/* All that the child writes until it ends. */
+static bool receive(int fd, size_t limit, Text *t, Err *e) {
+    static const size_t chunk = 1 << 16;
+    char *buf = malloc(chunk);
+    bool ok = buf || err_set(e, "out of memory: %zu bytes for a code object's disassembly", chunk);
+    while (ok) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        int ready = poll(&p, 1, SILENCE * 1000);
+        if (ready < 0 && errno == EINTR) continue;
+        if (ready <= 0) ok = err_set(e, "comgr said nothing for %d s: this code object hangs it", SILENCE);
+        ssize_t n = ok ? read(fd, buf, chunk) : 0;
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
+        if ((size_t)n > limit - t->n) ok = err_set(e, "comgr said more than a code object can hold");
+        else text_put(t, buf, (size_t)n);
+    }
+    free(buf);
+    return ok;
+}
+
+static bool ended_well(pid_t pid, Err *e) {
+    int status = 0;
+    pid_t got;
+    while ((got = waitpid(pid, &status, 0)) < 0 && errno == EINTR) {}
+    if (got < 0) return true; /* SIGCHLD is ignored: what was said tells */
+    if (WIFSIGNALED(status))
+        return err_set(e, "comgr crashed on this code object (signal %d): it is damaged", WTERMSIG(status));
+    return WEXITSTATUS(status) == 0 ||
+           err_set(e, "comgr ended with status %d on this code object", WEXITSTATUS(status));
+}
+
+static bool run_child(const Comgr *c, const ComgrCode *code, Text *t, Err *e) {
+    const size_t kernels = COMGR_MAX_KERNELS * (sizeof(ComgrKernel) + COMGR_MAX_ARGS * sizeof(ComgrArg));
+    const size_t limit = sizeof *e + kernels + (size_t)(code->hi - code->lo) / 4 * (sizeof(LineHead) + LINE_MAX_);
+    int ends[2];
+    pid_t self = getpid();
+    if (pipe2(ends, O_CLOEXEC)) return err_set(e, "cannot start comgr: %s", strerror(errno));
+    pid_t pid = fork();
+    if (pid == 0) close(ends[0]), child(c, code, ends[1], self);
+    int why = errno;
+    close(ends[1]);
+    bool ok = pid > 0 ? receive(ends[0], limit, t, e) : err_set(e, "cannot start comgr: %s", strerror(why));
+    close(ends[0]);
+    if (pid > 0 && !ok) kill(pid, SIGKILL);
+    Err ignored;
+    return pid > 0 && ended_well(pid, ok ? e : &ignored) && ok;
+}
+
+typedef struct Reader Reader;
+struct Reader {
+    const char *at;
+    size_t left;
+};
+
+static bool take(Reader *r, void *to, size_t n) {
+    if (n > r->left) return false;
+    memcpy(to, r->at, n);
+    r->at += n, r->left -= n;
+    return true;
+}
+
+static bool take_args(Arena *a, Reader *r, ComgrKernel *k) {
+    if (!take(r, &k->n_args, sizeof k->n_args) || k->n_args > COMGR_MAX_ARGS) return false;
+    k->args = arena_array(a, k->n_args, sizeof *k->args);
+    for (uint32_t i = 0; i < k->n_args; i++) {
+        if (!take(r, &k->args[i], sizeof *k->args)) return false;
+        k->args[i].kind[sizeof k->args[i].kind - 1] = 0;
+    }
+    return true;
+}
+
+static bool take_kernels(Arena *a, Reader *r, ComgrText *t) {
+    uint32_t n;
+    if (!take(r, &n, sizeof n) || n > COMGR_MAX_KERNELS) return false;
+    t->n_kernels = n;
+    t->kernels = arena_array(a, n, sizeof *t->kernels);
+    for (uint32_t i = 0; i < n; i++) {
+        ComgrKernel *k = &t->kernels[i];
+        if (!take(r, k, sizeof *k)) return false;
+        k->args = NULL;
+        k->pub.name[sizeof k->pub.name - 1] = k->symbol[sizeof k->symbol - 1] = 0;
+        if (!take_args(a, r, k)) return false;
+    }
+    return true;
+}
+
+static size_t count_lines(Reader r) {
+    size_t n = 0;
+    for (LineHead h; take(&r, &h, sizeof h) && h.length <= r.left; n++) r.at += h.length, r.left -= h.length;
+    return n;
+}
+
+static bool take_lines(Arena *a, Reader *r, uint32_t bytes, ComgrText *t) {
+    t->n_lines = count_lines(*r);
+    t->lines = arena_array(a, t->n_lines, sizeof *t->lines);
+    for (size_t i = 0; i < t->n_lines; i++) {
+        LineHead h;
+        if (!take(r, &h, sizeof h) || h.length > r->left || !h.size || h.size % 4 || h.size > bytes) return false;
+        t->lines[i] = (ComgrLine){arena_strndup(a, r->at, h.length), h.size};
+        r->at += h.length, r->left -= h.length, bytes -= h.size;
+    }
+    return !r->left && !bytes;
+}
+
+static bool comgr_said(Arena *a, const Text *said, const ComgrCode *code, ComgrText *t, Err *e) {
+    Reader r = {said->at, said->n};
+    Err of;
+    if (!take(&r, &of, sizeof of)) return err_set(e, "comgr said nothing of this code object");
+    of.msg[sizeof of.msg - 1] = 0;
+    if (*of.msg) return err_set(e, "%s", of.msg);
+    return (take_kernels(a, &r, t) && take_lines(a, &r, code->hi - code->lo, t)) ||
+           err_set(e, "comgr did not finish with this code object");
+}
+
+bool comgr_read(Arena *a, const ComgrCode *code, ComgrText *t, Err *e) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static Comgr comgr;
+    static bool loaded;
+    Text said = {0};
+    pthread_mutex_lock(&lock);
+    bool ok = loaded || (loaded = open_library(&comgr, e));
+    ok = ok && run_child(&comgr, code, &said, e);
+    pthread_mutex_unlock(&lock);
+    *t = (ComgrText){0};
+    ok = ok && comgr_said(a, &said, code, t, e);
+    text_free(&said);
+    return ok;
+}

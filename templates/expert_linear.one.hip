@@ -1,0 +1,75 @@
+//! kernel expert_linear(x: bf16[T,(R),K], w: bf16|mxfp4[E,N,K], b: f32[E,N], ids: i32[T,R]) -> (y: f32[T,R,N])
+//! precision fast
+//! where  MATRIX
+//! tokens 1
+//! priority 30
+//! front  x
+//! behind pairs ranks
+//! layout w = fragment
+//! where  K % 32 == 0
+//! const  ROWS = x_RANK == 3 ? R : 1
+//! const  ROW = K + 8
+//! const  RING = WAVE == 32 ? (w_MXFP4 ? 11008 : 16512) : 0
+//! where  ROWS * ROW * 2 + R * RING + 8192 <= LDS_ALL
+//! grid   min(ceil(N, 16), WAVE == 32 ? 528 : 832), T
+//! block  R * WAVE
+//! lds    ROWS * ROW * 2 + R * RING + 128
+//! overlaps
+//! reduce mma16
+//! tol    fast 1e-7
+// One token: a block has the same 16 rows of all the experts that it chose, a wave each, so that it can give their results together.
+// NMSE: SwiGLU in front, in float, may round to the other bf16 neighbour.
+
+template <class W> DEVICE void compute(const Args &a, const W *w) {
+    extern __shared__ __attribute__((aligned(128))) char lds[];
+    __shared__ __attribute__((aligned(16))) char table[Unit<W>::LDS_BYTES + 16];
+    __shared__ real part[ROW_PARTS];
+    __shared__ float results[2][R][SLAB];
+    static_assert(Stream<W, K>::RING <= RING, "the head knows the ring's size");
+    overlap_wait();
+    overlap_next();
+    const int rank = threadIdx.x / WAVE, t = blockIdx.y, slabs = slabs_of(N), stride = (int)gridDim.x;
+    if (t >= row_count(a)) return;
+    const int expert = a.ids[(long)t * R + rank], n = (slabs - (int)blockIdx.x + stride - 1) / stride;
+    const float *bias = a.b + (long)expert * N;
+    auto where = [&](int i) { return slab_at(w, (long)expert * slabs + blockIdx.x + i * stride, K); };
+    Stream<W, K> stream;
+    stream.begin(where, n, lds + rank * RING);
+    const Dequant d = Unit<W>::dequant(table);
+    bf16(*rows)[ROW] = (bf16(*)[ROW])(lds + R * RING);
+    if (X_PLAIN) stage_rows<R * WAVE, K>(rows, ROWS, [&](int i) { return a.x + (long)(t * ROWS + i) * K; });
+    for (int i = 0; !X_PLAIN && i < ROWS; i++) {
+        const real row = X_ROW ? x_stat(row_sum<R>([&](int q) { return x_sum(a, t * ROWS + i, q); }, part)) : 0;
+#pragma unroll 32
+        for (int k = threadIdx.x; k < ROW; k += R * WAVE) rows[i][k] = k < K ? bf16_of(x_at(a, row, t * ROWS + i, k)) : 0;
+    }
+    __syncthreads();
+    for (int s = 0; s < n; s++) {
+        const int slab = blockIdx.x + s * stride;
+        Acc acc = {};
+        stream.slab(acc, rows[ROWS == 1 ? 0 : rank], where, d);
+        if (!RANKS) {
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                if (acc_token(i) == 0) slab_out<RANKS ? 1 : GROUP>(acc, i, slab, N, bias, out_row, [&](int j, const float *v) { out(a, t * R + rank, j, v); });
+            continue;
+        }
+#pragma unroll
+        for (int i = 0; i < 2; i++)
+#pragma unroll
+            for (int m = 0; m < 2; m++) {
+                const int r = tile_row(acc_group(i), m), row = slab * SLAB + r;
+                if (acc_token(i) == 0) results[s & 1][rank][r] = acc.c[i + 2 * m] + (row < N ? bias[row] : 0.f);
+            }
+        __syncthreads();
+        const int row = slab * SLAB + threadIdx.x;
+        if (threadIdx.x < SLAB && row < N) {
+            float v[R];
+#pragma unroll
+            for (int r = 0; r < R; r++) v[r] = results[s & 1][r][threadIdx.x];
+            out(a, t, row, v);
+        }
+    }
+}
+
+DEVICE void run(const Args &a) { compute(a, a.w); }

@@ -1,0 +1,2 @@
+local d = T
+for i = 1, 4 do d = d * 1048576 end

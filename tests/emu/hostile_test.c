@@ -1,0 +1,234 @@
+/* hostile_test.c - code objects that lie: each field that the loader reads is changed to what no compiler writes, and each must be
+ * an error that names it; never a crash. fuzz_code looks for more. */
+#include <elf.h>
+
+#include "runtime/emu/emu.h"
+#include "rtc.h"
+
+static int failed;
+static uint8_t *object; /* as compiled */
+static size_t object_size;
+
+static void verdict(const char *name, bool ok, const char *why) {
+    if (ok) printf("ok hostile-%s\n", name);
+    else printf("FAIL hostile-%s: %s\n", name, why), failed++;
+    fflush(stdout);
+}
+
+static const char source[] = "extern \"C\" __global__ void k(int *y, const int *x) {\n"
+                             "    int a[20000];\n" /* 80,000 bytes of scratch: in the metadata a number of 5 bytes */
+                             "    for (int i = 0; i < 20000; i++) a[i] = x[i & 7];\n"
+                             "    y[threadIdx.x] = a[x[threadIdx.x] & 8191] + blockDim.x;\n"
+                             "}\n"
+                             "extern \"C\" __global__ void store(int *y) { y[threadIdx.x] = 1; }\n";
+
+/* --- parts of the object -------------------------------------------------------------------------------------------- */
+
+static Elf64_Ehdr *head(uint8_t *d) { return (Elf64_Ehdr *)d; }
+static Elf64_Phdr *segment(uint8_t *d, uint32_t type) {
+    Elf64_Phdr *p = (Elf64_Phdr *)(d + head(d)->e_phoff);
+    for (int i = 0; i < head(d)->e_phnum; i++)
+        if (p[i].p_type == type) return &p[i];
+    die("test: no segment %u", type);
+}
+static Elf64_Shdr *section(uint8_t *d, uint32_t type, uint64_t flags) {
+    Elf64_Shdr *s = (Elf64_Shdr *)(d + head(d)->e_shoff);
+    for (int i = 0; i < head(d)->e_shnum; i++)
+        if (s[i].sh_type == type && (s[i].sh_flags & flags) == flags) return &s[i];
+    die("test: no section %u", type);
+}
+static Elf64_Shdr *code(uint8_t *d) { return section(d, SHT_PROGBITS, SHF_EXECINSTR); }
+
+/* The symbol of a descriptor, and where that is in the file. */
+static Elf64_Sym *symbol(uint8_t *d, const char *name) {
+    Elf64_Shdr *s = section(d, SHT_DYNSYM, 0), *all = (Elf64_Shdr *)(d + head(d)->e_shoff);
+    Elf64_Sym *y = (Elf64_Sym *)(d + s->sh_offset);
+    for (size_t i = 0; i < s->sh_size / sizeof *y; i++)
+        if (!strcmp((char *)d + all[s->sh_link].sh_offset + y[i].st_name, name)) return &y[i];
+    die("test: no symbol %s", name);
+}
+static uint8_t *descriptor(uint8_t *d, const char *name) {
+    Elf64_Sym *y = symbol(d, name);
+    Elf64_Shdr *s = section(d, SHT_PROGBITS, SHF_ALLOC);
+    return d + s->sh_offset + (y->st_value - s->sh_addr);
+}
+
+/* The value behind a key of the metadata (MessagePack), from the nth time that the key occurs on. */
+static uint8_t *meta(uint8_t *d, const char *key, int nth) {
+    Elf64_Shdr *s = section(d, SHT_NOTE, 0);
+    uint8_t *p = d + s->sh_offset, *end = p + s->sh_size;
+    size_t n = strlen(key);
+    for (; (p = memmem(p, (size_t)(end - p), key, n)); p += n)
+        if (nth-- == 0) return p + n;
+    die("test: no %s", key);
+}
+
+/* --- the lies --------------------------------------------------------------------------------------------------------- */
+
+static void no_magic(uint8_t *d) { d[0] = 'x'; }
+static void other_arch(uint8_t *d) { head(d)->e_flags = 0x2c; }
+static void section_size(uint8_t *d) { head(d)->e_shentsize = 63; }
+static void section_wrap(uint8_t *d) { head(d)->e_shoff = ~63ull; }
+static void section_count(uint8_t *d) { head(d)->e_shnum = 60000; }
+static void segment_size(uint8_t *d) { head(d)->e_phentsize = 0; }
+static void segment_table(uint8_t *d) { head(d)->e_phoff = UINT64_MAX; }
+static void segment_wrap(uint8_t *d) { segment(d, PT_LOAD)->p_vaddr = ~0xffull; }
+static void segment_large(uint8_t *d) { segment(d, PT_LOAD)->p_memsz = 1ull << 40; }
+static void segment_file(uint8_t *d) { segment(d, PT_LOAD)->p_offset = ~7ull; }
+static void segment_short(uint8_t *d) { segment(d, PT_LOAD)->p_memsz = 1; }
+static void code_wrap(uint8_t *d) { code(d)->sh_addr = ~0xffull; }
+static void code_odd(uint8_t *d) { code(d)->sh_addr += 2; }
+static void code_long(uint8_t *d) { code(d)->sh_size = 1 << 28; }
+static void relocation(uint8_t *d) { /* the notes become relocations: of what type does not matter */
+    Elf64_Shdr *s = section(d, SHT_NOTE, 0);
+    Elf64_Rela r = {.r_offset = ~3ull, .r_info = 13};
+    s->sh_type = SHT_RELA, s->sh_link = 0;
+    s->sh_offset = sizeof(Elf64_Ehdr), s->sh_size = sizeof r; /* over the segments, which are read before: keep them */
+    memcpy(d + object_size - sizeof r, &r, sizeof r);
+    s->sh_offset = object_size - sizeof r;
+}
+static void relocation_type(uint8_t *d) {
+    relocation(d);
+    d[object_size - sizeof(Elf64_Rela) + 8] = 99;
+}
+static void symbol_wrap(uint8_t *d) { symbol(d, "k.kd")->st_value = ~31ull; }
+static void symbol_name(uint8_t *d) { symbol(d, "k.kd")->st_name = UINT32_MAX; }
+static void entry_wrap(uint8_t *d) { memset(descriptor(d, "k.kd") + 16, 0xff, 8); }
+static void entry_far(uint8_t *d) { descriptor(d, "k.kd")[16 + 7] = 0x7f; }
+static void scratch_huge(uint8_t *d) { memset(meta(d, ".private_segment_fixed_size", 0) + 1, 0xff, 4); }
+static void arg_outside(uint8_t *d) { *meta(d, ".offset", 1) = 0x7f; }
+static void name_bad(uint8_t *d) { *(meta(d, ".name", 0) + 1) = '\n'; }
+
+static const struct {
+    const char *name;
+    void (*lie)(uint8_t *d);
+    const char *said;
+} lies[] = {
+    {"magic", no_magic, "not an ELF"},
+    {"arch", other_arch, "gfx90a code only"},
+    {"section-size", section_size, "sections take 63 bytes each"},
+    {"section-wrap", section_wrap, "sections lie outside it"},
+    {"section-count", section_count, "60000 sections"},
+    {"segment-size", segment_size, "segments take 0 bytes each"},
+    {"segment-table", segment_table, "segments lie outside it"},
+    {"segment-wrap", segment_wrap, "a broken segment"},
+    {"segment-large", segment_large, "a broken segment"},
+    {"segment-file", segment_file, "a broken segment"},
+    {"segment-short", segment_short, "a broken segment"},
+    {"code-wrap", code_wrap, "code section outside the image"},
+    {"code-odd", code_odd, "code section outside the image"},
+    {"code-long", code_long, "code section outside the image"},
+    {"relocation", relocation, "a relocation outside it, at 0xfffffffffffffffc"},
+    {"relocation-type", relocation_type, "relocation type 99"},
+    {"symbol-wrap", symbol_wrap, "kernel k has no descriptor"},
+    {"symbol-name", symbol_name, "kernel k has no descriptor"},
+    {"entry-wrap", entry_wrap, "kernel k begins at"},
+    {"entry-far", entry_far, "kernel k begins at"},
+    {"scratch", scratch_huge, "kernel k asks for 4294967295 bytes of scratch"},
+    {"argument", arg_outside, "kernel k: argument 1 lies at byte 127"},
+    {"name", name_bad, "printable letters"},
+};
+
+static uint8_t *copy(size_t shift) { /* malloc'ed; shifted, so that nothing is aligned */
+    uint8_t *d = malloc(object_size + 16);
+    if (!d) die("test: out of memory");
+    memcpy(d + shift, object, object_size);
+    return d;
+}
+
+static void test_lies(void) {
+    for (size_t i = 0; i < LEN(lies); i++) {
+        Err e = {0};
+        uint8_t *d = copy(0);
+        lies[i].lie(d);
+        EmuModule *m = emu_load(d, object_size, &e);
+        verdict(lies[i].name, !m && strstr(e.msg, lies[i].said), m ? "loaded" : e.msg);
+        emu_unload(m);
+        free(d);
+    }
+}
+
+/* Nothing has to be aligned: an object at any address, tables at any offset. */
+static void test_misaligned(void) {
+    Err e = {0};
+    uint8_t *d = copy(3);
+    EmuModule *m = emu_load(d + 3, object_size, &e);
+    verdict("misaligned", m && emu_kernel_find(m, "k") && emu_kernel_find(m, "k")->scratch_bytes >= 80000, e.msg);
+    emu_unload(m);
+    free(d);
+}
+
+/* Every length: an error, whatever is missing. */
+static void test_cut(void) {
+    const char *why = NULL;
+    for (size_t n = 0; n < object_size; n += n < 64 ? 7 : 501) {
+        Err e = {0};
+        uint8_t *d = malloc(n + 1);
+        memcpy(d, object, n);
+        EmuModule *m = emu_load(d, n, &e);
+        if (m || !*e.msg) why = "loaded";
+        emu_unload(m);
+        free(d);
+    }
+    verdict("cut", !why, why);
+}
+
+/* Code of any bytes: what is no instruction is reported when it is executed; what comgr does not survive is an error. */
+static void test_any_code(void) {
+    static int buffer[4096];
+    uint64_t rng = 1, args[2] = {(uint64_t)(uintptr_t)buffer, (uint64_t)(uintptr_t)buffer};
+    EmuMem *mem = emu_mem_new();
+    Err e = {0};
+    int ran = 0;
+    if (!mem || !emu_mem_add(mem, buffer, sizeof buffer, "buffer", true, &e)) die("test: %s", e.msg);
+    for (int t = 0; t < 40; t++) {
+        uint8_t *d = copy(0), *at = d + code(d)->sh_offset;
+        for (uint64_t i = 0; i < code(d)->sh_size; i++) {
+            rng = rng * 6364136223846793005ull + 1442695040888963407ull;
+            if (t % 2 || rng >> 60 == 0) at[i] = (uint8_t)(rng >> 33);
+        }
+        EmuModule *m = emu_load(d, object_size, &e);
+        const EmuLaunch l = {.kernel = "k",
+                             .grid = {1, 1, 1},
+                             .block = {64, 1, 1},
+                             .kernarg = args,
+                             .kernarg_size = sizeof args,
+                             .threads = 1,
+                             .max_instructions = 1000};
+        if (m) ran++, emu_launch(m, mem, &l, NULL, &e);
+        emu_unload(m);
+        free(d);
+    }
+    emu_mem_free(mem);
+    verdict("any-code", ran > 10, "hardly anything loads");
+}
+
+/* What lies in a file is not written by a kernel, whatever the page's protection says. */
+static void test_read_only(void) {
+    static int weights[64];
+    uint64_t args[1] = {(uint64_t)(uintptr_t)weights};
+    EmuMem *mem = emu_mem_new();
+    Err e = {0};
+    EmuModule *m = emu_load(object, object_size, &e);
+    if (!m || !mem || !emu_mem_add(mem, weights, sizeof weights, "weights", true, &e)) die("test: %s", e.msg);
+    emu_mem_protect(mem, weights);
+    const EmuLaunch l = {
+        .kernel = "store", .grid = {1, 1, 1}, .block = {64, 1, 1}, .kernarg = args, .kernarg_size = sizeof args};
+    bool ok = emu_launch(m, mem, &l, NULL, &e);
+    verdict("read-only", !ok && strstr(e.msg, "'weights' is read-only") && !weights[0], ok ? "written" : e.msg);
+    emu_mem_free(mem);
+    emu_unload(m);
+}
+
+int main(void) {
+    Err e = {0};
+    object = rtc_compile(source, "-O3", &object_size, &e);
+    if (!object) return printf("skip hostile: %s\n", e.msg), 0;
+    test_lies();
+    test_misaligned();
+    test_cut();
+    test_any_code();
+    test_read_only();
+    free(object);
+    return failed != 0;
+}

@@ -1,0 +1,167 @@
+#!/bin/bash
+# The judge at work: right plans pass the self-test and parity on any input, wrong kernels fail. Wrong kernels are templates with
+# one thing changed, such as people change; each names what should see it.
+set -u
+cd "$(dirname "$0")/../.." || exit 2
+out=out/tests/judge model=models/tiny set=models/tiny/eval.jsonl
+rm -rf $out && mkdir -p $out
+
+check() { # name, command…
+    local name=$1
+    shift
+    if "$@" >$out/log 2>&1; then echo "ok $name"; else echo "FAIL $name: $(grep -v '^$' $out/log | tail -1)"; fi
+}
+compile() { # name, arguments
+    local name=$1
+    shift
+    out/gptoss-compile graphs/tiny.lua --model $model -o $out/"$name".bin "$@" 2>$out/err || { tail -3 $out/err; return 1; }
+}
+says() { grep -qF -- "$1" "$2" || { tail -2 "$2"; return 1; }; }
+not() { if "$@"; then return 1; fi; }
+
+compile fast --arch gfx90a || exit 1
+compile strict --arch gfx90a --precision strict --max-tokens 64 || exit 1
+host=
+if compile host-fast --arch host >/dev/null; then host=yes; compile host-strict --arch host --precision strict; else echo "skip host: $(tail -1 $out/err)"; fi
+
+# --- right plans: parity ---
+prompts() { # every Nth problem of at most M letters
+    python3 -c 'import json, sys
+rows = [json.loads(l)["prompt"] for l in open(sys.argv[1])][::int(sys.argv[2])]
+rows = [r for r in rows if len(r) <= int(sys.argv[3])]
+print(len(rows)); print("\n".join(rows))' $set "$1" "$2"
+}
+every=8 short=40
+[ -n "${TEST_ALL:-}" ] && every=1 short=300
+prompts $every 2000 >$out/prompts.host
+prompts $every $short | head -24 | sed '1s/.*/23/' >$out/prompts.emu
+[ -n "${TEST_ALL:-}" ] && prompts $every $short >$out/prompts.emu
+head -5 $out/prompts.emu | sed '1s/.*/4/' >$out/prompts.strict
+parity() { out/gptoss-exec $out/"$1".bin -m parity --device "$2" "${@:3}" >$out/said 2>$out/err || { tail -1 $out/err; return 1; }; }
+counted() { parity fast emu --json -i $out/prompts.emu && python3 -c 'import json, sys; j = json.load(open(sys.argv[1])); assert j["bad"] == 0 and j["steps_off"] > 100, j' $out/said; }
+check "parity: README's command" parity fast emu
+check "parity: problems of the evaluation set, fast on emu, steps counted" counted
+check "parity: problems of the evaluation set, strict on emu" parity strict emu -i $out/prompts.strict
+for precision in fast strict; do
+    [ -n "$host" ] && check "parity: problems of the evaluation set, $precision on host" parity host-$precision host -i $out/prompts.host
+done
+
+# --- right plans: the self-test ---
+selftest() { out/gptoss-exec $out/"$1".bin --self-test --device "${2:-emu}" "${@:3}" >$out/said 2>$out/err || { grep FAIL $out/said | head -1; return 1; }; }
+tight() { selftest "$@" && not grep warning $out/err; }
+check "self-test: fast on emu, every tolerance tight" tight fast
+[ -n "$host" ] && check "self-test: fast on host, every tolerance tight" tight host-fast host
+[ -n "$host" ] && check "self-test: strict on host" selftest host-strict host
+largest() { selftest fast emu --only rope_W256 && says 'T=512 ' $out/said; }
+check "self-test: the largest bucket is tried" largest
+boundary() {
+    cat >$out/rule.lua <<'LUA'
+return fusion { name = "two", priority = 90, match = function(x, g) return rmsnorm(x, g) end,
+  kernel = { { T = 8, "rmsnorm" }, { "rmsnorm" } } }
+LUA
+    compile two --arch gfx90a --fusions $out/rule.lua && selftest two emu --only rmsnorm_K128 && for t in 1 8 9 512; do says "T=$t " $out/said || return 1; done
+}
+check "self-test: both sides of a boundary between variants" boundary
+
+lines() { sed -n 's/^ok \([^ ]*\) T=\([0-9]*\) \(.*\)/\1 \2 \3/p' $out/said | sort >$out/"$1"; }
+seeds() {
+    compile other --arch gfx90a --no-fusion topk_softmax || return 1
+    selftest fast emu -s 1 --only linear && lines a && selftest fast emu --only linear && lines same && selftest fast emu -s 2 --only linear && lines b && selftest other emu --only linear && lines other
+    cmp $out/a $out/same && not cmp -s $out/a $out/b && cmp $out/a $out/other
+}
+check "self-test: a kernel's inputs depend on it and -s, not on the other rules" seeds
+if out/gptoss-compile graphs/gpt-oss-20b.lua --arch gfx90a -o $out/20b.bin 2>$out/err; then
+    check "self-test: a sample of the blocks, of kernels that write state" selftest 20b emu --sample 16 --only kv_write
+    check "self-test: a sample of the blocks, and of the rows" eval 'selftest 20b emu --sample 16 --only linear_K4096 && says "512 rows" $out/said'
+else
+    echo "FAIL compile 20b: $(tail -1 $out/err)"
+fi
+
+# --- kernels with one thing changed ---
+edit() { # plan, template, sed script, arguments of the compiler: $out/PLAN.bin
+    local plan=$1 template=$2 script=$3
+    rm -rf $out/templates && mkdir $out/templates && sed "$script" templates/"$template" >$out/templates/"$(basename "$template")"
+    cmp -s templates/"$template" $out/templates/"$(basename "$template")" && { echo "the edit of $template does not apply"; return 1; }
+    compile "$plan" --templates $out/templates "${@:4}"
+}
+wrong() { # what, template, sed script, kernel, arguments of the compiler
+    local name=$1
+    fails() {
+        edit wrong "$1" "$2" --arch gfx90a "${@:4}" || return 1
+        if selftest wrong emu --only "$3" >/dev/null; then echo "passes"; return 1; fi
+        grep '^FAIL' $out/said
+    }
+    check "fails: $name" fails "${@:2}"
+}
+wrong "no epsilon"                       rmsnorm.hip '/const double scale/s/ + EPS//' rmsnorm_K
+wrong "no epsilon, fused"                rmsnorm_linear.mfma.hip 's/ + EPS//' rmsnorm_linear
+wrong "a tenth more epsilon"             rmsnorm_linear.mfma.hip 's/ + EPS/ + EPS * 1.1/' rmsnorm_linear
+wrong "grid of 64 tokens at most"        linear.mfma.hip '/^..! grid/s/ceil(T, TOKENS)/ceil(min(T, 64), TOKENS)/' linear_K256
+wrong "row index of 8 bits"              rmsnorm.hip 's/t = blockIdx.x, i/t = blockIdx.x \& 255, i/' rmsnorm_K
+wrong "large values clamped"             rmsnorm.hip 's/out(a, t, k, (float)((double)a.x\[(long)t \* K + k\]/out(a, t, k, (float)((double)fminf(a.x[(long)t * K + k], 500.f)/' rmsnorm_K
+wrong "one bf16 step more"               expert_linear_swiglu.mfma.hip 's/swiglu_f32(gate, up, LIMIT, ALPHA)/swiglu_f32(gate, up, LIMIT, ALPHA) * 1.0039f/' expert_linear_swiglu
+wrong "a bf16 step for some rows"        expert_linear_swiglu.mfma.hip 's/swiglu_f32(gate, up, LIMIT, ALPHA)/swiglu_f32(gate, up, LIMIT, ALPHA) * (pairs[t] == 9 ? 1.0039f : 1)/' expert_linear_swiglu
+wrong "clamp of 6.9"                     expert_linear_swiglu.mfma.hip 's/gate, up, LIMIT/gate, up, LIMIT - 0.1/' expert_linear_swiglu
+wrong "ties to the higher index"         topk_softmax.hip 's/(unsigned)~index/(unsigned)index/; s/(int)~(unsigned)best/(int)(unsigned)best/' topk_softmax
+wrong "sum in float"                     combine.hip 's/double sum/float sum/; s/__builtin_fma((double)a.p/(float)__builtin_fma((double)a.p/' combine
+wrong "window of one more"               attention.mfma.hip 's/pos - WINDOW + 1/pos - WINDOW/' attention
+wrong "no sink"                          attention.mfma.hip 's/float total = expf(a.sinks\[head\] - most)/float total = 0/' attention
+wrong "the token itself unseen"          attention.mfma.hip 's/at >= first \&\& at <= pos/at >= first \&\& at <= (pos ? pos - 1 : 0)/' attention
+wrong "values where keys belong"         kv_write.hip 's/= a.v\[/= a.k[/' kv_write
+wrong "positions beyond 255"             rope.hip 's/a.pos\[t\]/(a.pos[t] \& 255)/' rope_W256
+wrong "tiles too long"                   group.hip 's/left < TILE ? left : TILE/TILE/' group
+wrong "last samples ignored"             tokens.hip 's/a.last\[-1 - s\]/0/' tokens
+wrong "slots ignored"                    set_last.hip 's/a.last\[a.slot\[s\]\]/a.last[s]/' set_last
+wrong "the last bias missing"            linear.mfma.hip 's/HAS_B ? a.b/HAS_B \&\& n0 + n < N - 1 ? a.b/' linear_K256
+wrong "sums in float in strict"          linear.hip 's/double \*sum/float *sum/; s/double sum\[TOKENS\]/float sum[TOKENS]/; s/sum\[i\] = __builtin_fma(\(.*\));$/sum[i] = (float)__builtin_fma(\1);/' linear_K256 --precision strict --max-tokens 32
+
+# A float scale may turn roundings inside: right, and seen as such; so is a little error before a rounding.
+right() { # what, template, sed script, kernel
+    passes() { edit right "$1" "$2" --arch gfx90a && selftest right emu --only "$3" -s "$4"; }
+    for seed in 1 2; do check "passes: $1, seed $seed" passes "$2" "$3" "$4" $seed; done
+}
+right "a scale that is two f32 steps off"   rmsnorm_linear.mfma.hip 's/scales\[t\] = (float)(1 /scales[t] = (1 + 0x1p-22f) * (float)(1 /' rmsnorm_linear
+right "an activation that is a step off"    expert_linear_swiglu.mfma.hip 's/swiglu_f32(gate, up, LIMIT, ALPHA)/swiglu_f32(gate, up, LIMIT, ALPHA) * (1 - 0x1p-23f)/' expert_linear_swiglu
+
+loose() {
+    edit loose linear.mfma.hip '/^..! tol/s/1e-12/1e-8/' --arch gfx90a && selftest loose && says 'template linear.mfma.hip: its tolerance is 1e-08, over 100 times what was measured' $out/err
+}
+check "a tolerance that would hide a fault is warned of" loose
+parts() { # parity names the stage
+    edit parts attention.mfma.hip 's/pos - WINDOW + 1/pos - WINDOW/' --arch gfx90a || return 1
+    if parity parts emu >/dev/null; then echo passes; return 1; fi
+    says 'first stage out of tolerance: layer0.attn.heads.bf16 (graph step' $out/err
+}
+check "parity names the stage of a window that is off by one" parts
+
+# --- not finite ---
+broken() { # name, tensor, element, float16's upper bytes of NaN or infinity
+    cp -r $model $out/"$1" && python3 - $out/"$1"/model.safetensors "$2" "$3" "$4" <<'PY'
+import json, struct, sys
+f = open(sys.argv[1], 'r+b')
+n = struct.unpack('<Q', f.read(8))[0]
+t = json.loads(f.read(n))[sys.argv[2]]
+wide = t['dtype'] == 'F32'
+f.seek(8 + n + t['data_offsets'][0] + int(sys.argv[3]) * (4 if wide else 2))
+bits = b'\xc0\x7f' if sys.argv[4] == 'nan' else b'\x80\x7f'
+f.write(b'\0\0' * wide + bits)
+PY
+}
+broken nan model.norm.weight 5 nan
+broken inf model.layers.2.self_attn.o_proj.bias 3 inf
+printf '1\n35+6=\n' >$out/one
+unfinished() { # what it must say, arguments
+    rm -f $out/result
+    if out/gptoss-exec "${@:2}" -i $out/one >$out/said 2>$out/err; then echo "exit 0"; return 1; fi
+    [ ! -e $out/result ] || { echo "left a file"; return 1; }
+    says "$1" $out/err
+}
+devices="emu:fast ref:fast emu:strict"
+[ -n "$host" ] && devices="$devices host:host-fast"
+for d in $devices; do
+    plan=$out/${d#*:}.bin device=${d%:*}
+    check "not finite: parity on ${d/:/, } names the first value" unfinished "the first value that is not finite is layer2.attn.out (graph step, step 0" $plan -m parity --device $device -w $out/inf
+    check "not finite: parity on ${d/:/, } names the first logit" unfinished "the first value that is not finite is" $plan -m parity --device $device -w $out/nan
+    check "not finite: logits on ${d/:/, } names it" unfinished "the first value that is not finite in this step is " $plan -m logits --device $device -w $out/nan -o $out/result
+    check "not finite: logits on ${d/:/, } names an infinity" unfinished "the first value that is not finite in this step is layer2.attn.o" $plan -m logits --device $device -w $out/inf -o $out/result
+done
