@@ -23,7 +23,8 @@ typedef struct ModelConfig ModelConfig;
 struct ModelConfig {
     int64_t vocab, hidden, experts, topk, intermediate, layers, head_dim, heads, kv_heads;
     int64_t max_seq;          /* max_position_embeddings, or seq_len of a .bin */
-    int64_t original_context; /* YaRN's initial_context_length */
+    int64_t
+        original_context; /* YaRN's: initial_context_length, in a Hugging Face folder original_max_position_embeddings */
     double rope_theta, rope_factor, rope_beta_fast, rope_beta_slow;
     bool rope_truncate; /* YaRN bounds rounded; false for gpt-oss */
     int64_t window;     /* of the sliding layers */
