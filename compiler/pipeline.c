@@ -148,7 +148,7 @@ static bool override_sources(Compile *c, Err *e) {
         PlanModule *m = &c->plan.modules[i];
         const char *path = arena_printf(c->a, "%s/%s", c->o.override, m->name);
         if (access(path, F_OK)) continue;
-        if (!(m->source = file_read(c->a, path, NULL, e))) return false;
+        if (!(m->source = file_read_text(c->a, path, NULL, e))) return false;
         fprintf(stderr, "using %s\n", path);
         used++;
     }

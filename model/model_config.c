@@ -29,7 +29,7 @@ const ConfigInt config_ints[CONFIG_INTS] = {
 json_t *config_load(const char *path, Err *e) {
     Arena *a = arena_new();
     size_t n;
-    char *bytes = file_read(a, path, &n, e);
+    char *bytes = file_read_text(a, path, &n, e);
     json_t *root = NULL;
     json_error_t je;
     if (bytes && !(root = json_loadb(bytes, n, JSON_REJECT_DUPLICATES, &je)))

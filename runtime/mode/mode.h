@@ -55,7 +55,9 @@ struct Prompts {
         size_t n;
     } * at;
 };
-bool input_read(const char *path, Text *t, Err *e); /* appends a whole file; -: stdin */
+bool input_read(const char *path, Text *t, Err *e); /* a whole file of text; -: stdin */
+/* Ids between blanks and line breaks, into ids, which has room for n / 2 + 1. Anything else is an error. */
+bool ids_read(const Session *s, const char *text, size_t n, int32_t *ids, size_t *count, Err *e);
 /* The input file's requests as ids (formats.md, getp). Errors name file and line. */
 bool prompts_read(Session *s, const char *path, Prompts *p, Err *e);
 

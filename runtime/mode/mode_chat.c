@@ -97,10 +97,10 @@ static void close_turn(Chat *c, TalkEnd end) {
     else if (*last != end_id && *last != c->tok.id[H_CALL]) harmony_put(ids, end_id);
 }
 
-static bool append(Chat *c, const char *text, Err *e) {
+static bool append(Chat *c, const Text *text, Err *e) {
     HarmonyIds *ids = &c->talk.ids;
     return (ids->n || harmony_begin(&c->tok, ids, &c->system, e)) &&
-           harmony_user(&c->tok, ids, text, strlen(text), e) && harmony_answer(&c->tok, ids, e);
+           harmony_user(&c->tok, ids, text->at, text->n, e) && harmony_answer(&c->tok, ids, e);
 }
 
 /* The message was not sent. On a terminal the conversation goes on. */
@@ -116,7 +116,7 @@ static bool no_room(Chat *c, size_t before, Err *e) {
     return fprintf(stderr, "%s\n", e->msg), true;
 }
 
-static bool turn(Chat *c, const char *text, Err *e) {
+static bool turn(Chat *c, const Text *text, Err *e) {
     TalkEnd end;
     Session *s = c->s;
     size_t before = c->talk.ids.n;
@@ -152,11 +152,11 @@ static const char help[] = "/new   begin another conversation\n/quit  leave (or 
                            "A line that ends in \\ goes on in the next; pasted lines stay together. Ctrl-C ends an answer, or gives a line up.\n";
 
 /* Is it "/word", blanks around it aside? Only those begin with a slash and have nothing else: "/usr/bin is full" is a message. */
-static bool command(Chat *c, const char *text, bool *quit) {
+static bool command(Chat *c, const Text *line, bool *quit) {
     char word[16];
-    text += strspn(text, " \t");
-    size_t n = strcspn(text + 1, " \t/") + 1;
-    if (*text != '/' || text[n + strspn(text + n, " \t")]) return false;
+    const char *text = line->at + strspn(line->at, " \t");
+    size_t n = strcspn(text, " \t"), end = n + strspn(text + n, " \t");
+    if (*text != '/' || memchr(text + 1, '/', n - 1) || text + end != line->at + line->n) return false;
     snprintf(word, sizeof word, "%.*s", (int)n, text);
     if (!strcmp(word, "/quit") || !strcmp(word, "/exit")) *quit = true;
     else if (!strcmp(word, "/help")) fputs(help, stderr);
@@ -165,37 +165,29 @@ static bool command(Chat *c, const char *text, bool *quit) {
     return true;
 }
 
-/* A turn's text: lines up to one without a backslash at its end. NULL at the end of input and on Ctrl-C. */
-static char *read_turn(Chat *c) {
-    char *text = line_read(&c->line, "> ");
-    for (size_t n; text && (n = strlen(text)) && text[n - 1] == '\\';) {
-        char *more = line_read(&c->line, "… "), *both = NULL;
-        if (c->line.interrupted) return free(text), NULL;
-        text[n - 1] = 0;
-        if (asprintf(&both, "%s\n%s", text, more ? more : "") < 0) die("chat: out of memory");
-        free(text), free(more);
-        text = both;
-        if (!more) break;
+/* A turn's text: lines up to one without a backslash at its end. False at the end of input and on Ctrl-C. */
+static bool read_turn(Chat *c, Text *t) {
+    t->n = 0;
+    bool more = line_read(&c->line, "> ", t), any = more;
+    while (more && t->n && t->at[t->n - 1] == '\\') {
+        t->at[t->n - 1] = '\n';
+        more = line_read(&c->line, "… ", t);
     }
-    return text;
+    return any && !c->line.interrupted;
 }
+
+static bool is_blank(const Text *t) { return strspn(t->at, " \t") == t->n; }
 
 static bool turns(Chat *c, Err *e) {
     bool ok = true, quit = false;
-    Text first = {0};
-    for (int i = 0; i < c->s->o->n_words; i++) text_add(&first, "%s%s", i ? " " : "", c->s->o->words[i]);
-    if (first.n) ok = turn(c, first.at, e);
-    text_free(&first);
-    while (ok && !quit) {
-        char *text = read_turn(c);
-        if (!text && c->line.interrupted) {
-            fprintf(stderr, "(Ctrl-D or /quit leaves)\n");
-            continue;
-        }
-        if (!text) break;
-        if (text[strspn(text, " \t")] && !command(c, text, &quit)) ok = turn(c, text, e);
-        free(text);
+    Text text = {0};
+    for (int i = 0; i < c->s->o->n_words; i++) text_add(&text, "%s%s", i ? " " : "", c->s->o->words[i]);
+    if (text.n) ok = turn(c, &text, e);
+    while (ok && !quit && (read_turn(c, &text) || c->line.interrupted)) {
+        if (c->line.interrupted) fprintf(stderr, "(Ctrl-D or /quit leaves)\n");
+        else if (!is_blank(&text) && !command(c, &text, &quit)) ok = turn(c, &text, e);
     }
+    text_free(&text);
     if (ok && ferror(c->line.f)) return err_set(e, "%s: cannot be read: %s", c->s->o->input ? c->s->o->input : "stdin", strerror(errno));
     if (c->line.terminal && !quit) putchar('\n');
     return ok;

@@ -63,19 +63,16 @@ static bool read_prompt(const Options *o, Text *t, Err *e) {
     if (!o->input && isatty(0))
         return err_set(e, "no prompt: gptoss-exec plan.bin -m generate \"text\", or -i FILE, or text on stdin");
     if (!input_read(path, t, e)) return false;
-    if (t->n && t->at[t->n - 1] == '\n') t->at[--t->n] = 0;
-    if (t->n && t->at[t->n - 1] == '\r') t->at[--t->n] = 0;
+    t->n = text_chomp(t->at, t->n);
     return true;
 }
 
-static bool parse_ids(const char *s, HarmonyIds *ids, Err *e) {
-    for (char *end; s += strspn(s, " \t\r\n"), *s; s = end) {
-        long id = strtol(s, &end, 10);
-        if (end == s || id < 0 || id > INT32_MAX || !strchr(" \t\r\n", *end))
-            return err_set(e, "\"%.20s\" is not a token id", s);
-        harmony_put(ids, (int32_t)id);
-    }
-    return true;
+static bool parse_ids(Session *s, const Text *t, HarmonyIds *to, Err *e) {
+    size_t n = 0;
+    int32_t *ids = arena_array(s->arena, t->n / 2 + 1, sizeof *ids);
+    bool ok = ids_read(s, t->at, t->n, ids, &n, e);
+    for (size_t i = 0; ok && i < n; i++) harmony_put(to, ids[i]);
+    return ok;
 }
 
 static bool prompt_ids(Session *s, HarmonyIds *ids, Err *e) {
@@ -83,7 +80,7 @@ static bool prompt_ids(Session *s, HarmonyIds *ids, Err *e) {
     const HarmonyTok h = {.tok = s->tok};
     text_put(&t, "", 0);
     bool ok =
-        read_prompt(s->o, &t, e) && (s->o->input_ids ? parse_ids(t.at, ids, e) : harmony_text(&h, ids, t.at, t.n, e));
+        read_prompt(s->o, &t, e) && (s->o->input_ids ? parse_ids(s, &t, ids, e) : harmony_text(&h, ids, t.at, t.n, e));
     if (ok && !ids->n) ok = err_set(e, "the prompt is empty");
     text_free(&t);
     return ok;

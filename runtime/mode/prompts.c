@@ -10,6 +10,9 @@ static bool read_all(FILE *f, Text *t) {
     char block[65536];
     for (size_t n; (n = fread(block, 1, sizeof block, f)) > 0;) text_put(t, block, n);
     text_put(t, "", 0);
+    size_t mark = text_mark(t->at, t->n);
+    memmove(t->at, t->at + mark, t->n - mark + 1);
+    t->n -= mark;
     return !ferror(f);
 }
 
@@ -28,13 +31,13 @@ struct Line {
     size_t n;
 };
 
-/* Cuts the next line off *rest; a '\r' before the '\n' goes too. False at the end of the text. */
+/* Cuts the next line off *rest. False at the end of the text. */
 static bool next_line(Line *rest, Line *line) {
     if (!rest->n) return false;
     const char *end = memchr(rest->at, '\n', rest->n);
-    size_t n = end ? (size_t)(end - rest->at) : rest->n, used = n + (end != NULL);
-    *line = (Line){rest->at, n && rest->at[n - 1] == '\r' ? n - 1 : n};
-    rest->at += used, rest->n -= used;
+    size_t n = end ? (size_t)(end - rest->at) + 1 : rest->n;
+    *line = (Line){rest->at, text_chomp(rest->at, n)};
+    rest->at += n, rest->n -= n;
     return true;
 }
 
@@ -55,22 +58,35 @@ static bool check_id(const Session *s, int64_t id, Err *e) {
            err_set(e, "token id %" PRId64 " is not in the model's vocabulary of %" PRId64, id, vocab);
 }
 
-static bool parse_ids(Session *s, Line l, struct Prompt *p, Err *e) {
-    p->ids = arena_array(s->arena, l.n / 2 + 1, sizeof *p->ids); /* a digit and a space each */
-    for (size_t i = 0; i < l.n;) {
+static bool blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
+static bool not_an_id(const char *word, size_t n, Err *e) {
+    size_t k = 0;
+    while (k < n && k < 20 && word[k] && !blank(word[k])) k++;
+    if (k < n && !word[k]) return err_set(e, "a NUL byte among the ids, behind \"%.*s\"", (int)k, word);
+    return err_set(e, "\"%.*s\" is not a token id", (int)k, word);
+}
+
+bool ids_read(const Session *s, const char *text, size_t n, int32_t *ids, size_t *count, Err *e) {
+    *count = 0;
+    for (size_t i = 0; i < n;) {
         int64_t id = 0;
         size_t from = i;
-        if (l.at[i] == ' ' || l.at[i] == '\t') {
+        if (blank(text[i])) {
             i++;
             continue;
         }
-        for (; i < l.n && i - from < 10 && l.at[i] >= '0' && l.at[i] <= '9'; i++) id = id * 10 + (l.at[i] - '0');
-        if (i == from || (i < l.n && l.at[i] != ' ' && l.at[i] != '\t'))
-            return err_set(e, "\"%.*s\" is not a token id", l.n - from > 20 ? 20 : (int)(l.n - from), l.at + from);
+        for (; i < n && i - from < 10 && text[i] >= '0' && text[i] <= '9'; i++) id = id * 10 + (text[i] - '0');
+        if (i == from || (i < n && !blank(text[i]))) return not_an_id(text + from, n - from, e);
         if (!check_id(s, id, e)) return false;
-        p->ids[p->n++] = (int32_t)id;
+        ids[(*count)++] = (int32_t)id;
     }
     return true;
+}
+
+static bool parse_ids(Session *s, Line l, struct Prompt *p, Err *e) {
+    p->ids = arena_array(s->arena, l.n / 2 + 1, sizeof *p->ids); /* a digit and a space each */
+    return ids_read(s, l.at, l.n, p->ids, &p->n, e);
 }
 
 static bool parse_text(Session *s, Line l, struct Prompt *p, Err *e) {

@@ -133,34 +133,34 @@ void talk_restart(Talk *t) {
 
 /* --- stop texts ------------------------------------------------------------------------------------------------------------ */
 
-/* Where the first stop text begins, or how much can be shown when none is there: all but a tail that one may begin with. */
-static size_t shown(StopText *s) {
-    size_t best = s->held.n;
-    for (int i = 0; s->stops && s->stops[i]; i++) {
-        size_t n = strlen(s->stops[i]);
-        for (size_t at = 0; at < best; at++) {
-            size_t left = s->held.n - at, k = left < n ? left : n;
-            if (memcmp(s->held.at + at, s->stops[i], k)) continue;
-            best = at;
+/* Where the stop text begins that ends first, of several the longest; held.n: none is whole. So it does not matter in what pieces
+ * the text comes. */
+static size_t first_stop(const StopText *s) {
+    for (size_t end = 1, longest = 0; s->stops && end <= s->held.n; end++) {
+        for (const char *const *stop = s->stops; *stop; stop++) {
+            size_t n = strlen(*stop);
+            if (n <= end && n > longest && !memcmp(s->held.at + end - n, *stop, n)) longest = n;
         }
+        if (longest) return end - longest;
     }
-    return best;
+    return s->held.n;
 }
 
-static bool complete(const StopText *s, size_t at) {
-    for (int i = 0; s->stops && s->stops[i]; i++) {
-        size_t n = strlen(s->stops[i]);
-        if (s->held.n - at >= n && !memcmp(s->held.at + at, s->stops[i], n)) return true;
-    }
-    return false;
+/* How much can be shown when none is whole: all but a tail that one may begin with. */
+static size_t shown(const StopText *s) {
+    for (size_t at = 0; s->stops && at < s->held.n; at++)
+        for (const char *const *stop = s->stops; *stop; stop++)
+            if (s->held.n - at < strlen(*stop) && !memcmp(s->held.at + at, *stop, s->held.n - at)) return at;
+    return s->held.n;
 }
 
 void stop_text(StopText *s, const char *text, size_t n, Text *out) {
     if (s->found) return;
     text_put(&s->held, text, n);
-    size_t k = shown(s);
+    size_t k = first_stop(s);
+    s->found = k < s->held.n;
+    if (!s->found) k = shown(s);
     text_put(out, s->held.at, k);
-    s->found = k < s->held.n && complete(s, k);
     memmove(s->held.at, s->held.at + k, s->held.n - k + 1);
     s->held.n -= k;
 }

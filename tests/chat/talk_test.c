@@ -149,6 +149,33 @@ static bool full(void) {
     return ok;
 }
 
+/* What is shown of `text`, which comes in pieces of `piece` bytes. */
+static bool stopped(const char *text, const char *const *stops, const char *want) {
+    bool ok = true;
+    size_t n = strlen(text);
+    for (size_t piece = 1; ok && piece <= n; piece++) {
+        StopText s = {.stops = stops};
+        Text out = {0};
+        text_put(&out, "", 0);
+        for (size_t i = 0; i < n; i += piece) stop_text(&s, text + i, n - i < piece ? n - i : piece, &out);
+        bool found = s.found;
+        stop_text_end(&s, &out);
+        ok = CHECK(!strcmp(out.at, want) && found == (strcmp(text, want) != 0), "%s in pieces of %zu: \"%s\", expected \"%s\"", text, piece, out.at, want);
+        text_free(&out);
+    }
+    return ok;
+}
+
+#define STOPS(...) ((const char *const[]){__VA_ARGS__, NULL})
+static bool stop_texts(void) {
+    return stopped("EDCBA", STOPS("BAZZ", "A"), "EDCB") &&  /* one stops while another is half matched */
+           stopped("EDCBA", STOPS("A", "BAZZ"), "EDCB") && stopped("EDCBAZZ", STOPS("BAZZ", "ZZZ"), "EDC") &&
+           stopped("EDCBA", STOPS("BAZZ"), "EDCBA") &&      /* a half match at the end is text */
+           stopped("xCBAx", STOPS("A", "BA", "CBAy"), "xC") /* of those that end together the longest */ &&
+           stopped("aab", STOPS("ab"), "a") && stopped("aaab", STOPS("aab"), "a") && stopped("abcabd", STOPS("abd"), "abc") &&
+           stopped("abcd", STOPS("bcd", "c"), "ab") && stopped("abc", STOPS("abc"), "") && stopped("abc", STOPS("x"), "abc");
+}
+
 int main(void) {
     if (system("mkdir -p " DIR " && { out/gptoss-mkmodel tests/models/tiny.json " DIR
                "/model --seed 4 && out/gptoss-compile graphs/toy.lua --arch gfx90a --model " DIR "/model "
@@ -160,5 +187,6 @@ int main(void) {
     result("interrupted", interrupted());
     result("restarted", restarted());
     result("full", full());
+    result("stop-texts", stop_texts());
     return failures != 0;
 }
