@@ -50,6 +50,20 @@ const char *model_layout(const Model *m); /* "huggingface", "openai", "bin" */
 bool model_check(const Model *m, Err *e);
 void model_warn(const Model *m); /* on stderr, what is unusual but not wrong */
 
+/* generation_config.json: how its makers generate with it (its eos_token_id is in the config). */
+typedef struct ModelGeneration ModelGeneration;
+struct ModelGeneration {
+    double temperature, top_p, min_p; /* temperature 0: greedy */
+    int32_t top_k;
+    int64_t max_new;          /* max_new_tokens; 0: not said */
+    const char *const *stops; /* stop_strings, NULL behind the last; NULL: none */
+    const int32_t *suppressed; /* ids that never come */
+    size_t n_suppressed;
+    const char *ignored; /* names of settings that would change the text and are not implemented; NULL: none */
+};
+/* Without the file: temperature 1 and nothing else. What *g points to lives as long as m. */
+bool model_generation(Model *m, ModelGeneration *g, Err *e);
+
 typedef struct ModelTensor ModelTensor;
 struct ModelTensor {
     DType dtype; /* as stored */

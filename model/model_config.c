@@ -264,6 +264,12 @@ static bool add_eos(const json_t *v, const char *path, ModelConfig *c, Err *e) {
     return true;
 }
 
+const json_t *config_get(const json_t *root, const char *key) { return get(root, key); }
+
+bool config_number(const json_t *root, const char *path, const char *key, double lo, double hi, double *v, Err *e) {
+    return read_number(get(root, key), path, key, lo, hi, v, e);
+}
+
 bool config_bool(const json_t *root, const char *path, const char *key, bool *v, Err *e) { return read_bool(get(root, key), path, key, v, e); }
 
 bool config_eos(const json_t *root, const char *path, ModelConfig *c, Err *e) {

@@ -475,6 +475,37 @@ bool exec_graph(Exec *x, int graph, Err *e) {
     return x->dev->ops->capture_begin ? run_captured(x, graph, e) : run_nodes(x, graph, e);
 }
 
+/* The node that samples, -1 when none does by itself. */
+static int sampling_node(const Exec *x, int graph) {
+    const Graph *ir = x->ir[graph];
+    for (size_t n = 0; n < ir->nodes.n; n++)
+        if (ir->nodes.at[n]->op == OP_sample) return (int)n;
+    return -1;
+}
+
+static bool exclude(Exec *x, int graph, int node, const int32_t *ids, size_t n, Err *e) {
+    static const float never = -INFINITY;
+    const Type *t = &x->ir[graph]->nodes.at[node]->in[0]->type;
+    char *logits = x->at[x->in[graph][node * MAX_IN]];
+    for (int64_t row = 0; row < x->sizes.of[SYM_S]; row++)
+        for (size_t i = 0; i < n; i++)
+            if (!x->dev->ops->upload(x->dev, 0, logits + sizeof never * (size_t)(row * t->dim[1].add + ids[i]), &never, sizeof never, e))
+                return false;
+    return true;
+}
+
+/* Node by node, for what is written between two of them; so the device draws as ever, and who excludes nothing pays nothing. */
+bool exec_graph_without(Exec *x, int graph, const int32_t *ids, size_t n, Err *e) {
+    int sample = n ? sampling_node(x, graph) : -1;
+    if (!n) return exec_graph(x, graph, e);
+    if (sample < 0)
+        return err_set(e, "a fusion took up op sample, so that no token can be suppressed: recompile with --no-fusion for it");
+    exec_begin(x, graph);
+    for (int i = 0; i < (int)x->ir[graph]->nodes.n; i++)
+        if ((i == sample && !exclude(x, graph, i, ids, n, e)) || !exec_node(x, graph, i, e)) return false;
+    return true;
+}
+
 bool exec_read(Exec *x, int buf, size_t at, void *dst, size_t n, Err *e) {
     const DeviceOps *ops = x->dev->ops;
     return (ops->download(x->dev, 0, dst, (char *)x->at[buf] + at, n, e) && ops->sync(x->dev, 0, e)) ||

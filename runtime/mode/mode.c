@@ -345,7 +345,8 @@ bool session_sample(Session *s, const SchedStep *t, const Request *r, int32_t *i
     int64_t max = exec_max(s->plan, s->sample);
     for (int64_t from = 0; from < t->n_rows; from += max) {
         int64_t n = t->n_rows - from < max ? t->n_rows - from : max;
-        if (!exec_rows(s->exec, t->rows + from, t->row_slot + from, n, e) || !write_sampling(s, t, r, from, n, e) || !exec_graph(s->exec, s->sample, e) ||
+        if (!exec_rows(s->exec, t->rows + from, t->row_slot + from, n, e) || !write_sampling(s, t, r, from, n, e) ||
+            !exec_graph_without(s->exec, s->sample, s->generation.suppressed, s->generation.n_suppressed, e) ||
             !exec_read(s->exec, s->ids_buf, 0, ids + from, (size_t)n * sizeof *ids, e))
             return false;
         for (int64_t i = from; i < from + n; i++)

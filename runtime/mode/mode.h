@@ -26,6 +26,7 @@ struct Session {
     double load_seconds;
     Sampling *rows;    /* [max_batch] of the rows being sampled */
     Sampling sampling; /* of every request, but for request and position; temperature 0 unless asked for */
+    ModelGeneration generation; /* of generate and chat (talk_sampling); in the other modes the model's own wishes do not count */
 };
 
 /* A mode: does its work and reports, or says why not. */
@@ -58,6 +59,8 @@ struct Prompts {
 bool input_read(const char *path, Text *t, Err *e); /* a whole file of text; -: stdin */
 /* Ids between blanks and line breaks, into ids, which has room for n / 2 + 1. Anything else is an error. */
 bool ids_read(const Session *s, const char *text, size_t n, int32_t *ids, size_t *count, Err *e);
+/* A text's ids, in the arena; special: the text of a special token is that token. An id that the model lacks is an error. */
+bool prompt_encode(Session *s, const char *text, size_t n, bool special, struct Prompt *p, Err *e);
 /* The input file's requests as ids (formats.md, getp). Errors name file and line. */
 bool prompts_read(Session *s, const char *path, Prompts *p, Err *e);
 

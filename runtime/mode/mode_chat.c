@@ -123,7 +123,7 @@ static bool turn(Chat *c, const Text *text, Err *e) {
     if (!append(c, text, e)) return false;
     if ((int64_t)c->talk.ids.n > s->steps) return no_room(c, before, e);
     double begin = seconds_now();
-    c->labels = false, c->stop = (StopText){.stops = s->o->stops.at};
+    c->labels = false, c->stop = (StopText){.stops = s->generation.stops};
     harmony_open(&c->reader, &c->tok);
     bool ok = c->line.terminal ? talk_run_until_interrupt(&c->talk, take, c, &end, SA_RESTART, e) : talk_run(&c->talk, take, c, &end, e);
     if (!ok) return false;
@@ -137,7 +137,7 @@ static bool turn(Chat *c, const Text *text, Err *e) {
         fprintf(stderr,
                 "(the room of %" PRId64 " tokens is full: /new begins another conversation, a larger -n has more)\n",
                 s->steps);
-    if (end == TALK_MOST) fprintf(stderr, "(cut off after --max-answer tokens)\n");
+    if (end == TALK_MOST) fprintf(stderr, "(cut off after %" PRId64 " tokens: --max-answer allows more)\n", c->talk.most);
     if (end == TALK_INTERRUPTED) fprintf(stderr, "(interrupted)\n");
     if (s->o->verbose)
         fprintf(stderr,
@@ -212,7 +212,7 @@ static void open_talk(Chat *c) {
     Session *s = c->s;
     if (s->o->steps < 0) s->steps = s->plan->max_seq < DEFAULT_CONTEXT ? s->plan->max_seq : DEFAULT_CONTEXT;
     talk_open(&c->talk, s);
-    c->talk.most = s->o->max_answer > 0 ? s->o->max_answer : 0;
+    c->talk.most = s->o->max_answer > 0 ? s->o->max_answer : s->generation.max_new;
     talk_stop_at(&c->talk, c->tok.id[H_RETURN]), talk_stop_at(&c->talk, c->tok.id[H_CALL]);
 }
 

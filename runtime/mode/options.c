@@ -35,7 +35,8 @@ static const CliOption rows[] = {
      "tokenizer.json, .tiktoken or tokenizer.bin\n"
      "(default: tokenizer.json in the model's folder)"},
     {'i', "input", CLI_TEXT, AT(input), "FILE",
-     "- is stdin. getp, logits, parity: requests (default data/input.txt)\n"
+     "- is stdin. getp, logits: requests (default data/input.txt)\n"
+     "parity: requests (default: some of made-up tokens)\n"
      "generate: the prompt; chat: a line a turn (default stdin)\n"
      "eval: problems (default: the model's eval.jsonl)", .tag = ~BENCH},
     {'o', "output", CLI_TEXT, AT(output), "FILE",
@@ -44,6 +45,9 @@ static const CliOption rows[] = {
      .tag = GENERATE | GETP | LOGITS | EVAL},
     {'v', "verify", CLI_TEXT, AT(truth), "FILE", "getp: compare the output with this file, token by token", .tag = GETP},
     {0, "input-ids", CLI_FLAG, AT(input_ids), NULL, "requests are token ids, not text", .tag = GENERATE | GETP | LOGITS | PARITY},
+    {0, "special", CLI_FLAG, AT(special), NULL,
+     "<|start|> and other special tokens' texts are those tokens in a prompt\n"
+     "(otherwise ordinary text)", .tag = GENERATE | GETP | LOGITS | PARITY},
 
     {.kind = CLI_GROUP, .help = "Requests"},
     {'n', "steps", CLI_INT, AT(steps), "STEPS",
@@ -60,18 +64,20 @@ static const CliOption rows[] = {
     {0, "top-k", CLI_INT, AT(top_k), "K", "only the K likeliest tokens (0: all)", .most = INT32_MAX},
     {'p', "top-p", CLI_REAL, AT(top_p), "TOPP", "only the likeliest that make up TOPP of the probability (1: all)", .most = 1},
     {0, "min-p", CLI_REAL, AT(min_p), "MINP", "only those at least MINP times as likely as the likeliest (0: all)", .most = 1},
-    {'s', "seed", CLI_INT, AT(seed), "SEED", "the same seed, the same text (default 0)"},
+    {'s', "seed", CLI_INT, AT(seed), "SEED", "the same seed, the same text\n"
+     "(default: generate and chat: random, told by --verbose; else 0)"},
 
     {.kind = CLI_GROUP, .help = "Text"},
     {0, "stop", CLI_LIST, AT(stops), "TEXT",
      "generate: end before TEXT; chat: end an answer before TEXT\n"
-     "(may be given again)", .tag = GENERATE | CHAT},
+     "(may be given again; default: the model's stop_strings)", .tag = GENERATE | CHAT},
     {'y', "system", CLI_TEXT, AT(system), "TEXT", "chat: instructions for the model (the developer message)", .tag = CHAT},
     {0, "reasoning", CLI_CHOICE, AT(reasoning), "low|medium|high", "chat: how long the model thinks (default medium)", .tag = CHAT},
     {0, "hide-reasoning", CLI_FLAG, AT(hide_reasoning), NULL, "chat: print the answers only", .tag = CHAT},
     {0, "max-answer", CLI_INT, AT(max_answer), "N",
      "chat: at most N tokens a turn, reasoning included\n"
-     "(default: while there is room)", .least = 1, .tag = CHAT},
+     "(default: the model's max_new_tokens, else while there is room)", .least = 1, .tag = CHAT},
+    {0, "keep-reasoning", CLI_FLAG, AT(keep_reasoning), NULL, "chat: the model sees its reasoning of earlier turns too", .tag = CHAT},
     {0, "date", CLI_TEXT, AT(date), "DATE", "chat: the date the model is told, YYYY-MM-DD (default today)", .tag = CHAT},
 
     {.kind = CLI_GROUP, .help = "Device"},
@@ -86,7 +92,8 @@ static const CliOption rows[] = {
 
     {.kind = CLI_GROUP, .help = "Reports"},
     {'f', "profile", CLI_FLAG, AT(profile), NULL, "counts or times of each kernel, on stderr"},
-    {0, "json", CLI_FLAG, AT(json), NULL, "getp, bench, parity, eval, inspect: the summary as JSON on stdout",
+    {0, "json", CLI_FLAG, AT(json), NULL, "getp, bench, parity, eval, inspect: the summary as JSON on stdout\n"
+     "(on stderr where --print or -o - has stdout)",
      .tag = GETP | BENCH | PARITY | EVAL | INSPECT},
     {0, "verbose", CLI_FLAG, AT(verbose), NULL, "more on stderr; parity: every stage"},
     {0, "dump-tensor", CLI_TEXT, AT(dump_tensor), "NAME", "parity: write NAME's raw values to NAME.device and NAME.ref", .tag = PARITY},

@@ -89,15 +89,15 @@ static bool parse_ids(Session *s, Line l, struct Prompt *p, Err *e) {
     return ids_read(s, l.at, l.n, p->ids, &p->n, e);
 }
 
-static bool parse_text(Session *s, Line l, struct Prompt *p, Err *e) {
+bool prompt_encode(Session *s, const char *text, size_t n, bool special, struct Prompt *p, Err *e) {
     int32_t *ids = NULL;
-    size_t n = 0;
-    bool ok = !l.n || tok_encode(s->tok, l.at, l.n, false, &ids, &n, e);
-    p->ids = arena_array(s->arena, n + 1, sizeof *p->ids);
-    if (n) memcpy(p->ids, ids, n * sizeof *ids);
-    p->n = n;
+    size_t count = 0;
+    bool ok = !n || tok_encode(s->tok, text, n, special, &ids, &count, e);
+    p->ids = arena_array(s->arena, count + 1, sizeof *p->ids);
+    if (count) memcpy(p->ids, ids, count * sizeof *ids);
+    p->n = count;
     free(ids);
-    for (size_t i = 0; ok && i < n; i++)
+    for (size_t i = 0; ok && i < count; i++)
         ok = check_id(s, p->ids[i], e) || err_wrap(e, "the tokenizer does not fit the model");
     return ok;
 }
@@ -138,7 +138,7 @@ static bool parse(Session *s, const char *path, Line rest, Prompts *p, Err *e) {
     for (; p->n < wanted; p->n++) {
         if (!next_line(&rest, &line))
             return err_set(e, "%s: the first line says %zu requests, there are %zu", path, count, p->n);
-        bool ok = s->o->input_ids ? parse_ids(s, line, &p->at[p->n], e) : parse_text(s, line, &p->at[p->n], e);
+        bool ok = s->o->input_ids ? parse_ids(s, line, &p->at[p->n], e) : prompt_encode(s, line.at, line.n, s->o->special, &p->at[p->n], e);
         if (!ok) return err_wrap(e, "%s:%zu", path, p->n + 2);
     }
     if (wanted == count && more_text(rest))

@@ -3,40 +3,36 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
-#include <sys/stat.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
 
 /* --- defaults ----------------------------------------------------------------------------------------------------------- */
 
-static bool number(const json_t *root, const char *key, const char *path, double most, double *v, Err *e) {
-    const json_t *j = json_object_get(root, key);
-    if (!j || json_is_null(j)) return true;
-    if (!json_is_number(j) || !(json_number_value(j) >= 0) || json_number_value(j) > most)
-        return err_set(e, "%s: %s must be a number from 0 to %g", path, key, most);
-    return *v = json_number_value(j), true;
+/* Another each time; short, so that it can be typed. */
+static uint64_t random_seed(void) {
+    uint32_t seed;
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = (uint32_t)time(NULL) ^ (uint32_t)getpid() << 16;
+    return seed;
 }
 
 bool talk_sampling(Session *s, Err *e) {
-    struct stat st;
-    double temperature = 1, top_p = 1, top_k = 0, min_p = 0;
-    const char *path = arena_printf(s->arena, "%s/generation_config.json", s->model_path);
-    if (!stat(path, &st)) {
-        json_error_t why;
-        json_t *j = json_load_file(path, 0, &why);
-        if (!j) return err_set(e, "%s:%d: %s", path, why.line, why.text);
-        bool ok = number(j, "temperature", path, 1e6, &temperature, e) && number(j, "top_p", path, 1, &top_p, e) &&
-                  number(j, "top_k", path, INT32_MAX, &top_k, e) && number(j, "min_p", path, 1, &min_p, e);
-        if (json_is_false(json_object_get(j, "do_sample"))) temperature = 0;
-        json_decref(j);
-        if (!ok) return false;
-    }
-    s->sampling = (Sampling){
-        .temperature = (float)temperature, .top_k = (int32_t)top_k, .top_p = (float)top_p, .min_p = (float)min_p};
+    ModelGeneration *g = &s->generation;
+    if (!model_generation(s->model, g, e)) return false;
+    if (g->ignored) warn("%s/generation_config.json: not implemented and ignored: %s", s->model_path, g->ignored);
+    if (s->o->stops.n) g->stops = s->o->stops.at;
+    s->sampling = (Sampling){.temperature = (float)g->temperature,
+                             .top_k = g->top_k,
+                             .top_p = (float)g->top_p,
+                             .min_p = (float)g->min_p,
+                             .seed = random_seed()};
     bool old =
         plan_buf(s->plan, "sampling") < 0; /* a graph that only knows greedy: not an error unless -T asks for more */
     if (old) s->sampling.temperature = 0;
     options_sampling(s->o, &s->sampling);
+    if (s->o->verbose && s->sampling.temperature > 0)
+        fprintf(stderr, "drawn with -s %" PRIu64 "\n", s->sampling.seed);
     return session_draws(s, e);
 }
 

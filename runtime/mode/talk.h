@@ -7,7 +7,8 @@
 #include "text/harmony.h"
 #include "mode.h"
 
-/* s->sampling: generation_config.json beside the model (absent: temperature 1), then what was given on the command line. */
+/* s->generation and s->sampling: generation_config.json beside the model (absent: temperature 1), then what was given on the
+ * command line; without -s a seed that nobody chose. */
 bool talk_sampling(Session *s, Err *e);
 
 typedef enum TalkEnd { TALK_STOP_ID, TALK_STOPPED /* by the reader */, TALK_INTERRUPTED, TALK_FULL, TALK_MOST } TalkEnd;

@@ -15,6 +15,7 @@ refused() { # NAME PATTERN command…
   out/gptoss-compile graphs/toy.lua --arch gfx90a --model $out/model --precision strict --max-batch 4 --max-tokens 64 -o $out/plan.bin; } >$out/log 2>&1 ||
     { echo "FAIL compile: $(tail -1 $out/log)"; exit 1; }
 exec=out/gptoss-exec
+export GPTOSS_SEED=0 # else generate and chat draw one
 run() { $exec $out/plan.bin --device ref "$@" 2>>$out/log; }
 
 # --- generate
