@@ -22,10 +22,12 @@ static const CliOption options[] = {
 static const Cli cli = {
     .program = "gptoss-tok",
     .synopsis = "encode|decode -z TOKENIZER [-0] [-s] [FILE]",
-    .about = "Turns each line of text into a line of ids (encode), or each line of ids into its text (decode).\nFILE: default stdin.\n",
+    .about = "Turns each line of text into a line of ids (encode), or each line of ids into its text (decode).\nFILE: "
+             "default stdin.\n",
     .examples = "  echo 'Hello there' | gptoss-tok encode -z gpt-oss-20b\n"
                 "  gptoss-tok decode -z gpt-oss-20b data/output.txt\n",
-    .notes = "A line ends in a newline or in a carriage return and a newline; a byte order mark before the first is dropped.\n"
+    .notes = "A line ends in a newline or a carriage return and a newline. A byte order mark before the first\n"
+             "line is dropped.\n"
              "GPTOSS_TOKENIZER in the environment stands in for -z, here and in gptoss-exec.\n",
     .env = "GPTOSS_TOK_",
     .options = options,
@@ -39,7 +41,11 @@ static bool read_args(int argc, char **argv, Args *a, bool *done, Err *e) {
     if ((*done = parsed.done)) return true;
     int n = parsed.words;
     a->decode = n && !strcmp(argv[0], "decode");
-    if (!n || (!a->decode && strcmp(argv[0], "encode"))) return err_set(e, "say encode or decode");
+    if (!n || (!a->decode && strcmp(argv[0], "encode"))) {
+        static const char *const verbs[] = {"encode", "decode", NULL};
+        err_set(e, "say encode or decode");
+        return cli_suggest(e, n ? argv[0] : "", verbs);
+    }
     if (n > 1) a->file = argv[1];
     if (n > 2) return err_set(e, "more than one FILE");
     return (a->tokenizer && *a->tokenizer) || err_set(e, "no tokenizer: -z FILE, or GPTOSS_TOKENIZER");

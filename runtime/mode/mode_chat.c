@@ -151,9 +151,17 @@ static bool turn(Chat *c, const Text *text, Err *e) {
 static const char help[] = "/new   begin another conversation\n/quit  leave (or Ctrl-D)\n/help  this\n"
                            "A line that ends in \\ goes on in the next; pasted lines stay together. Ctrl-C ends an answer, or gives a line up.\n";
 
+static void unknown_command(const char *word) {
+    static const char *const names[] = {"/new", "/quit", "/exit", "/help", NULL};
+    Err e;
+    err_set(&e, "there is no command %s; /help tells what there is", word);
+    cli_suggest(&e, word, names);
+    fprintf(stderr, "%s\n", e.msg);
+}
+
 /* Is it "/word", blanks around it aside? Only those begin with a slash and have nothing else: "/usr/bin is full" is a message. */
 static bool command(Chat *c, const Text *line, bool *quit) {
-    char word[16];
+    char word[64];
     const char *text = line->at + strspn(line->at, " \t");
     size_t n = strcspn(text, " \t"), end = n + strspn(text + n, " \t");
     if (*text != '/' || memchr(text + 1, '/', n - 1) || text + end != line->at + line->n) return false;
@@ -161,7 +169,7 @@ static bool command(Chat *c, const Text *line, bool *quit) {
     if (!strcmp(word, "/quit") || !strcmp(word, "/exit")) *quit = true;
     else if (!strcmp(word, "/help")) fputs(help, stderr);
     else if (!strcmp(word, "/new")) talk_restart(&c->talk);
-    else fprintf(stderr, "there is no command %.*s; /help tells what there is\n", (int)n, text);
+    else unknown_command(word);
     return true;
 }
 
@@ -195,13 +203,21 @@ static bool turns(Chat *c, Err *e) {
 
 /* --- the mode ------------------------------------------------------------------------------------------------------------------- */
 
+/* A day that there is, written so. */
+static bool is_date(const char *text) {
+    struct tm day = {0};
+    char again[16];
+    const char *end = strptime(text, "%Y-%m-%d", &day);
+    if (!end || *end || timegm(&day) == -1) return false; /* timegm makes March 3rd of February 31st */
+    return strlen(text) == 10 && strftime(again, sizeof again, "%Y-%m-%d", &day) && !strcmp(text, again);
+}
+
 static bool check(Chat *c, Err *e) {
     const Options *o = c->s->o;
     time_t now = time(NULL);
     struct tm day;
     if (o->input_ids) return err_set(e, "--input-ids: chat is text");
-    const char *end = o->date ? strptime(o->date, "%Y-%m-%d", &day) : "";
-    if (!end || *end) return err_set(e, "--date %s: it is a date, YYYY-MM-DD", o->date);
+    if (o->date && !is_date(o->date)) return err_set(e, "--date %s: it is a date, YYYY-MM-DD", o->date);
     strftime(c->date, sizeof c->date, "%Y-%m-%d", localtime_r(&now, &day));
     c->system =
         (HarmonySystem){.reasoning = o->reasoning, .date = o->date ? o->date : c->date, .instructions = o->system};

@@ -102,6 +102,7 @@ static const CliOption rows[] = {
 const Cli options_cli = {
     .program = "gptoss-exec",
     .synopsis = "plan.bin -m MODE [options] [--] [prompt]",
+    .words = "a prompt",
     .about = "Runs a plan that gptoss-compile made.\n",
     .examples = "  gptoss-exec plan.bin -m generate \"The capital of France is\"\n"
                 "  gptoss-exec plan.bin -m generate -T 0.8 -p 0.95 -n 200 -i prompt.txt\n"
@@ -122,17 +123,21 @@ void options_sampling(const Options *o, Sampling *s) {
     if (o->seed >= 0) s->seed = (uint64_t)o->seed;
 }
 
-/* What is to be done, as a bit; 0: a mode that there is not. */
-static unsigned task(const Options *o) {
+static const char *const modes[] = {"generate", "chat", "getp", "getp_cpu", "logits", "bench", "parity", "eval", NULL};
+
+/* What is to be done, as a bit; 0, with e set: a mode that there is not. */
+static unsigned task(const Options *o, Err *e) {
     if (o->inspect) return INSPECT;
     if (o->self_test) return SELF_TEST;
     for (unsigned i = 0; i < 7; i++)
         if (!strcmp(o->mode, what[i]) || (1u << i == GETP && !strcmp(o->mode, "getp_cpu"))) return 1u << i;
+    err_set(e, "no mode \"%s\"; there are generate, chat, getp, getp_cpu, logits, bench, parity, eval", o->mode);
+    cli_suggest(e, o->mode, modes);
     return 0;
 }
 
 static void warn_of_unused(const CliParsed *parsed, unsigned now) {
-    for (size_t i = 0; now && i < LEN(rows); i++) {
+    for (size_t i = 0; i < LEN(rows); i++) {
         if (!parsed->given[i] || !rows[i].tag || rows[i].tag & now) continue;
         Text t = {0};
         for (unsigned k = 0; k < LEN(what); k++)
@@ -156,7 +161,8 @@ static bool check(const Options *o, const CliParsed *parsed, Err *e) {
     if (!o->plan) return err_set(e, "no plan given");
     if (!o->mode && !o->inspect && !o->self_test) return err_set(e, "nothing to do: give -m MODE or --inspect");
     if (o->inspect + o->self_test + (o->mode != NULL) > 1) return err_set(e, "one at a time: -m, --inspect, --self-test");
-    unsigned now = task(o);
+    unsigned now = task(o, e);
+    if (!now) return false;
     if (o->n_words && !(now & (GENERATE | CHAT))) return err_set(e, "two plans given: %s and %s", o->plan, o->words[0]);
     warn_of_unused(parsed, now);
     return check_output(o, e);
