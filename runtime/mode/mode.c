@@ -222,7 +222,7 @@ static bool kv_pages(Session *s, const Request *r, size_t n, int64_t *pages, Err
     for (int k = 0; k < s->plan->n_kv; k++) {
         pages[k] = 1;
         for (size_t i = 0; i < n; i++) {
-            int64_t w = sched_worst_pages(s->plan->kv[k].window, sched_positions(&r[i]), s->chunk);
+            int64_t w = sched_worst_pages(s->plan->kv[k].window, sched_positions(&r[i]), s->chunk, r[i].keep);
             if (w > pages[k]) pages[k] = w;
         }
         one += (size_t)pages[k] * exec_page_bytes(s->plan, k);

@@ -3,8 +3,9 @@
  * On a terminal: line editing, the analysis dimmed, Ctrl-C ends an answer. Otherwise each line of stdin (or of -i FILE) is a
  * turn, and a message that is not an answer is preceded by a line "[analysis]" or "[commentary]", the answer behind one by
  * "[final]". --hide-reasoning leaves the analysis out, on either.
- * Nothing is run twice: a turn runs the end of the last message (its stop token became <|end|>) and the new one. The analysis
- * of earlier turns stays in the sequence, which openai's rendering would drop and run the rest again. */
+ * What the model thought on the way to an answer is dropped once the answer is there, as in openai's rendering; so a turn runs
+ * that answer again, behind what led to it, and the new message. With --keep-reasoning nothing is dropped and nothing is run
+ * twice: a turn runs the end of the last message (its stop token became <|end|>) and the new one. */
 #include "line.h"
 #include "talk.h"
 
@@ -29,6 +30,7 @@ struct Chat {
     char date[16];
     bool screen, color, labels; /* stdout is a terminal; and may have colours; a message of this turn had a label */
     bool column;        /* the cursor is not at a line's beginning */
+    bool thoughts;      /* the sequence holds reasoning that still counts, as no answer came of it yet */
 };
 
 /* --- showing ---------------------------------------------------------------------------------------------------------------- */
@@ -97,6 +99,13 @@ static void close_turn(Chat *c, TalkEnd end) {
     else if (*last != end_id && *last != c->tok.id[H_CALL]) harmony_put(ids, end_id);
 }
 
+static void drop_reasoning(Chat *c) {
+    size_t same = 0;
+    if (c->s->o->keep_reasoning) return;
+    c->thoughts = !harmony_forget(&c->tok, &c->talk.ids, &same);
+    if (!c->thoughts) talk_changed(&c->talk, same);
+}
+
 static bool append(Chat *c, const Text *text, Err *e) {
     HarmonyIds *ids = &c->talk.ids;
     return (ids->n || harmony_begin(&c->tok, ids, &c->system, e)) &&
@@ -123,6 +132,7 @@ static bool turn(Chat *c, const Text *text, Err *e) {
     if (!append(c, text, e)) return false;
     if ((int64_t)c->talk.ids.n > s->steps) return no_room(c, before, e);
     double begin = seconds_now();
+    if (!c->thoughts && !s->o->keep_reasoning) c->talk.back = (int64_t)c->talk.ids.n;
     c->labels = false, c->stop = (StopText){.stops = s->generation.stops};
     harmony_open(&c->reader, &c->tok);
     bool ok = c->line.terminal ? talk_run_until_interrupt(&c->talk, take, c, &end, SA_RESTART, e) : talk_run(&c->talk, take, c, &end, e);
@@ -133,6 +143,8 @@ static bool turn(Chat *c, const Text *text, Err *e) {
     if (ferror(stdout)) return err_set(e, "stdout: cannot be written");
     fflush(stdout);
     close_turn(c, end);
+    int64_t cached = sched_cached(c->talk.sched, 0);
+    drop_reasoning(c);
     if (end == TALK_FULL)
         fprintf(stderr,
                 "(the room of %" PRId64 " tokens is full: /new begins another conversation, a larger -n has more)\n",
@@ -142,7 +154,7 @@ static bool turn(Chat *c, const Text *text, Err *e) {
     if (s->o->verbose)
         fprintf(stderr,
                 "turn: %" PRId64 " prompt tokens run, %" PRId64 " generated, %" PRId64 " in the cache, %.2f s\n",
-                c->talk.ran, c->talk.r.n_out, sched_cached(c->talk.sched, 0), seconds_now() - begin);
+                c->talk.ran, c->talk.r.n_out, cached, seconds_now() - begin);
     return true;
 }
 
@@ -168,7 +180,7 @@ static bool command(Chat *c, const Text *line, bool *quit) {
     snprintf(word, sizeof word, "%.*s", (int)n, text);
     if (!strcmp(word, "/quit") || !strcmp(word, "/exit")) *quit = true;
     else if (!strcmp(word, "/help")) fputs(help, stderr);
-    else if (!strcmp(word, "/new")) talk_restart(&c->talk);
+    else if (!strcmp(word, "/new")) talk_restart(&c->talk), c->thoughts = false;
     else unknown_command(word);
     return true;
 }

@@ -78,7 +78,7 @@ static bool begin(Talk *t, Err *e) {
                            "token id %" PRId32 " is not in the model's vocabulary of %" PRId64
                            "%s",
                            t->ids.at[i], vocab, s->tok ? ": the tokenizer does not fit the model" : "");
-    t->r.ids = t->ids.at, t->r.n_ids = (int64_t)t->ids.n, t->r.n_out = 0;
+    t->r.ids = t->ids.at, t->r.n_ids = (int64_t)t->ids.n, t->r.n_out = 0, t->r.back = t->back;
     t->r.max_new = s->steps - t->r.n_ids + 1;
     if (t->r.max_new < 1) return err_set(e, "%zu tokens do not fit into -n %" PRId64, t->ids.n, s->steps);
     if (t->most && t->most < t->r.max_new) t->r.max_new = t->most;
@@ -123,8 +123,14 @@ bool talk_run_until_interrupt(Talk *t, bool (*read)(void *ctx, int32_t id), void
 }
 
 void talk_restart(Talk *t) {
-    t->ids.n = 0;
+    t->ids.n = 0, t->back = 0;
     if (t->sched) sched_restart(t->sched, 0);
+}
+
+/* Behind `back` pages may be missing, at it they are all there. */
+void talk_changed(Talk *t, size_t same) {
+    if (t->sched && (int64_t)same < sched_cached(t->sched, 0))
+        sched_rewind(t->sched, 0, (int64_t)same < t->back ? (int64_t)same : t->back);
 }
 
 /* --- stop texts ------------------------------------------------------------------------------------------------------------ */

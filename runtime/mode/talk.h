@@ -23,6 +23,8 @@ struct Talk {
     int n_stop;
     int64_t most; /* ids that a run may generate; 0: as many as there is room for */
     int64_t ran;  /* prompt tokens that the last talk_run ran */
+    int64_t
+        back; /* set before a run: where what follows may be changed afterwards without running what is before again */
     volatile sig_atomic_t interrupted;
 };
 
@@ -36,6 +38,8 @@ bool talk_run(Talk *t, bool (*read)(void *ctx, int32_t id), void *ctx, TalkEnd *
 /* The same; Ctrl-C ends it (TALK_INTERRUPTED). flags: sigaction's. */
 bool talk_run_until_interrupt(Talk *t, bool (*read)(void *ctx, int32_t id), void *ctx, TalkEnd *end, int flags, Err *e);
 void talk_restart(Talk *t); /* forgets the sequence */
+/* Between runs: only the first `same` of t->ids are still what was run; the next run does the others (talk.back). */
+void talk_changed(Talk *t, size_t same);
 
 /* Text on its way out: holds back what may be the beginning of a stop text. */
 typedef struct StopText StopText;
