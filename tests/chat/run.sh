@@ -174,6 +174,11 @@ refused chat/folder 'cannot be read: Is a directory' $exec $out/plan.bin -m chat
 printf ' /help \n/nope\n/usr/bin is full\n' | chat --verbose >$out/chat6 2>$out/chat6.err
 refused chat/first-too-long 'with the instructions this message has' bash -c "echo hi | $exec $out/plan.bin -m chat --device ref -n 30"
 
+# --- reasoning of earlier turns: what chat says is what one-shot prompts, rendered by hand, say
+cp -r $out/model $out/reasoner && python3 tests/chat/reasoner.py make $out/reasoner &&
+    out/gptoss-compile graphs/toy.lua --arch gfx90a --model $out/reasoner --precision strict --max-batch 1 --max-tokens 64 -o $out/reasoner.bin >>$out/log 2>&1
+python3 tests/chat/reasoner.py check $out/reasoner.bin || failed=1
+
 # --- a terminal
 if command -v script >/dev/null; then
     shows() { for _ in $(seq 300); do grep -aqF -- "$1" $out/typescript 2>/dev/null && return; sleep 0.1; done; } # waits for it
