@@ -122,7 +122,7 @@ static bool load_prelude(Compile *c, Err *e) {
     text_add(&t, "#define FAST %d\n", !strcmp(c->o.precision, "fast"));
     if (!is_host(c)) text_add(&t, "#define WAVE %d\n", c->target->wave);
     for (size_t i = 0; i < LEN(files) && files[i]; i++) {
-        const char *text = file_read(c->a, arena_printf(c->a, "%s/templates/%s", c->home, files[i]), NULL, e);
+        const char *text = file_read_text(c->a, arena_printf(c->a, "%s/templates/%s", c->home, files[i]), NULL, e);
         if (!text) return text_free(&t), false;
         text_add(&t, "#line 1 \"%s\"\n%s\n", files[i], text);
     }
