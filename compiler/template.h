@@ -14,6 +14,8 @@
  *   //! grid  ceil(N, ROWS), ceil(T, TOKENS)      in blocks; T: the tokens of the bucket
  *   //! block 256
  *   //! lds   T * K * 2             bytes of dynamic shared memory, beside what the text declares
+ *   //! workspace T * 1024          bytes of memory for this launch alone, char *workspace; its contents are undefined. 0: a null pointer
+ *   //! counters T                  int *counters, so many: zeros before the launch, and the kernel leaves zeros
  *   //! overlaps                    the text itself calls overlap_wait() and overlap_next() (lib/matrix.h); else they come before it
  *   //! tokens 16                   only for at most so many tokens a step (default: any number)
  *   //! reduce f64, K by lane       reduction signature: {NAME} is replaced by a constant. Must not depend on the bucket
@@ -73,6 +75,7 @@ struct Template {
     const char *group_perm, *group_tiles, *group_ids, *group_tile; /* NULL without */
     const char *grid[3];
     const char *block, *lds;
+    const char *workspace, *counters; /* NULL without */
     const char *reduce;
     int64_t tokens;             /* at most; INT64_MAX: any number */
     int layout;                 /* 1 + the input that lies in fragment layout; 0: none does */

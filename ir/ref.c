@@ -838,6 +838,7 @@ typedef struct Packing Packing; /* of a weight into fragment layout: templates/l
 struct Packing {
     const Tensor *w;
     int64_t wave, pairs, head, experts, rows, k;
+    int64_t row[16]; /* of the slab being packed: the index of each row's first element, -1 beyond the last */
 };
 
 /* The weight's row that stands at place r of a slab. A wave of 64 holds rows 4q … 4q + 3 of a result in one lane, one of 32 rows g and g + 8. */
@@ -847,38 +848,42 @@ static int64_t packed_row(const Packing *p, int64_t slab, int64_t r) {
     return p->pairs == 1 ? 2 * j + member : j / half * p->head + j % half + member * half;
 }
 
-static int64_t packed_index(const Packing *p, int64_t expert, int64_t slab, int64_t r, int64_t k) {
-    int64_t n = packed_row(p, slab, r);
-    return n < p->rows && k < p->k ? (expert * p->rows + n) * p->k + k : -1;
+static void begin_slab(Packing *p, int64_t expert, int64_t slab) {
+    for (int64_t r = 0; r < 16; r++) {
+        int64_t n = packed_row(p, slab, r);
+        p->row[r] = n < p->rows ? (expert * p->rows + n) * p->k : -1;
+    }
 }
 
-static void pack_bf16(const Packing *p, int64_t expert, int64_t slab, int64_t u, uint16_t *to) {
+static inline int64_t packed_index(const Packing *p, int64_t r, int64_t k) { return p->row[r] >= 0 && k < p->k ? p->row[r] + k : -1; }
+
+static void pack_bf16(const Packing *p, int64_t u, uint16_t *to) {
     for (int64_t word = 0; word < 4; word++)
         for (int64_t lane = 0; lane < p->wave; lane++)
             for (int64_t i = 0; i < 8; i++) {
                 bool wide = p->wave == 64;
                 int64_t r = wide ? lane % 16 : lane / 4 + i / 2 % 2 * 8;
                 int64_t k = wide ? (2 * word + i / 4) * 16 + lane / 16 * 4 + i % 4 : word * 16 + lane % 4 * 2 + i % 2 + i / 4 * 8;
-                int64_t at = packed_index(p, expert, slab, r, u * 2 * p->wave + k);
+                int64_t at = packed_index(p, r, u * 2 * p->wave + k);
                 to[(word * p->wave + lane) * 8 + i] = at < 0 ? 0 : ((const uint16_t *)p->w->data)[at];
             }
 }
 
-static uint32_t code_at(const Packing *p, int64_t expert, int64_t slab, int64_t r, int64_t k) {
-    int64_t at = packed_index(p, expert, slab, r, k);
+static inline uint32_t code_at(const Packing *p, int64_t r, int64_t k) {
+    int64_t at = packed_index(p, r, k);
     return at < 0 ? 0 : ((const uint8_t *)p->w->data)[at / 2] >> (at % 2 * 4) & 15u;
 }
 
 /* Waves of 64: nibble i of word w is element i / 2 of step 2w + i % 2. Of 32: pairs of halves, their bits as sm_90.h tells. */
-static uint32_t pack_codes(const Packing *p, int64_t expert, int64_t slab, int64_t u, int64_t lane, int64_t word) {
+static uint32_t pack_codes(const Packing *p, int64_t u, int64_t lane, int64_t word) {
     uint32_t bits = 0;
     for (int64_t i = 0; i < 8; i++) {
         int64_t base = u * 2 * p->wave;
         if (p->wave == 64) {
-            bits |= code_at(p, expert, slab, lane % 16, base + (2 * word + i % 2) * 16 + lane / 16 * 4 + i / 2) << (4 * i);
+            bits |= code_at(p, lane % 16, base + (2 * word + i % 2) * 16 + lane / 16 * 4 + i / 2) << (4 * i);
             continue;
         }
-        uint32_t c = code_at(p, expert, slab, lane / 4 + i / 2 % 2 * 8, base + word * 16 + lane % 4 * 2 + i % 2 + i / 4 * 8);
+        uint32_t c = code_at(p, lane / 4 + i / 2 % 2 * 8, base + word * 16 + lane % 4 * 2 + i % 2 + i / 4 * 8);
         /* bits 0, 1, 2 of the code and its sign: of the low half's code, of the high half's */
         static const int bit_at[4][2][4] = {{{6, 7, 8, 15}, {22, 23, 24, 31}}, {{2, 3, 4, 11}, {18, 19, 20, 27}},
                                             {{28, 29, 30, 5}, {12, 13, 14, 21}}, {{0, 25, 26, 1}, {16, 9, 10, 17}}};
@@ -887,18 +892,18 @@ static uint32_t pack_codes(const Packing *p, int64_t expert, int64_t slab, int64
     return bits;
 }
 
-static void pack_mxfp4(const Packing *p, int64_t expert, int64_t slab, int64_t u, uint8_t *to) {
+static void pack_mxfp4(const Packing *p, int64_t u, uint8_t *to) {
     const uint8_t *scales = (const uint8_t *)p->w->data + p->experts * p->rows * p->k / 2;
     for (int64_t lane = 0; lane < p->wave; lane++)
         for (int64_t word = 0; word < 4; word++) {
-            uint32_t v = pack_codes(p, expert, slab, u, lane, word);
+            uint32_t v = pack_codes(p, u, lane, word);
             memcpy(to + (lane * 4 + word) * 4, &v, 4);
         }
     for (int64_t w = 0; w < p->wave / 4; w++)
         for (int64_t i = 0; i < 4; i++) {
             int64_t r = p->wave == 64 ? w : w + i % 2 * 8, block = p->wave == 64 ? i : i / 2;
-            int64_t n = packed_row(p, slab, r), k = u * 2 * p->wave + block * 32;
-            to[p->wave * 16 + w * 4 + i] = n < p->rows && k < p->k ? scales[((expert * p->rows + n) * p->k + k) / 32] : 127;
+            int64_t at = packed_index(p, r, u * 2 * p->wave + block * 32);
+            to[p->wave * 16 + w * 4 + i] = at < 0 ? 127 : scales[at / 32];
         }
 }
 
@@ -909,11 +914,13 @@ static bool ref_repack(const Call *c, Err *e) {
     int64_t slabs = (p.rows + 15) / 16, units = (p.k + 2 * p.wave - 1) / (2 * p.wave), bytes = w->dtype == DT_BF16 ? 64 * p.wave : 17 * p.wave;
     uint8_t *to = c->out[0].data;
     for (int64_t x = 0; x < p.experts; x++)
-        for (int64_t s = 0; s < slabs; s++)
+        for (int64_t s = 0; s < slabs; s++) {
+            begin_slab(&p, x, s);
             for (int64_t u = 0; u < units; u++, to += bytes) {
-                if (w->dtype == DT_BF16) pack_bf16(&p, x, s, u, (uint16_t *)to);
-                else pack_mxfp4(&p, x, s, u, to);
+                if (w->dtype == DT_BF16) pack_bf16(&p, u, (uint16_t *)to);
+                else pack_mxfp4(&p, u, to);
             }
+        }
     return true;
 }
 

@@ -862,6 +862,17 @@ int plan_uses(const Plan *p, int kernel) {
     return n;
 }
 
+double plan_tolerance(const Plan *p, const PlanGraph *g, int node, int64_t rows) {
+    double most = -1;
+    int bucket = 0;
+    while (bucket < g->n_buckets - 1 && g->buckets[bucket] < rows) bucket++;
+    for (int l = 0; l < g->n_launches; l++) {
+        const PlanLaunch *k = &g->launches[l];
+        if (k->node == node && k->grid[bucket][0] && p->kernels[k->kernel].nmse > most) most = p->kernels[k->kernel].nmse;
+    }
+    return most;
+}
+
 int plan_value(const PlanGraph *g, const char *name) {
     for (int i = 0; i < g->n_values; i++)
         if (!strcmp(g->values[i].name, name)) return g->values[i].buf;

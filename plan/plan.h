@@ -15,6 +15,8 @@
 #define PLAN_VERSION 4 /* a macro: --version spells it */
 enum { KV_PAGE = 64, STEP_WORDS = 8 };
 
+#define PLAN_COUNTERS "$counters" /* the state that kernels count in, and leave at zero; no value can be called so */
+
 typedef enum BufKind {
     BUF_WEIGHT, /* from the checkpoint, whole run */
     BUF_PACKED, /* a weight as kernels want it, made by graph "prepare" while it is loaded; whole run */
@@ -127,6 +129,8 @@ Plan *plan_open(const char *path, Err *e);                /* NULL on error; a ve
 void plan_close(Plan *p);
 int plan_graph(const Plan *p, const char *name); /* index, -1 when absent */
 int plan_buf(const Plan *p, const char *name);   /* index of a named buffer that is not BUF_TEMP, -1 when absent */
+/* The widest tolerance among the kernels that compute the node in a step of so many rows; -1 when none does. */
+double plan_tolerance(const Plan *p, const PlanGraph *g, int node, int64_t rows);
 int plan_value(const PlanGraph *g, const char *name); /* buffer of a value, -1 when absent */
 /* How many launches a step of bucket `bucket` has (-1: of the bucket with the most), of `kernel` only (-1: of all). Of the
  * alternatives of a recipe one is launched. */

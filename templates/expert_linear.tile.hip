@@ -5,7 +5,7 @@
 //! behind pairs
 //! layout w = fragment
 //! where  K % 32 == 0
-//! const  TILE = 64
+//! const  TILE = WAVE == 32 ? 128 : 64
 //! const  WAVES = 256 / WAVE
 //! group  perm, tiles = ids, TILE
 //! grid   ceil(N, 16 * WAVES), min(E, T * R) + T * R / TILE

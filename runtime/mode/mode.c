@@ -414,6 +414,10 @@ static bool launch(Session *s, Sched *sched, Flight *f, const Request *r, Err *e
         int64_t n = t->n_rows - from < max ? t->n_rows - from : max;
         if (from) head_inputs(s, t, r, from, n);
         if (!from && !exec_graph(s->exec, s->step, e)) return false;
+        if (!from && s->after) {
+            if (!s->after(s, sched, t, s->after_ctx, e)) return false;
+            if (n) head_inputs(s, t, r, 0, n); /* it may have run a head of its own */
+        }
         if (n && (!exec_graph_without(s->exec, s->sample, s->generation.suppressed, s->generation.n_suppressed, e) ||
                   !exec_fetch(s->exec, s->ids_buf, 0, f->ids + from, (size_t)n * sizeof *f->ids, e)))
             return false;
@@ -478,17 +482,21 @@ static void show_progress(const Session *s, const Sched *sched, const Requests *
     *said = now;
 }
 
-bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e) {
+bool session_run(Session *s, Sched *sched, Requests *r, const char *what, AfterStep *after, void *ctx, Err *e) {
     const SchedStep *t = NULL;
     const int32_t *ids;
     Progress bar;
     bool ok;
     progress_begin(&bar, what);
     double said = bar.begin;
+    int ahead = s->ahead;
+    s->after = after, s->after_ctx = ctx;
+    if (after) s->ahead = 0;
     while ((ok = session_next(s, sched, r->at, &t, &ids, e)) && t) {
         sched_commit(sched, ids);
         show_progress(s, sched, r, &bar, &said);
     }
+    s->after = NULL, s->ahead = ahead;
     progress_end(&bar);
     return ok;
 }

@@ -17,6 +17,8 @@ struct Flight {
 };
 
 typedef struct Session Session;
+/* Called when the graph "step" was launched on t, before its rows are sampled; all ids before it are known. */
+typedef bool AfterStep(Session *s, Sched *sched, const SchedStep *t, void *ctx, Err *e);
 struct Session {
     const Options *o;
     Arena *arena;
@@ -36,10 +38,11 @@ struct Session {
     int ahead; /* steps launched before the ids of the one before are known: 1 where work is asynchronous, else 0 */
     Flight flight[EXEC_MARKS]; /* step i of the scheduler: i % EXEC_MARKS */
     int64_t launched, returned;
-    Sampling *rows;    /* [max_batch] of the rows being sampled */
-    Sampling sampling; /* of every request, but for request and position; temperature 0 unless asked for */
-    ModelGeneration
-        generation; /* of generate and chat (talk_sampling); in the other modes the model's own wishes do not count */
+    AfterStep *after; /* NULL: nothing; session_run's */
+    void *after_ctx;
+    Sampling *rows;             /* [max_batch] of the rows being sampled */
+    Sampling sampling;          /* of every request, but for request and position; temperature 0 unless asked for */
+    ModelGeneration generation; /* of generate and chat (talk_sampling); the other modes leave it as it is: nothing */
 };
 
 /* A mode: does its work and reports, or says why not. */
@@ -112,8 +115,8 @@ bool session_next(Session *s, Sched *sched, const Request *r, const SchedStep **
  * finite. Returns false. */
 bool session_name_nonfinite(Session *s, Sched *sched, const Request *r, int head, const int32_t *rows,
                             const int32_t *slots, int64_t n, Err *e);
-/* Runs requests to their end. */
-bool session_run(Session *s, Sched *sched, Requests *r, const char *what, Err *e);
+/* Runs requests to their end. after: NULL or what is called in each step. */
+bool session_run(Session *s, Sched *sched, Requests *r, const char *what, AfterStep *after, void *ctx, Err *e);
 void session_profile(Session *s); /* -f: to stderr */
 
 #endif

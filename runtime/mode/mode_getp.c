@@ -141,7 +141,7 @@ static bool run(Session *s, Requests *r, Summary *m, Err *e) {
     if (!session_load(s, e)) return false;
     Sched *sched = session_sched(s, &s->exec, 1, r->at, r->n, true, e);
     double begin = seconds_now();
-    bool ok = sched && session_run(s, sched, r, s->o->mode, e);
+    bool ok = sched && session_run(s, sched, r, s->o->mode, NULL, NULL, e);
     m->seconds = seconds_now() - begin;
     if (sched) m->stats = sched_stats(sched);
     sched_free(sched);

@@ -27,21 +27,30 @@ struct Tried {
     Measured measured;
 };
 
+typedef struct Side Side; /* one value of the node: host tensors and device memory */
+struct Side {
+    Tensor in, want; /* in: what the device got, or what it made of it; want: the reference's result (outputs, state) */
+    void *device;
+    size_t bytes;
+};
+
+typedef struct Packed Packed; /* a repacked weight; from: the device's memory of the weight as the file has it */
+struct Packed {
+    Side side;
+    const void *from;
+};
+
 typedef struct Check Check;
 struct Check {
     const Plan *plan;
     Device *dev;
     DeviceModule **modules; /* [n_modules], loaded when first needed */
     const SelftestOptions *o;
-    Tried *tried; /* [n_kernels] */
+    Tried *tried;   /* [n_kernels] */
+    Packed *packed; /* [n_bufs] */
+    void *counters; /* PLAN_COUNTERS' */
+    void **handed;  /* [n_bufs] device memory of what launches of a node hand on to each other */
     int ok, failed, left_out;
-};
-
-typedef struct Side Side; /* one value of the node: host tensors and device memory */
-struct Side {
-    Tensor in, want; /* in: what the device got, or what it made of it; want: the reference's result (outputs, state) */
-    void *device;
-    size_t bytes;
 };
 
 typedef struct Trial Trial;
@@ -51,6 +60,7 @@ struct Trial {
     const Node *n;
     int node;
     int64_t rows; /* tokens of the step, or rows of the head */
+    double nmse;  /* the tolerance: the widest of its launches' */
     Makeup m;
     Side in[MAX_IN], out[MAX_OUT];
     Side *weights;         /* [MAX_IN] the same for all trials of a launch; in[] borrows them */
@@ -145,44 +155,108 @@ static bool prepare_outputs(Check *c, Trial *t, Err *e) {
 
 /* --- the device ------------------------------------------------------------------------------------------------------------ */
 
-static bool launch_all(Check *c, const PlanGraph *pg, int node, int64_t rows, void *step, const Node *n, const Side *in,
-                       const Side *out, Err *e) {
+/* A weight in the layout that a kernel wants: made by the reference from what the trial has, and kept while that stays. */
+static void *packed(Check *c, const Trial *t, int buf, Err *e) {
+    const Plan *p = c->plan;
+    const PlanGraph *pg = &p->graphs[plan_graph(p, "prepare")];
+    const Graph *g = program_graph(p->program, "prepare");
+    Packed *k = &c->packed[buf];
+    for (size_t i = 0; i < g->nodes.n; i++) {
+        const Node *n = g->nodes.at[i];
+        if (plan_value(pg, n->out[0]->name) != buf) continue;
+        for (int w = 0; w < t->n->n_in; w++) {
+            if (!t->n->in[w] || strcmp(t->n->in[w]->name, n->in[0]->name)) continue;
+            if (k->from == t->in[w].device) return k->side.device;
+            free_side(c, &k->side);
+            *k = (Packed){.from = t->in[w].device};
+            Tensor in[1] = {t->in[w].in}, out[1];
+            if (!make_side(c, n->out[0], &t->m.sizes, &k->side, e)) return NULL;
+            out[0] = k->side.in;
+            if (!ref_node(n, in, out, &t->m.sizes, c->o->threads, e)) return NULL;
+            bool ok = c->dev->ops->upload(c->dev, 0, k->side.device, k->side.in.data, k->side.bytes, e) && c->dev->ops->sync(c->dev, 0, e);
+            return ok ? k->side.device : NULL;
+        }
+    }
+    return err_set(e, "%s is no weight of the node", p->bufs[buf].name), NULL;
+}
+
+/* What one launch of the node hands on to a later one: poisoned. */
+static void *handed(Check *c, int buf, Err *e) {
+    const PlanBuf *b = &c->plan->bufs[buf];
+    void **at = &c->handed[buf];
+    if (!*at && !(*at = c->dev->ops->alloc(c->dev, b->size, b->name, e))) return NULL;
+    if (c->dev->ops->forget) c->dev->ops->forget(c->dev, *at, b->size);
+    return *at;
+}
+
+/* Zeros, which every kernel leaves behind. */
+static void *counters(Check *c, int buf, Err *e) {
+    const PlanBuf *b = &c->plan->bufs[buf];
+    void **at = &c->counters;
+    if (*at || !(*at = c->dev->ops->alloc(c->dev, b->size, b->name, e))) return *at;
+    return c->dev->ops->fill(c->dev, 0, *at, 0, b->size, e) ? *at : NULL;
+}
+
+static void *argument(Check *c, const Trial *t, int buf, void *step, Err *e) {
+    const PlanBuf *b = &c->plan->bufs[buf];
+    if (!strcmp(b->name, "step")) return step;
+    for (int i = 0; i < t->n->n_in; i++)
+        if (t->n->in[i] && plan_value(t->pg, t->n->in[i]->name) == buf) return t->in[i].device;
+    for (int i = 0; i < t->n->n_out; i++)
+        if (plan_value(t->pg, t->n->out[i]->name) == buf) return t->out[i].device;
+    if (b->kind == BUF_PACKED) return packed(c, t, buf, e);
+    if (!strcmp(b->name, PLAN_COUNTERS)) return counters(c, buf, e);
+    if (b->kind == BUF_TEMP) return c->handed[buf] ? c->handed[buf] : handed(c, buf, e);
+    return err_set(e, "argument %s is no value of the node", b->name), NULL;
+}
+
+/* Kernels leave zeros in the counters; in a sample, the block that would may not have run. */
+static bool counters_zero(Check *c, Err *e) {
+    int buf = plan_buf(c->plan, PLAN_COUNTERS);
+    if (buf < 0 || !c->counters || c->o->sample) return true;
+    size_t bytes = c->plan->bufs[buf].size;
+    int32_t *at = malloc(bytes);
+    if (!at) return err_set(e, "out of memory");
+    bool ok = c->dev->ops->download(c->dev, 0, at, c->counters, bytes, e) && c->dev->ops->sync(c->dev, 0, e);
+    for (size_t i = 0; ok && i < bytes / sizeof *at; i++)
+        if (at[i]) ok = err_set(e, "counter %zu is left at %d", i, at[i]);
+    free(at);
+    return ok;
+}
+
+static bool launch_all(Check *c, const Trial *t, void *step, Err *e) {
     const Plan *p = c->plan;
     int bucket = 0;
-    while (bucket < pg->n_buckets - 1 && pg->buckets[bucket] < rows) bucket++;
-    for (int l = 0; l < pg->n_launches; l++) {
-        const PlanLaunch *launch = &pg->launches[l];
+    while (bucket < t->pg->n_buckets - 1 && t->pg->buckets[bucket] < t->rows) bucket++;
+    for (int i = 0; i < p->n_bufs; i++)
+        if (c->handed[i] && !handed(c, i, e)) return false;
+    for (int l = 0; l < t->pg->n_launches; l++) {
+        const PlanLaunch *launch = &t->pg->launches[l];
         const PlanKernel *k = &p->kernels[launch->kernel];
-        if (launch->node != node || !launch->grid[bucket][0]) continue;
+        if (launch->node != t->node || !launch->grid[bucket][0]) continue;
         void *args[PLAN_MAX_ARGS] = {0};
-        for (int a = 0; a < launch->n_args; a++) {
-            if (launch->args[a] < 0) continue;
-            const char *name = p->bufs[launch->args[a]].name;
-            if (!strcmp(name, "step")) args[a] = step;
-            for (int i = 0; i < n->n_in; i++)
-                if (n->in[i] && plan_value(pg, n->in[i]->name) == launch->args[a]) args[a] = in[i].device;
-            for (int i = 0; i < n->n_out; i++)
-                if (plan_value(pg, n->out[i]->name) == launch->args[a]) args[a] = out[i].device;
-            if (!args[a]) return err_set(e, "argument %d (%s) is no value of the node", a, name);
-        }
+        for (int a = 0; a < launch->n_args; a++)
+            if (launch->args[a] >= 0 && !(args[a] = argument(c, t, launch->args[a], step, e))) return false;
         DeviceModule **m = &c->modules[k->module];
         if (!*m && !(*m = c->dev->ops->module_load(c->dev, &p->modules[k->module], e))) return false;
         DeviceKernel *dk = c->dev->ops->kernel(c->dev, *m, k, e);
         if (!dk || !c->dev->ops->launch(c->dev, 0, dk, launch->grid[bucket], k->block, launch->lds[bucket], args, launch->n_args, e))
             return false;
     }
-    return c->dev->ops->sync(c->dev, 0, e);
+    return c->dev->ops->sync(c->dev, 0, e) && counters_zero(c, e);
 }
 
 static bool run_device(Check *c, Trial *t, Err *e) {
     int32_t header[STEP_WORDS] = {(int32_t)t->rows, (int32_t)t->rows};
     void *step = c->dev->ops->alloc(c->dev, sizeof header, "step", e);
     bool ok = step && c->dev->ops->upload(c->dev, 0, step, header, sizeof header, e) &&
-              launch_all(c, t->pg, t->node, t->rows, step, t->n, t->in, t->out, e);
+              launch_all(c, t, step, e);
     for (int i = 0; i < t->n->n_out && ok; i++)
         ok = c->dev->ops->download(c->dev, 0, t->out[i].in.data, t->out[i].device, t->out[i].bytes, e) &&
              c->dev->ops->sync(c->dev, 0, e);
     if (step) c->dev->ops->free(c->dev, step);
+    if (c->counters) c->dev->ops->free(c->dev, c->counters);
+    c->counters = NULL; /* what a failed or sampled launch left in them is forgotten */
     return ok;
 }
 
@@ -327,14 +401,14 @@ static void excuse(Trial *t, int out) {
 }
 
 static void say(const Trial *t, const Verdict *v, int64_t count, Text *line) {
-    text_add(line, "nmse %.2g of %.2g", v->nmse, t->k->nmse);
+    text_add(line, "nmse %.2g of %.2g", v->nmse, t->nmse);
     if (v->steps) text_add(line, ", %" PRId64 " of %" PRId64 " a bf16 step off", v->steps, count);
     if (t->some) text_add(line, ", %" PRId64 " of %" PRId64 " rows", t->n_some, t->rows);
 }
 
 static bool judge_all(Check *c, Trial *t, const Tensor *ins, Tried *tried, Text *line, Err *e) {
     JudgeNode node = {
-        .n = t->n, .in = ins, .sizes = &t->m.sizes, .threads = c->o->threads, .rule = {.nmse = t->k->nmse}};
+        .n = t->n, .in = ins, .sizes = &t->m.sizes, .threads = c->o->threads, .rule = {.nmse = t->nmse}};
     Verdict all = {0};
     bool ok = true;
     for (int i = 0; i < t->n->n_out && ok; i++) {
@@ -377,6 +451,7 @@ static void try_rows(Check *c, const PlanGraph *pg, const PlanLaunch *l, Side *w
         if (tried->rows[i] == rows && tried->first[i] == first) return;
     if (tried->n == MOST_TRIALS) return;
     t.n = program_graph(c->plan->program, pg->name)->nodes.at[l->node];
+    t.nmse = plan_tolerance(c->plan, pg, l->node, rows);
     t.m = makeup_begin(c->plan, t.n, k->template_name, rows, first, c->o->seed);
     if (rows > makeup_most_rows(c->plan)) return;
     if (first && work_of(t.n, &t.m.sizes) > REFERENCE_BUDGET / 10) return;
@@ -412,6 +487,7 @@ static void check_launch(Check *c, const PlanGraph *pg, const PlanLaunch *l) {
     if (c->o->tokens > least && c->o->tokens < most) try_rows(c, pg, l, weights, c->o->tokens, 0);
     try_rows(c, pg, l, weights, most, 0);
     for (int i = 0; i < n->n_in; i++) free_side(c, &weights[i]);
+    for (int i = 0; i < c->plan->n_bufs; i++) free_side(c, &c->packed[i].side), c->packed[i] = (Packed){.from = NULL};
 }
 
 /* Of each template, the tolerance against the most that its kernels showed. */
@@ -448,12 +524,18 @@ bool selftest_run(const Plan *p, Device *d, const SelftestOptions *o, Err *e) {
     if (!d->ops->launch) return err_set(e, "--self-test: device %s runs no kernels", d->ops->name);
     c.modules = calloc((size_t)p->n_modules + 1, sizeof *c.modules);
     c.tried = calloc((size_t)p->n_kernels + 1, sizeof *c.tried);
-    if (!c.modules || !c.tried) die("selftest: out of memory");
+    c.packed = calloc((size_t)p->n_bufs + 1, sizeof *c.packed);
+    c.handed = calloc((size_t)p->n_bufs + 1, sizeof *c.handed);
+    if (!c.modules || !c.tried || !c.packed || !c.handed) die("selftest: out of memory");
     check_all(&c);
     for (int i = 0; i < p->n_modules; i++)
         if (c.modules[i]) d->ops->module_unload(d, c.modules[i]);
+    for (int i = 0; i < p->n_bufs; i++)
+        if (c.handed[i]) d->ops->free(d, c.handed[i]);
     free(c.modules);
     free(c.tried);
+    free(c.packed);
+    free(c.handed);
     if (c.failed) return err_set(e, "--self-test: %d of %d checks failed", c.failed, c.ok + c.failed);
     if (!c.ok) return err_set(e, "--self-test: nothing was checked");
     return true;

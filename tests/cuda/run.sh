@@ -55,6 +55,25 @@ line=$(grep -n oops "$tmp/templates/linear.mfma.hip" | cut -d: -f1)
 compile broken graphs/toy.lua --templates "$tmp/templates"
 grep -q "linear.mfma.hip($line): error: identifier \"oops\" is undefined" "$tmp/broken.err" && ok error_names_line || fail error_names_line "$(head -3 "$tmp/broken.err")"
 
+# wgmma whose results are used before they are waited for: ptxas makes such code right, and slow.
+mkdir "$tmp/wgmma" && { sed '/^\/\/!/!d' templates/linear.wgmma64.hip && cat <<'HIP'
+DEVICE void run(const Args &a) {
+    const AFragment one = {{threadIdx.x, threadIdx.x, threadIdx.x, threadIdx.x}};
+    float d[4] = {};
+    wgmma_fence();
+    for (int i = 0; i < row_count(a); i++) {
+        Wgmma<8>::multiply(d, one, i);
+        wgmma_commit();
+        d[0] += 1;
+    }
+    wgmma_wait<0>();
+    out(a, 0, 0, d);
+}
+HIP
+} >"$tmp/wgmma/linear.wgmma64.hip"
+compile serialised graphs/toy.lua --templates "$tmp/wgmma" && fail serialised_wgmma "it compiled"
+grep -q 'linear.wgmma64.hip: ptxas serialises wgmma: (C75' "$tmp/serialised.err" && ok serialised_wgmma || fail serialised_wgmma "$(head -3 "$tmp/serialised.err")"
+
 # Without a GPU, and on the wrong device.
 if [ "$here" = 0 ]; then
     out/gptoss-exec "$tmp/toy-strict.bin" --self-test 2>"$tmp/err" && fail no_gpu "it ran"

@@ -4,6 +4,7 @@
 #   strict    on ref: as many answers right as PyTorch had, task by task. emu: ref's very answers, right or wrong.
 #   fast      at most 2 of 100 fewer, in any task
 #   broken    below that bound: on ref, on host, and on emu (problems that ref with this part broken got wrong, and the whole model right)
+#   drift     a little wrong: all answers right, and the log-probabilities away from the recorded ones (ref strict's)
 #   messages  what -m eval says of a bad file
 set -u
 cd "$(dirname "$0")/../.." || exit 2
@@ -22,13 +23,15 @@ compile() { # name, precision, arch
 }
 run() { # plan, device, set, result: result.json (figures) and result.jsonl (answers)
     out/gptoss-exec $out/"$1".bin -m eval --device "$2" -w $model -i "$3" -o $out/"$4".jsonl --json >$out/"$4".json 2>$out/err ||
-        { grep -v warning $out/err | tail -1; return 1; }
+        grep -q 'eval: the answers. log-probabilities drifted' $out/err || { grep -v warning $out/err | tail -1; return 1; }
 }
 judge() { # result, key of bench/tiny.json, how many of a hundred problems fewer may be right
     python3 -c 'import json, sys
 record = json.load(open("bench/tiny.json"))[sys.argv[2]]
-tasks = json.load(open(sys.argv[1]))["tasks"]
+result = json.load(open(sys.argv[1]))
+tasks = result["tasks"]
 assert tasks, "no tasks"
+assert result.get("drift", 0) <= result.get("drift_bound", 0), "drift %g" % result["drift"]
 bad = ["%s %d of %d, PyTorch %.1f%%" % (t["task"], t["right"], t["problems"], 100 * record[t["task"]])
        for t in tasks if t["right"] / t["problems"] < record[t["task"]] - float(sys.argv[3]) / 100 - 1e-9]
 assert not bad, "; ".join(bad)' $out/"$1".json "$2" "$3"
@@ -49,7 +52,10 @@ grep -vE '"(recall|remember)"' $set | head -6 >$out/short.jsonl
 grep '"remember"' $set | head -1 >>$out/short.jsonl
 head -16 $set >$out/few.jsonl
 PYTHONDONTWRITEBYTECODE=1 python3 tools/tiny/generate.py eval 500 2 | grep -E '"(add|subtract)"' >$out/sums-set.jsonl
-generated() { PYTHONDONTWRITEBYTECODE=1 python3 tools/tiny/generate.py eval 100 | cmp - $set; }
+generated() { # and recorded
+    PYTHONDONTWRITEBYTECODE=1 python3 tools/tiny/generate.py eval 100 >$out/set.jsonl
+    sed 's/, "logprob": -[0-9.e-]*}$/}/' $set | cmp - $out/set.jsonl && [ "$(grep -c '"logprob": -' $set)" = 800 ]
+}
 check "the evaluation set is what generate.py makes" generated
 
 # --- intact ---
@@ -98,6 +104,30 @@ for part in window sinks router rope yarn clamp; do
     check "without $part on emu: too few answers" on_emu
 done
 
+# --- drift ---
+# A column of the residual is overwritten where attention's output joins it; the answers of 64 problems are all right.
+head -64 $set >$out/first.jsonl
+steady() { # plan, device, set
+    out/gptoss-exec $out/"$1".bin -m eval --device "$2" -w $model -i "$3" >$out/said 2>$out/err || { tail -1 $out/err; return 1; }
+}
+column() { # template, what it adds, arch, name
+    rm -rf $out/templates && mkdir $out/templates && sed "$2" templates/"$1" >$out/templates/"$(basename "$1")"
+    cmp -s templates/"$1" $out/templates/"$(basename "$1")" && { echo "the edit of $1 does not apply"; return 1; }
+    out/gptoss-compile $out/graphs/tiny.lua --arch "$3" --model $model --max-batch 32 --max-tokens 64 --templates $out/templates -o $out/"$4".bin 2>$out/err || { tail -1 $out/err; return 1; }
+}
+drifts() { # plan, device, set, least percent of right answers
+    if steady "$1" "$2" "$3"; then echo "no drift"; return 1; fi
+    grep -q 'drifted from the recorded ones' $out/err && awk -v least="$4" '$1 == "all" {exit !(100 * $2 >= least * $3)}' $out/said || { cat $out/said; return 1; }
+}
+head -8 $set | grep -v recall >$out/eight.jsonl
+# ref runs the graph, which is right.
+emu_column() { column linear.mfma.hip 's/out(a, t0 + t, n0 + n, block_sum/out(a, t0 + t, n0 + n, N == 128 \&\& n0 + n == 5 ? 0 : block_sum/' gfx90a column && drifts column emu $out/eight.jsonl 90 && steady column ref $out/eight.jsonl; }
+check "a column of the residual overwritten, on emu: answers right, log-probabilities drift" emu_column
+host_column() { column host/linear.fast.c 's/out(a, t0 + t + i, n0 + r, sum/out(a, t0 + t + i, n0 + r, N == 128 \&\& n0 + r == 5 ? 0.f : sum/' host column && drifts column host $out/first.jsonl 98; }
+[ -n "$host" ] && check "a column of the residual overwritten, on host: answers right, log-probabilities drift" host_column
+check "fast on emu: no drift" steady tiny-fast emu $out/eight.jsonl
+[ -n "$host" ] && check "strict on host: no drift" steady tiny-strict-host host $out/first.jsonl
+
 # --- messages ---
 message() { # what it must say, the file's text
     printf '%b' "$2" >$out/bad.jsonl
@@ -108,6 +138,7 @@ check "message: not JSON" message 'bad.jsonl:2: not a JSON object' '{"task": "t"
 check "message: a key is missing" message 'bad.jsonl:1: a problem has a "task", a "prompt" and an "answer"' '{"task": "t", "prompt": "1+1="}\n'
 check "message: empty prompt" message 'the prompt is empty' '{"task": "t", "prompt": "", "answer": ""}\n'
 check "message: unknown stop" message 'no special token <|stop|>' '{"task": "t", "prompt": "1+1=", "answer": "2", "stop": "<|stop|>"}\n'
+check "message: logprob is no number" message '"logprob" is no number' '{"task": "t", "prompt": "1+1=", "answer": "2", "logprob": "x"}\n'
 check "message: empty file" message 'no problems' '\n'
 message_none() { out/gptoss-exec $out/tiny-strict.bin -m eval --device ref -w $model -i $out/none 2>&1 | grep -qF "$out/none: No such file"; }
 check "message: no such file" message_none

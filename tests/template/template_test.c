@@ -1,6 +1,6 @@
 /* template_test.c - the heads of templates: their expressions, what a wrong head is told, and what attr and cast bind to. */
 #include "compiler/fuse.h"
-#include "compiler/template.h"
+#include "compiler/part.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -147,6 +147,7 @@ static Node *fused(Arena *a, const int64_t *offset, int n, bool chain) {
         graph_output(body, f->out[i]);
     }
     f->hook = f->out[0];
+    f->kernel[f->n_kernel++] = (KernelChoice){INT64_MAX, "k"};
     if (chain) f->out[0] = body->outputs.at[0] = slice(body, f->hook, 0, "behind")->out[0];
     return f;
 }
@@ -158,7 +159,10 @@ static void bind(Arena *a, const char *name, const char *text, const Node *n, co
     TemplateList list;
     Binding b;
     if (!load(a, &list, text, &e)) die("%s", e.msg);
-    bool ok = template_bind(a, &list, "k", n, "fast", target_find("gfx90a"), &b, &e);
+    Maker m = {a, &list, "fast", target_find("gfx90a")};
+    Range r = {0, 0, 0};
+    PartList parts;
+    bool ok = range_next(&m, n, &r) && parts_make(&m, n, &r, &parts, &e) && template_bind(a, &list, parts.at[0], &parts, "fast", m.target, &b, &e);
     const Const *c = ok ? binding_const(&b, "OFFSET") : NULL;
     if (error) report(name, !ok && strstr(e.msg, error), ok ? "taken" : e.msg);
     else report(name, ok && c && c->i == offset, ok ? "another offset" : e.msg);

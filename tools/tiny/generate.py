@@ -4,6 +4,7 @@
     generate.py eval [N [SEED]]     the evaluation set: N problems of each task, one JSON object a line; models/tiny/eval.jsonl
                                     is N = 100, SEED = 1
     generate.py show [N]            N training documents of each task, to look at
+    generate.py record ANSWERS      the evaluation set with the log-probabilities of ANSWERS, what -m eval -o wrote for it
 
 A document is a list of (prompt, answer, stop) turns, stop being a special token. A problem belongs to the evaluation set when
 the hash of its key is 0 modulo 8, and to training otherwise; so the two share no problem, whatever the seeds.
@@ -189,10 +190,15 @@ def evaluation(n, seed=1):
 
 def main():
     what = sys.argv[1] if len(sys.argv) > 1 else ''
-    n = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    n = int(sys.argv[2]) if len(sys.argv) > 2 and what != 'record' else 0
     if what == 'eval':
         for p in evaluation(n or 100, int(sys.argv[3]) if len(sys.argv) > 3 else 1):
             print(json.dumps(p))
+    elif what == 'record':
+        with open(sys.argv[2]) as f:
+            logprob = {(a['task'], a['prompt']): a['logprob'] for a in map(json.loads, f)}
+        for p in evaluation(100):
+            print(json.dumps(dict(p, logprob=float('%.6g' % logprob[p['task'], p['prompt']]))))
     elif what == 'show':
         for name, make, _ in TASKS:
             r = random.Random(1)
