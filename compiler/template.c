@@ -310,7 +310,7 @@ static bool head_line(Cursor *c, Template *t, int *given) {
 
 static Template *read_template(Arena *a, const char *path, const char *file, Err *e) {
     size_t size;
-    char *text = file_read(a, path, &size, e);
+    char *text = file_read_text(a, path, &size, e);
     if (!text) return NULL;
     Template *t = arena_alloc(a, sizeof *t);
     *t = (Template){

@@ -121,7 +121,7 @@ static bool load_prelude(Compile *c, Err *e) {
     if (!is_host(c)) text_add(&t, "#define WAVE %d\n", c->target->wave);
     char *rest = arena_strdup(c->a, c->target->prelude);
     for (char *file; (file = strtok_r(NULL, " ", &rest));) {
-        const char *text = file_read(c->a, arena_printf(c->a, "%s/templates/%s", c->home, file), NULL, e);
+        const char *text = file_read_text(c->a, arena_printf(c->a, "%s/templates/%s", c->home, file), NULL, e);
         if (!text) return text_free(&t), false;
         text_add(&t, "#line 1 \"%s\"\n%s\n", file, text);
     }

@@ -7,7 +7,7 @@ import fnmatch
 import os
 import re
 
-OTHERS = {'amd_comgr.h', 'cuda.h', 'hip_runtime_api.h', 'hiprtc.h', 'llama2.c', 'nvrtc.h'}
+OTHERS = {'amd_comgr.h', 'cuda.h', 'hip_runtime_api.h', 'hiprtc.h', 'llama2.c', 'modeling_rope_utils.py', 'nvrtc.h'}
 EXAMPLES = {'k.hip', 'linear_K64_N128.c', 'there-is-none.lua', 'x.lua'}
 MADE = {'interrupt.py', '.carry/h200_check.sh'}
 
