@@ -1,7 +1,7 @@
 /* template.h - kernel templates: .hip files (in host/, .c) whose head (lines beginning "//!") declares what the compiler and the kernel
  * test need. Adding a kernel is adding a file; nothing here knows one by name.
  *
- *   //! kernel rmsnorm_linear(x: f32[T,K], g: f32[K], w: f32|bf16[N,K], b?: f32[N]) -> (y: f32[T,N])
+ *   //! kernel linear(x: f32|bf16[T,K], w: f32|bf16|mxfp4[N,K], b?: f32[N]) -> (y: f32[T,N])
  *   //! precision fast              only for this --precision (default: both)
  *   //! arch gfx90a                 only for this target (default: all)
  *   //! priority 10                 the legal template of the highest priority is taken (default 0)
