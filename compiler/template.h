@@ -23,7 +23,8 @@
  *                                   X_ROW: its rows have a statistic (hooks.h)
  *   //! hook out                    the first result goes through out(a, t, n, v), a column at a time; what follows is composed there
  *   //! behind pairs ranks          the first result goes through out(a, t, j, v), a group of columns at a time (hooks.h). pairs: a
- *                                   group may be two columns (GROUP), ranks: a token's results of all ranks (RANKS)
+ *                                   group may be two columns (GROUP), ranks: a token's results of all ranks (RANKS);
+ *                                   UNIT columns, from a multiple of UNIT on, are whole groups
  *   //! layout w = fragment         input w, a weight, lies repacked (lib/matrix.h); its type is still the file's
  *   //! tol strict 1e-12 fast 3e-6  nmse against the body (measured beside it in a comment)
  *
