@@ -12,6 +12,7 @@
 //! grid   132
 //! block  384
 //! lds    STAGES * STAGE + TOKENS * 8 + 1024
+//! overlaps
 //! reduce mma16
 //! tol    fast 1e-10
 // Many tokens: blocks, one a multiprocessor of an H100 or H200, go through the products of SLABS slabs and up to TOKENS tokens
