@@ -29,7 +29,7 @@ struct Kernel {
     const char *reduction;
     int64_t block;
     int module;
-    const char *args; /* identity.c: for people; and the hashes of what the nodes that it serves compute */
+    const char *args, *ops; /* identity.c: for people; and the hashes of what the nodes that it serves compute */
     struct {
         uint64_t *at;
         size_t n, cap;

@@ -59,9 +59,20 @@ static const char *args_text(Arena *a, const KernelArg *args, int n) {
     return s;
 }
 
+static const char *ops_text(Arena *a, const Node *n) {
+    Text t = {0};
+    for (size_t i = 0; i < owner_nodes(n); i++) {
+        text_add(&t, "%s%s", i ? ", " : "", op_info(owner_node(n, i)->op)->name);
+        put_attrs(&t, owner_node(n, i));
+    }
+    const char *s = arena_strdup(a, t.at);
+    text_free(&t);
+    return s;
+}
+
 void identity_add(Arena *a, Kernel *k, const Node *n, const KernelArg *args, int n_args) {
     uint64_t h = hash_of(a, n);
-    if (!k->args) k->args = args_text(a, args, n_args);
+    if (!k->args) k->args = args_text(a, args, n_args), k->ops = ops_text(a, n);
     for (size_t i = 0; i < k->computes.n; i++)
         if (k->computes.at[i] == h) return;
     PUSH(a, k->computes, h);
@@ -75,6 +86,6 @@ void identity_line(Text *t, const Emitter *em, const Kernel *k) {
         if (c->is_float) text_add(t, " %s=%.17g", c->name, c->f);
         else text_add(t, " %s=%" PRId64, c->name, c->i);
     }
-    text_add(t, "; %s; computes %016" PRIx64 "\n", k->args,
+    text_add(t, "; %s; %s; computes %016" PRIx64 "\n", k->args, k->ops,
              hash64(k->computes.at, k->computes.n * sizeof *k->computes.at));
 }

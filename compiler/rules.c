@@ -16,6 +16,8 @@ static bool unknown_kernel(Compile *c, const Rule *r, const char *kernel, const 
     Near near = {kernel};
     for (size_t i = 0; i < c->templates.n; i++) near_try(&near, c->templates.at[i]->kernel);
     for (size_t i = 0; i < others->n; i++) near_try(&near, others->at[i]->kernel);
+    for (Op op = 0; op < OP_COUNT; op++)
+        if (op_code(op)->kind) near_try(&near, op_info(op)->name);
     Loc loc = front_rule_loc(c->front, r, kernel);
     return err_at(e, &loc, "fusion %s: no template is for a kernel %s%s%s%s", r->name, kernel, NEAR_HINT(near));
 }

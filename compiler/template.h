@@ -1,7 +1,7 @@
 /* template.h - kernel templates: .hip files (in host/, .c) whose head (lines beginning "//!") declares what the compiler and the kernel
  * test need. Adding a kernel is adding a file; nothing here knows one by name.
  *
- *   //! kernel rmsnorm_linear(x: f32[T,K], g: f32[K], w: f32|bf16[N,K], b?: f32[N]) -> (y: f32[T,N])
+ *   //! kernel linear(x: f32|bf16[T,K], w: f32|bf16|mxfp4[N,K], b?: f32[N]) -> (y: f32[T,N])
  *   //! precision fast              only for this --precision (default: both)
  *   //! arch gfx90a                 only for this target (default: all)
  *   //! priority 10                 the legal template of the highest priority is taken (default 0)
@@ -23,7 +23,8 @@
  *                                   X_ROW: its rows have a statistic (hooks.h)
  *   //! hook out                    the first result goes through out(a, t, n, v), a column at a time; what follows is composed there
  *   //! behind pairs ranks          the first result goes through out(a, t, j, v), a group of columns at a time (hooks.h). pairs: a
- *                                   group may be two columns (GROUP), ranks: a token's results of all ranks (RANKS)
+ *                                   group may be two columns (GROUP), ranks: a token's results of all ranks (RANKS);
+ *                                   UNIT columns, from a multiple of UNIT on, are whole groups
  *   //! layout w = fragment         input w, a weight, lies repacked (lib/matrix.h); its type is still the file's
  *   //! tol strict 1e-12 fast 3e-6  nmse against the body (measured beside it in a comment)
  *

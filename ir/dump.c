@@ -10,8 +10,8 @@
  *   layer0.mlp.w: f32[T,2], layer0.mlp.ids: i32[T,2] = topk(layer0.mlp.router) {k=2}  @ layer 0 / mlp
  *   layer0.attn.qkv: f32[T,128] = FUSED(x, g, nil; extra; perm, tiles)  @ layer 0 / attn
  *     rule rmsnorm_qkv
- *     kernel rmsnorm_linear_few T<=64
- *     kernel rmsnorm_linear
+ *     kernel linear T<=64
+ *     kernel linear/add
  *     hook layer0.attn.qkv
  *     body rmsnorm_qkv
  *       … as a graph …

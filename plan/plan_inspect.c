@@ -34,7 +34,7 @@ static void inspect_head(const Plan *p, Text *t) {
 }
 
 static void inspect_memory(const Plan *p, Text *t) {
-    static const char *const what[BUF_KINDS] = {"weights", "state (one page a pool)", "inputs", "links", "temporaries"};
+    static const char *const what[BUF_KINDS] = {"weights", "weights, repacked", "state (one page a pool)", "inputs", "links", "temporaries"};
     text_add(t, "memory\n");
     for (int k = 0; k < BUF_KINDS; k++) {
         int n;

@@ -11,7 +11,7 @@
 //! grid   ceil(N, 16 * WAVES), min(E, T * R) + T * R / TILE
 //! block  256
 //! reduce mma16
-//! tol    fast 1e-12
+//! tol    fast 1e-10
 // A block computes WAVES slabs of 16 weight rows of one expert for a tile of the pairs routed to it.
 
 typedef Tile<K, TILE, 256> Block;

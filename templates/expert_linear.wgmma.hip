@@ -13,8 +13,9 @@
 //! grid   132
 //! block  512
 //! lds    STAGES * STAGE + TILE * 8 + 1024
+//! overlaps
 //! reduce mma16
-//! tol    fast 1e-12
+//! tol    fast 1e-10
 // Many tokens: blocks, one a multiprocessor of an H100 or H200, go through the products of SLABS slabs of an expert and a tile of the
 // pairs routed to it (arch/sm_90.gemm.h).
 

@@ -12,8 +12,9 @@
 //! grid   132
 //! block  384
 //! lds    STAGES * STAGE + TOKENS * 8 + 1024
+//! overlaps
 //! reduce mma16
-//! tol    fast 1e-12
+//! tol    fast 1e-10
 // Many tokens: blocks, one a multiprocessor of an H100 or H200, go through the products of SLABS slabs and up to TOKENS tokens
 // (arch/sm_90.gemm.h).
 

@@ -13,6 +13,7 @@
 //! grid   132
 //! block  SLABS == 8 ? 384 : 256
 //! lds    STAGES * STAGE + TOKENS * 8 + 1024
+//! overlaps
 //! reduce mma16
 //! tol    fast 1e-12
 // As linear.wgmma.hip where reading the weights is what takes time: row tiles small enough that every multiprocessor has some.

@@ -101,7 +101,7 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm 
         GROUPS = (SLABS + 3) / 4, MOVERS = 96, // GROUPS: multiplying warpgroups, MOVERS: threads that gather tokens
         LAG = STAGES / 3 > 5 ? 5 : STAGES / 3,
         // Registers of who multiplies and of who moves: together what a launch of 384 threads (168 each) or 512 (128) has
-        TAKE = GROUPS == 1 ? 0 : GROUPS == 3 ? 152 : TOKENS > 128 ? 232 : 208, GIVE = (GROUPS == 3 ? 512 : 504) - GROUPS * TAKE,
+        TAKE = GROUPS == 1 ? 0 : GROUPS == 3 ? 152 : TOKENS > 128 ? 224 : 208, GIVE = (GROUPS == 3 ? 512 : 504) - GROUPS * TAKE,
         // Shared memory, from a multiple of 1,024 on
         AT_WEIGHTS = STAGES * TILE, AT_ROWS = AT_WEIGHTS + STAGES * WEIGHTS, AT_FULL = AT_ROWS + 2 * TOKENS * 4, AT_EMPTY = AT_FULL + STAGES * 8,
         BYTES = AT_EMPTY + STAGES * 8 + 1024

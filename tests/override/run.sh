@@ -23,17 +23,16 @@ sed 's/require "gpt_oss"/require "gpt_oss_twice"/' graphs/tiny.lua >$out/graphs/
 for arch in host gfx90a; do
     files=$out/$arch
     compile graphs/tiny.lua --arch $arch --emit $files -o $out/plain.bin || report $arch/emit "$(cat $out/err)"
-    if [ $arch = host ]; then swiglu=expert_linear_swiglu_*.c linear=linear_K256_N128.c; else swiglu=expert_linear_swiglu.*.hip linear=linear.mfma.hip; fi
-    swiglu=$(basename $files/$swiglu)
+    if [ $arch = host ]; then swiglu=expert_linear_R2_K128_E8_N256.c linear=linear_K256_N128.c; else swiglu=expert_linear.one.hip linear=linear.tile.hip; fi
     report $arch/identity "$(for f in $files/*; do sed -n 2p "$f" | grep -q '^// identity [a-z_]*[A-Za-z0-9_]* for '$arch', fast: .*; computes [0-9a-f]\{16\}$' || sed -n 2p "$f"; done)"
     compile graphs/tiny.lua --arch $arch --override $files -o $out/same.bin
     report $arch/unedited "$(cat $out/err; cmp $out/plain.bin $out/same.bin)"
 
     wrong $arch/other-constant "$swiglu was emitted for something else
-  the file:         expert_linear_swiglu_
-  this compilation: expert_linear_swiglu_
-LIMIT=7 
-LIMIT=1 " out/gptoss-compile $out/graphs/limit.lua --arch $arch --override $files -o $out/x.bin
+  the file:         expert_linear_R2_K128_E8_N256 for
+  this compilation: expert_linear_R2_K128_E8_N256 for
+swiglu limit=7 
+swiglu limit=1 " out/gptoss-compile $out/graphs/limit.lua --arch $arch --override $files -o $out/x.bin
     mkdir $files-one && cp $files/$linear $files-one
     wrong $arch/other-graph "$linear was emitted for something else" out/gptoss-compile $out/graphs/twice.lua --arch $arch --override $files-one -o $out/x.bin
     wrong $arch/other-precision "was emitted for something else" out/gptoss-compile graphs/tiny.lua --arch $arch --precision strict --override $files -o $out/x.bin

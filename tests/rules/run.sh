@@ -21,8 +21,8 @@ report shipped/missed "$(cat $out/err; grep -q '^missed  own  *step .*softmax at
 cat >$out/nowhere.lua <<'LUA'
 return {
   fusion { name = "mine", match = function(x, g) return softmax(rmsnorm(x, g)) end, kernel = "softmax" },
-  fusion { name = "beaten", match = function(x, w, b, ids) return swiglu(expert_linear(x, w, b, ids)) end, kernel = "expert_linear_swiglu" },
-  fusion { name = "read", match = function(x, g, w, b) return linear(rmsnorm(x, g), w, b) end, when = function(m) return m.w.shape[1] == 8 end, kernel = "rmsnorm_linear" },
+  fusion { name = "beaten", match = function(x, w, b, ids) return swiglu(expert_linear(x, w, b, ids)) end, kernel = "expert_linear" },
+  fusion { name = "read", match = function(x, g, w, b) return linear(rmsnorm(x, g), w, b) end, when = function(m) return m.w.shape[1] == 8 end, kernel = "linear" },
 }
 LUA
 for precision in fast strict; do
@@ -39,9 +39,9 @@ compile --arch host --fusions $out/nowhere.lua --no-fusion all
 report nowhere/all-off "$(cat $out/err)"
 
 # --- kernels
-mkdir $out/templates && sed 's/kernel rmsnorm_linear/kernel gpu_only/' templates/rmsnorm_linear.hip >$out/templates/gpu_only.hip
-sed 's/kernel rmsnorm_linear/kernel host_only/' templates/host/rmsnorm_linear.c >$out/templates/host_only.c
-sed 's/kernel rmsnorm_linear/kernel hopper_only/; 2i //! arch sm_90' templates/rmsnorm_linear.hip >$out/templates/hopper_only.hip
+mkdir $out/templates && sed 's/kernel linear(x: f32|bf16\[T,K\]/kernel gpu_only(x: f32[T,K], g: f32[K]/' templates/linear.hip >$out/templates/gpu_only.hip
+sed 's/kernel linear(x: f32|bf16\[T,K\]/kernel host_only(x: f32[T,K], g: f32[K]/' templates/host/linear.c >$out/templates/host_only.c
+sed 's/kernel gpu_only/kernel hopper_only/; 2i //! arch sm_90' $out/templates/gpu_only.hip >$out/templates/hopper_only.hip
 rule() { cat >$out/rule.lua <<LUA
 return fusion {
   name = "mine",
@@ -58,15 +58,17 @@ left() { # NAME ARCH WHY
 # the plans differ in the rules that they list, so a plan without the rule cannot be compared byte by byte: with it off, it can
 off() { compile --arch $1 --fusions $out/rule.lua --templates $out/templates --no-fusion mine && cp $out/plan.bin $out/without.bin; }
 rule '"gpu_only"'; off host; left kernel/gpu-only host 'gpu_only has no template for host, fast (only a .hip'
-rule '{ { T = 4, "rmsnorm_linear" }, { "gpu_only" } }'; off host; left kernel/gpu-only-recipe host 'gpu_only has no template for host, fast (only a .hip'
+rule '{ { T = 4, "linear" }, { "gpu_only" } }'; off host; left kernel/gpu-only-recipe host 'gpu_only has no template for host, fast (only a .hip'
 rule '"host_only"'; off gfx90a; left kernel/host-only gfx90a 'host_only has no template for gfx90a, fast (only a .c'
 rule '"hopper_only"'; off gfx90a; left kernel/other-arch gfx90a 'hopper_only has no template for gfx90a, fast (hopper_only.hip is for sm_90'
 for arch in host gfx90a; do
-    for kernel in '"rmsnorm_linaer"' '{ { T = 4, "rmsnorm_linear" }, { "rmsnorm_linaer" } }'; do
+    for kernel in '"expert_linaer"' '{ { T = 4, "linear" }, { "expert_linaer" } }' '"combnie"'; do # the last is no template's, but an op's
         rule "$kernel"
+        typo=expert_linaer meant=expert_linear
+        [ "$kernel" = '"combnie"' ] && typo=combnie meant=combine
         compile --arch $arch --fusions $out/rule.lua && code=0 || code=$?
-        before=$(sed -n '5s/rmsnorm_linaer.*//p' $out/rule.lua)
-        report "kernel/typo-$arch-${#kernel}" "$([ $code = 1 ] || echo "exit $code"; says "$out/rule.lua:5:$((${#before} + 1)): error: fusion mine: no template is for a kernel rmsnorm_linaer (did you mean rmsnorm_linear?)"; sed -n 3p $out/err | grep -q "^ *^$" || cat $out/err)"
+        before=$(sed -n "5s/$typo.*//p" $out/rule.lua)
+        report "kernel/typo-$arch-${#kernel}" "$([ $code = 1 ] || echo "exit $code"; says "$out/rule.lua:5:$((${#before} + 1)): error: fusion mine: no template is for a kernel $typo (did you mean $meant?)"; sed -n 3p $out/err | grep -q "^ *^$" || cat $out/err)"
     done
 done
 
@@ -74,18 +76,19 @@ done
 counts() { # what report and --inspect count, without names
     grep -o '[a-z]*: [0-9]* launches a step' $out/said
     out/gptoss-exec --inspect $out/plan.bin | grep -o '^  [a-z]*  *[0-9]* nodes, [0-9]* launches'
-    out/gptoss-exec --inspect $out/plan.bin | grep '^  rmsnorm_linear_' | awk '{print $1, $3}'
+    out/gptoss-exec --inspect $out/plan.bin | grep '^  linear_' | awk '{print $1, $3}'
 }
 for graph in step head; do
     bias=', b'
     [ $graph = head ] && bias=''
-    for kernel in '"rmsnorm_linear"' '{ { T = 4, "rmsnorm_linear" }, { T = 9, "rmsnorm_linear" }, { "rmsnorm_linear" } }'; do
+    for kernel in '"linear"' '{ { T = 4, "linear" }, { T = 9, "linear" }, { "linear" } }'; do
         rule "$kernel"
         sed -i "s/w, b)/w$bias)/g" $out/rule.lua
-        compile --arch host --fusions $out/rule.lua --report text
+        report "recipe/compiles-$graph-${#kernel}" "$(compile --arch host --fusions $out/rule.lua --report text || cat $out/err)"
         counts >$out/counts.${#kernel}
     done
-    report recipe/counts-$graph "$([ -s $out/counts.16 ] || echo 'no counts'; diff $out/counts.16 $out/counts.${#kernel})"
-    report recipe/buckets-$graph "$(out/gptoss-exec --inspect $out/plan.bin --json | jq -r '.graphs[] | . as $g | [.launches[] | {node, b: .buckets[]}] | group_by(.node)[] | select((map(.b) | sort) != $g.buckets) | .[0].node')"
+    report recipe/counts-$graph "$([ -s $out/counts.8 ] || echo 'no counts'; diff $out/counts.8 $out/counts.${#kernel})"
+    report recipe/buckets-$graph "$(out/gptoss-exec --inspect $out/plan.bin --json | jq -r '.graphs[] | . as $g | [.launches[] | {node, linear: (.kernel | startswith("linear_")), b: .buckets[]}] | group_by(.node)[]
+        | select((map(.b) | unique) != $g.buckets or (any(.linear) and (map(select(.linear) | .b) | sort) != $g.buckets)) | .[0].node')"
 done
 exit $failed
