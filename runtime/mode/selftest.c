@@ -240,7 +240,8 @@ static bool launch_all(Check *c, const Trial *t, void *step, Err *e) {
         DeviceModule **m = &c->modules[k->module];
         if (!*m && !(*m = c->dev->ops->module_load(c->dev, &p->modules[k->module], e))) return false;
         DeviceKernel *dk = c->dev->ops->kernel(c->dev, *m, k, e);
-        if (!dk || !c->dev->ops->launch(c->dev, 0, dk, launch->grid[bucket], k->block, launch->lds[bucket], args, launch->n_args, e))
+        if (!dk || !c->dev->ops->launch(c->dev, 0, dk, launch->grid[bucket], k->block, launch->lds[bucket], args,
+                                        launch->n_args, e))
             return false;
     }
     return c->dev->ops->sync(c->dev, 0, e) && counters_zero(c, e);
