@@ -35,7 +35,7 @@ getp() { # name, plan, model, input, options…
 }
 
 if [ "$what" != 20b ]; then
-    for plan in tiny unfused mlp2 odd wide mqa d80; do
+    for plan in tiny unfused mlp2 odd wide mqa d80 sparse; do
         for precision in strict fast; do check "selftest-$plan-$precision" gptoss-exec "$carry/plans/$plan-$precision.bin" --self-test; done
     done
     check selftest-kv16 gptoss-exec "$carry/plans/kv16.bin" --self-test --only attention

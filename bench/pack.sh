@@ -42,13 +42,14 @@ shape() {
 JSON
     out/gptoss-mkmodel .carry/models/"$name".json out/pack-model --dtype "${12}" >/dev/null 2>&1
     for precision in strict fast; do
-        compile "$name-$precision" graphs/gpt_oss.lua --model out/pack-model --precision $precision --max-batch 5 --max-tokens 48
+        compile "$name-$precision" graphs/gpt_oss.lua --model out/pack-model --precision $precision --max-batch 70 --max-tokens 700
     done
 }
 shape odd        301     96   160      2 5  3  48   3   1   20  mxfp4
 shape wide       513     64    32      2 8  8  128  2   2   64  bf16
 shape mqa        400     32    96      2 3  1  16  40   2    5  f32
 shape d80        999    160    64      2 6  5  80   6   3  128  mxfp4
+shape sparse     301     96   160      2 40 1  48   3   1   20  mxfp4
 
 cat >.carry/models/20b.json <<'JSON'
 {"architectures": ["GptOssForCausalLM"], "model_type": "gpt_oss", "vocab_size": 201088, "hidden_size": 2880, "intermediate_size": 2880,

@@ -47,7 +47,15 @@ static void emit_consts(Text *t, const Emitter *em, const Binding *b) {
 }
 
 static void add_arg(KernelArg *args, int *n, const char *name, Value *v, DType dtype, bool written) {
-    args[(*n)++] = (KernelArg){name, v, v ? v->type.dtype : dtype, written, NULL};
+    args[(*n)++] = (KernelArg){.name = name, .value = v, .dtype = v ? v->type.dtype : dtype, .written = written};
+}
+
+static void add_memory(KernelArg *args, int *n, ArgRole role, const char *name) {
+    args[(*n)++] = (KernelArg){.name = name, .role = role, .dtype = DT_I32, .written = true};
+}
+
+static const char *arg_ctype(const KernelArg *arg) {
+    return arg->role == ARG_WORKSPACE ? "char" : dtype_ctype(arg->dtype);
 }
 
 /* What the template itself names: its operands that lie in memory, the results that do not go through its hook. */
@@ -68,6 +76,8 @@ static void template_args(Arena *a, const Template *t, const Part *p, const Part
         bool state = v->def && v->def == o && node_state(o, v->index);
         if (!state) add_arg(args, k, t->out[i].name, v, v->type.dtype, true);
     }
+    if (t->workspace) add_memory(args, k, ARG_WORKSPACE, "workspace");
+    if (t->counters) add_memory(args, k, ARG_COUNTERS, "counters");
     if (!t->group_perm) return;
     add_arg(args, k, t->group_perm, o->in[o->n_in - 2], DT_I32, false);
     add_arg(args, k, t->group_tiles, o->in[o->n_in - 1], DT_I32, false);
@@ -84,7 +94,7 @@ static void emit_hooks(Text *text, const Emitter *em, const Template *t, const P
 static void emit_args(Text *t, const Emitter *em, const KernelArg *args, int n, Sym rows) {
     text_add(t, "%sstruct Args {\n    const int *step;\n", is_c(em) ? "typedef struct Args Args;\n" : "");
     for (int i = 0; i < n; i++)
-        text_add(t, "    %s%s *%s;\n", args[i].written ? "" : "const ", dtype_ctype(args[i].dtype), args[i].name);
+        text_add(t, "    %s%s *%s;\n", args[i].written ? "" : "const ", arg_ctype(&args[i]), args[i].name);
     text_add(t, "};\n");
     if (rows)
         text_add(t, "DEVICE int row_count(const Args %sa) { return a.step[%d]; }\n", is_c(em) ? "" : "&",
@@ -107,8 +117,7 @@ static void emit_wrapper(Text *t, const Emitter *em, const Kernel *k, const Kern
     text_add(t, "extern \"C\" __global__ __launch_bounds__(%" PRId64 "%s) void %s(const int *__restrict__ step", k->block,
              em->target->compiler == RTC_CUDA ? ", 1" : "", k->symbol);
     for (int i = 0; i < n; i++)
-        text_add(t, ", %s%s *__restrict__ %s", args[i].written ? "" : "const ", dtype_ctype(args[i].dtype),
-                 args[i].name);
+        text_add(t, ", %s%s *__restrict__ %s", args[i].written ? "" : "const ", arg_ctype(&args[i]), args[i].name);
     text_add(t, ") {\n%s    %s_::run({step", k->t->overlaps ? "" : "    overlap_wait();\n    overlap_next();\n", k->symbol);
     for (int i = 0; i < n; i++) text_add(t, ", %s", args[i].name);
     text_add(t, "});\n}\n");

@@ -5,10 +5,14 @@
 
 #include "part.h"
 
+/* What an argument points at: a value, or memory that the template's head asks for. */
+typedef enum ArgRole { ARG_VALUE, ARG_WORKSPACE, ARG_COUNTERS } ArgRole;
+
 /* One argument of a kernel, in order behind `step`: which value of the node it is. */
 typedef struct KernelArg KernelArg;
 struct KernelArg {
     const char *name; /* in struct Args */
+    ArgRole role;
     Value *value;     /* of the graph; of the node's body, when launches of one node hand it on; NULL: a null pointer is passed */
     DType dtype;
     bool written;

@@ -175,7 +175,7 @@ static bool compile(Front *f, const char *file, const char *text, size_t n, cons
 /* Reads and compiles a file; the chunk is on the stack. */
 static bool load_file(Front *f, const char *file, uint64_t *hash, Err *e) {
     size_t n;
-    const char *text = file_read(f->a, file, &n, e);
+    const char *text = file_read_text(f->a, file, &n, e);
     if (!text) return false;
     if (hash) *hash = hash64(text, n);
     Source s = {.file = arena_strdup(f->a, file), .text = text};
@@ -341,7 +341,7 @@ static int l_open(lua_State *L) {
     const char *path = arena_printf(f->a, "%s/dsl.lua", f->o.lua_dir);
     size_t n;
     Err e;
-    const char *text = file_read(f->a, path, &n, &e);
+    const char *text = file_read_text(f->a, path, &n, &e);
     if (!text) return f->err = e, throw(L);
     if (!compile(f, path, text, n, "=dsl")) return throw(L);
     lua_call(L, 0, 0);

@@ -10,7 +10,7 @@
 #include <time.h>
 
 enum {
-    CLOCK_EVERY = 1 << 20 /* units of work: about a millisecond */,
+    CLOCK_EVERY = 1000 /* units of work: a call of the count hook */,
     BYTES = 16 /* of a string, for one unit */,
     ITEM = 4 /* units to move one item of a table */
 };

@@ -98,7 +98,7 @@ static const char *argument(Hooks *h, const Value *v, const char *hint, bool wri
     const char *name = hint;
     for (int i = 1; taken(h, name); i++) name = arena_printf(h->a, "%s%d", hint, i);
     if (*h->n_args == PLAN_MAX_ARGS - 1) die("hooks: %s: more than %d arguments", node_name(h->part->owner), PLAN_MAX_ARGS - 1);
-    h->args[*h->n_args] = (KernelArg){name, m, m->type.dtype, written, NULL};
+    h->args[*h->n_args] = (KernelArg){.name = name, .value = m, .dtype = m->type.dtype, .written = written};
     return h->args[(*h->n_args)++].name;
 }
 

@@ -98,6 +98,7 @@ struct Lower {
         int buf;
     } handed[PART_NODES]; /* what its launches hand on to each other */
     int n_handed;
+    int workspace; /* of the node being lowered: its launches' one after the other; -1: none so far */
 };
 
 static Sizes sizes_of(int64_t t, int64_t s) { return (Sizes){{[SYM_T] = t, [SYM_S] = s, [SYM_P] = 1}}; }
@@ -281,6 +282,42 @@ static int arg_buf(Lower *l, const PlanGraph *pg, int graph, int node, const Nod
     return l->handed[l->n_handed++].buf = buf;
 }
 
+/* The most that expr is for a bucket of the range. */
+static bool most_of(const Kernel *k, const char *expr, const PlanGraph *pg, const Range *r, int64_t *most, Err *e) {
+    *most = 0;
+    for (int b = 0; b < pg->n_buckets; b++) {
+        int64_t x;
+        if (pg->buckets[b] <= r->above || pg->buckets[b] > r->upto) continue;
+        if (!binding_eval(&k->binding, expr, pg->buckets[b], &x, e)) return err_wrap(e, "%s: workspace or counters", k->t->file);
+        if (x < 0 || x >= 1ll << 40) return err_set(e, "%s: \"%s\" is %lld", k->symbol, expr, (long long)x);
+        if (x > *most) *most = x;
+    }
+    return true;
+}
+
+/* Makes buffer *buf, of i32, at least so long; there is none of none. */
+static void grow(Lower *l, BufKind kind, const char *name, int64_t words, int *buf) {
+    Value v = {.name = name, .type = {DT_I32, 1, {dim_const(words)}}};
+    if (*buf < 0 && words) *buf = new_buf(l, kind, &v);
+    if (*buf < 0 || l->bufs.at[*buf].type.dim[0].add >= words) return;
+    l->bufs.at[*buf].type = v.type;
+    l->bufs.at[*buf].size = (size_t)words * 4;
+}
+
+/* Workspace: a temporary of the node. Counters: one buffer for all launches, which run one after the other. */
+static bool asked_memory(Lower *l, const Kernel *k, ArgRole role, int graph, int node, const Node *n, const Range *r, int *buf, Err *e) {
+    int64_t most;
+    const char *expr = role == ARG_WORKSPACE ? k->t->workspace : k->t->counters;
+    if (!most_of(k, expr, &l->plan->graphs[graph], r, &most, e)) return false;
+    if (role == ARG_COUNTERS) {
+        *buf = find_buf(l, PLAN_COUNTERS);
+        return grow(l, BUF_STATE, PLAN_COUNTERS, most, buf), true;
+    }
+    grow(l, BUF_TEMP, arena_printf(l->a, "%s.workspace", node_name(n)), (most + 3) / 4, &l->workspace);
+    if (l->workspace >= 0) l->bufs.at[l->workspace].graph = graph, l->bufs.at[l->workspace].first = l->bufs.at[l->workspace].last = node;
+    return *buf = l->workspace, true;
+}
+
 static bool launch_part(Lower *l, int graph, int node, const Node *n, const Part *p, const PartList *all, const Range *r, Text *reduction, Err *e) {
     PlanGraph *pg = &l->plan->graphs[graph];
     KernelArg args[PLAN_MAX_ARGS];
@@ -294,8 +331,12 @@ static bool launch_part(Lower *l, int graph, int node, const Node *n, const Part
     launch->grid = arena_array(l->a, (size_t)pg->n_buckets, sizeof *launch->grid);
     launch->lds = arena_array(l->a, (size_t)pg->n_buckets, sizeof *launch->lds);
     launch->args[0] = find_buf(l, "step");
-    for (int i = 0; i < n_args; i++)
-        launch->args[i + 1] = args[i].packed ? find_buf(l, args[i].packed) : arg_buf(l, pg, graph, node, n, args[i].value);
+    for (int i = 0; i < n_args; i++) {
+        int *buf = &launch->args[i + 1];
+        if (args[i].role != ARG_VALUE) {
+            if (!asked_memory(l, k, args[i].role, graph, node, n, r, buf, e)) return false;
+        } else *buf = args[i].packed ? find_buf(l, args[i].packed) : arg_buf(l, pg, graph, node, n, args[i].value);
+    }
     return fill_grid(l, k, pg, launch, r->above, r->upto, e);
 }
 
@@ -337,7 +378,7 @@ static bool launch_node(Lower *l, int graph, int node, const Node *n, Err *e) {
     PlanGraph *pg = &l->plan->graphs[graph];
     const char *reduction = NULL;
     int before = pg->n_launches;
-    l->n_handed = 0;
+    l->n_handed = 0, l->workspace = -1;
     for (Range r = {0, 0, 0}; range_next(&m, n, &r);) {
         PartList parts;
         Text now = {0};

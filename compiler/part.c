@@ -183,6 +183,7 @@ static bool view_fits(const Part *p, const Node *view, Pairs pairs, int64_t head
 
 static bool take_pairs(Cut *c, Part *p, Pairs pairs, int64_t head) {
     if (!p->likely->pairs || p->ranks || (p->pairs && (p->pairs != pairs || p->head != head))) return false;
+    if (value_columns(p->source) % (pairs == PAIRS_HALVES ? head : 2)) return false;
     for (size_t i = 0; i < owner_nodes(c->owner); i++) {
         const Node *n = owner_node(c->owner, i);
         if (p->behind[i] && op_code(n->op)->kind == CODE_VIEW && !view_fits(p, n, pairs, head)) return false;

@@ -30,8 +30,9 @@ static bool is_ours(const char *path, const char *name) {
     FILE *f = fopen(path, "r");
     bool read = f && fgets(line, sizeof line, f);
     if (f) fclose(f);
-    return read && !strncmp(line, "// ", 3) && !strncmp(line + 3, name, n) && !strncmp(line + 3 + n, " for ", 5) &&
-           strstr(line, made_by);
+    const char *at = line + text_mark(line, strlen(line));
+    return read && !strncmp(at, "// ", 3) && !strncmp(at + 3, name, n) && !strncmp(at + 3 + n, " for ", 5) &&
+           strstr(at, made_by);
 }
 
 /* Calls use for every file of dir that some --emit wrote and that is no source of this plan. */
@@ -70,7 +71,7 @@ static const char *next_identity(Arena *a, const char **at) {
         *at = next_line(s);
         s += strlen(identity);
         size_t n = (size_t)(line_end(s) - s);
-        return arena_strndup(a, s, n && s[n - 1] == '\r' ? n - 1 : n);
+        return arena_strndup(a, s, text_chomp(s, n));
     }
     return NULL;
 }
@@ -174,7 +175,7 @@ static const char *without_line(Arena *a, const char *source) {
 
 static bool override_one(Arena *a, PlanModule *m, const char *path, Edited *edited, Err *e) {
     size_t n;
-    const char *theirs = file_read(a, path, &n, e);
+    const char *theirs = file_read_text(a, path, &n, e);
     if (!theirs) return false;
     if (strlen(theirs) != n) return err_set(e, "%s: it holds a zero byte, so it is no source", path);
     if (!check_identity(a, path, m->source, theirs, e) || !check_arguments(a, path, m->source, theirs, e)) return false;

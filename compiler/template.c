@@ -171,6 +171,8 @@ static bool do_priority(Cursor *c, Template *t) {
 }
 static bool do_block(Cursor *c, Template *t) { return t->block = text_until(c, 0), true; }
 static bool do_lds(Cursor *c, Template *t) { return t->lds = text_until(c, 0), true; }
+static bool do_workspace(Cursor *c, Template *t) { return t->workspace = text_until(c, 0), true; }
+static bool do_counters(Cursor *c, Template *t) { return t->counters = text_until(c, 0), true; }
 static bool do_overlaps(Cursor *c, Template *t) {
     (void)c;
     return t->overlaps = true;
@@ -285,6 +287,7 @@ static const struct {
     {"front", do_front},       {"behind", do_behind},
     {"layout", do_layout},
     {"lds", do_lds},           {"tokens", do_tokens},
+    {"workspace", do_workspace}, {"counters", do_counters},
     {"overlaps", do_overlaps},
     {"hook", do_hook},         {"tol", do_tol},
 };
@@ -307,7 +310,7 @@ static bool head_line(Cursor *c, Template *t, int *given) {
 
 static Template *read_template(Arena *a, const char *path, const char *file, Err *e) {
     size_t size;
-    char *text = file_read(a, path, &size, e);
+    char *text = file_read_text(a, path, &size, e);
     if (!text) return NULL;
     Template *t = arena_alloc(a, sizeof *t);
     *t = (Template){
@@ -711,8 +714,8 @@ static bool bind_core(Arena *a, Binding *b, const Part *p, const PartList *all, 
 
 /* The rule's own template: its inputs are the rule's placeholders, its first result the hook. */
 static bool bind_opaque(Arena *a, Binding *b, const Node *n, Err *e) {
-    if (n->n_kernel_in > b->t->n_in) return err_set(e, "takes %d inputs, the rule has %d", b->t->n_in, n->n_kernel_in);
-    if (n->n_out > b->t->n_out) return err_set(e, "gives %d results, the rule has %d", b->t->n_out, n->n_out);
+    if (n->n_kernel_in > b->t->n_in) return err_set(e, "takes %d inputs, the node has %d", b->t->n_in, n->n_kernel_in);
+    if (n->n_out > b->t->n_out) return err_set(e, "gives %d results, the node has %d", b->t->n_out, n->n_out);
     for (int i = 0; i < b->t->n_in; i++)
         if (!bind_param(a, b, &b->t->in[i], i < n->n_kernel_in ? n->in[i] : NULL, e)) return false;
     for (int i = 0; i < b->t->n_out; i++)

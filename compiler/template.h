@@ -14,6 +14,8 @@
  *   //! grid  ceil(N, ROWS), ceil(T, TOKENS)      in blocks; T: the tokens of the bucket
  *   //! block 256
  *   //! lds   T * K * 2             bytes of dynamic shared memory, beside what the text declares
+ *   //! workspace T * 1024          bytes of memory for this launch alone, char *workspace; its contents are undefined. 0: a null pointer
+ *   //! counters T                  int *counters, so many: zeros before the launch, and the kernel leaves zeros
  *   //! overlaps                    the text itself calls overlap_wait() and overlap_next() (lib/matrix.h); else they come before it
  *   //! tokens 16                   only for at most so many tokens a step (default: any number)
  *   //! reduce f64, K by lane       reduction signature: {NAME} is replaced by a constant. Must not depend on the bucket
@@ -21,7 +23,8 @@
  *                                   X_ROW: its rows have a statistic (hooks.h)
  *   //! hook out                    the first result goes through out(a, t, n, v), a column at a time; what follows is composed there
  *   //! behind pairs ranks          the first result goes through out(a, t, j, v), a group of columns at a time (hooks.h). pairs: a
- *                                   group may be two columns (GROUP), ranks: a token's results of all ranks (RANKS)
+ *                                   group may be two columns (GROUP), ranks: a token's results of all ranks (RANKS);
+ *                                   UNIT columns, from a multiple of UNIT on, are whole groups
  *   //! layout w = fragment         input w, a weight, lies repacked (lib/matrix.h); its type is still the file's
  *   //! tol strict 1e-12 fast 3e-6  nmse against the body (measured beside it in a comment)
  *
@@ -73,6 +76,7 @@ struct Template {
     const char *group_perm, *group_tiles, *group_ids, *group_tile; /* NULL without */
     const char *grid[3];
     const char *block, *lds;
+    const char *workspace, *counters; /* NULL without */
     const char *reduce;
     int64_t tokens;             /* at most; INT64_MAX: any number */
     int layout;                 /* 1 + the input that lies in fragment layout; 0: none does */

@@ -198,6 +198,21 @@ bool file_stream(const char *path, Text *t, Err *e) {
     return ok;
 }
 
+size_t text_mark(const char *text, size_t n) { return n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3) ? 3 : 0; }
+
+size_t text_chomp(const char *line, size_t n) {
+    if (n && line[n - 1] == '\n') n--;
+    return n && line[n - 1] == '\r' ? n - 1 : n;
+}
+
+char *file_read_text(Arena *a, const char *path, size_t *size, Err *e) {
+    size_t n = 0;
+    char *bytes = file_read(a, path, &n, e);
+    size_t mark = bytes ? text_mark(bytes, n) : 0;
+    if (size) *size = n - mark;
+    return bytes ? bytes + mark : NULL;
+}
+
 bool file_replaceable(const char *path, Err *e) {
     struct stat st;
     return stat(path, &st) || S_ISREG(st.st_mode) || err_set(e, "%s: not a regular file", path);

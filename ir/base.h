@@ -76,6 +76,12 @@ void text_free(Text *t);
 char *file_read(Arena *a, const char *path, size_t *size, Err *e); /* whole file, NUL added; NULL on error */
 bool file_stream(const char *path, Text *t, Err *e); /* appends all of a file, pipe or device, NUL added; "-": stdin */
 
+/* Text, whoever reads it: a UTF-8 byte order mark before it is no part of it; a line ends in "\n" or "\r\n", or with the text;
+ * a NUL byte is a byte like others. */
+char *file_read_text(Arena *a, const char *path, size_t *size, Err *e); /* the same without the mark */
+size_t text_mark(const char *text, size_t n);  /* bytes of a mark that it begins with: 3 or 0 */
+size_t text_chomp(const char *line, size_t n); /* its length without its end */
+
 /* A file that is being written. It gets its name when it is whole: what was there stays until then, and a program that is
  * killed leaves nothing, where the file system has files without names (else PATH.tmpPID). A link is followed; permissions
  * stay. What is no regular file (a pipe, a device, anything in /dev and /proc) is written in place. */

@@ -12,6 +12,45 @@
 
 enum { USAGE_ERROR = 2, HELP_COLUMN = 28 };
 
+/* --- misspelt words ---------------------------------------------------------------------------------------------------- */
+
+enum { WORD_MAX = 40 };
+
+static size_t least(size_t a, size_t b) { return a < b ? a : b; }
+
+/* Slips between two words of at most WORD_MAX letters (optimal string alignment). */
+static size_t slips(const char *a, const char *b) {
+    size_t na = strlen(a), nb = strlen(b), d[WORD_MAX + 1][WORD_MAX + 1];
+    for (size_t i = 0; i <= na; i++)
+        for (size_t j = 0; j <= nb; j++) {
+            d[i][j] = i ? j : i + j;
+            if (!i) continue;
+            d[i][j] = d[i - 1][j] + 1;
+            if (!j) continue;
+            d[i][j] = least(least(d[i][j], d[i][j - 1] + 1), d[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                d[i][j] = least(d[i][j], d[i - 2][j - 2] + 1);
+        }
+    return d[na][nb];
+}
+
+const char *cli_nearest(const char *word, const char *const *names) {
+    const char *best = NULL;
+    size_t n = strlen(word), few = n > WORD_MAX || n < 2 ? 0 : n < 6 ? 1 : 2;
+    for (; few && *names; names++) {
+        size_t k = strlen(*names) > WORD_MAX ? WORD_MAX : slips(word, *names);
+        if (k <= few && (!best || k < few)) best = *names, few = k;
+    }
+    return best;
+}
+
+bool cli_suggest(Err *e, const char *word, const char *const *names) {
+    const char *name = cli_nearest(word, names);
+    size_t n = strlen(e->msg);
+    if (name) snprintf(e->msg + n, sizeof e->msg - n, "; did you mean %s?", name);
+    return false;
+}
+
 /* --- values ----------------------------------------------------------------------------------------------------------- */
 
 static bool in_range(const CliOption *o, const char *name, const char *s, double v, Err *e) {
@@ -146,6 +185,13 @@ static bool built_in(Args *a, const char *name, Err *e) {
     return *a->done = true;
 }
 
+/* What was meant as a word. */
+static void behind_dashes(const Args *a, Err *e) {
+    size_t at = strlen(e->msg);
+    if (!strstr(e->msg, " behind --"))
+        snprintf(e->msg + at, sizeof e->msg - at, "; %s that begins with a dash goes behind --", a->c->words);
+}
+
 static bool take(Args *a, const CliOption *o, const char *name, const char *arg, Err *e) {
     a->given[o - a->c->options] = true;
     if (o->kind == CLI_FLAG) return set(o, a->to, name, NULL, e);
@@ -153,7 +199,23 @@ static bool take(Args *a, const CliOption *o, const char *name, const char *arg,
     return arg ? set(o, a->to, name, arg, e) : err_set(e, "%s needs a value: %s", name, o->arg);
 }
 
-static bool unknown(const char *name, Err *e) { return err_set(e, "no option %s", name); }
+/* Says which long option was meant, if one was. */
+static bool suggest_option(const Args *a, const char *word, Err *e) {
+    const char *names[CLI_OPTIONS_MAX + 3] = {"help", "version"};
+    size_t n = 2, at = strlen(e->msg);
+    for (size_t i = 0; i < a->c->n; i++)
+        if (a->c->options[i].kind != CLI_GROUP) names[n++] = a->c->options[i].name;
+    const char *meant = cli_nearest(word + strspn(word, "-"), names);
+    if (meant && !strstr(e->msg, "did you mean"))
+        snprintf(e->msg + at, sizeof e->msg - at, "; did you mean --%s?", meant);
+    return meant != NULL;
+}
+
+static bool unknown(const Args *a, const char *name, Err *e) {
+    err_set(e, "no option %s", name);
+    if (!suggest_option(a, name, e) && a->c->words) behind_dashes(a, e);
+    return false;
+}
 
 /* "--steps", "--steps=64" */
 static bool long_option(Args *a, const char *word, Err *e) {
@@ -168,7 +230,7 @@ static bool long_option(Args *a, const char *word, Err *e) {
         if (o->kind == CLI_FLAG && arg) return err_set(e, "%s takes no value", name);
         return take(a, o, name, arg, e);
     }
-    return unknown(name, e);
+    return unknown(a, name, e);
 }
 
 /* "-n", "-n64", "-0s" */
@@ -178,11 +240,19 @@ static bool letters(Args *a, const char *word, Err *e) {
         const CliOption *o = NULL;
         for (size_t i = 0; i < a->c->n; i++)
             if (a->c->options[i].letter == *s) o = &a->c->options[i];
-        if (!o) return built_in(a, name, e) || unknown(name, e);
+        if (!o && s[1]) return unknown(a, word, e);
+        if (!o) return built_in(a, name, e) || unknown(a, word, e);
         if (o->kind != CLI_FLAG) return take(a, o, name, s[1] ? s + 1 : NULL, e);
         if (!take(a, o, name, NULL, e)) return false;
     }
     return true;
+}
+
+/* No option has a blank in its name: that was a text. "-seed" was --seed. */
+static bool misread(const Args *a, const char *word, Err *e) {
+    if (word[1] != '-' && word[2]) suggest_option(a, word, e);
+    if (a->c->words && strcspn(word, " \t\n") < strcspn(word, "=")) behind_dashes(a, e);
+    return false;
 }
 
 static bool arguments(Args *a, char **argv, int *words, Err *e) {
@@ -192,7 +262,7 @@ static bool arguments(Args *a, char **argv, int *words, Err *e) {
         bool option = !only_words && word[0] == '-' && word[1];
         if (option && !strcmp(word, "--")) only_words = true;
         else if (!option) argv[(*words)++] = word; /* no further than what was read */
-        else if (!(word[1] == '-' ? long_option(a, word, e) : letters(a, word, e))) return false;
+        else if (!(word[1] == '-' ? long_option(a, word, e) : letters(a, word, e))) return misread(a, word, e);
     }
     argv[*words] = NULL;
     return true;

@@ -44,6 +44,7 @@ typedef struct Cli Cli;
 struct Cli {
     const char *program;  /* "gptoss-tok" */
     const char *synopsis; /* behind its name */
+    const char *words;    /* what a word that begins with a dash may be meant as: "a prompt"; NULL: nothing */
     const char *about;    /* what it does: whole lines */
     const char *notes;    /* whole lines behind the options; NULL: none */
     const char *examples; /* whole lines, indented by two */
@@ -76,5 +77,11 @@ int cli_end(const Cli *c, bool ok, Err *e);
 bool cli_stdout(Err *e);
 
 void cli_help(const Cli *c, Text *t);
+
+/* Which of names (NULL behind the last) did who wrote `word` mean? NULL: none is near: two slips (a letter too many, too few,
+ * another, or two exchanged), one in a short word. */
+const char *cli_nearest(const char *word, const char *const *names);
+/* Puts "; did you mean NAME?" behind e->msg, if there is one. Returns false. */
+bool cli_suggest(Err *e, const char *word, const char *const *names);
 
 #endif

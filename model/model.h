@@ -23,7 +23,8 @@ typedef struct ModelConfig ModelConfig;
 struct ModelConfig {
     int64_t vocab, hidden, experts, topk, intermediate, layers, head_dim, heads, kv_heads;
     int64_t max_seq;          /* max_position_embeddings, or seq_len of a .bin */
-    int64_t original_context; /* YaRN's initial_context_length */
+    int64_t
+        original_context; /* YaRN's: initial_context_length, in a Hugging Face folder original_max_position_embeddings */
     double rope_theta, rope_factor, rope_beta_fast, rope_beta_slow;
     bool rope_truncate; /* YaRN bounds rounded; false for gpt-oss */
     int64_t window;     /* of the sliding layers */
@@ -51,6 +52,20 @@ const char *model_layout(const Model *m); /* "huggingface", "openai", "bin" */
  * and so is a tensor of a layer that none of them is made from: the model computes something that gpt-oss does not. */
 bool model_check(const Model *m, Err *e);
 void model_warn(const Model *m); /* on stderr, what is unusual but not wrong */
+
+/* generation_config.json: how its makers generate with it (its eos_token_id is in the config). */
+typedef struct ModelGeneration ModelGeneration;
+struct ModelGeneration {
+    double temperature, top_p, min_p; /* temperature 0: greedy */
+    int32_t top_k;
+    int64_t max_new;          /* max_new_tokens; 0: not said */
+    const char *const *stops; /* stop_strings, NULL behind the last; NULL: none */
+    const int32_t *suppressed; /* ids that never come */
+    size_t n_suppressed;
+    const char *ignored; /* names of settings that would change the text and are not implemented; NULL: none */
+};
+/* Without the file: temperature 1 and nothing else. What *g points to lives as long as m. */
+bool model_generation(Model *m, ModelGeneration *g, Err *e);
 
 typedef struct ModelTensor ModelTensor;
 struct ModelTensor {

@@ -20,11 +20,7 @@ const ConfigInt config_ints[CONFIG_INTS] = {
     {{"num_attention_heads", "num_attention_heads", "n_attn_heads"}, AT(heads), 1, 1 << 14, 1},
     {{"num_key_value_heads", "num_key_value_heads", "n_kv_heads"}, AT(kv_heads), 1, 1 << 14, 1},
     {{"max_position_embeddings", NULL, "seq_len"}, AT(max_seq), 1, INT32_MAX, 1},
-    {{"initial_context_length", "initial_context_length", "initial_context_length"},
-     AT(original_context),
-     1,
-     INT32_MAX,
-     1},
+    {{NULL, "initial_context_length", "initial_context_length"}, AT(original_context), 1, INT32_MAX, 1},
     {{"sliding_window", "sliding_window", "sliding_window"}, AT(window), 0, INT32_MAX, 1},
 };
 
@@ -33,7 +29,7 @@ const ConfigInt config_ints[CONFIG_INTS] = {
 json_t *config_load(const char *path, Err *e) {
     Arena *a = arena_new();
     size_t n;
-    char *bytes = file_read(a, path, &n, e);
+    char *bytes = file_read_text(a, path, &n, e);
     json_t *root = NULL;
     json_error_t je;
     if (bytes && !(root = json_loadb(bytes, n, JSON_REJECT_DUPLICATES, &je)))
@@ -132,31 +128,41 @@ static bool read_ints(const json_t *root, const char *path, ConfigKind kind, Mod
     return true;
 }
 
-/* The rope settings' object, whatever its name, and NULL when there is none. */
+/* The rope settings' object and its name; NULL when there is none. An older file's rope_scaling comes first, unless it is empty. */
 static const json_t *rope_object(const json_t *root, const char **name) {
-    const json_t *v = get(root, *name = "rope_parameters");
-    return v ? v : get(root, *name = "rope_scaling");
+    const json_t *old = get(root, *name = "rope_scaling");
+    return old && !(json_is_object(old) && !json_object_size(old)) ? old : get(root, *name = "rope_parameters");
 }
 
-static bool read_yarn(const json_t *r, const char *path, ModelConfig *c, Err *e) {
-    double original = (double)c->original_context;
-    if (r) c->rope_factor = -1; /* not stated, it is what the positions are more than the original ones, as in transformers */
-    c->rope_truncate = r != NULL; /* transformers rounds unless told not to; gpt-oss's own object, and its default, say false */
+/* Stated beside the object, the original context goes before the one inside it. */
+static bool read_original(const json_t *root, const json_t *r, const char *path, double otherwise, ModelConfig *c,
+                          Err *e) {
+    static const char key[] = "original_max_position_embeddings";
+    const json_t *beside = get(root, key);
+    if (!read_number(beside ? beside : get(r, key), path, key, 1, INT32_MAX, &otherwise, e)) return false;
+    return c->original_context = (int64_t)otherwise, true;
+}
+
+/* What is not stated: the original positions are all of them, the factor is what all are more than those, and the bounds are
+ * rounded unless told not to. */
+static bool read_yarn(const json_t *root, const json_t *r, const char *path, ModelConfig *c, Err *e) {
+    c->rope_truncate = !json_is_null(json_object_get(r, "truncate"));
+    if (!read_original(root, r, path, (double)c->max_seq, c, e)) return false;
+    c->rope_factor = (double)c->max_seq / (double)c->original_context;
     if (!read_number(get(r, "factor"), path, "rope factor", 0, 1e6, &c->rope_factor, e) ||
         !read_number(get(r, "beta_fast"), path, "beta_fast", 1e-6, 1e9, &c->rope_beta_fast, e) ||
         !read_number(get(r, "beta_slow"), path, "beta_slow", 1e-6, 1e9, &c->rope_beta_slow, e) ||
-        !read_bool(get(r, "truncate"), path, "truncate", &c->rope_truncate, e) ||
-        !read_number(get(r, "original_max_position_embeddings"), path, "original_max_position_embeddings", 1, INT32_MAX,
-                     &original, e))
+        !read_bool(get(r, "truncate"), path, "truncate", &c->rope_truncate, e))
         return false;
-    c->original_context = (int64_t)original;
-    if (c->rope_factor < 0) c->rope_factor = (double)c->max_seq / original;
+    if (c->rope_factor < 1) return err_set(e, "%s: rope factor is %g; YaRN's is 1 or more", path, c->rope_factor);
     double attention = c->rope_factor > 1 ? 0.1 * log(c->rope_factor) + 1 : 1;
     if (get(r, "mscale") && get(r, "mscale_all_dim"))
         return err_set(e, "%s: mscale and mscale_all_dim are not supported", path);
     return need_number(get(r, "attention_factor"), path, "attention_factor", attention, e);
 }
 
+/* As transformers 5.17 reads it (GptOssConfig, modeling_rope_utils.py), initial_context_length not at all; the cases are
+ * tests/formats/rope_cases.json. Without an object YaRN is as config_read begins with it. */
 static bool read_rope(const json_t *root, const char *path, ModelConfig *c, Err *e) {
     const char *name;
     const json_t *r = rope_object(root, &name), *theta = get(r, "rope_theta"), *type = get(r, "rope_type");
@@ -167,9 +173,10 @@ static bool read_rope(const json_t *root, const char *path, ModelConfig *c, Err 
         return err_set(e, "%s: %s: separate settings for each kind of layer are not supported", path, name);
     if (!type) type = get(r, "type");
     if (type && !json_is_string(type)) return err_set(e, "%s: rope_type: expected a string", path);
-    const char *kind = type ? json_string_value(type) : !r || get(r, "factor") ? "yarn" : "default";
     if (!need_number(get(r, "partial_rotary_factor"), path, "partial_rotary_factor", 1, e)) return false;
-    if (!strcmp(kind, "yarn")) return read_yarn(r, path, c, e);
+    if (!r) return read_original(root, NULL, path, (double)c->original_context, c, e);
+    const char *kind = type ? json_string_value(type) : "default";
+    if (!strcmp(kind, "yarn")) return read_yarn(root, r, path, c, e);
     if (strcmp(kind, "default"))
         return err_set(e, "%s: rope_type %.40s is not supported: only yarn and default are", path, kind);
     c->rope_factor = 1;
@@ -268,6 +275,12 @@ static bool add_eos(const json_t *v, const char *path, ModelConfig *c, Err *e) {
     return true;
 }
 
+const json_t *config_get(const json_t *root, const char *key) { return get(root, key); }
+
+bool config_number(const json_t *root, const char *path, const char *key, double lo, double hi, double *v, Err *e) {
+    return read_number(get(root, key), path, key, lo, hi, v, e);
+}
+
 bool config_bool(const json_t *root, const char *path, const char *key, bool *v, Err *e) { return read_bool(get(root, key), path, key, v, e); }
 
 bool config_eos(const json_t *root, const char *path, ModelConfig *c, Err *e) {
@@ -290,7 +303,8 @@ void config_eos_default(ModelConfig *c) {
 bool config_check(const ModelConfig *c, const char *path, ConfigKind kind, Err *e) {
     for (int i = 0; i < CONFIG_INTS; i++) {
         const ConfigInt *f = &config_ints[i];
-        if (!check_int(f, *field((ModelConfig *)(uintptr_t)c, f), path, f->key[kind] ? f->key[kind] : "max_seq", e)) return false;
+        const char *key = f->key[kind] ? f->key[kind] : f->at == AT(max_seq) ? "max_seq" : "the original context";
+        if (!check_int(f, *field((ModelConfig *)(uintptr_t)c, f), path, key, e)) return false;
     }
     if (c->topk > c->experts)
         return err_set(e, "%s: %s is %lld, more than the %lld experts", path, config_ints[3].key[kind],

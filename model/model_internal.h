@@ -113,6 +113,8 @@ bool config_kind(const json_t *root, const char *path, ConfigKind *kind, Err *e)
 bool config_read(const json_t *root, const char *path, ConfigKind kind, ModelConfig *c, Err *e);
 bool config_eos(const json_t *root, const char *path, ModelConfig *c, Err *e); /* eos_token_id, if it has one */
 void config_eos_default(ModelConfig *c);
+const json_t *config_get(const json_t *root, const char *key); /* NULL: missing or null */
+bool config_number(const json_t *root, const char *path, const char *key, double lo, double hi, double *v, Err *e);
 bool config_bool(const json_t *root, const char *path, const char *key, bool *v, Err *e); /* missing or null: as it is */
 /* The ranges that the engine supports, and how the fields agree. */
 bool config_check(const ModelConfig *c, const char *path, ConfigKind kind, Err *e);

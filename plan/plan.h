@@ -15,6 +15,8 @@
 #define PLAN_VERSION 4 /* a macro: --version spells it */
 enum { KV_PAGE = 64, STEP_WORDS = 8 };
 
+#define PLAN_COUNTERS "$counters" /* the state that kernels count in, and leave at zero; no value can be called so */
+
 typedef enum BufKind {
     BUF_WEIGHT, /* from the checkpoint, whole run */
     BUF_PACKED, /* a weight as kernels want it, made by graph "prepare" while it is loaded; whole run */

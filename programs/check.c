@@ -33,13 +33,11 @@ static double value(const Values *v, size_t i) {
     return (double)f;
 }
 
-static const char mark[] = "\xef\xbb\xbf"; /* a byte order mark: UTF-8 */
-
 /* Clearly text: printable ASCII, foreign letters aside; or, with bytes that do not belong there (a stray NUL, UTF-16), mostly
  * what numbers are written with. f32 values are neither, one or two of an odd size aside, which --raw reads. */
 static bool is_text(const char *s, size_t n) {
     size_t control = 0, ascii = 0, zeros = 0, written = 0;
-    if (!strncmp(s, mark, 3)) return true;
+    if (text_mark(s, n)) return true;
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)s[i];
         zeros += !c;
@@ -73,9 +71,8 @@ static bool read_text(Arena *a, Values *v, Err *e) {
         double *at;
         size_t n, cap;
     } list = {0};
-    const char *s = v->bytes.at, *all = s + v->bytes.n;
+    const char *s = v->bytes.at + text_mark(v->bytes.at, v->bytes.n), *all = v->bytes.at + v->bytes.n;
     bool comma;
-    if (!strncmp(s, mark, 3)) s += 3;
     while (isspace((unsigned char)*s)) s++;
     for (comma = false; s < all || comma;) {
         char *end;

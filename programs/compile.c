@@ -116,15 +116,14 @@ static const char *find_home(Arena *a, Err *e) {
 }
 
 static bool load_prelude(Compile *c, Err *e) {
-    const char *files[] = {arena_printf(c->a, "arch/%s", c->target->prelude), is_host(c) ? NULL : "lib/common.h", c->target->matrix ? "lib/matrix.h" : NULL,
-                           arena_printf(c->a, "arch/%s.stream.h", c->target->arch)};
     Text t = {0};
     text_add(&t, "#define FAST %d\n", !strcmp(c->o.precision, "fast"));
     if (!is_host(c)) text_add(&t, "#define WAVE %d\n", c->target->wave);
-    for (size_t i = 0; i < LEN(files) && files[i]; i++) {
-        const char *text = file_read(c->a, arena_printf(c->a, "%s/templates/%s", c->home, files[i]), NULL, e);
+    char *rest = arena_strdup(c->a, c->target->prelude);
+    for (char *file; (file = strtok_r(NULL, " ", &rest));) {
+        const char *text = file_read_text(c->a, arena_printf(c->a, "%s/templates/%s", c->home, file), NULL, e);
         if (!text) return text_free(&t), false;
-        text_add(&t, "#line 1 \"%s\"\n%s\n", files[i], text);
+        text_add(&t, "#line 1 \"%s\"\n%s\n", file, text);
     }
     c->prelude = arena_strndup(c->a, t.at, t.n);
     text_free(&t);

@@ -1,4 +1,4 @@
-/* gptoss-exec. Options: options.c. A mode is a row here and its mode_*.c. */
+/* gptoss-exec. Options: options.c. A mode is a row here, its name in options.c, and its mode_*.c. */
 #include "runtime/mode/mode.h"
 #include "runtime/mode/selftest.h"
 
@@ -21,7 +21,7 @@ static const struct {
 static bool run_mode(const Options *o, Err *e) {
     size_t i = 0;
     while (i < LEN(modes) && strcmp(modes[i].name, o->mode)) i++;
-    if (i == LEN(modes)) return err_set(e, "no mode \"%s\"; there are getp, getp_cpu, generate, chat, logits, bench, parity, eval", o->mode);
+    if (i == LEN(modes)) die("exec: no mode %s", o->mode);
     Session s;
     bool ok = session_open(&s, o, e) && modes[i].run(&s, e);
     session_close(&s);

@@ -529,6 +529,8 @@ static json_t *hf_config(const Job *j, const json_t *eos) {
     json_object_set_new(o, "architectures", json_pack("[s]", "GptOssForCausalLM"));
     json_object_set_new(o, "model_type", json_string("gpt_oss"));
     set_ints(j, CONFIG_HF, o);
+    json_object_del(o, "initial_context_length"),
+        json_object_del(o, "original_max_position_embeddings"); /* set_rope says it */
     json_object_set(o, "experts_per_token", json_object_get(o, "num_experts_per_tok"));
     set_rope(j, o);
     for (int64_t i = 0; i < j->c.layers; i++)

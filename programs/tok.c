@@ -15,17 +15,20 @@ struct Args {
 static const CliOption options[] = {
     {.kind = CLI_GROUP, .help = "Options"},
     {'z', "tokenizer", CLI_TEXT, offsetof(Args, tokenizer), "FILE", "tokenizer.json, a folder with one, .tiktoken or tokenizer.bin (required)", .env = "GPTOSS_TOKENIZER"},
-    {'0', "null", CLI_FLAG, offsetof(Args, null), NULL, "texts end in a NUL byte, not a newline"},
+    {'0', "null", CLI_FLAG, offsetof(Args, null), NULL, "texts end in a NUL byte, not a newline, and are taken byte for byte"},
     {'s', "specials", CLI_FLAG, offsetof(Args, specials), NULL, "encode: the text of a special token, such as <|end|>, becomes its id"},
 };
 
 static const Cli cli = {
     .program = "gptoss-tok",
     .synopsis = "encode|decode -z TOKENIZER [-0] [-s] [FILE]",
-    .about = "Turns each line of text into a line of ids (encode), or each line of ids into its text (decode).\nFILE: default stdin.\n",
+    .about = "Turns each line of text into a line of ids (encode), or each line of ids into its text (decode).\nFILE: "
+             "default stdin.\n",
     .examples = "  echo 'Hello there' | gptoss-tok encode -z gpt-oss-20b\n"
                 "  gptoss-tok decode -z gpt-oss-20b data/output.txt\n",
-    .notes = "GPTOSS_TOKENIZER in the environment stands in for -z, here and in gptoss-exec.\n",
+    .notes = "A line ends in a newline or a carriage return and a newline. A byte order mark before the first\n"
+             "line is dropped.\n"
+             "GPTOSS_TOKENIZER in the environment stands in for -z, here and in gptoss-exec.\n",
     .env = "GPTOSS_TOK_",
     .options = options,
     .n = LEN(options),
@@ -38,7 +41,11 @@ static bool read_args(int argc, char **argv, Args *a, bool *done, Err *e) {
     if ((*done = parsed.done)) return true;
     int n = parsed.words;
     a->decode = n && !strcmp(argv[0], "decode");
-    if (!n || (!a->decode && strcmp(argv[0], "encode"))) return err_set(e, "say encode or decode");
+    if (!n || (!a->decode && strcmp(argv[0], "encode"))) {
+        static const char *const verbs[] = {"encode", "decode", NULL};
+        err_set(e, "say encode or decode");
+        return cli_suggest(e, n ? argv[0] : "", verbs);
+    }
     if (n > 1) a->file = argv[1];
     if (n > 2) return err_set(e, "more than one FILE");
     return (a->tokenizer && *a->tokenizer) || err_set(e, "no tokenizer: -z FILE, or GPTOSS_TOKENIZER");
@@ -78,14 +85,17 @@ static bool convert(const Tok *t, const Args *a, FILE *in, Err *e) {
     size_t cap = 0, number = 0;
     Text out = {0};
     bool ok = true;
-    int end = a->null && !a->decode ? 0 : '\n';
+    bool text = !a->null || a->decode; /* with -0 every byte counts */
+    int end = text ? '\n' : 0;
     for (ssize_t n; ok && (n = getdelim(&line, &cap, end, in)) > 0;) {
+        size_t from = text && !number ? text_mark(line, (size_t)n) : 0, len = (size_t)n - from;
         number++;
-        if (line[n - 1] == end) line[--n] = 0;
+        len = text ? text_chomp(line + from, len) : len - (line[n - 1] == end);
+        line[from + len] = 0;
         out.n = 0;
-        if (!a->decode) ok = encode_line(t, a, line, (size_t)n, &out, e);
-        else if (strlen(line) != (size_t)n) ok = err_set(e, "a NUL byte among the ids");
-        else ok = decode_line(t, a, line, &out, e);
+        if (!a->decode) ok = encode_line(t, a, line + from, len, &out, e);
+        else if (strlen(line + from) != len) ok = err_set(e, "a NUL byte among the ids");
+        else ok = decode_line(t, a, line + from, &out, e);
         if (!ok) err_wrap(e, "%s:%zu", a->file ? a->file : "stdin", number);
         else if (fwrite(out.at, 1, out.n, stdout) != out.n) ok = err_set(e, "stdout: %s", strerror(errno));
     }

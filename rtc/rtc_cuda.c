@@ -137,6 +137,15 @@ static void take_statistics(Arena *a, RtcJob *job) {
     job->log = rest;
 }
 
+/* The first line that says that ptxas makes wgmma instructions wait for each other, C7510 to C7518: NULL without. Such code is right, and
+ * several times slower than what its author meant, so it is an error. */
+static const char *serialised(Arena *a, const char *log) {
+    static const char code[] = "(C751";
+    for (const char *p = log; (p = strstr(p, code)); p++)
+        if (p[sizeof code - 1] >= '0' && p[sizeof code - 1] <= '8') return arena_strndup(a, p, strcspn(p, "\n"));
+    return NULL;
+}
+
 /* --- compiling ---------------------------------------------------------------------------------------------------- */
 
 static bool cuda_compile(void *self, Arena *a, RtcJob *job, Err *e) {
@@ -156,6 +165,8 @@ static bool cuda_compile(void *self, Arena *a, RtcJob *job, Err *e) {
         h->GetProgramLog(p, job->log);
     }
     if (rc) return err_set(e, "does not compile (%s)", h->GetErrorString(rc));
+    const char *waits = serialised(a, job->log);
+    if (waits) return job->log = "", err_set(e, "ptxas serialises wgmma: %s", waits);
     take_statistics(a, job);
     if ((rc = h->GetCUBINSize(p, &job->code_size))) return err_set(e, "no code (%s)", h->GetErrorString(rc));
     job->code = arena_alloc(a, job->code_size);

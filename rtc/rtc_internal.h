@@ -8,8 +8,8 @@
 #include "rtc.h"
 
 enum {
-    RTC_FORMAT = 1
-}; /* of a cache entry and of a worker's result: raise it when either, or what is counted, changes */
+    RTC_FORMAT = 2
+}; /* of a cache entry and of a worker's result: raise it when either, or what is counted or refused, changes */
 
 /* What a loaded compiler says of itself; it crosses a socket, so no pointers. */
 typedef struct RtcTool RtcTool;

@@ -137,7 +137,8 @@ static bool prepare_weight(Exec *x, int i, Err *e) {
     int g = x->dev->ops->run_node ? -1 : plan_graph(x->plan, "prepare");
     for (int k = 0; g >= 0 && k < x->plan->graphs[g].n_launches; k++) {
         const PlanLaunch *l = &x->plan->graphs[g].launches[k];
-        if (reads_arg(l, i) && !exec_launch(x, g, l, l->args, e)) return err_wrap(e, "preparing %s", x->plan->bufs[i].name);
+        if (reads_arg(l, i) && !exec_launch(x, g, l, l->args, e))
+            return err_wrap(e, "preparing %s", x->plan->bufs[i].name);
     }
     if (g < 0 || stays(x->plan, g, i)) return true;
     if (!x->dev->ops->sync(x->dev, 0, e)) return err_wrap(e, "preparing %s", x->plan->bufs[i].name);
@@ -190,8 +191,9 @@ typedef enum Input {
 static const char *const inputs[INPUTS] = {
     /* a name that ends in '.' is a prefix; the order of those that change is their order in memory: what is small and changes in
      * each step first */
-    [IN_STEP] = "step", [IN_ROWS] = "rows", [IN_SAMPLE_SLOT] = "sample_slot", [IN_SAMPLING] = "sampling", [IN_SRC] = "src",
-    [IN_SLOT] = "slot", [IN_POS] = "pos",   [IN_BLOCKS] = "blocks.",          [IN_ROPE] = "rope", /* written once */
+    [IN_STEP] = "step",         [IN_ROWS] = "rows",      [IN_SAMPLE_SLOT] = "sample_slot",
+    [IN_SAMPLING] = "sampling", [IN_SRC] = "src",        [IN_SLOT] = "slot",
+    [IN_POS] = "pos",           [IN_BLOCKS] = "blocks.", [IN_ROPE] = "rope", /* written once */
 };
 
 static Input input_of(const PlanBuf *b) {
@@ -228,7 +230,8 @@ static bool open_input(Exec *x, int i, Err *e) {
     const PlanBuf *b = &x->plan->bufs[i];
     Input k = input_of(b);
     Err why;
-    if (k == INPUTS || !plan_input(x->plan, NULL, b->name, &b->type, &why)) return err_set(e, "the plan %s", why.msg);
+    if (!plan_input(x->plan, NULL, b->name, &b->type, &why)) return err_set(e, "the plan %s", why.msg);
+    if (k == INPUTS) die("exec: nothing writes input %s", b->name);
     x->input[k] = i;
     if (x->packed && k < IN_ROPE) x->at[i] = x->packed + x->told_at[i];
     else if (!allocate_buf(x, i, e)) return false;
@@ -593,6 +596,39 @@ static bool run_captured(Exec *x, int graph, Err *e) {
 bool exec_graph(Exec *x, int graph, Err *e) {
     if (!send_inputs(x, e)) return false;
     return x->dev->ops->capture_begin ? run_captured(x, graph, e) : run_nodes(x, graph, e);
+}
+
+/* The node that samples, -1 when none does by itself. */
+static int sampling_node(const Exec *x, int graph) {
+    const Graph *ir = x->ir[graph];
+    for (size_t n = 0; n < ir->nodes.n; n++)
+        if (ir->nodes.at[n]->op == OP_sample) return (int)n;
+    return -1;
+}
+
+static bool exclude(Exec *x, int graph, int node, const int32_t *ids, size_t n, Err *e) {
+    static const float never = -INFINITY;
+    const Type *t = &x->ir[graph]->nodes.at[node]->in[0]->type;
+    char *logits = x->at[x->in[graph][node * MAX_IN]];
+    for (int64_t row = 0; row < x->sizes.of[SYM_S]; row++)
+        for (size_t i = 0; i < n; i++)
+            if (!x->dev->ops->upload(x->dev, 0, logits + sizeof never * (size_t)(row * t->dim[1].add + ids[i]), &never,
+                                     sizeof never, e))
+                return false;
+    return true;
+}
+
+/* Node by node, for what is written between two of them; so the device draws as ever, and who excludes nothing pays nothing. */
+bool exec_graph_without(Exec *x, int graph, const int32_t *ids, size_t n, Err *e) {
+    int sample = n ? sampling_node(x, graph) : -1;
+    if (!n) return exec_graph(x, graph, e);
+    if (sample < 0)
+        return err_set(
+            e, "a fusion took up op sample, so that no token can be suppressed: recompile with --no-fusion for it");
+    exec_begin(x, graph);
+    for (int i = 0; i < (int)x->ir[graph]->nodes.n; i++)
+        if ((i == sample && !exclude(x, graph, i, ids, n, e)) || !exec_node(x, graph, i, e)) return false;
+    return true;
 }
 
 bool exec_fetch(Exec *x, int buf, size_t at, void *dst, size_t n, Err *e) {

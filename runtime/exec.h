@@ -84,6 +84,8 @@ void exec_rows(Exec *x, const int32_t *rows, const int32_t *slots, int64_t n);
 /* How each of these rows is drawn (NULL: greedily, as exec_rows leaves it). A plan without the input "sampling" is greedy. */
 void exec_sampling(Exec *x, const Sampling *each, int64_t n);
 bool exec_graph(Exec *x, int graph, Err *e);
+/* The same of a head that samples, these n ids excluded: their logits are -inf when op sample reads them. */
+bool exec_graph_without(Exec *x, int graph, const int32_t *ids, size_t n, Err *e);
 void exec_begin(Exec *x, int graph); /* what exec_graph does before its first node */
 bool exec_node(Exec *x, int graph, int node, Err *e);
 /* One launch of the graph on these buffers [l->n_args]. Where its node does not run in this bucket, nothing. */

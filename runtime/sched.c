@@ -15,11 +15,11 @@ struct Slot {
 typedef struct Pool Pool;
 struct Pool {
     int64_t window, total, reserved, n_free;
-    int32_t *free;        /* a stack */
-    int32_t *table;       /* [slots][max_blocks] */
-    int64_t *first, *end; /* [slots]: blocks first … end-1 have pages */
-    int64_t *reserve;     /* [slots] */
-    bool *changed;        /* [slots] the table's row */
+    int32_t *free;           /* a stack */
+    int32_t *table;          /* [slots][max_blocks] */
+    int64_t *first, *end;    /* [slots]: blocks first … end-1 have pages, and before those the kept ones (is_kept) */
+    int64_t *held, *reserve; /* [slots] pages */
+    bool *changed;           /* [slots] the table's row */
 };
 
 typedef struct Freed Freed; /* an entry of a table that was cleared */
@@ -38,19 +38,21 @@ struct Sched {
     SchedStep steps[SCHED_STEPS]; /* step i: i % SCHED_STEPS */
     size_t made, committed;       /* steps so far */
     SchedStep *step;              /* the last made */
-    Freed *freed;                 /* since the oldest step that is not committed was made */
+    Freed *freed;                 /* since the oldest step that is not committed was made; nothing when all are */
     size_t n_freed;
     SchedStats stats;
 };
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* A chunk at p … p+chunk-1 reads keys from p-window+1: window+chunk-1 positions, anyhow aligned to pages. */
-int64_t sched_worst_pages(int64_t window, int64_t positions, int64_t chunk) {
+/* Pages that so many positions in a row, anyhow aligned to pages, lie in at most. */
+static int64_t span_pages(int64_t positions) { return positions ? (positions + KV_PAGE - 2) / KV_PAGE + 1 : 0; }
+
+/* A chunk at p … p+chunk-1 reads keys from p-window+1: window+chunk-1 positions. The token at `back` reads window-1 before it. */
+int64_t sched_worst_pages(int64_t window, int64_t positions, int64_t chunk, bool keep) {
     int64_t all = (positions + KV_PAGE - 1) / KV_PAGE;
     if (!window) return all;
-    int64_t span = window - 1 + min64(chunk, positions);
-    return min64(all, (span + KV_PAGE - 2) / KV_PAGE + 1);
+    return min64(all, span_pages(window - 1 + min64(chunk, positions)) + (keep ? span_pages(window - 1) : 0));
 }
 
 /* The last generated token is not fed back. */
@@ -58,7 +60,7 @@ static int64_t needs(const Request *r) { return r->n_ids + (r->max_new ? r->max_
 int64_t sched_positions(const Request *r) { return needs(r) > r->reserve ? needs(r) : r->reserve; }
 
 static int64_t worst(const Sched *s, int kv, const Request *r) {
-    return sched_worst_pages(s->pools[kv].window, sched_positions(r), s->o.chunk);
+    return sched_worst_pages(s->pools[kv].window, sched_positions(r), s->o.chunk, r->keep);
 }
 
 static void *zeros(size_t n, size_t size) {
@@ -73,7 +75,7 @@ static void pool_open(Pool *p, const SchedOptions *o, int kv) {
     p->free = zeros((size_t)p->total, sizeof *p->free);
     p->table = zeros(slots * blocks, sizeof *p->table);
     p->first = zeros(slots, sizeof *p->first), p->end = zeros(slots, sizeof *p->end),
-    p->reserve = zeros(slots, sizeof *p->reserve);
+    p->held = zeros(slots, sizeof *p->held), p->reserve = zeros(slots, sizeof *p->reserve);
     p->changed = zeros(slots, sizeof *p->changed);
     memset(p->table, 0xff, slots * blocks * sizeof *p->table);
     for (int64_t i = 0; i < p->total; i++) p->free[i] = (int32_t)(p->total - 1 - i); /* page 0 on top */
@@ -134,7 +136,7 @@ void sched_free(Sched *s) {
     if (!s) return;
     for (int k = 0; k < s->o.n_kv; k++) {
         Pool *p = &s->pools[k];
-        free(p->free), free(p->table), free(p->first), free(p->end), free(p->reserve), free(p->changed);
+        free(p->free), free(p->table), free(p->first), free(p->end), free(p->held), free(p->reserve), free(p->changed);
     }
     for (int i = 0; i < SCHED_STEPS; i++) step_close(&s->steps[i]);
     free(s->freed), free(s->slots), free(s->pools), free(s);
@@ -144,27 +146,45 @@ void sched_free(Sched *s) {
 
 static int32_t *row(const Sched *s, const Pool *p, int slot) { return p->table + (int64_t)slot * s->o.max_blocks; }
 
-/* Gives back blocks first … to-1. */
-static void release(Sched *s, int kv, int slot, int64_t to) {
+/* Gives back the pages of blocks from … to-1. */
+static void release(Sched *s, int kv, int slot, int64_t from, int64_t to) {
     Pool *p = &s->pools[kv];
-    for (; p->first[slot] < to && p->first[slot] < p->end[slot]; p->first[slot]++) {
-        int32_t *entry = &row(s, p, slot)[p->first[slot]];
-        s->freed[s->n_freed++] = (Freed){kv, slot, p->first[slot], *entry};
+    for (int64_t b = from; b < to; b++) {
+        int32_t *entry = &row(s, p, slot)[b];
+        if (*entry < 0) continue;
+        if (s->made != s->committed) s->freed[s->n_freed++] = (Freed){kv, slot, b, *entry};
         p->free[p->n_free++] = *entry;
         *entry = -1;
         p->changed[slot] = true;
+        p->held[slot]--;
         s->stats.pages--;
     }
+}
+
+/* Blocks that the window of a token at pos begins in. */
+static int64_t window_block(const Pool *p, int64_t pos) {
+    return p->window && pos >= p->window ? (pos - p->window + 1) / KV_PAGE : 0;
+}
+
+/* Gives back blocks from … to-1, which are wholly behind the window of all that is to come, but not those that `back` needs. */
+static void release_behind(Sched *s, int kv, int slot, int64_t from, int64_t to) {
+    const Pool *p = &s->pools[kv];
+    const Request *r = &s->requests[s->slots[slot].request];
+    int64_t keep = window_block(p, r->back),
+            kept = r->keep ? (r->back + KV_PAGE - 1) / KV_PAGE : 0; /* blocks keep … kept-1 */
+    if (kept <= keep || kept <= from || keep >= to) release(s, kv, slot, from, to);
+    else release(s, kv, slot, from, keep), release(s, kv, slot, kept, to);
 }
 
 static void take(Sched *s, int kv, int slot, int64_t positions) {
     Pool *p = &s->pools[kv];
     for (; p->end[slot] * KV_PAGE < positions; p->end[slot]++) {
-        if (!p->n_free || p->end[slot] - p->first[slot] >= p->reserve[slot])
+        if (!p->n_free || p->held[slot] >= p->reserve[slot])
             die("sched: slot %d of group %d outgrew its reservation", slot, kv);
         int32_t page = p->free[--p->n_free];
         row(s, p, slot)[p->end[slot]] = page;
         p->changed[slot] = true;
+        p->held[slot]++;
         s->step->new_pages[s->step->n_new_pages++] = (StepPage){kv, page};
         if (++s->stats.pages > s->stats.peak_pages) s->stats.peak_pages = s->stats.pages;
     }
@@ -174,7 +194,8 @@ static void take(Sched *s, int kv, int slot, int64_t positions) {
 static void provide(Sched *s, int slot, int64_t pos, int64_t n) {
     for (int k = 0; k < s->o.n_kv; k++) {
         Pool *p = &s->pools[k];
-        if (p->window && pos - p->window + 1 > 0) release(s, k, slot, (pos - p->window + 1) / KV_PAGE);
+        int64_t first = min64(window_block(p, pos), p->end[slot]);
+        if (first > p->first[slot]) release_behind(s, k, slot, p->first[slot], first), p->first[slot] = first;
         take(s, k, slot, pos + n);
     }
 }
@@ -184,7 +205,7 @@ static void provide(Sched *s, int slot, int64_t pos, int64_t n) {
 static void leave(Sched *s, int slot) {
     for (int k = 0; k < s->o.n_kv; k++) {
         Pool *p = &s->pools[k];
-        release(s, k, slot, p->end[slot]);
+        release(s, k, slot, 0, p->end[slot]);
         p->first[slot] = p->end[slot] = 0;
         p->reserved -= p->reserve[slot];
         p->reserve[slot] = 0;
@@ -234,7 +255,7 @@ static bool fits(const Sched *s, const Request *r) {
 static void begin_at(Sched *s, int slot, int64_t cached) {
     for (int k = 0; k < s->o.n_kv; k++) {
         Pool *p = &s->pools[k];
-        if (p->window && cached - p->window + 1 > 0) p->first[slot] = p->end[slot] = (cached - p->window + 1) / KV_PAGE;
+        p->first[slot] = p->end[slot] = window_block(p, cached);
     }
     s->slots[slot].fed = cached;
 }
@@ -325,7 +346,6 @@ const SchedStep *sched_next(Sched *s) {
         die("sched: nothing to run, but requests are left");
     if (!t->n) return NULL;
     list_tables(s);
-    if (!open) s->n_freed = 0;
     s->made++;
     return t;
 }
@@ -402,13 +422,37 @@ bool sched_continue(Sched *s, size_t request, Err *e) {
         die("sched: request %zu cannot go on", request);
     if (s->committed != s->made) die("sched: request %zu goes on before its last step was committed", request);
     for (int k = 0; k < s->o.n_kv; k++)
-        if (sched_worst_pages(s->pools[k].window, needs(r), s->o.chunk) > s->pools[k].reserve[slot])
+        if (sched_worst_pages(s->pools[k].window, needs(r), s->o.chunk, true) > s->pools[k].reserve[slot])
             return err_set(e, "request %zu: %lld positions, room was kept for %lld", request + 1, (long long)needs(r),
                            (long long)r->reserve);
+    for (int k = 0; k < s->o.n_kv; k++) release_behind(s, k, slot, 0, s->pools[k].first[slot]); /* an older `back`'s */
     r->done = s->slots[slot].parked = false;
     s->slots[slot].asked = 0;
     s->stats.in_flight++;
     return true;
+}
+
+/* Has the group all pages that a token at pos, and those behind it, read of what is before it? */
+static bool reaches(const Sched *s, const Pool *p, int slot, int64_t pos) {
+    for (int64_t b = window_block(p, pos); b * KV_PAGE < pos; b++)
+        if (row(s, p, slot)[b] < 0) return false;
+    return true;
+}
+
+void sched_back(Sched *s, size_t request, int64_t positions) {
+    int slot = slot_of(s, request);
+    if (slot < 0 || !s->slots[slot].parked || positions < 0) die("sched: request %zu cannot go back", request);
+    if (s->committed != s->made) die("sched: request %zu goes back before its last step was committed", request);
+    if (positions >= s->slots[slot].fed) return;
+    for (int k = 0; k < s->o.n_kv; k++)
+        if (!reaches(s, &s->pools[k], slot, positions)) positions = 0;
+    for (int k = 0; k < s->o.n_kv; k++) {
+        Pool *p = &s->pools[k];
+        int64_t end = (positions + KV_PAGE - 1) / KV_PAGE;
+        release(s, k, slot, end, p->end[slot]);
+        p->end[slot] = end, p->first[slot] = window_block(p, positions);
+    }
+    s->slots[slot].fed = positions;
 }
 
 void sched_restart(Sched *s, size_t request) {

@@ -7,7 +7,9 @@
  * What a request generates does not depend on any of this; the kernels see to that.
  * A step may be made while the one before it is not committed yet: its tokens' source is what the device sampled last. A
  * request that turns out to have ended by then has a token too many in it, which its commit drops.
- * A request with `keep` goes on after it is done (chat): its slot and pages stay, and sched_continue gives it more to run. */
+ * A request with `keep` goes on after it is done (chat): its slot and pages stay, and sched_continue gives it more to run. It may
+ * also go back (sched_back), to drop what was said: to `back` without running anything before it again, as the pages that the
+ * windows of the tokens from there on reach into stay too. */
 #ifndef GPTOSS_SCHED_H
 #define GPTOSS_SCHED_H
 
@@ -23,6 +25,7 @@ struct Request {
     bool done;
     bool keep;           /* stays in its slot when it is done */
     int64_t reserve;     /* positions to keep room for; 0: what this prompt and max_new need */
+    int64_t back;        /* keep: where the sequence may go back to without being run from the start; 0: nowhere else */
     int64_t cached;      /* a bench's: so many of ids, not all, count as being in the cache, whatever it holds */
     const int32_t *feed; /* a bench's: [max_new - 1] ids to go on with instead of those generated; NULL: none */
     uint32_t number;     /* of sampling's key: the same request draws the same in any batch */
@@ -65,8 +68,8 @@ struct SchedStats {
     int64_t steps, prompt_tokens, generated, peak_pages, pages, in_flight, peak_in_flight;
 };
 
-/* Pages of a group that a request of `positions` positions can hold at once. */
-int64_t sched_worst_pages(int64_t window, int64_t positions, int64_t chunk);
+/* Pages of a group that a request of `positions` positions can hold at once; keep: with those that `back` keeps. */
+int64_t sched_worst_pages(int64_t window, int64_t positions, int64_t chunk, bool keep);
 int64_t sched_positions(const Request *r); /* that a request writes to the KV cache at most */
 
 typedef struct Sched Sched;
@@ -83,9 +86,12 @@ const SchedStep *sched_rewind(Sched *s);
 /* Ends a request behind the last committed step: a stop that the ids alone do not show. */
 void sched_finish(Sched *s, size_t request);
 /* A kept request that is done goes on. The caller has set ids and n_ids (the whole sequence: what is in the cache, unchanged,
- * and at least one id more), max_new, out and reset n_out. Errors: more positions than were reserved. */
+ * and at least one id more), max_new, out, back and reset n_out. Errors: more positions than were reserved. */
 bool sched_continue(Sched *s, size_t request, Err *e);
 int64_t sched_cached(const Sched *s, size_t request); /* positions of a kept request in the cache */
+/* Of a kept request that is done only the first `positions` count any more. What is then cached is all of them when the pages
+ * of their windows are still there (at `back` they are), else nothing: the sequence runs from the start. */
+void sched_back(Sched *s, size_t request, int64_t positions);
 /* A kept request, the last of all, gives back its pages and is to be run from the start; its fields as for sched_new. */
 void sched_restart(Sched *s, size_t request);
 const int32_t *sched_table(const Sched *s, int kv, int slot); /* row of the block table, -1 where there is no page */

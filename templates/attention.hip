@@ -11,7 +11,7 @@
 //! tol    strict 1e-16 fast 1e-5
 // One wave a (token, head): a lane holds KEYS keys of the tile (lane, lane + WAVE …), then COLUMNS value columns. The softmax is
 // online, in double; the sink joins its maximum and its denominator only.
-// NMSE with bf16 weights (--precision fast --kv32): see attention.mfma.hip.
+// NMSE with bf16 weights (--precision fast --kv32): see attention.pages.hip.
 
 DEVICE void run(const Args &a) {
     __shared__ double query[D], weight[PAGE];

@@ -7,7 +7,7 @@
 //! behind pairs
 //! layout w = fragment
 //! where  K % 32 == 0
-//! const  TILE = 64
+//! const  TILE = WAVE == 32 ? 128 : 64
 //! const  WAVES = WAVE == 32 ? 8 : 4
 //! const  ROW = K + 8
 //! const  RING = WAVE == 32 ? (w_MXFP4 ? 11008 : 16512) : 0

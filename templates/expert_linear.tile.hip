@@ -5,13 +5,13 @@
 //! behind pairs
 //! layout w = fragment
 //! where  K % 32 == 0
-//! const  TILE = 64
+//! const  TILE = WAVE == 32 ? 128 : 64
 //! const  WAVES = 256 / WAVE
 //! group  perm, tiles = ids, TILE
 //! grid   ceil(N, 16 * WAVES), min(E, T * R) + T * R / TILE
 //! block  256
 //! reduce mma16
-//! tol    fast 1e-12
+//! tol    fast 1e-10
 // A block computes WAVES slabs of 16 weight rows of one expert for a tile of the pairs routed to it.
 
 typedef Tile<K, TILE, 256> Block;

@@ -10,7 +10,7 @@
 //! grid   ceil(N, 16 * WAVES), ceil(T, TOKENS)
 //! block  256
 //! reduce mma16
-//! tol    fast 1e-12
+//! tol    fast 1e-10
 // A block computes WAVES slabs of 16 weight rows for TOKENS tokens.
 
 typedef Tile<K, TOKENS, 256> Block;

@@ -230,3 +230,59 @@ HarmonyEvent harmony_close(Harmony *h) {
     clear(&h->text);
     return end_message(h, HS_BETWEEN);
 }
+
+/* --- forgetting ---------------------------------------------------------------------------------------------------------- */
+
+/* Reads an id; is it the first of a message? Malformed ones too: what the reader shows as a message is one. */
+static bool begins(Harmony *h, int32_t id) {
+    HarmonyState before = h->state;
+    harmony_feed(h, id);
+    return id == h->t->id[H_START] || (before == HS_BETWEEN && h->state != HS_BETWEEN) ||
+           (before == HS_CONTENT && id == h->t->id[H_CHANNEL]);
+}
+
+static void open_between(Harmony *h, const HarmonyTok *t) {
+    *h = (Harmony){0};
+    harmony_open(h, t);
+    h->state = HS_BETWEEN, h->own_role = false;
+}
+
+static HarmonyChannel last_channel(const HarmonyTok *t, const HarmonyIds *ids) {
+    Harmony h;
+    open_between(&h, t);
+    for (size_t i = 0; i < ids->n; i++) harmony_feed(&h, ids->at[i]);
+    harmony_free(&h);
+    return h.channel;
+}
+
+/* Ids of the role in front of a message's channel, "<|start|>assistant". */
+static size_t role_ids(const HarmonyTok *t, const HarmonyIds *ids, size_t from, size_t to) {
+    size_t i = from;
+    if (ids->at[i] != t->id[H_START]) return 0;
+    while (i < to && ids->at[i] != t->id[H_CHANNEL]) i++;
+    return i - from;
+}
+
+bool harmony_forget(const HarmonyTok *t, HarmonyIds *ids, size_t *same) {
+    Harmony h;
+    size_t kept = 0, from = 0; /* ids that stay; where the message lies that is being read */
+    HarmonyChannel channel = CHANNEL_FINAL;
+    *same = ids->n;
+    if (last_channel(t, ids) != CHANNEL_FINAL) return false;
+    open_between(&h, t);
+    for (size_t i = 0; i < ids->n; i++) {
+        int32_t id = ids->at[i];
+        if (begins(&h, id)) {
+            bool leans = id == t->id[H_CHANNEL] || id == t->id[H_MESSAGE]; /* on the role of the message before it */
+            if (channel == CHANNEL_ANALYSIS) kept = from + (leans ? role_ids(t, ids, from, kept) : 0);
+            from = kept;
+        }
+        channel = h.channel;
+        if (kept < *same && id != ids->at[kept]) *same = kept; /* up to there all is as it was */
+        ids->at[kept++] = id;
+    }
+    if (*same > kept) *same = kept;
+    ids->n = kept;
+    harmony_free(&h);
+    return true;
+}

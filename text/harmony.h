@@ -38,6 +38,11 @@ bool harmony_begin(const HarmonyTok *h, HarmonyIds *to, const HarmonySystem *s,
 bool harmony_user(const HarmonyTok *h, HarmonyIds *to, const char *text, size_t n, Err *e);
 bool harmony_answer(const HarmonyTok *h, HarmonyIds *to, Err *e); /* "<|start|>assistant": the model's turn */
 
+/* What openai's rendering leaves out of a conversation once its last message is an answer (channel final): the messages of the
+ * analysis channel. Takes them out of ids, which begin between messages, and says whether the last message is one; *same: how
+ * many of the first ids are what they were. Otherwise the reasoning still counts, and nothing changes. */
+bool harmony_forget(const HarmonyTok *h, HarmonyIds *ids, size_t *same);
+
 typedef enum HarmonyChannel { CHANNEL_ANALYSIS, CHANNEL_COMMENTARY, CHANNEL_FINAL } HarmonyChannel;
 typedef enum HarmonyState {
     HS_BETWEEN,

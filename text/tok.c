@@ -190,7 +190,7 @@ Tok *tok_open(const char *path, Err *e) {
     struct stat st;
     if (!stat(path, &st) && S_ISDIR(st.st_mode)) path = arena_printf(file, "%s/tokenizer.json", path);
     size_t n;
-    const char *bytes = file_read(file, path, &n, e);
+    const char *bytes = file_read_text(file, path, &n, e); /* a .bin cannot begin with a mark: no token is that long */
     bool ok = bytes && (load(t, bytes, n, e) || err_wrap(e, "%s", path));
     arena_free(file);
     if (ok) return t;

@@ -77,7 +77,7 @@ static bool add_added(Tok *t, const json_t *vocab, const json_t *a, Err *e) {
     const char *text = json_string_value(content);
     uint32_t kind = json_is_true(json_object_get(a, "special")) ? TOKEN_SPECIAL : TOKEN_ADDED;
     if (!all_unset(a, text, options, e)) return false;
-    const json_t *known = json_object_get(vocab, text);
+    const json_t *known = json_object_getn(vocab, text, json_string_length(content));
     if (!known) return tok_add(t, json_integer_value(id), text, json_string_length(content), kind, e);
     int64_t at = json_integer_value(known);
     if (at != json_integer_value(id))
@@ -107,7 +107,7 @@ static bool merge_words(const json_t *m, const char *word[2], size_t n[2]) {
         if (!space || strchr(space + 1, ' ')) return false;
         word[1] = space + 1;
         n[0] = (size_t)(space - word[0]);
-        n[1] = strlen(word[1]);
+        n[1] = json_string_length(m) - n[0] - 1;
         return true;
     }
     for (size_t i = 0; i < 2; i++) {

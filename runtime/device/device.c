@@ -1,6 +1,8 @@
 /* device.c - the devices this program knows. Add one: its dev_*.c and a row here. */
 #include "device.h"
 
+#include "ir/cli.h"
+
 #include <stdlib.h>
 
 extern const DeviceOps dev_hip, dev_cuda, dev_host, dev_emu, dev_ref;
@@ -52,7 +54,11 @@ Device *device_open(const char *name, int index, const Plan *p, const DeviceOpti
     const DeviceOps *ops = device_find(name);
     if (ops) return ops->open(index, p, o, e);
     if (known(name)) err_set(e, "device %s: not built yet; --device host, emu and ref are", name);
-    else err_set(e, "no device \"%s\"; there are auto, hip, cuda, host, emu, ref", name);
+    else {
+        static const char *const names[] = {"auto", "hip", "cuda", "host", "emu", "ref", NULL};
+        err_set(e, "no device \"%s\"; there are auto, hip, cuda, host, emu, ref", name);
+        cli_suggest(e, name, names);
+    }
     return NULL;
 }
 

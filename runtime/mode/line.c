@@ -56,14 +56,15 @@ static void release_signals(const struct sigaction *old) {
 
 /* --- plain lines ------------------------------------------------------------------------------------------------------------- */
 
-static char *plain(Line *l) {
+static bool plain(Line *l, Text *t) {
     char *line = NULL;
     size_t cap = 0;
     ssize_t n = getline(&line, &cap, l->f);
-    if (n <= 0) return free(line), NULL;
-    if (line[n - 1] == '\n') line[--n] = 0;
-    if (n && line[n - 1] == '\r') line[--n] = 0;
-    return line;
+    size_t from = n > 0 && !l->begun ? text_mark(line, (size_t)n) : 0;
+    if (n > 0) text_put(t, line + from, text_chomp(line + from, (size_t)n - from));
+    l->begun |= n > 0;
+    free(line);
+    return n > 0;
 }
 
 /* --- edited lines ------------------------------------------------------------------------------------------------------------ */
@@ -180,7 +181,7 @@ static void remember(Line *l, const char *line) {
     if (l->file) append(l->file, line);
 }
 
-static char *edited(Line *l) {
+static bool edited(Line *l, Text *t) {
     struct sigaction old[LEN(signals)];
     int n = 0;
     fputs("\033[?2004h", screen()), fflush(screen()); /* pasted text is to be marked */
@@ -191,11 +192,11 @@ static char *edited(Line *l) {
     release_signals(old);
     l->interrupted = interrupt;
     fputs(l->interrupted ? "\033[?2004l\n" : "\033[?2004l", screen()), fflush(screen());
-    if (!got || n <= 0 || l->interrupted) return el_reset(l->editor), NULL;
-    char *line = strndup(got, (size_t)n - (got[n - 1] == '\n'));
-    if (!line) die("chat: out of memory");
-    if (*line) remember(l, line);
-    return line;
+    if (!got || n <= 0 || l->interrupted) return el_reset(l->editor), false;
+    size_t from = t->n;
+    text_put(t, got, (size_t)n - (got[n - 1] == '\n'));
+    if (t->n > from) remember(l, t->at + from);
+    return true;
 }
 
 static void editor_close(Line *l) {
@@ -206,15 +207,15 @@ static void editor_close(Line *l) {
 static void editor_open(Line *l) { (void)l; }
 static void editor_close(Line *l) { (void)l; }
 
-static char *edited(Line *l) {
+static bool edited(Line *l, Text *t) {
     struct sigaction old[LEN(signals)];
     fputs(l->prompt, screen()), fflush(screen());
     catch_signals(old);
-    char *line = plain(l);
+    bool got = plain(l, t);
     release_signals(old);
     l->interrupted = interrupt;
     if (interrupt) clearerr(l->f), fputc('\n', screen());
-    return line;
+    return got && !interrupt;
 }
 #endif
 
@@ -226,9 +227,9 @@ void line_open(Line *l, FILE *f) {
     editor_open(l);
 }
 
-char *line_read(Line *l, const char *prompt) {
+bool line_read(Line *l, const char *prompt, Text *t) {
     l->prompt = prompt, l->interrupted = false;
-    return l->terminal ? edited(l) : plain(l);
+    return l->terminal ? edited(l, t) : plain(l, t);
 }
 
 void line_close(Line *l) {

@@ -11,15 +11,16 @@ struct Line {
     FILE *f;
     bool terminal;    /* a person sits there */
     bool interrupted; /* the last line_read ended by Ctrl-C */
+    bool begun;       /* a line was read: no mark comes any more */
     const char *prompt;
     char *file; /* of the history; NULL: none */
     struct editline *editor;
     struct history *history;
 };
 void line_open(Line *l, FILE *f); /* f: stdin, or a file of lines. The Line must not move while it is open */
-/* malloc'ed, without its line break; NULL at the end, on Ctrl-C, and when f cannot be read (ferror). The prompt shows on a
- * terminal: stdout, else stderr. */
-char *line_read(Line *l, const char *prompt);
+/* Appends the next line without its end; false at the end of f, on Ctrl-C, and when f cannot be read (ferror). The prompt shows
+ * on a terminal: stdout, else stderr. */
+bool line_read(Line *l, const char *prompt, Text *t);
 void line_close(Line *l);
 
 #endif

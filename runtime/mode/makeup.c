@@ -10,6 +10,7 @@
 #include <math.h>
 
 enum { SLOTS = 4, FIRST_POSITION = 58, APART = 37 }; /* positions cross a page and a small window */
+enum { FAR = 900 }; /* further on, attention has several chunks */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -83,10 +84,11 @@ static int32_t a_source(Makeup *m, const Ints *x, int64_t i) {
     return draw(m) % 3 ? a_token(m, x, i) : -1 - draw_below(m, m->plan->max_batch);
 }
 
-/* Slots take turns; in each, positions ascend. */
+/* Slots take turns; in each, positions ascend. But the step's first token is far from the others, or, when it is alone, in one trial. */
 static int32_t a_slot(Makeup *m, const Ints *x, int64_t i) { return (void)x, (int32_t)(i % m->slots); }
 static int32_t a_position(Makeup *m, const Ints *x, int64_t i) {
     int64_t room = least(m->pages * KV_PAGE, m->plan->max_seq);
+    if (i == 0 && m->far && (m->sizes.of[SYM_T] > 1 || m->first == 2)) return (int32_t)m->far;
     return (int32_t)((a_slot(m, x, i) * APART + FIRST_POSITION + i / m->slots) % room);
 }
 
@@ -220,7 +222,8 @@ Makeup makeup_begin(const Plan *p, const Node *n, const char *name, int64_t rows
     m.slots = (rows + half - 1) / half;
     m.slots = least(m.slots > SLOTS ? m.slots : SLOTS, p->max_batch);
     int64_t far = FIRST_POSITION + APART * (SLOTS - 1) + (rows + m.slots - 1) / m.slots;
-    m.pages = least((far + KV_PAGE - 1) / KV_PAGE, (p->max_seq + KV_PAGE - 1) / KV_PAGE);
+    if (far < p->max_seq - 1) far = m.far = least(far + FAR, p->max_seq - 1);
+    m.pages = least(far / KV_PAGE + 1, (p->max_seq + KV_PAGE - 1) / KV_PAGE);
     m.sizes = (Sizes){{[SYM_T] = rows, [SYM_S] = rows, [SYM_P] = m.slots * m.pages}};
     m.seed = identity(n, name) ^ seed * 0x9e3779b97f4a7c15u;
     return m;

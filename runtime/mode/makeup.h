@@ -11,6 +11,7 @@ struct Makeup {
     const Node *node;
     Sizes sizes;       /* makeup_begin sets P */
     int64_t slots, pages; /* sequences that the step's tokens belong to, pages of each */
+    int64_t far;       /* the position of a token with a long context; 0: there is no room */
     int64_t first;     /* of the kinds of rows, the one that row 0 is */
     uint64_t seed, random;
 };

@@ -180,6 +180,7 @@ static void show_load(void *ctx, size_t done, size_t total) {
 /* GPTOSS_AHEAD=0: each step waits for the ids of the last; 1: none does, on any device. */
 static int steps_ahead(const Session *s) {
     const char *v = getenv("GPTOSS_AHEAD");
+    if (s->generation.n_suppressed) return 0; /* its head is no graph of the device either */
     if (v && *v) return strcmp(v, "0") != 0;
     return s->dev->ops->event && s->dev->ops->capture_begin; /* without graphs launches are timed or waited for, one by one */
 }
@@ -227,7 +228,7 @@ static bool kv_pages(Session *s, const Request *r, size_t n, int64_t *pages, Err
     for (int k = 0; k < s->plan->n_kv; k++) {
         pages[k] = 1;
         for (size_t i = 0; i < n; i++) {
-            int64_t w = sched_worst_pages(s->plan->kv[k].window, sched_positions(&r[i]), s->chunk);
+            int64_t w = sched_worst_pages(s->plan->kv[k].window, sched_positions(&r[i]), s->chunk, r[i].keep);
             if (w > pages[k]) pages[k] = w;
         }
         one += (size_t)pages[k] * exec_page_bytes(s->plan, k);
@@ -417,7 +418,7 @@ static bool launch(Session *s, Sched *sched, Flight *f, const Request *r, Err *e
             if (!s->after(s, sched, t, s->after_ctx, e)) return false;
             if (n) head_inputs(s, t, r, 0, n); /* it may have run a head of its own */
         }
-        if (n && (!exec_graph(s->exec, s->sample, e) ||
+        if (n && (!exec_graph_without(s->exec, s->sample, s->generation.suppressed, s->generation.n_suppressed, e) ||
                   !exec_fetch(s->exec, s->ids_buf, 0, f->ids + from, (size_t)n * sizeof *f->ids, e)))
             return false;
     }

@@ -40,8 +40,9 @@ struct Session {
     int64_t launched, returned;
     AfterStep *after; /* NULL: nothing; session_run's */
     void *after_ctx;
-    Sampling *rows;    /* [max_batch] of the rows being sampled */
-    Sampling sampling; /* of every request, but for request and position; temperature 0 unless asked for */
+    Sampling *rows;             /* [max_batch] of the rows being sampled */
+    Sampling sampling;          /* of every request, but for request and position; temperature 0 unless asked for */
+    ModelGeneration generation; /* of generate and chat (talk_sampling); the other modes leave it as it is: nothing */
 };
 
 /* A mode: does its work and reports, or says why not. */
@@ -71,7 +72,11 @@ struct Prompts {
         size_t n;
     } * at;
 };
-bool input_read(const char *path, Text *t, Err *e); /* appends a whole file; -: stdin */
+bool input_read(const char *path, Text *t, Err *e); /* a whole file of text; -: stdin */
+/* Ids between blanks and line breaks, into ids, which has room for n / 2 + 1. Anything else is an error. */
+bool ids_read(const Session *s, const char *text, size_t n, int32_t *ids, size_t *count, Err *e);
+/* A text's ids, in the arena; special: the text of a special token is that token. An id that the model lacks is an error. */
+bool prompt_encode(Session *s, const char *text, size_t n, bool special, struct Prompt *p, Err *e);
 /* The input file's requests as ids (docs/formats.md). Errors name file and line. */
 bool prompts_read(Session *s, const char *path, Prompts *p, Err *e);
 
@@ -87,7 +92,8 @@ Requests requests_make(Session *s, const Prompts *p, const char *fate);
 bool requests_left(const Session *s, const Prompts *p, const Requests *r, Err *e); /* false: that left none of them */
 /* The prompts and nothing behind them: as long as the plan allows. */
 bool requests_prompts(Session *s, const Prompts *p, Requests *r, Err *e);
-bool session_no_room(const Session *s, const char *who, size_t tokens, Err *e); /* "WHO has TOKENS tokens …", and what would help; false */
+bool session_no_room(const Session *s, const char *who, size_t tokens,
+                     Err *e); /* "WHO has TOKENS tokens …", and what would help; false */
 
 /* Bytes that the KV pools may take; 0: as much as is wanted. */
 bool session_kv_budget(Session *s, size_t *budget, Err *e);
@@ -107,8 +113,8 @@ void session_tell(Session *s, const Sched *sched, const SchedStep *t, const Requ
 bool session_next(Session *s, Sched *sched, const Request *r, const SchedStep **t, const int32_t **ids, Err *e);
 /* Adds to e which value of the oldest step that is not committed, or of n rows of it in graph `head`, is the first that is not
  * finite. Returns false. */
-bool session_name_nonfinite(Session *s, Sched *sched, const Request *r, int head, const int32_t *rows, const int32_t *slots,
-                            int64_t n, Err *e);
+bool session_name_nonfinite(Session *s, Sched *sched, const Request *r, int head, const int32_t *rows,
+                            const int32_t *slots, int64_t n, Err *e);
 /* Runs requests to their end. after: NULL or what is called in each step. */
 bool session_run(Session *s, Sched *sched, Requests *r, const char *what, AfterStep *after, void *ctx, Err *e);
 void session_profile(Session *s); /* -f: to stderr */

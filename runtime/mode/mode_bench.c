@@ -109,7 +109,7 @@ static bool make_pools(Bench *b, Err *e) {
     b->pages = arena_array(s->arena, (size_t)s->plan->n_kv + 1, sizeof *b->pages);
     for (int k = 0; k < s->plan->n_kv; k++) {
         for (int i = 0; i < b->n_cases; i++) {
-            int64_t n = b->cases[i].batch * sched_worst_pages(s->plan->kv[k].window, positions(&b->cases[i]), s->chunk);
+            int64_t n = b->cases[i].batch * sched_worst_pages(s->plan->kv[k].window, positions(&b->cases[i]), s->chunk, false);
             if (n > b->pages[k]) b->pages[k] = n;
         }
         sum += (size_t)b->pages[k] * exec_page_bytes(s->plan, k);

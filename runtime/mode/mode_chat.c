@@ -3,8 +3,9 @@
  * On a terminal: line editing, the analysis dimmed, Ctrl-C ends an answer. Otherwise each line of stdin (or of -i FILE) is a
  * turn, and a message that is not an answer is preceded by a line "[analysis]" or "[commentary]", the answer behind one by
  * "[final]". --hide-reasoning leaves the analysis out, on either.
- * Nothing is run twice: a turn runs the end of the last message (its stop token became <|end|>) and the new one. The analysis
- * of earlier turns stays in the sequence, which openai's rendering would drop and run the rest again. */
+ * What the model thought on the way to an answer is dropped once the answer is there, as in openai's rendering; so a turn runs
+ * that answer again, behind what led to it, and the new message. With --keep-reasoning nothing is dropped and nothing is run
+ * twice: a turn runs the end of the last message (its stop token became <|end|>) and the new one. */
 #include "line.h"
 #include "talk.h"
 
@@ -29,6 +30,7 @@ struct Chat {
     char date[16];
     bool screen, color, labels; /* stdout is a terminal; and may have colours; a message of this turn had a label */
     bool column;        /* the cursor is not at a line's beginning */
+    bool thoughts;      /* the sequence holds reasoning that still counts, as no answer came of it yet */
 };
 
 /* --- showing ---------------------------------------------------------------------------------------------------------------- */
@@ -97,10 +99,17 @@ static void close_turn(Chat *c, TalkEnd end) {
     else if (*last != end_id && *last != c->tok.id[H_CALL]) harmony_put(ids, end_id);
 }
 
-static bool append(Chat *c, const char *text, Err *e) {
+static void drop_reasoning(Chat *c) {
+    size_t same = 0;
+    if (c->s->o->keep_reasoning) return;
+    c->thoughts = !harmony_forget(&c->tok, &c->talk.ids, &same);
+    if (!c->thoughts) talk_changed(&c->talk, same);
+}
+
+static bool append(Chat *c, const Text *text, Err *e) {
     HarmonyIds *ids = &c->talk.ids;
     return (ids->n || harmony_begin(&c->tok, ids, &c->system, e)) &&
-           harmony_user(&c->tok, ids, text, strlen(text), e) && harmony_answer(&c->tok, ids, e);
+           harmony_user(&c->tok, ids, text->at, text->n, e) && harmony_answer(&c->tok, ids, e);
 }
 
 /* The message was not sent. On a terminal the conversation goes on. */
@@ -116,14 +125,15 @@ static bool no_room(Chat *c, size_t before, Err *e) {
     return fprintf(stderr, "%s\n", e->msg), true;
 }
 
-static bool turn(Chat *c, const char *text, Err *e) {
+static bool turn(Chat *c, const Text *text, Err *e) {
     TalkEnd end;
     Session *s = c->s;
     size_t before = c->talk.ids.n;
     if (!append(c, text, e)) return false;
     if ((int64_t)c->talk.ids.n > s->steps) return no_room(c, before, e);
     double begin = seconds_now();
-    c->labels = false, c->stop = (StopText){.stops = s->o->stops.at};
+    if (!c->thoughts && !s->o->keep_reasoning) c->talk.back = (int64_t)c->talk.ids.n;
+    c->labels = false, c->stop = (StopText){.stops = s->generation.stops};
     harmony_open(&c->reader, &c->tok);
     bool ok = c->line.terminal ? talk_run_until_interrupt(&c->talk, take, c, &end, SA_RESTART, e) : talk_run(&c->talk, take, c, &end, e);
     if (!ok) return false;
@@ -132,16 +142,18 @@ static bool turn(Chat *c, const char *text, Err *e) {
     if (c->column) put(c, "\n", 1);
     if (!cli_stdout(e)) return false;
     close_turn(c, end);
+    int64_t cached = sched_cached(c->talk.sched, 0);
+    drop_reasoning(c);
     if (end == TALK_FULL)
         fprintf(stderr,
                 "(the room of %" PRId64 " tokens is full: /new begins another conversation, a larger -n has more)\n",
                 s->steps);
-    if (end == TALK_MOST) fprintf(stderr, "(cut off after --max-answer tokens)\n");
+    if (end == TALK_MOST) fprintf(stderr, "(cut off after %" PRId64 " tokens: --max-answer allows more)\n", c->talk.most);
     if (end == TALK_INTERRUPTED) fprintf(stderr, "(interrupted)\n");
     if (s->o->verbose)
         fprintf(stderr,
                 "turn: %" PRId64 " prompt tokens run, %" PRId64 " generated, %" PRId64 " in the cache, %.2f s\n",
-                c->talk.ran, c->talk.r.n_out, sched_cached(c->talk.sched, 0), seconds_now() - begin);
+                c->talk.ran, c->talk.r.n_out, cached, seconds_now() - begin);
     return true;
 }
 
@@ -150,51 +162,51 @@ static bool turn(Chat *c, const char *text, Err *e) {
 static const char help[] = "/new   begin another conversation\n/quit  leave (or Ctrl-D)\n/help  this\n"
                            "A line that ends in \\ goes on in the next; pasted lines stay together. Ctrl-C ends an answer, or gives a line up.\n";
 
+static void unknown_command(const char *word) {
+    static const char *const names[] = {"/new", "/quit", "/exit", "/help", NULL};
+    Err e;
+    err_set(&e, "there is no command %s; /help tells what there is", word);
+    cli_suggest(&e, word, names);
+    fprintf(stderr, "%s\n", e.msg);
+}
+
 /* Is it "/word", blanks around it aside? Only those begin with a slash and have nothing else: "/usr/bin is full" is a message. */
-static bool command(Chat *c, const char *text, bool *quit) {
-    char word[16];
-    text += strspn(text, " \t");
-    size_t n = strcspn(text + 1, " \t/") + 1;
-    if (*text != '/' || text[n + strspn(text + n, " \t")]) return false;
+static bool command(Chat *c, const Text *line, bool *quit) {
+    char word[64];
+    const char *text = line->at + strspn(line->at, " \t");
+    size_t n = strcspn(text, " \t"), end = n + strspn(text + n, " \t");
+    if (*text != '/' || memchr(text + 1, '/', n - 1) || text + end != line->at + line->n) return false;
     snprintf(word, sizeof word, "%.*s", (int)n, text);
     if (!strcmp(word, "/quit") || !strcmp(word, "/exit")) *quit = true;
     else if (!strcmp(word, "/help")) fputs(help, stderr);
-    else if (!strcmp(word, "/new")) talk_restart(&c->talk);
-    else fprintf(stderr, "there is no command %.*s; /help tells what there is\n", (int)n, text);
+    else if (!strcmp(word, "/new")) talk_restart(&c->talk), c->thoughts = false;
+    else unknown_command(word);
     return true;
 }
 
-/* A turn's text: lines up to one without a backslash at its end. NULL at the end of input and on Ctrl-C. */
-static char *read_turn(Chat *c) {
-    char *text = line_read(&c->line, "> ");
-    for (size_t n; text && (n = strlen(text)) && text[n - 1] == '\\';) {
-        char *more = line_read(&c->line, "… "), *both = NULL;
-        if (c->line.interrupted) return free(text), NULL;
-        text[n - 1] = 0;
-        if (asprintf(&both, "%s\n%s", text, more ? more : "") < 0) die("chat: out of memory");
-        free(text), free(more);
-        text = both;
-        if (!more) break;
+/* A turn's text: lines up to one without a backslash at its end. False at the end of input and on Ctrl-C. */
+static bool read_turn(Chat *c, Text *t) {
+    t->n = 0;
+    bool more = line_read(&c->line, "> ", t), any = more;
+    while (more && t->n && t->at[t->n - 1] == '\\') {
+        t->at[t->n - 1] = '\n';
+        more = line_read(&c->line, "… ", t);
     }
-    return text;
+    return any && !c->line.interrupted;
 }
+
+static bool is_blank(const Text *t) { return strspn(t->at, " \t") == t->n; }
 
 static bool turns(Chat *c, Err *e) {
     bool ok = true, quit = false;
-    Text first = {0};
-    for (int i = 0; i < c->s->o->n_words; i++) text_add(&first, "%s%s", i ? " " : "", c->s->o->words[i]);
-    if (first.n) ok = turn(c, first.at, e);
-    text_free(&first);
-    while (ok && !quit) {
-        char *text = read_turn(c);
-        if (!text && c->line.interrupted) {
-            fprintf(stderr, "(Ctrl-D or /quit leaves)\n");
-            continue;
-        }
-        if (!text) break;
-        if (text[strspn(text, " \t")] && !command(c, text, &quit)) ok = turn(c, text, e);
-        free(text);
+    Text text = {0};
+    for (int i = 0; i < c->s->o->n_words; i++) text_add(&text, "%s%s", i ? " " : "", c->s->o->words[i]);
+    if (text.n) ok = turn(c, &text, e);
+    while (ok && !quit && (read_turn(c, &text) || c->line.interrupted)) {
+        if (c->line.interrupted) fprintf(stderr, "(Ctrl-D or /quit leaves)\n");
+        else if (!is_blank(&text) && !command(c, &text, &quit)) ok = turn(c, &text, e);
     }
+    text_free(&text);
     if (ok && ferror(c->line.f)) return err_set(e, "%s: cannot be read: %s", c->s->o->input ? c->s->o->input : "stdin", strerror(errno));
     if (c->line.terminal && !quit) putchar('\n');
     return ok;
@@ -202,13 +214,21 @@ static bool turns(Chat *c, Err *e) {
 
 /* --- the mode ------------------------------------------------------------------------------------------------------------------- */
 
+/* A day that there is, written so. */
+static bool is_date(const char *text) {
+    struct tm day = {0};
+    char again[16];
+    const char *end = strptime(text, "%Y-%m-%d", &day);
+    if (!end || *end || timegm(&day) == -1) return false; /* timegm makes March 3rd of February 31st */
+    return strlen(text) == 10 && strftime(again, sizeof again, "%Y-%m-%d", &day) && !strcmp(text, again);
+}
+
 static bool check(Chat *c, Err *e) {
     const Options *o = c->s->o;
     time_t now = time(NULL);
     struct tm day;
     if (o->input_ids) return err_set(e, "--input-ids: chat is text");
-    const char *end = o->date ? strptime(o->date, "%Y-%m-%d", &day) : "";
-    if (!end || *end) return err_set(e, "--date %s: it is a date, YYYY-MM-DD", o->date);
+    if (o->date && !is_date(o->date)) return err_set(e, "--date %s: it is a date, YYYY-MM-DD", o->date);
     strftime(c->date, sizeof c->date, "%Y-%m-%d", localtime_r(&now, &day));
     c->system =
         (HarmonySystem){.reasoning = o->reasoning, .date = o->date ? o->date : c->date, .instructions = o->system};
@@ -219,7 +239,7 @@ static void open_talk(Chat *c) {
     Session *s = c->s;
     if (s->o->steps < 0) s->steps = s->plan->max_seq < DEFAULT_CONTEXT ? s->plan->max_seq : DEFAULT_CONTEXT;
     talk_open(&c->talk, s);
-    c->talk.most = s->o->max_answer > 0 ? s->o->max_answer : 0;
+    c->talk.most = s->o->max_answer > 0 ? s->o->max_answer : s->generation.max_new;
     talk_stop_at(&c->talk, c->tok.id[H_RETURN]), talk_stop_at(&c->talk, c->tok.id[H_CALL]);
 }
 

@@ -63,20 +63,6 @@ struct Eval {
 
 /* --- the set --------------------------------------------------------------------------------------------------------------- */
 
-static bool encode(Session *s, const char *text, struct Prompt *p, Err *e) {
-    int32_t *ids = NULL;
-    size_t n = 0;
-    bool ok = tok_encode(s->tok, text, strlen(text), true, &ids, &n, e);
-    p->ids = arena_array(s->arena, n + 1, sizeof *p->ids);
-    if (n) memcpy(p->ids, ids, n * sizeof *ids);
-    p->n = n;
-    free(ids);
-    for (size_t i = 0; ok && i < n; i++)
-        if (p->ids[i] >= s->plan->config.vocab)
-            ok = err_set(e, "token id %" PRId32 ": the tokenizer does not fit the model", p->ids[i]);
-    return ok;
-}
-
 static const char *text_of(Session *s, const json_t *o, const char *key) {
     const char *text = json_string_value(json_object_get(o, key));
     return text ? arena_strdup(s->arena, text) : NULL;
@@ -102,7 +88,8 @@ static bool read_problem(Session *s, const char *line, size_t n, Problem *p, str
     if (!*p->prompt) return err_set(e, "the prompt is empty");
     if (p->stop && tok_special(s->tok, p->stop) < 0)
         return err_set(e, "\"stop\": the tokenizer has no special token %s", p->stop);
-    if (!encode(s, p->prompt, prompt, e) || !encode(s, p->answer, &answer, e)) return false;
+    if (!prompt_encode(s, p->prompt, strlen(p->prompt), true, prompt, e) ||
+        !prompt_encode(s, p->answer, strlen(p->answer), true, &answer, e)) return false;
     p->n_answer = (int64_t)answer.n;
     p->ids = answer.ids;
     return true;

@@ -63,41 +63,36 @@ static bool read_prompt(const Options *o, Text *t, Err *e) {
     if (!o->input && isatty(0))
         return err_set(e, "no prompt: gptoss-exec plan.bin -m generate \"text\", or -i FILE, or text on stdin");
     if (!input_read(path, t, e)) return false;
-    if (t->n && t->at[t->n - 1] == '\n') t->at[--t->n] = 0;
-    if (t->n && t->at[t->n - 1] == '\r') t->at[--t->n] = 0;
+    t->n = text_chomp(t->at, t->n);
     return true;
 }
 
-static bool parse_ids(const char *s, HarmonyIds *ids, Err *e) {
-    for (char *end; s += strspn(s, " \t\r\n"), *s; s = end) {
-        long id = strtol(s, &end, 10);
-        if (end == s || id < 0 || id > INT32_MAX || !strchr(" \t\r\n", *end))
-            return err_set(e, "\"%.20s\" is not a token id", s);
-        harmony_put(ids, (int32_t)id);
-    }
-    return true;
+static bool parse_ids(Session *s, const Text *t, struct Prompt *p, Err *e) {
+    p->ids = arena_array(s->arena, t->n / 2 + 1, sizeof *p->ids);
+    return ids_read(s, t->at, t->n, p->ids, &p->n, e);
 }
 
 static bool prompt_ids(Session *s, HarmonyIds *ids, Err *e) {
     Text t = {0};
-    const HarmonyTok h = {.tok = s->tok};
+    struct Prompt p = {0};
     text_put(&t, "", 0);
-    bool ok =
-        read_prompt(s->o, &t, e) && (s->o->input_ids ? parse_ids(t.at, ids, e) : harmony_text(&h, ids, t.at, t.n, e));
-    if (ok && !ids->n) ok = err_set(e, "the prompt is empty");
+    bool ok = read_prompt(s->o, &t, e) && (s->o->input_ids ? parse_ids(s, &t, &p, e) : prompt_encode(s, t.at, t.n, s->o->special, &p, e));
+    if (ok && !p.n) ok = err_set(e, "the prompt is empty");
+    for (size_t i = 0; ok && i < p.n; i++) harmony_put(ids, p.ids[i]);
     text_free(&t);
     return ok;
 }
 
 bool mode_generate(Session *s, Err *e) {
-    static const char *const ends[] = {"a stop token", "--stop", "interrupt", "-n", "-n"};
+    static const char *const ends[] = {"a stop token", "a stop text", "interrupt", "-n", "max_new_tokens"};
     Talk t;
     TalkEnd end;
     if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
     if (!talk_sampling(s, e) || (!s->o->input_ids && !session_tokenizer(s, e))) return false;
     if (s->o->output && !session_output(s, s->o->output, NULL, e)) return false;
     talk_open(&t, s);
-    Writer w = {.s = s, .to_stdout = !s->o->output || file_is_stdout(s->o->output), .stop = {.stops = s->o->stops.at}};
+    if (s->o->steps < 0) t.most = s->generation.max_new;
+    Writer w = {.s = s, .to_stdout = !s->o->output || file_is_stdout(s->o->output), .stop = {.stops = s->generation.stops}};
     bool ok = prompt_ids(s, &t.ids, e);
     if (ok && (int64_t)t.ids.n > s->steps)
         ok = session_no_room(s, "the prompt", t.ids.n, e);

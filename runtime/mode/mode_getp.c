@@ -154,10 +154,12 @@ bool mode_getp(Session *s, Err *e) {
     Prompts p;
     Text t = {0};
     Verdict v = {0};
+    size_t truth_size = 0;
     if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
     if (s->o->print && file_is_stdout(output)) return err_set(e, "--print and -o - both write to stdout: give -o FILE");
-    const char *truth = s->o->truth ? file_read(s->arena, s->o->truth, NULL, e) : NULL;
+    const char *truth = s->o->truth ? file_read_text(s->arena, s->o->truth, &truth_size, e) : NULL;
     if (s->o->truth && !truth) return err_wrap(e, "-v");
+    if (truth && strlen(truth) != truth_size) return err_set(e, "-v %s: a NUL byte among the ids", s->o->truth);
     if (truth && file_same(s->o->truth, output)) return err_set(e, "-v %s is where the output goes: give -o another name", s->o->truth);
     if (!session_output(s, output, input, e) || !prompts_read(s, input, &p, e)) return false;
     if (s->o->print && !s->tok && !session_tokenizer(s, e)) return false;

@@ -35,7 +35,8 @@ static const CliOption rows[] = {
      "tokenizer.json, .tiktoken or tokenizer.bin\n"
      "(default: tokenizer.json in the model's folder)"},
     {'i', "input", CLI_TEXT, AT(input), "FILE",
-     "- is stdin. getp, logits, parity: requests (default data/input.txt)\n"
+     "- is stdin. getp, logits: requests (default data/input.txt)\n"
+     "parity: requests (default: some of made-up tokens)\n"
      "generate: the prompt; chat: a line a turn (default stdin)\n"
      "eval: problems (default: the model's eval.jsonl)", .tag = ~BENCH},
     {'o', "output", CLI_TEXT, AT(output), "FILE",
@@ -44,6 +45,9 @@ static const CliOption rows[] = {
      .tag = GENERATE | GETP | LOGITS | EVAL},
     {'v', "verify", CLI_TEXT, AT(truth), "FILE", "getp: compare the output with this file, token by token", .tag = GETP},
     {0, "input-ids", CLI_FLAG, AT(input_ids), NULL, "requests are token ids, not text", .tag = GENERATE | GETP | LOGITS | PARITY},
+    {0, "special", CLI_FLAG, AT(special), NULL,
+     "<|start|> and other special tokens' texts are those tokens in a prompt\n"
+     "(otherwise ordinary text)", .tag = GENERATE | GETP | LOGITS | PARITY},
 
     {.kind = CLI_GROUP, .help = "Requests"},
     {'n', "steps", CLI_INT, AT(steps), "STEPS",
@@ -60,18 +64,20 @@ static const CliOption rows[] = {
     {0, "top-k", CLI_INT, AT(top_k), "K", "only the K likeliest tokens (0: all)", .most = INT32_MAX},
     {'p', "top-p", CLI_REAL, AT(top_p), "TOPP", "only the likeliest that make up TOPP of the probability (1: all)", .most = 1},
     {0, "min-p", CLI_REAL, AT(min_p), "MINP", "only those at least MINP times as likely as the likeliest (0: all)", .most = 1},
-    {'s', "seed", CLI_INT, AT(seed), "SEED", "the same seed, the same text (default 0); --self-test: other inputs"},
+    {'s', "seed", CLI_INT, AT(seed), "SEED", "the same seed, the same text\n"
+      "(default: generate and chat: random, told by --verbose; else 0)\n--self-test: other inputs"},
 
     {.kind = CLI_GROUP, .help = "Text"},
     {0, "stop", CLI_LIST, AT(stops), "TEXT",
      "generate: end before TEXT; chat: end an answer before TEXT\n"
-     "(may be given again)", .tag = GENERATE | CHAT},
+     "(may be given again; default: the model's stop_strings)", .tag = GENERATE | CHAT},
     {'y', "system", CLI_TEXT, AT(system), "TEXT", "chat: instructions for the model (the developer message)", .tag = CHAT},
     {0, "reasoning", CLI_CHOICE, AT(reasoning), "low|medium|high", "chat: how long the model thinks (default medium)", .tag = CHAT},
     {0, "hide-reasoning", CLI_FLAG, AT(hide_reasoning), NULL, "chat: print the answers only", .tag = CHAT},
     {0, "max-answer", CLI_INT, AT(max_answer), "N",
      "chat: at most N tokens a turn, reasoning included\n"
-     "(default: while there is room)", .least = 1, .tag = CHAT},
+     "(default: the model's max_new_tokens, else while there is room)", .least = 1, .tag = CHAT},
+    {0, "keep-reasoning", CLI_FLAG, AT(keep_reasoning), NULL, "chat: the model sees its reasoning of earlier turns too", .tag = CHAT},
     {0, "date", CLI_TEXT, AT(date), "DATE", "chat: the date the model is told, YYYY-MM-DD (default today)", .tag = CHAT},
 
     {.kind = CLI_GROUP, .help = "Bench (a LIST: 1,8,32)"},
@@ -97,7 +103,8 @@ static const CliOption rows[] = {
 
     {.kind = CLI_GROUP, .help = "Reports"},
     {'f', "profile", CLI_FLAG, AT(profile), NULL, "counts or times of each kernel, on stderr"},
-    {0, "json", CLI_FLAG, AT(json), NULL, "getp, bench, parity, eval, inspect: the summary as JSON on stdout",
+    {0, "json", CLI_FLAG, AT(json), NULL, "getp, bench, parity, eval, inspect: the summary as JSON on stdout\n"
+     "(on stderr where --print or -o - has stdout)",
      .tag = GETP | BENCH | PARITY | EVAL | INSPECT},
     {0, "verbose", CLI_FLAG, AT(verbose), NULL, "more on stderr; parity: every stage"},
     {0, "dump-tensor", CLI_TEXT, AT(dump_tensor), "NAME", "parity: write NAME's raw values to NAME.device and NAME.ref", .tag = PARITY},
@@ -106,6 +113,7 @@ static const CliOption rows[] = {
 const Cli options_cli = {
     .program = "gptoss-exec",
     .synopsis = "plan.bin -m MODE [options] [--] [prompt]",
+    .words = "a prompt",
     .about = "Runs a plan that gptoss-compile made.\n",
     .examples = "  gptoss-exec plan.bin -m generate \"The capital of France is\"\n"
                 "  gptoss-exec plan.bin -m generate -T 0.8 -p 0.95 -n 200 -i prompt.txt\n"
@@ -126,17 +134,21 @@ void options_sampling(const Options *o, Sampling *s) {
     if (o->seed >= 0) s->seed = (uint64_t)o->seed;
 }
 
-/* What is to be done, as a bit; 0: a mode that there is not. */
-static unsigned task(const Options *o) {
+static const char *const modes[] = {"generate", "chat", "getp", "getp_cpu", "logits", "bench", "parity", "eval", NULL};
+
+/* What is to be done, as a bit; 0, with e set: a mode that there is not. */
+static unsigned task(const Options *o, Err *e) {
     if (o->inspect) return INSPECT;
     if (o->self_test) return SELF_TEST;
     for (unsigned i = 0; i < 7; i++)
         if (!strcmp(o->mode, what[i]) || (1u << i == GETP && !strcmp(o->mode, "getp_cpu"))) return 1u << i;
+    err_set(e, "no mode \"%s\"; there are generate, chat, getp, getp_cpu, logits, bench, parity, eval", o->mode);
+    cli_suggest(e, o->mode, modes);
     return 0;
 }
 
 static void warn_of_unused(const CliParsed *parsed, unsigned now) {
-    for (size_t i = 0; now && i < LEN(rows); i++) {
+    for (size_t i = 0; i < LEN(rows); i++) {
         if (!parsed->given[i] || !rows[i].tag || rows[i].tag & now) continue;
         Text t = {0};
         for (unsigned k = 0; k < LEN(what); k++)
@@ -160,7 +172,8 @@ static bool check(const Options *o, const CliParsed *parsed, Err *e) {
     if (!o->plan) return err_set(e, "no plan given");
     if (!o->mode && !o->inspect && !o->self_test) return err_set(e, "nothing to do: give -m MODE or --inspect");
     if (o->inspect + o->self_test + (o->mode != NULL) > 1) return err_set(e, "one at a time: -m, --inspect, --self-test");
-    unsigned now = task(o);
+    unsigned now = task(o, e);
+    if (!now) return false;
     if (o->n_words && !(now & (GENERATE | CHAT))) return err_set(e, "two plans given: %s and %s", o->plan, o->words[0]);
     warn_of_unused(parsed, now);
     return check_output(o, e);

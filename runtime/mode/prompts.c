@@ -1,25 +1,16 @@
 /* prompts.c - getp's input file (docs/formats.md): the number of requests, then one a line, text or ids. */
 #include "mode.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
-static bool read_all(FILE *f, Text *t) {
-    char block[65536];
-    for (size_t n; (n = fread(block, 1, sizeof block, f)) > 0;) text_put(t, block, n);
-    text_put(t, "", 0);
-    return !ferror(f);
-}
-
 bool input_read(const char *path, Text *t, Err *e) {
-    bool is_stdin = !strcmp(path, "-");
-    FILE *f = is_stdin ? stdin : fopen(path, "rb");
-    bool ok = f && read_all(f, t);
-    if (!ok) err_set(e, "%s: %s", path, strerror(errno));
-    if (f && !is_stdin) fclose(f);
-    return ok;
+    if (!file_stream(path, t, e)) return false;
+    size_t mark = text_mark(t->at, t->n);
+    memmove(t->at, t->at + mark, t->n - mark + 1);
+    t->n -= mark;
+    return true;
 }
 
 typedef struct Line Line;
@@ -28,13 +19,13 @@ struct Line {
     size_t n;
 };
 
-/* Cuts the next line off *rest; a '\r' before the '\n' goes too. False at the end of the text. */
+/* Cuts the next line off *rest. False at the end of the text. */
 static bool next_line(Line *rest, Line *line) {
     if (!rest->n) return false;
     const char *end = memchr(rest->at, '\n', rest->n);
-    size_t n = end ? (size_t)(end - rest->at) : rest->n, used = n + (end != NULL);
-    *line = (Line){rest->at, n && rest->at[n - 1] == '\r' ? n - 1 : n};
-    rest->at += used, rest->n -= used;
+    size_t n = end ? (size_t)(end - rest->at) + 1 : rest->n;
+    *line = (Line){rest->at, text_chomp(rest->at, n)};
+    rest->at += n, rest->n -= n;
     return true;
 }
 
@@ -55,33 +46,46 @@ static bool check_id(const Session *s, int64_t id, Err *e) {
            err_set(e, "token id %" PRId64 " is not in the model's vocabulary of %" PRId64, id, vocab);
 }
 
-static bool parse_ids(Session *s, Line l, struct Prompt *p, Err *e) {
-    p->ids = arena_array(s->arena, l.n / 2 + 1, sizeof *p->ids); /* a digit and a space each */
-    for (size_t i = 0; i < l.n;) {
+static bool blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
+static bool not_an_id(const char *word, size_t n, Err *e) {
+    size_t k = 0;
+    while (k < n && k < 20 && word[k] && !blank(word[k])) k++;
+    if (k < n && !word[k]) return err_set(e, "a NUL byte among the ids, behind \"%.*s\"", (int)k, word);
+    return err_set(e, "\"%.*s\" is not a token id", (int)k, word);
+}
+
+bool ids_read(const Session *s, const char *text, size_t n, int32_t *ids, size_t *count, Err *e) {
+    *count = 0;
+    for (size_t i = 0; i < n;) {
         int64_t id = 0;
         size_t from = i;
-        if (l.at[i] == ' ' || l.at[i] == '\t') {
+        if (blank(text[i])) {
             i++;
             continue;
         }
-        for (; i < l.n && i - from < 10 && l.at[i] >= '0' && l.at[i] <= '9'; i++) id = id * 10 + (l.at[i] - '0');
-        if (i == from || (i < l.n && l.at[i] != ' ' && l.at[i] != '\t'))
-            return err_set(e, "\"%.*s\" is not a token id", l.n - from > 20 ? 20 : (int)(l.n - from), l.at + from);
+        for (; i < n && i - from < 10 && text[i] >= '0' && text[i] <= '9'; i++) id = id * 10 + (text[i] - '0');
+        if (i == from || (i < n && !blank(text[i]))) return not_an_id(text + from, n - from, e);
         if (!check_id(s, id, e)) return false;
-        p->ids[p->n++] = (int32_t)id;
+        ids[(*count)++] = (int32_t)id;
     }
     return true;
 }
 
-static bool parse_text(Session *s, Line l, struct Prompt *p, Err *e) {
+static bool parse_ids(Session *s, Line l, struct Prompt *p, Err *e) {
+    p->ids = arena_array(s->arena, l.n / 2 + 1, sizeof *p->ids); /* a digit and a space each */
+    return ids_read(s, l.at, l.n, p->ids, &p->n, e);
+}
+
+bool prompt_encode(Session *s, const char *text, size_t n, bool special, struct Prompt *p, Err *e) {
     int32_t *ids = NULL;
-    size_t n = 0;
-    bool ok = !l.n || tok_encode(s->tok, l.at, l.n, false, &ids, &n, e);
-    p->ids = arena_array(s->arena, n + 1, sizeof *p->ids);
-    if (n) memcpy(p->ids, ids, n * sizeof *ids);
-    p->n = n;
+    size_t count = 0;
+    bool ok = !n || tok_encode(s->tok, text, n, special, &ids, &count, e);
+    p->ids = arena_array(s->arena, count + 1, sizeof *p->ids);
+    if (count) memcpy(p->ids, ids, count * sizeof *ids);
+    p->n = count;
     free(ids);
-    for (size_t i = 0; ok && i < n; i++)
+    for (size_t i = 0; ok && i < count; i++)
         ok = check_id(s, p->ids[i], e) || err_wrap(e, "the tokenizer does not fit the model");
     return ok;
 }
@@ -122,7 +126,8 @@ static bool parse(Session *s, const char *path, Line rest, Prompts *p, Err *e) {
     for (; p->n < wanted; p->n++) {
         if (!next_line(&rest, &line))
             return err_set(e, "%s: the first line says %zu requests, there are %zu", path, count, p->n);
-        bool ok = s->o->input_ids ? parse_ids(s, line, &p->at[p->n], e) : parse_text(s, line, &p->at[p->n], e);
+        bool ok = s->o->input_ids ? parse_ids(s, line, &p->at[p->n], e)
+                                  : prompt_encode(s, line.at, line.n, s->o->special, &p->at[p->n], e);
         if (!ok) return err_wrap(e, "%s:%zu", path, p->n + 2);
     }
     if (wanted == count && more_text(rest))
@@ -133,8 +138,8 @@ static bool parse(Session *s, const char *path, Line rest, Prompts *p, Err *e) {
 bool prompts_read(Session *s, const char *path, Prompts *p, Err *e) {
     Text t = {0};
     *p = (Prompts){0};
-    bool ok =
-        (s->o->input_ids || session_tokenizer(s, e)) && input_read(path, &t, e) && parse(s, path, (Line){t.at, t.n}, p, e);
+    bool ok = (s->o->input_ids || session_tokenizer(s, e)) && input_read(path, &t, e) &&
+              parse(s, path, (Line){t.at, t.n}, p, e);
     text_free(&t);
     return ok;
 }

@@ -48,6 +48,7 @@ struct Check {
     const SelftestOptions *o;
     Tried *tried;   /* [n_kernels] */
     Packed *packed; /* [n_bufs] */
+    void *counters; /* PLAN_COUNTERS' */
     void **handed;  /* [n_bufs] device memory of what launches of a node hand on to each other */
     int ok, failed, left_out;
 };
@@ -188,6 +189,14 @@ static void *handed(Check *c, int buf, Err *e) {
     return *at;
 }
 
+/* Zeros, which every kernel leaves behind. */
+static void *counters(Check *c, int buf, Err *e) {
+    const PlanBuf *b = &c->plan->bufs[buf];
+    void **at = &c->counters;
+    if (*at || !(*at = c->dev->ops->alloc(c->dev, b->size, b->name, e))) return *at;
+    return c->dev->ops->fill(c->dev, 0, *at, 0, b->size, e) ? *at : NULL;
+}
+
 static void *argument(Check *c, const Trial *t, int buf, void *step, Err *e) {
     const PlanBuf *b = &c->plan->bufs[buf];
     if (!strcmp(b->name, "step")) return step;
@@ -196,8 +205,23 @@ static void *argument(Check *c, const Trial *t, int buf, void *step, Err *e) {
     for (int i = 0; i < t->n->n_out; i++)
         if (plan_value(t->pg, t->n->out[i]->name) == buf) return t->out[i].device;
     if (b->kind == BUF_PACKED) return packed(c, t, buf, e);
+    if (!strcmp(b->name, PLAN_COUNTERS)) return counters(c, buf, e);
     if (b->kind == BUF_TEMP) return c->handed[buf] ? c->handed[buf] : handed(c, buf, e);
     return err_set(e, "argument %s is no value of the node", b->name), NULL;
+}
+
+/* Kernels leave zeros in the counters; in a sample, the block that would may not have run. */
+static bool counters_zero(Check *c, Err *e) {
+    int buf = plan_buf(c->plan, PLAN_COUNTERS);
+    if (buf < 0 || !c->counters || c->o->sample) return true;
+    size_t bytes = c->plan->bufs[buf].size;
+    int32_t *at = malloc(bytes);
+    if (!at) return err_set(e, "out of memory");
+    bool ok = c->dev->ops->download(c->dev, 0, at, c->counters, bytes, e) && c->dev->ops->sync(c->dev, 0, e);
+    for (size_t i = 0; ok && i < bytes / sizeof *at; i++)
+        if (at[i]) ok = err_set(e, "counter %zu is left at %d", i, at[i]);
+    free(at);
+    return ok;
 }
 
 static bool launch_all(Check *c, const Trial *t, void *step, Err *e) {
@@ -219,7 +243,7 @@ static bool launch_all(Check *c, const Trial *t, void *step, Err *e) {
         if (!dk || !c->dev->ops->launch(c->dev, 0, dk, launch->grid[bucket], k->block, launch->lds[bucket], args, launch->n_args, e))
             return false;
     }
-    return c->dev->ops->sync(c->dev, 0, e);
+    return c->dev->ops->sync(c->dev, 0, e) && counters_zero(c, e);
 }
 
 static bool run_device(Check *c, Trial *t, Err *e) {
@@ -231,6 +255,8 @@ static bool run_device(Check *c, Trial *t, Err *e) {
         ok = c->dev->ops->download(c->dev, 0, t->out[i].in.data, t->out[i].device, t->out[i].bytes, e) &&
              c->dev->ops->sync(c->dev, 0, e);
     if (step) c->dev->ops->free(c->dev, step);
+    if (c->counters) c->dev->ops->free(c->dev, c->counters);
+    c->counters = NULL; /* what a failed or sampled launch left in them is forgotten */
     return ok;
 }
 

@@ -1,43 +1,36 @@
 /* talk.c - see talk.h. */
 #include "talk.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
-#include <sys/stat.h>
+#include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 /* --- defaults ----------------------------------------------------------------------------------------------------------- */
 
-static bool number(const json_t *root, const char *key, const char *path, double most, double *v, Err *e) {
-    const json_t *j = json_object_get(root, key);
-    if (!j || json_is_null(j)) return true;
-    if (!json_is_number(j) || !(json_number_value(j) >= 0) || json_number_value(j) > most)
-        return err_set(e, "%s: %s must be a number from 0 to %g", path, key, most);
-    return *v = json_number_value(j), true;
+/* Another each time; short, so that it can be typed. */
+static uint64_t random_seed(void) {
+    uint32_t seed;
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = (uint32_t)time(NULL) ^ (uint32_t)getpid() << 16;
+    return seed;
 }
 
 bool talk_sampling(Session *s, Err *e) {
-    struct stat st;
-    double temperature = 1, top_p = 1, top_k = 0, min_p = 0;
-    const char *path = arena_printf(s->arena, "%s/generation_config.json", s->model_path);
-    if (!stat(path, &st)) {
-        json_error_t why;
-        json_t *j = json_load_file(path, 0, &why);
-        if (!j) return err_set(e, "%s:%d: %s", path, why.line, why.text);
-        bool ok = number(j, "temperature", path, 1e6, &temperature, e) && number(j, "top_p", path, 1, &top_p, e) &&
-                  number(j, "top_k", path, INT32_MAX, &top_k, e) && number(j, "min_p", path, 1, &min_p, e);
-        if (json_is_false(json_object_get(j, "do_sample"))) temperature = 0;
-        json_decref(j);
-        if (!ok) return false;
-    }
-    s->sampling = (Sampling){
-        .temperature = (float)temperature, .top_k = (int32_t)top_k, .top_p = (float)top_p, .min_p = (float)min_p};
+    ModelGeneration *g = &s->generation;
+    if (!model_generation(s->model, g, e)) return false;
+    if (g->ignored) warn("%s/generation_config.json: not implemented and ignored: %s", s->model_path, g->ignored);
+    if (s->o->stops.n) g->stops = s->o->stops.at;
+    s->sampling = (Sampling){.temperature = (float)g->temperature,
+                             .top_k = g->top_k,
+                             .top_p = (float)g->top_p,
+                             .min_p = (float)g->min_p,
+                             .seed = random_seed()};
     bool old =
         plan_buf(s->plan, "sampling") < 0; /* a graph that only knows greedy: not an error unless -T asks for more */
     if (old) s->sampling.temperature = 0;
     options_sampling(s->o, &s->sampling);
+    if (s->o->verbose && s->sampling.temperature > 0) fprintf(stderr, "drawn with -s %" PRIu64 "\n", s->sampling.seed);
     return session_draws(s, e);
 }
 
@@ -79,11 +72,9 @@ static bool begin(Talk *t, Err *e) {
     int64_t vocab = s->plan->config.vocab;
     for (size_t i = t->sched ? (size_t)sched_cached(t->sched, 0) : 0; i < t->ids.n; i++)
         if (t->ids.at[i] < 0 || t->ids.at[i] >= vocab)
-            return err_set(e,
-                           "token id %" PRId32 " is not in the model's vocabulary of %" PRId64
-                           "%s",
-                           t->ids.at[i], vocab, s->tok ? ": the tokenizer does not fit the model" : "");
-    t->r.ids = t->ids.at, t->r.n_ids = (int64_t)t->ids.n, t->r.n_out = 0;
+            return err_set(e, "token id %" PRId32 " is not in the model's vocabulary of %" PRId64 "%s", t->ids.at[i],
+                           vocab, s->tok ? ": the tokenizer does not fit the model" : "");
+    t->r.ids = t->ids.at, t->r.n_ids = (int64_t)t->ids.n, t->r.n_out = 0, t->r.back = t->back;
     t->r.max_new = s->steps - t->r.n_ids + 1;
     if (t->r.max_new < 1) return err_set(e, "%zu tokens do not fit into -n %" PRId64, t->ids.n, s->steps);
     if (t->most && t->most < t->r.max_new) t->r.max_new = t->most;
@@ -125,7 +116,8 @@ static void on_interrupt(int sig) {
     raise(sig);
 }
 
-bool talk_run_until_interrupt(Talk *t, bool (*read)(void *ctx, int32_t id), void *ctx, TalkEnd *end, int flags, Err *e) {
+bool talk_run_until_interrupt(Talk *t, bool (*read)(void *ctx, int32_t id), void *ctx, TalkEnd *end, int flags,
+                              Err *e) {
     struct sigaction old, now = {.sa_handler = on_interrupt, .sa_flags = flags};
     t->interrupted = 0;
     interrupted = &t->interrupted;
@@ -136,40 +128,46 @@ bool talk_run_until_interrupt(Talk *t, bool (*read)(void *ctx, int32_t id), void
 }
 
 void talk_restart(Talk *t) {
-    t->ids.n = 0;
+    t->ids.n = 0, t->back = 0;
     if (t->sched) sched_restart(t->sched, 0);
+}
+
+/* Behind `back` pages may be missing, at it they are all there. */
+void talk_changed(Talk *t, size_t same) {
+    if (t->sched && (int64_t)same < sched_cached(t->sched, 0))
+        sched_back(t->sched, 0, (int64_t)same < t->back ? (int64_t)same : t->back);
 }
 
 /* --- stop texts ------------------------------------------------------------------------------------------------------------ */
 
-/* Where the first stop text begins, or how much can be shown when none is there: all but a tail that one may begin with. */
-static size_t shown(StopText *s) {
-    size_t best = s->held.n;
-    for (int i = 0; s->stops && s->stops[i]; i++) {
-        size_t n = strlen(s->stops[i]);
-        for (size_t at = 0; at < best; at++) {
-            size_t left = s->held.n - at, k = left < n ? left : n;
-            if (memcmp(s->held.at + at, s->stops[i], k)) continue;
-            best = at;
+/* Where the stop text begins that ends first, of several the longest; held.n: none is whole. So it does not matter in what pieces
+ * the text comes. */
+static size_t first_stop(const StopText *s) {
+    for (size_t end = 1, longest = 0; s->stops && end <= s->held.n; end++) {
+        for (const char *const *stop = s->stops; *stop; stop++) {
+            size_t n = strlen(*stop);
+            if (n <= end && n > longest && !memcmp(s->held.at + end - n, *stop, n)) longest = n;
         }
+        if (longest) return end - longest;
     }
-    return best;
+    return s->held.n;
 }
 
-static bool complete(const StopText *s, size_t at) {
-    for (int i = 0; s->stops && s->stops[i]; i++) {
-        size_t n = strlen(s->stops[i]);
-        if (s->held.n - at >= n && !memcmp(s->held.at + at, s->stops[i], n)) return true;
-    }
-    return false;
+/* How much can be shown when none is whole: all but a tail that one may begin with. */
+static size_t shown(const StopText *s) {
+    for (size_t at = 0; s->stops && at < s->held.n; at++)
+        for (const char *const *stop = s->stops; *stop; stop++)
+            if (s->held.n - at < strlen(*stop) && !memcmp(s->held.at + at, *stop, s->held.n - at)) return at;
+    return s->held.n;
 }
 
 void stop_text(StopText *s, const char *text, size_t n, Text *out) {
     if (s->found) return;
     text_put(&s->held, text, n);
-    size_t k = shown(s);
+    size_t k = first_stop(s);
+    s->found = k < s->held.n;
+    if (!s->found) k = shown(s);
     text_put(out, s->held.at, k);
-    s->found = k < s->held.n && complete(s, k);
     memmove(s->held.at, s->held.at + k, s->held.n - k + 1);
     s->held.n -= k;
 }

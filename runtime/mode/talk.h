@@ -7,7 +7,8 @@
 #include "text/harmony.h"
 #include "mode.h"
 
-/* s->sampling: generation_config.json beside the model (absent: temperature 1), then what was given on the command line. */
+/* s->generation and s->sampling: generation_config.json beside the model (absent: temperature 1), then what was given on the
+ * command line; without -s a seed that nobody chose. */
 bool talk_sampling(Session *s, Err *e);
 
 typedef enum TalkEnd { TALK_STOP_ID, TALK_STOPPED /* by the reader */, TALK_INTERRUPTED, TALK_FULL, TALK_MOST } TalkEnd;
@@ -22,6 +23,8 @@ struct Talk {
     int n_stop;
     int64_t most; /* ids that a run may generate; 0: as many as there is room for */
     int64_t ran;  /* prompt tokens that the last talk_run ran */
+    int64_t
+        back; /* set before a run: where what follows may be changed afterwards without running what is before again */
     volatile sig_atomic_t interrupted;
 };
 
@@ -35,6 +38,8 @@ bool talk_run(Talk *t, bool (*read)(void *ctx, int32_t id), void *ctx, TalkEnd *
 /* The same; Ctrl-C ends it (TALK_INTERRUPTED), or thrice the program, where a step does not end. flags: sigaction's. */
 bool talk_run_until_interrupt(Talk *t, bool (*read)(void *ctx, int32_t id), void *ctx, TalkEnd *end, int flags, Err *e);
 void talk_restart(Talk *t); /* forgets the sequence */
+/* Between runs: only the first `same` of t->ids are still what was run; the next run does the others (talk.back). */
+void talk_changed(Talk *t, size_t same);
 
 /* Text on its way out: holds back what may be the beginning of a stop text. */
 typedef struct StopText StopText;

@@ -208,23 +208,26 @@ DEVICE double sum_lanes(double *s) {
     return s[0];
 }
 
-// Row t of a contraction's operand x, as floats or rounded to bf16.
-#define make_x(a, to, t)                                                         \
-    do {                                                                         \
-        const real row = X_ROW ? x_stat(x_sum(a, t)) : 0;                        \
-        INDEPENDENT                                                              \
-        for (int k = 0; k < K; k++) store(to, k, x_at(a, row, t, k));            \
+// Row t of a contraction's operand x to K floats, or to K bf16, to which it is rounded already.
+#define make_x(a, to, t)                                                                   \
+    do {                                                                                   \
+        const int make_t = t;                                                              \
+        const real make_row = X_ROW ? x_stat(x_sum(a, make_t)) : 0;                        \
+        INDEPENDENT                                                                        \
+        for (int make_k = 0; make_k < K; make_k++) store(to, make_k, x_at(a, make_row, make_t, make_k)); \
     } while (0)
 
-// Row t of a contraction's result, columns n0 … n0 + rows - 1, which are v, to the hook behind it. UNIT columns are whole groups.
-#define give(a, t, n0, rows, v)                                                  \
-    do {                                                                         \
-        INDEPENDENT                                                              \
-        for (int j = 0; j < (rows) / GROUP; j++) {                               \
-            float group[GROUP];                                                  \
-            for (int m = 0; m < GROUP; m++) group[m] = (v)[out_row(j, m)];       \
-            out(a, t, (n0) / GROUP + j, group);                                  \
-        }                                                                        \
+// Row t of a contraction's result, columns n0 … n0 + rows - 1, which are v, to the hook behind it. n0 and rows are multiples of
+// UNIT: so many columns are whole groups.
+#define give(a, t, n0, rows, v)                                                            \
+    do {                                                                                   \
+        const int give_t = t, give_from = (n0) / GROUP, give_n = (rows) / GROUP;           \
+        INDEPENDENT                                                                        \
+        for (int give_j = 0; give_j < give_n; give_j++) {                                  \
+            float give_v[GROUP];                                                           \
+            for (int give_m = 0; give_m < GROUP; give_m++) give_v[give_m] = (v)[out_row(give_j, give_m)]; \
+            out(a, give_t, give_from + give_j, give_v);                                    \
+        }                                                                                  \
     } while (0)
 
 // A float as an unsigned number of the same order, and its index: ties to the lower one.

@@ -28,6 +28,10 @@ static __device__ inline int bits_below(u64_ m, int lane) { return __popcll(m & 
 static __device__ inline void lds_add(u64_ *p, u64_ v) { atomicAdd(p, v); }
 static __device__ inline void lds_add(int *p, int v) { atomicAdd(p, v); }
 
+static __device__ inline int uniform(int v) { return v; }
+static __device__ inline void device_fence() { __threadfence(); }
+static __device__ inline int device_add(int *p, int v) { return atomicAdd(p, v); }
+
 // c[16 rows][8 columns] += A[16 rows][16 k] B[16 k][8 columns], bf16 in pairs. With g = l/4, p = l%4, lane l gives
 // a0, a2 = A[g][2p, 2p + 8 …], a1, a3 the same of row g + 8, b0, b1 = B[2p, 2p + 8 …][g] and holds c0, c1 = C[g][2p, 2p + 1], c2, c3
 // the same of row g + 8. (PTX ISA, mma.m16n8k16)
@@ -115,23 +119,39 @@ struct Dequant {
         const unsigned s = scales >> (8 * i) & 255u;
         *first = (s > 128u ? 253u : 127u) * 0x00800080u, *second = (s > 128u ? s : s + 126u) * 0x00800080u;
     }
-    METHOD AFragment fragment(const u32x4 &codes, unsigned scales, int s) const {
-        const unsigned m = 0x81c081c0u, x = codes[s], y = __funnelshift_l(x, x, 10);
+    METHOD static AFragment fields(unsigned x) {
+        const unsigned m = 0x81c081c0u, y = __funnelshift_l(x, x, 10);
         AFragment a;
         a.r[0] = x & m;
         a.r[1] = x << 4 & m;
         a.r[2] = y & m;
         a.r[3] = (y << 4 & 0x81808180u) | (x << 6 & 0x00400040u);
-        if (__any_sync(~0u, (scales & 0x80808080u) != 0)) {
-            unsigned f0, g0, f1, g1;
-            powers(scales, s / 2 * 2, &f0, &g0), powers(scales, s / 2 * 2 + 1, &f1, &g1);
-            a.r[0] = times_bf16x2(times_bf16x2(a.r[0], f0), g0), a.r[2] = times_bf16x2(times_bf16x2(a.r[2], f0), g0);
-            a.r[1] = times_bf16x2(times_bf16x2(a.r[1], f1), g1), a.r[3] = times_bf16x2(times_bf16x2(a.r[3], f1), g1);
-            return a;
-        }
-        const unsigned f0 = s / 2 ? power<2>(scales) : power<0>(scales), f1 = s / 2 ? power<3>(scales) : power<1>(scales);
-        a.r[0] = times_bf16x2(a.r[0], f0), a.r[2] = times_bf16x2(a.r[2], f0);
-        a.r[1] = times_bf16x2(a.r[1], f1), a.r[3] = times_bf16x2(a.r[3], f1);
         return a;
+    }
+    METHOD static AFragment times(AFragment a, unsigned even, unsigned odd) { // rows g, rows g + 8
+        a.r[0] = times_bf16x2(a.r[0], even), a.r[2] = times_bf16x2(a.r[2], even);
+        a.r[1] = times_bf16x2(a.r[1], odd), a.r[3] = times_bf16x2(a.r[3], odd);
+        return a;
+    }
+    METHOD static AFragment near(unsigned x, unsigned scales, int s) {
+        return times(fields(x), s / 2 ? power<2>(scales) : power<0>(scales), s / 2 ? power<3>(scales) : power<1>(scales));
+    }
+    METHOD static AFragment far(unsigned x, unsigned scales, int s) {
+        unsigned f0, g0, f1, g1;
+        powers(scales, s / 2 * 2, &f0, &g0), powers(scales, s / 2 * 2 + 1, &f1, &g1);
+        return times(times(fields(x), f0, f1), g0, g1);
+    }
+    METHOD static bool any_far(unsigned scales) { return __any_sync(~0u, (scales & 0x80808080u) != 0); }
+    METHOD AFragment fragment(const u32x4 &codes, unsigned scales, int s) const {
+        return any_far(scales) ? far(codes[s], scales, s) : near(codes[s], scales, s);
+    }
+    METHOD static void fragments(AFragment *a, const u32x4 &codes, unsigned scales) { // of all four steps
+        if (any_far(scales)) {
+#pragma unroll
+            for (int s = 0; s < 4; s++) a[s] = far(codes[s], scales, s);
+        } else {
+#pragma unroll
+            for (int s = 0; s < 4; s++) a[s] = near(codes[s], scales, s);
+        }
     }
 };

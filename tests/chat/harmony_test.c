@@ -190,6 +190,65 @@ static void test_render(const HarmonyTok *t) {
     free(ids.at), free(plain.at);
 }
 
+/* A conversation before and after the reasoning is dropped; after NULL: it still counts. ^ is where the two part. */
+static void test_forget(const HarmonyTok *t) {
+#define ASK(x)          "<|start|>user<|message|>" x "<|end|>"
+#define SAY(channel, x) "<|start|>assistant<|channel|>" channel "<|message|>" x "<|end|>"
+    static const struct {
+        const char *name, *before, *after;
+    } c[] = {
+        {"answer", ASK("hi") SAY("analysis", "hm.") SAY("final", "Hi!"),
+         ASK("hi") "<|start|>assistant<|channel|>^final<|message|>Hi!<|end|>"},
+        {"none", ASK("hi") SAY("final", "Hi!"), ASK("hi") SAY("final", "Hi!") "^"},
+        {"nothing", "", "^"},
+        {"two", ASK("hi") SAY("analysis", "a") SAY("analysis", "b") SAY("final", "Hi!"),
+         ASK("hi") "<|start|>assistant<|channel|>^final<|message|>Hi!<|end|>"},
+        {"around-commentary",
+         ASK("hi") SAY("analysis", "a") SAY("commentary", "Wait.") SAY("analysis", "b") SAY("final", "Hi!"),
+         ASK("hi") "<|start|>assistant<|channel|>^commentary<|message|>Wait.<|end|>" SAY("final", "Hi!")},
+        {"turns", ASK("hi") SAY("final", "Hi!") ASK("so") SAY("analysis", "a") SAY("final", "b"),
+         ASK("hi") SAY("final", "Hi!") ASK("so") "<|start|>assistant<|channel|>^final<|message|>b<|end|>"},
+        {"earlier-turns-too", ASK("hi") SAY("analysis", "cut off") ASK("so") SAY("analysis", "a") SAY("final", "b"),
+         ASK("hi") "^" ASK("so") SAY("final", "b")},
+        {"cut-off", ASK("hi") SAY("analysis", "hm."), NULL},
+        {"cut-off-later", ASK("hi") SAY("final", "Hi!") ASK("so") SAY("analysis", "hm."), NULL},
+        {"call",
+         ASK("hi") SAY("analysis", "a") "<|start|>assistant<|channel|>commentary to=functions.f<|message|>{}<|call|>",
+         NULL},
+        {"no-start",
+         ASK("hi") "<|start|>assistant<|channel|>analysis<|message|>a<|end|><|channel|>final<|message|>b<|end|>",
+         ASK("hi") "<|start|>assistant<|channel|>^final<|message|>b<|end|>"},
+        {"no-end", ASK("hi") "<|start|>assistant<|channel|>analysis<|message|>a<|channel|>final<|message|>b<|end|>",
+         ASK("hi") "<|start|>assistant<|channel|>^final<|message|>b<|end|>"},
+        {"text-behind", ASK("hi") SAY("analysis", "a") "so b<|end|>", ASK("hi") "^so b<|end|>"},
+        {"words", ASK("analysis") SAY("final", "analysis"), ASK("analysis") SAY("final", "analysis") "^"},
+    };
+    for (size_t i = 0; i < LEN(c); i++) {
+        char name[64], after[512];
+        Err e = {0};
+        HarmonyIds ids = {0};
+        size_t n = 0, same = 0, common;
+        snprintf(after, sizeof after, "%s", c[i].after ? c[i].after : c[i].before);
+        char *mark = strchr(after, '^');
+        if (mark) memmove(mark, mark + 1, strlen(mark));
+        int32_t *want = NULL;
+        tok_encode(t->tok, c[i].before, strlen(c[i].before), true, &ids.at, &ids.n, &e);
+        ids.cap = ids.n;
+        tok_encode(t->tok, after, strlen(after), true, &want, &n, &e);
+        bool ok = CHECK(harmony_forget(t, &ids, &same) == (c[i].after != NULL), "whether: wrong") &&
+                  CHECK(ids.n == n && (!n || !memcmp(ids.at, want, n * sizeof *want)), "%zu ids, expected %zu: %s",
+                        ids.n, n, after);
+        int32_t *head = NULL;
+        common = 0;
+        if (mark && mark > after) tok_encode(t->tok, after, (size_t)(mark - after), true, &head, &common, &e);
+        ok = ok && CHECK(!c[i].after || (same >= common && same <= common + 1), "%zu ids are the same, expected %zu",
+                         same, common);
+        snprintf(name, sizeof name, "forget/%s", c[i].name);
+        result(name, ok);
+        free(ids.at), free(want), free(head);
+    }
+}
+
 static void test_stops(void) {
     static const struct {
         const char *text, *stops[4], *want;
@@ -232,6 +291,7 @@ int main(void) {
     test_cases(&t);
     test_random(&t);
     test_render(&t);
+    test_forget(&t);
     test_stops();
     tok_close(tok);
     return failures != 0;

@@ -15,6 +15,7 @@ refused() { # NAME PATTERN command…
   out/gptoss-compile graphs/toy.lua --arch gfx90a --model $out/model --precision strict --max-batch 4 --max-tokens 64 -o $out/plan.bin; } >$out/log 2>&1 ||
     { echo "FAIL compile: $(tail -1 $out/log)"; exit 1; }
 exec=out/gptoss-exec
+export GPTOSS_SEED=0 # else generate and chat draw one
 run() { $exec $out/plan.bin --device ref "$@" 2>>$out/log; }
 
 # --- generate
@@ -47,6 +48,76 @@ equal generate/config-greedy $out/greedy $out/config-greedy
 sed 's/"do_sample": true/"do_sample": true, "temperature": 5.0, "top_k": 1/' $out/model/generation_config.json >$out/greedy-model/generation_config.json
 run -m generate -n 80 -w $out/greedy-model "$prompt" >$out/config-topk
 equal generate/config-top-k $out/greedy $out/config-topk
+
+# --- generation_config.json: stop_strings, max_new_tokens, suppress_tokens; what is not implemented is said, once
+settings() { # more settings in greedy-model's file
+    sed 's/"do_sample": true/"do_sample": false'"${1:+, ${1//\//\\/}}"'/' $out/model/generation_config.json >$out/greedy-model/generation_config.json
+}
+greedy() { settings "$1"; shift; $exec $out/plan.bin --device "${on:-ref}" -m generate -w $out/greedy-model "$@" "$prompt" 2>$out/said; }
+greedy "\"stop_strings\": [\"never there\", \"$stop\"]" -n 80 >$out/got; equal config/stop-strings $out/stopped $out/got
+greedy "\"stop_strings\": \"$stop\"" -n 80 >$out/got; equal config/stop-string $out/stopped $out/got
+greedy "\"stop_strings\": [\"e\"]" -n 80 --stop "$stop" >$out/got; equal config/stop-given $out/stopped $out/got
+greedy '"max_new_tokens": 5' --verbose >/dev/null; report config/max-new "$(grep -q '+ 5 generated tokens.*ended by max_new_tokens' $out/said || tail -1 $out/said)"
+greedy '"max_new_tokens": 5' -n 80 >$out/got; equal config/max-new-given $out/greedy $out/got
+report config/chat-max-new "$(echo hi | $exec $out/plan.bin --device ref -w $out/greedy-model -m chat -n 700 2>&1 | grep -q 'cut off after 5 tokens' || echo 'not cut off')"
+report config/chat-max-answer "$(echo hi | $exec $out/plan.bin --device ref -w $out/greedy-model -m chat -n 700 --max-answer 3 2>&1 | grep -q 'cut off after 3 tokens' || echo 'not cut off')"
+ids() { greedy "$1" -n 40 --input-ids "${@:2}"; }
+prompt_words=$prompt prompt="$(out/gptoss-tok encode -z $out/model/tokenizer.json $out/prompt)"
+ids "" >$out/free
+banned=$(tr ' ' '\n' <$out/free | sort -u | head -4 | paste -sd,)
+out/gptoss-compile graphs/toy.lua --arch host --model $out/model --precision strict --max-batch 4 --max-tokens 64 -o $out/host.bin >>$out/log 2>&1
+for on in ref emu host; do
+    for how in greedy drawn; do
+        plan=$out/plan.bin; [ $on = host ] && plan=$out/host.bin
+        settings "\"suppress_tokens\": [$banned, 9999999]"
+        $exec $plan --device $on -m generate -w $out/greedy-model -n 40 --input-ids $([ $how = drawn ] && echo -T 1.3 -s 5) "$prompt" >$out/suppressed-$how-$on 2>$out/said
+        report config/suppress-$how-$on "$([ "$(wc -w <$out/suppressed-$how-$on)" -gt 20 ] || tail -1 $out/said; for id in ${banned//,/ }; do grep -qw $id $out/suppressed-$how-$on && echo "$id came"; done)"
+        equal config/suppress-$how-$on-same $out/suppressed-$how-ref $out/suppressed-$how-$on
+    done
+done
+on=ref
+# the first token that was suppressed gives way to the likeliest other one
+run -m logits --input-ids -i <(echo 1; echo "$prompt") -o $out/logits
+report config/suppress-next "$(python3 - $out/logits "$banned" "$(cut -d' ' -f1 $out/suppressed-greedy-ref)" <<'P'
+import array, sys
+a = array.array('f', open(sys.argv[1], 'rb').read())[-512:]
+banned = set(map(int, sys.argv[2].split(',')))
+want = max((i for i in range(512) if i not in banned), key=lambda i: a[i])
+if want != int(sys.argv[3]): print('got %s, the likeliest other is %d' % (sys.argv[3], want))
+P
+)"
+prompt=$prompt_words
+printf '1\n%s\n' "$prompt" >$out/requests
+run -m getp -n 80 -i $out/requests -o $out/got -w $out/greedy-model; equal config/getp-does-not-read-it $out/ids $out/got
+greedy '"repetition_penalty": 1.0, "num_beams": 1, "min_length": 0, "bad_words_ids": [], "typical_p": 1.0, "forced_eos_token_id": null, "renormalize_logits": false' -n 80 >$out/got
+report config/neutral "$(cat $out/said)"
+greedy '"repetition_penalty": 1.1, "begin_suppress_tokens": [5]' -n 80 >$out/got
+report config/ignored "$([ "$(grep -c 'warning: .*generation_config.json: not implemented and ignored: repetition_penalty, begin_suppress_tokens$' $out/said)" = 1 ] && [ "$(wc -l <$out/said)" = 1 ] || cat $out/said)"
+for bad in '"stop_strings": [5]' '"stop_strings": [""]' '"suppress_tokens": 5' '"suppress_tokens": ["x"]' '"max_new_tokens": 0' '"temperature": "hot"'; do
+    settings "$bad"
+    refused "config/bad ${bad//\"/}" "generation_config.json: ${bad:1:8}" $exec $out/plan.bin -m generate --device ref -w $out/greedy-model x
+done
+
+# --- special tokens in a prompt; a seed that nobody chose
+printf '<|start|>user<|message|>Hi<|end|>' >$out/special
+tokens() { $exec $out/plan.bin --device ref -m generate -n 80 -T 0 "$@" --verbose 2>&1 >/dev/null | sed -n 's/.*: \([0-9]*\) prompt.*/\1/p'; }
+report special/off "$([ "$(tokens -i $out/special)" = "$(out/gptoss-tok encode -z $out/model/tokenizer.json $out/special | wc -w)" ] || tokens -i $out/special)"
+report special/generate "$([ "$(tokens --special -i $out/special)" = "$(out/gptoss-tok encode -s -z $out/model/tokenizer.json $out/special | wc -w)" ] || tokens --special -i $out/special)"
+run -m generate -n 80 -T 0 --special -i $out/special >$out/a
+run -m generate -n 80 -T 0 "$(cat $out/special)" --special >$out/b; equal special/words $out/a $out/b
+{ echo 1; cat $out/special; echo; } >$out/special.requests
+{ echo 1; out/gptoss-tok encode -s -z $out/model/tokenizer.json $out/special; } >$out/special.ids
+for mode in getp logits; do
+    run -m $mode -n 80 -i $out/special.requests --special -o $out/a
+    run -m $mode -n 80 -i $out/special.ids --input-ids -o $out/b
+    equal special/$mode $out/a $out/b
+done
+draw() { env -u GPTOSS_SEED $exec $out/plan.bin --device ref -m generate -n 80 -T 1 "$@" "$prompt" 2>$out/said; }
+draw --verbose >$out/a; seed=$(sed -n 's/^drawn with -s \([0-9]*\)$/\1/p' $out/said)
+draw >$out/b; report seed/random "$(cmp -s $out/a $out/b && echo 'the same text twice')"
+report seed/silent "$(cat $out/said)"
+draw -s "$seed" >$out/b; equal seed/given $out/a $out/b
+report seed/chat "$(echo hi | env -u GPTOSS_SEED $exec $out/plan.bin --device ref -m chat -n 700 --max-answer 3 -T 1 --verbose 2>&1 | grep -q '^drawn with -s [0-9]' || echo 'not said')"
 refused generate/two-prompts 'two prompts' $exec $out/plan.bin -m generate --device ref -i $out/prompt hello
 refused generate/empty 'prompt is empty' $exec $out/plan.bin -m generate --device ref -i /dev/null
 refused generate/no-file 'No such file' $exec $out/plan.bin -m generate --device ref -i $out/none
@@ -95,9 +166,18 @@ stop=$(LC_ALL=C tr -cd 'a-z\n ' <<<"$answer" | grep -oE '[a-z]{2,}' | tail -1)
 printf 'hi\nhi\n' | chat --stop "$stop" >$out/chat5
 report chat/stop "$([ -n "$stop" ] || echo "no word in $answer"; grep -qF -- "$stop" $out/chat5 && echo "--stop $stop is there"; grep -qF -- "${answer%%"$stop"*}" $out/chat5 || echo "what is before it is not: $(cat $out/chat5)")"
 refused chat/date 'it is a date' $exec $out/plan.bin -m chat --device ref --date tomorrow
+for date in 2025-02-31 2025-13-01 2025-1-05 25-01-01 '2025-01-01 '; do refused "chat/date $date" 'it is a date' $exec $out/plan.bin -m chat --device ref --date "$date"; done
+report chat/date-leap "$(echo hi | chat --date 2024-02-29 | grep -q . || tail -1 $out/log)"
+report chat/command-misspelt "$(echo /hlep | $exec $out/plan.bin -m chat --device ref 2>&1 | grep -q 'there is no command /hlep; .*; did you mean /help?' || echo 'no suggestion')"
+refused device/misspelt 'did you mean host?' $exec $out/plan.bin -m chat --device hots
 refused chat/folder 'cannot be read: Is a directory' $exec $out/plan.bin -m chat --device ref -i $out
 printf ' /help \n/nope\n/usr/bin is full\n' | chat --verbose >$out/chat6 2>$out/chat6.err
 refused chat/first-too-long 'with the instructions this message has' bash -c "echo hi | $exec $out/plan.bin -m chat --device ref -n 30"
+
+# --- reasoning of earlier turns: what chat says is what one-shot prompts, rendered by hand, say
+cp -r $out/model $out/reasoner && python3 tests/chat/reasoner.py make $out/reasoner &&
+    out/gptoss-compile graphs/toy.lua --arch gfx90a --model $out/reasoner --precision strict --max-batch 1 --max-tokens 64 -o $out/reasoner.bin >>$out/log 2>&1
+python3 tests/chat/reasoner.py check $out/reasoner.bin || failed=1
 
 # --- a terminal
 if command -v script >/dev/null; then

@@ -98,6 +98,38 @@ static bool same_as_fresh(double temperature, int64_t chunk) {
     return ok;
 }
 
+/* What was generated makes way for something else, as when reasoning is dropped: what follows is a fresh run's. marked: `back`
+ * was said before, so that only what follows it is run again, however far the windows have moved on. */
+static bool changed(double temperature, int64_t chunk, bool marked) {
+    static const int64_t prompt[] = {70, 1, 130, 40, 3}, answer[] = {200, 5, 90, 1, 140};
+    Run a, b;
+    Err e = {0};
+    bool ok = CHECK(start(&a, temperature, 900, chunk, &e), "%s", e.msg);
+    int64_t back = 0;
+    for (size_t i = 0; ok && i < LEN(prompt); i++) {
+        say(&a, prompt[i], i + 1);
+        if (marked) a.t.back = (int64_t)a.t.ids.n;
+        int64_t n = (int64_t)a.t.ids.n, from = i ? marked ? back : 0 : 0;
+        ok = go(&a, answer[i], TALK_STOPPED, &e) &&
+             CHECK(i == 0 || !marked || a.t.ran == n - from, "turn %zu ran %lld prompt tokens, expected %lld", i,
+                   (long long)a.t.ran, (long long)(n - from)) &&
+             CHECK(start(&b, temperature, 900, chunk, &e), "%s", e.msg);
+        if (!ok) break;
+        for (int64_t k = 0; k < n; k++) harmony_put(&b.t.ids, a.t.ids.at[k]);
+        ok = go(&b, answer[i], TALK_STOPPED, &e) &&
+             CHECK(a.t.ids.n == b.t.ids.n && !memcmp(a.t.ids.at, b.t.ids.at, a.t.ids.n * sizeof(int32_t)),
+                   "turn %zu: the ids differ from a fresh run's", i);
+        end(&b);
+        a.t.ids.n = (size_t)(back = n); /* all that was generated goes */
+        say(&a, 9, 100 + i);
+        talk_changed(&a.t, (size_t)n);
+    }
+    talk_restart(&a.t);
+    ok = ok && CHECK(sched_stats(a.t.sched).pages == 0, "pages are left");
+    end(&a);
+    return ok;
+}
+
 static bool interrupted(void) {
     Run r;
     Err e = {0};
@@ -149,6 +181,33 @@ static bool full(void) {
     return ok;
 }
 
+/* What is shown of `text`, which comes in pieces of `piece` bytes. */
+static bool stopped(const char *text, const char *const *stops, const char *want) {
+    bool ok = true;
+    size_t n = strlen(text);
+    for (size_t piece = 1; ok && piece <= n; piece++) {
+        StopText s = {.stops = stops};
+        Text out = {0};
+        text_put(&out, "", 0);
+        for (size_t i = 0; i < n; i += piece) stop_text(&s, text + i, n - i < piece ? n - i : piece, &out);
+        bool found = s.found;
+        stop_text_end(&s, &out);
+        ok = CHECK(!strcmp(out.at, want) && found == (strcmp(text, want) != 0), "%s in pieces of %zu: \"%s\", expected \"%s\"", text, piece, out.at, want);
+        text_free(&out);
+    }
+    return ok;
+}
+
+#define STOPS(...) ((const char *const[]){__VA_ARGS__, NULL})
+static bool stop_texts(void) {
+    return stopped("EDCBA", STOPS("BAZZ", "A"), "EDCB") &&  /* one stops while another is half matched */
+           stopped("EDCBA", STOPS("A", "BAZZ"), "EDCB") && stopped("EDCBAZZ", STOPS("BAZZ", "ZZZ"), "EDC") &&
+           stopped("EDCBA", STOPS("BAZZ"), "EDCBA") &&      /* a half match at the end is text */
+           stopped("xCBAx", STOPS("A", "BA", "CBAy"), "xC") /* of those that end together the longest */ &&
+           stopped("aab", STOPS("ab"), "a") && stopped("aaab", STOPS("aab"), "a") && stopped("abcabd", STOPS("abd"), "abc") &&
+           stopped("abcd", STOPS("bcd", "c"), "ab") && stopped("abc", STOPS("abc"), "") && stopped("abc", STOPS("x"), "abc");
+}
+
 int main(void) {
     if (system("mkdir -p " DIR " && { out/gptoss-mkmodel tests/models/tiny.json " DIR
                "/model --seed 4 && out/gptoss-compile graphs/toy.lua --arch gfx90a --model " DIR "/model "
@@ -157,8 +216,13 @@ int main(void) {
     result("continued/greedy", same_as_fresh(0, -1));
     result("continued/drawn", same_as_fresh(1.1, -1));
     result("continued/small-chunks", same_as_fresh(1, 7));
+    result("changed/greedy", changed(0, -1, true));
+    result("changed/drawn", changed(1.1, -1, true));
+    result("changed/small-chunks", changed(1, 7, true));
+    result("changed/unmarked", changed(1, -1, false));
     result("interrupted", interrupted());
     result("restarted", restarted());
     result("full", full());
+    result("stop-texts", stop_texts());
     return failures != 0;
 }

@@ -20,7 +20,7 @@ for p in gptoss-compile gptoss-exec gptoss-tok gptoss-mkmodel gptoss-check; do
     report $p/help-width "$(awk 'length > 100' "$out/help")"
     report $p/long-forms "$(grep -E '^  -[a-zA-Z0-9] ' "$out/help")" # a letter always has its long form beside it
     report $p/version "$(out/$p --version | grep -q "^$p [0-9]" || out/$p --version)"
-    usage $p/unknown 'no option --frob; see '$p' --help' out/$p --frob
+    usage $p/unknown 'no option --frob.*; see '$p' --help' out/$p --frob
     usage $p/unknown-letter 'no option -@' out/$p -@
     for option in --help --version; do
         report $p$option-full "$(out/$p $option 2>"$out/err" >/dev/full && echo 'exit 0'; grep -q 'No space' "$out/err" || cat "$out/err")"
@@ -68,6 +68,27 @@ usage compile/itself 'is an input too' out/gptoss-compile "$out/graph.lua" --arc
 report compile/itself-kept "$(cmp "$out/graph.lua" graphs/toy.lua)"
 mkdir "$out/empty"
 report compile/override "$(out/gptoss-compile graphs/toy.lua --arch host -o "$out/x.bin" --override "$out/empty" 2>&1 | grep -q "none of this plan's sources" || echo taken)"
+
+# --- misspelt words, and a prompt that looks like an option
+usage misspelt/mode 'no mode "genrate"; there are .*; did you mean generate?' out/gptoss-exec x -m genrate hello
+usage misspelt/mode-far 'no mode "frobnicate"; there are generate, chat, .*eval; see' out/gptoss-exec x -m frobnicate hello
+usage misspelt/mode-environment 'did you mean chat?' env GPTOSS_MODE=caht out/gptoss-exec x
+usage misspelt/option 'no option --step; did you mean --steps?' out/gptoss-exec x -m getp --step 5
+usage misspelt/value 'no option --stesp; did you mean --steps?' out/gptoss-exec x --stesp=5
+usage misspelt/exchanged 'no option --verobse; did you mean --verbose?' out/gptoss-exec x --verobse
+usage misspelt/one-dash 'eed: not a whole number; did you mean --seed?' out/gptoss-exec x -m chat -seed
+usage misspelt/compile 'no option --no-fusoin; did you mean --no-fusion?' out/gptoss-compile x --no-fusoin all
+usage misspelt/verb 'say encode or decode; did you mean decode?' out/gptoss-tok decoed -z x
+report misspelt/short "$(out/gptoss-exec x --xy 2>&1 | grep 'did you mean')"
+usage dash/words '; a prompt that begins with a dash goes behind --;' out/gptoss-exec x -m generate '-5 plus 3 is'
+usage dash/list '; a prompt that begins with a dash goes behind --;' out/gptoss-exec x -m generate '- milk'
+usage dash/number '-n  is a letter: not a whole number; a prompt that begins' out/gptoss-exec x -m generate '-n is a letter'
+usage dash/help 'no option -hello; a prompt that begins' out/gptoss-exec x -m generate -hello
+usage dash/long 'no option --- title; a prompt that begins' out/gptoss-exec x -m generate '--- title'
+report dash/none "$(out/gptoss-tok encode '-5 plus' 2>&1 | grep 'goes behind')"
+report dash/behind "$(out/gptoss-exec "$out/none.bin" -m generate -- '-5 plus 3 is' 2>&1 | grep -q 'plan: .*No such file' || echo 'not a prompt')"
+report help/parity "$(out/gptoss-exec --help | grep -q 'parity: requests (default: ' || echo 'no word of its input')"
+report help/json "$(out/gptoss-exec --help | grep -A1 -- ' --json' | grep -q 'stderr where --print' || echo 'no word of --print')"
 
 # --- the same value in every form; the environment; "--"
 printf '1 2 3\n' >"$out/a" && printf '1 2 3.5\n' >"$out/b"

@@ -10,7 +10,7 @@ compare() { # name, got
     if diff -u "$here/$1" "$2" >$out/diff 2>&1; then echo "ok $1"; else echo "FAIL $1: differs (diff $here/$1 $2): $(grep -m1 '^[-+][^-+]' $out/diff)"; fi
 }
 out/gptoss-compile graphs/toy.lua --arch gfx90a --precision fast --emit $out/src -o $out/plan.bin 2>$out/err || echo "FAIL compile: $(tail -1 $out/err)"
-for f in combine.hip linear.mfma.hip topk_softmax.hip elementwise.hip; do
+for f in map.hip row.hip linear.stream.hip router.hip; do
     sed -n '/^#line 1 "[a-z_]*_[A-Z]/,$p' $out/src/$f >$out/$f
     compare $f $out/$f
 done

@@ -157,7 +157,7 @@ static void test_admission(void) {
     World *w = malloc(sizeof *w);
     Err e = {0};
     SchedStats st;
-    int64_t window = sched_worst_pages(20, 499, 16);
+    int64_t window = sched_worst_pages(20, 499, 16, false);
     world(w, 4, 16, 16, 20, 8, window);
     for (int i = 0; i < 5; i++) request(w, 300, 200);
     result("one_worst_case",
@@ -186,7 +186,7 @@ static void test_window(void) {
     for (size_t i = 0; i < LEN(w_c); i++) {
         World *w = malloc(sizeof *w);
         char name[64];
-        int64_t worst = sched_worst_pages(w_c[i][0], 900, w_c[i][1]);
+        int64_t worst = sched_worst_pages(w_c[i][0], 900, w_c[i][1], false);
         world(w, 1, 128, w_c[i][1], w_c[i][0], 16, worst);
         w->o.n_eos = 0;
         request(w, 395, 500);
@@ -277,6 +277,56 @@ static void test_rewind(void) {
     free(w);
 }
 
+/* A kept request goes back: the pages that the windows there reach into are kept, no more than was reserved, and none is lost. */
+static bool back(int64_t window, int64_t chunk, int64_t answer, bool marked) {
+    World *w = malloc(sizeof *w);
+    Err e = {0};
+    int32_t id = 100;
+    int64_t worst = sched_worst_pages(window, 900, chunk, true);
+    world(w, 1, 128, chunk, window, 16, worst);
+    w->o.n_eos = 0;
+    request(w, 150, answer);
+    Request *r = &w->r[0];
+    r->keep = true, r->reserve = 900, r->back = marked ? 150 : 0;
+    Sched *s = sched_new(&w->o, w->r, 1, &e);
+    bool ok = CHECK(s != NULL, "%s", e.msg);
+    for (int turn = 0; ok && turn < 4; turn++) {
+        for (const SchedStep *t; ok && (t = sched_next(s)); sched_commit(s, &id)) {
+            ok = check_pages(w, s);
+            for (int64_t j = 0; ok && j < t->n; j++) ok = check_token(w, s, t, j);
+        }
+        int64_t at = r->n_ids, cached = sched_cached(s, 0);
+        ok = ok && CHECK(cached == at + answer - 1, "%lld cached", (long long)cached);
+        sched_back(s, 0, cached); /* no step back */
+        ok = ok && CHECK(sched_cached(s, 0) == cached, "went back without being asked");
+        sched_back(s, 0, at);
+        w->fed[0] = sched_cached(s, 0);
+        ok = ok && check_pages(w, s) &&
+             CHECK(w->fed[0] == at || (!marked && !w->fed[0]), "back at %lld, expected %lld", (long long)w->fed[0],
+                   (long long)at);
+        r->n_ids = at + 40, r->n_out = 0, r->back = marked ? r->n_ids : 0;
+        for (int64_t k = at; k < r->n_ids; k++) w->ids[0][k] = (int32_t)(1000 + k);
+        ok = ok && CHECK(sched_continue(s, 0, &e), "%s", e.msg);
+    }
+    ok = ok && CHECK(w->peak_window <= worst, "held %lld of %lld pages", (long long)w->peak_window, (long long)worst);
+    sched_free(s);
+    free(w);
+    return ok;
+}
+
+static void test_back(void) {
+    static const int64_t shape[][3] = {{16, 16, 1},  {16, 16, 10},   {16, 5, 300},   {64, 64, 300},
+                                       {65, 1, 200}, {128, 33, 300}, {128, 128, 64}, {1, 7, 200}};
+    for (size_t i = 0; i < LEN(shape); i++)
+        for (int marked = 0; marked < 2; marked++) {
+            char name[64];
+            bool ok = back(shape[i][0], shape[i][1], shape[i][2], marked);
+            snprintf(name, sizeof name, "back_%lld_%lld%s", (long long)shape[i][0], (long long)shape[i][2],
+                     marked ? "_marked" : "");
+            result(name, ok);
+        }
+}
+
 static void test_edges(void) {
     World *w = malloc(sizeof *w);
     SchedStats st;
@@ -299,6 +349,7 @@ int main(void) {
     test_ahead();
     test_ahead_kept();
     test_rewind();
+    test_back();
     test_edges();
     return failures != 0;
 }

@@ -517,17 +517,23 @@ static void test_openai(void) {
     expect_error(path, "block.0.attn.sinks", "is in");
 }
 
-/* hf_config with `edit` in place of, or after, its keys. */
-static const char *edited(const char *edit) {
-    static char text[4096];
-    json_error_t je;
-    json_t *o = json_loads(hf_config, 0, &je), *patch = json_loads(edit, 0, &je), *v;
+/* Puts patch's keys into o; those that are "DELETE" go. */
+static void lay_over(json_t *o, json_t *patch) {
     const char *key;
-    if (!o || !patch) die("test: bad JSON: %s", edit);
+    json_t *v;
     json_object_foreach(patch, key, v) {
         if (json_is_string(v) && !strcmp(json_string_value(v), "DELETE")) json_object_del(o, key);
         else json_object_set(o, key, v);
     }
+}
+
+/* hf_config with `edit` in place of, or after, its keys. */
+static const char *edited(const char *edit) {
+    static char text[4096];
+    json_error_t je;
+    json_t *o = json_loads(hf_config, 0, &je), *patch = json_loads(edit, 0, &je);
+    if (!o || !patch) die("test: bad JSON: %s", edit);
+    lay_over(o, patch);
     char *s = json_dumps(o, 0);
     snprintf(text, sizeof text, "%s", s);
     free(s);
@@ -948,7 +954,7 @@ static void test_config_errors(void) {
         {"{\"intermediate_size\":\"DELETE\"}", "intermediate_size is missing"},
         {"{\"max_position_embeddings\":9.3e18}", "max_position_embeddings: expected an integer"},
         {"{\"max_position_embeddings\":9223372036854775807}", "max_position_embeddings is 9223372036854775807; it must lie in"},
-        {"{\"initial_context_length\":9223372036854775807}", "initial_context_length is 9223372036854775807; it must lie in"},
+        {"{\"original_max_position_embeddings\":9223372036854775807}", "original_max_position_embeddings is 9.22337e+18; it must lie in"},
         {"{\"hidden_size\":48}", "hidden_size is 48; it must be a multiple of 32"},
         {"{\"intermediate_size\":33}", "intermediate_size is 33; it must be a multiple of 32"},
         {"{\"head_dim\":40}", "head_dim is 40; it must be a multiple of 16"},
@@ -978,6 +984,9 @@ static void test_config_errors(void) {
         {"{\"rope_scaling\":{\"rope_type\":7}}", "rope_type: expected a string"},
         {"{\"rope_scaling\":[]}", "rope_scaling: expected an object"},
         {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":-2}}", "rope factor"},
+        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":0.5}}", "rope factor is 0.5; YaRN's is 1 or more"},
+        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"original_max_position_embeddings\":262144}}",
+         "rope factor is 0.5"},
         {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":32,\"attention_factor\":2}}", "attention_factor"},
         {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":32,\"truncate\":1}}",
          "truncate: expected true or false"},
@@ -1025,17 +1034,9 @@ static void test_config_variants(void) {
         {"{\"rope_theta\":10000,\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":8,\"beta_fast\":16,\"original_max_"
          "position_embeddings\":512}}",
          1, 10000, 8, 16, 512, 8, 1, 200002},
-        {"{\"rope_parameters\":{\"rope_theta\":5000.0,\"rope_type\":\"yarn\",\"factor\":4.0}}", 1, 5000, 4, 32, 4096, 8,
-         1, 200002},
-        {"{\"rope_scaling\":{\"rope_theta\":5000.0,\"type\":\"yarn\",\"factor\":4.0},\"rope_parameters\":null}", 1,
-         5000, 4, 32, 4096, 8, 1, 200002},
-        {"{\"rope_scaling\":null,\"rope_theta\":null}", 1, 150000, 32, 32, 4096, 8, 1, 200002},
-        {"{\"rope_scaling\":{\"rope_type\":\"default\"}}", 1, 150000, 1, 32, 4096, 8, 1, 200002},
-        {"{\"rope_parameters\":{\"rope_theta\":7000}}", 1, 7000, 1, 32, 4096, 8, 1, 200002},
-        {"{\"rope_scaling\":{\"rope_type\":\"yarn\",\"original_max_position_embeddings\":8192}}", 1, 150000, 16, 32, 8192, 8, 1, 200002},
         {"{\"num_local_experts\":null,\"num_experts\":2}", 1, 150000, 32, 32, 4096, 8, 1, 200002},
-        {"{\"initial_context_length\":1024}", 1, 150000, 32, 32, 1024, 8, 1, 200002},
-        {"{\"initial_context_length\":1024.0,\"quantization_config\":null}", 1, 150000, 32, 32, 1024, 8, 1, 200002},
+        {"{\"max_position_embeddings\":131072.0,\"quantization_config\":null,\"rope_theta\":null}", 1, 150000, 32, 32,
+         4096, 8, 1, 200002},
         {"{\"layer_types\":[\"full_attention\",\"sliding_attention\"]}", 1, 150000, 32, 32, 4096, 8, 2, 200002},
         {"{\"layer_types\":[\"full_attention\",\"full_attention\"]}", 1, 150000, 32, 32, 4096, 0, 0, 200002},
         {"{\"layer_types\":null,\"sliding_window\":null}", 1, 150000, 32, 32, 4096, 0, 0, 200002},
@@ -1228,6 +1229,70 @@ static void test_rope(void) {
         for (int i = 0; i < c.head_dim / 2; i++)
             if (!isfinite(inv[i])) fail("inv_freq is not finite at head_dim %d", (int)c.head_dim);
     }
+}
+
+/* What transformers 5.17 computes, in double: 1/freq, or YaRN's blend of it with 1/(factor freq). */
+static double want_inv_freq(const ModelConfig *c, int i, double *concentration) {
+    double d = (double)c->head_dim, bound[2], freq = pow(c->rope_theta, 2 * i / d);
+    *concentration = c->rope_factor > 1 ? 0.1 * log(c->rope_factor) + 1 : 1;
+    if (c->rope_factor <= 1) return 1 / freq;
+    for (int k = 0; k < 2; k++) {
+        bound[k] = d * log((double)c->original_context / ((k ? c->rope_beta_slow : c->rope_beta_fast) * 2 * M_PI)) /
+                   (2 * log(c->rope_theta));
+        if (c->rope_truncate) bound[k] = k ? ceil(bound[k]) : floor(bound[k]);
+    }
+    double low = fmax(bound[0], 0), high = fmin(bound[1], d - 1),
+           ramp = fmin(fmax((i - low) / (high == low ? 0.001 : high - low), 0), 1);
+    return ramp / (c->rope_factor * freq) + (1 - ramp) / freq;
+}
+
+static void check_rope(const json_t *t, const ModelConfig *c) {
+    const char *name = json_string_value(json_object_get(t, "name"));
+    const struct {
+        const char *key;
+        double got, otherwise;
+    } field[] = {{"theta", c->rope_theta, 0},
+                 {"factor", c->rope_factor, 0},
+                 {"fast", c->rope_beta_fast, 32},
+                 {"slow", c->rope_beta_slow, 1},
+                 {"original", (double)c->original_context, 4096}};
+    for (size_t k = 0; k < LEN(field); k++) {
+        const json_t *v = json_object_get(t, field[k].key);
+        double want = v ? json_number_value(v) : field[k].otherwise;
+        if (!near(field[k].got, want)) fail("%s: %s is %g, expected %g", name, field[k].key, field[k].got, want);
+    }
+    if (json_object_get(t, "truncate") && c->rope_truncate != json_is_true(json_object_get(t, "truncate")))
+        fail("%s: truncate is %d", name, c->rope_truncate);
+    float inv[64], k;
+    model_rope_inv_freq(c, inv, &k);
+    for (int i = 0; i < c->head_dim / 2; i++) {
+        double one, want = want_inv_freq(c, i, &one);
+        if (fabs((double)inv[i] - want) > 5e-6 * want || !near(k, (float)one))
+            fail("%s: inv_freq[%d] is %.9g, expected %.9g; concentration %g", name, i, (double)inv[i], want, (double)k);
+    }
+}
+
+/* The table that tests/oracle/rope_cases.py holds against transformers itself. */
+static void test_rope_cases(void) {
+    json_error_t je;
+    json_t *root = json_load_file("tests/formats/rope_cases.json", 0, &je), *t;
+    size_t i;
+    if (!root) die("test: rope_cases.json:%d: %s", je.line, je.text);
+    json_array_foreach(json_object_get(root, "cases"), i, t) {
+        json_t *o = json_loads(hf_config, 0, &je);
+        lay_over(o, json_object_get(root, "base"));
+        lay_over(o, json_object_get(t, "config"));
+        char *text = json_dumps(o, 0);
+        Err e = {0};
+        Model *m = (add_hf(false), model_open(write_folder("rope", text), false, &e));
+        if (m) check_rope(t, model_config(m));
+        else fail("%s: %s", json_string_value(json_object_get(t, "name")), e.msg);
+        model_close(m);
+        free(text);
+        json_decref(o);
+    }
+    if (i < 20) fail("only %zu cases", i);
+    json_decref(root);
 }
 
 /* --- gptoss-mkmodel --- */
@@ -1577,6 +1642,7 @@ int main(int argc, char **argv) {
     run("tensors", test_tensors);
     run("shards", test_shards);
     run("rope", test_rope);
+    run("rope-cases", test_rope_cases);
     run("mkmodel-layouts", test_mkmodel_layouts);
     run("mkmodel-values", test_mkmodel_values);
     run("mkmodel-tokenizer", test_mkmodel_tokenizer);

@@ -38,7 +38,7 @@ done
 # The 20b's shapes, without its weights. The reference takes most of the time, so not every kernel twice.
 for p in strict fast; do
     check compile_20b_$p $compile graphs/gpt-oss-20b.lua --arch host --precision $p --max-tokens 64 --max-batch 16 --max-seq 8192 -o $w/20b.$p.bin
-    for k in expert_linear attention linear_K4096 rmsnorm_linear_K2880_N5120; do
+    for k in expert_linear attention linear_K4096 linear_K2880_N5120; do
         check selftest_20b_${p}_$k $exec $w/20b.$p.bin --self-test --device host --only $k
     done
 done
@@ -107,11 +107,15 @@ $exec $w/strict.bin -m getp_cpu -w $w/model --input-ids -i $w/in -n 190 -o $w/cp
 for p in strict fast; do
     getp $w/$p.bin $w/$p.b64
     [ $p = strict ] && same getp_strict_is_getp_cpu $w/strict.b64 $w/cpu
-    for b in 1 3; do getp $w/$p.bin $w/got -b $b; same getp_${p}_b$b $w/got $w/$p.b64; done
+    for b in 1 3 8; do getp $w/$p.bin $w/got -b $b; same getp_${p}_b$b $w/got $w/$p.b64; done
     for t in 1 5; do getp $w/$p.bin $w/got --threads $t; same getp_${p}_threads$t $w/got $w/$p.b64; done
     getp $w/$p.bin $w/got --prefill-chunk 7
     same getp_${p}_chunk7 $w/got $w/$p.b64
 done
+# The same tokens without any rule, and with the other alternatives of the experts' rules.
+for v in unfused mlp2; do getp $w/strict.$v.bin $w/got; same getp_strict_$v $w/got $w/cpu; done
+for b in 1 3; do getp $w/fast.unfused.bin $w/got.$b -b $b; done
+same getp_fast_unfused_batch $w/got.1 $w/got.3
 getp $w/strict.none.bin $w/got
 same getp_strict_any_cpu $w/got $w/cpu
 for o in "-T 1" "-T 0.8 -p 0.9" "-T 2 --top-k 40 --min-p 0.02"; do
@@ -120,7 +124,7 @@ for o in "-T 1" "-T 0.8 -p 0.9" "-T 2 --top-k 40 --min-p 0.02"; do
     getp $w/strict.bin $w/got -s 5 $o
     same "getp_strict_$(tr -d ' .-' <<<"$o")" $w/got $w/cpu.drawn
 done
-check auto_is_host $exec $w/strict.bin -m getp -w $w/model --input-ids -i $w/in -n 10 -o $w/got
+check auto_is_host $exec $w/strict.bin -m getp -w $w/model --input-ids -i $w/few -n 50 -o $w/got
 
 # --- 4,500 tokens of prompt: past the window, past YaRN's original context, many pages ---
 sed 's/"max_position_embeddings": 1024/"max_position_embeddings": 8192/' tests/models/tiny.json >$w/long.json
@@ -142,6 +146,6 @@ refuses cc_missing 'CC is "no-such-cc"' env CC=no-such-cc $compile graphs/toy.lu
 refuses lacks_and_no_cc "which this one has not, and cannot be compiled here: no C compiler" \
     env -u CC PATH=/nowhere GPTOSS_HOST_FEATURES=none GPTOSS_CACHE=$w/empty "$PWD/$exec" $w/fast.bin --self-test --device host
 refuses other_arch "recompile with --arch gfx90a" $exec $w/fast.bin --self-test --device emu
-cp -r templates/host $w/templates && echo "no such type;" >>$w/templates/rope.c
-refuses bad_template "rope.c:.*error" $compile graphs/toy.lua --arch host --templates $w/templates -o $w/none.bin
+cp -r templates/host $w/templates && echo "no such type;" >>$w/templates/map.c
+refuses bad_template "map.c:.*error" $compile graphs/toy.lua --arch host --templates $w/templates -o $w/none.bin
 exit $failed

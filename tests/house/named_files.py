@@ -7,8 +7,8 @@ import fnmatch
 import os
 import re
 
-OTHERS = {'amd_comgr.h', 'cuda.h', 'hip_runtime_api.h', 'hiprtc.h', 'llama2.c', 'nvrtc.h'}
-EXAMPLES = {'linear_K64_N128.c', 'there-is-none.lua', 'x.lua'}
+OTHERS = {'amd_comgr.h', 'cuda.h', 'hip_runtime_api.h', 'hiprtc.h', 'llama2.c', 'modeling_rope_utils.py', 'nvrtc.h'}
+EXAMPLES = {'k.hip', 'linear_K64_N128.c', 'there-is-none.lua', 'x.lua'}
 MADE = {'interrupt.py', '.carry/h200_check.sh'}
 
 NAME = re.compile(r'[\w./*-]*[\w*]\.(?:c|h|inc|def|md|lua|sh|py|hip)\b(?![\w(.])')
@@ -30,7 +30,7 @@ def comments(path):
 
 def repository():
     for folder, folders, files in os.walk('.'):
-        folders[:] = [f for f in folders if f not in ('.git', 'out', '.carry', 'shared')]
+        folders[:] = [f for f in folders if f not in ('.git', 'out', '.carry', '.proto', 'shared')]
         for f in files:
             yield os.path.relpath(os.path.join(folder, f), '.')
 
@@ -40,8 +40,7 @@ def main():
     ends = {f[i:] for f in files for i in [0] + [m.end() for m in re.finditer('/', f)]}
 
     def known(name, folder):
-        parts = os.path.splitext(name)[0].split('/')
-        if os.path.basename(name) in OTHERS | EXAMPLES or name in MADE or any(p.isupper() for p in parts):
+        if os.path.basename(name) in OTHERS | EXAMPLES or name in MADE or re.search(r'[A-Z]{2,}|\b[A-Z]\b', name):
             return True
         paths = {name, os.path.normpath(os.path.join(folder, name))}
         return bool(paths & ends) or '*' in name and bool(fnmatch.filter(ends, name))

@@ -82,7 +82,7 @@ static const struct {
     const char *name, *op;
     Type in[6];
     int n_in;
-    Attr attr[2];
+    Attr attr[3];
     int n_attr;
     const char *says; /* the message, or the type of the first output */
 } rules[] = {
@@ -97,6 +97,9 @@ static const struct {
 #define BLK M(I32, C(8), C(4))
 #define I(n, v) {.name = n, .type = ATTR_INT, .i = v}
 #define S(n, v) {.name = n, .type = ATTR_STR, .s = v}
+    {"repack", "repack", {M(BF16, C(96), C(64))}, 1, {I("wave", 32), I("pairs", 0), I("head", 0)}, 3, "i32[3072]"},
+    {"repack-wide", "repack", {M(MXFP4, C(2), C(20), C(96))}, 1, {I("wave", 64), I("pairs", 1), I("head", 0)}, 3, "i32[1088]"},
+    {"repack-odd", "repack", {M(BF16, C(15), C(64))}, 1, {I("wave", 32), I("pairs", 1), I("head", 0)}, 3, "repack: 15 rows do not fall into pairs"},
     {"linear", "linear", {F, M(BF16, C(96), C(64))}, 2, {{0}}, 0, "f32[T,96]"},
     {"linear-mxfp4", "linear", {M(BF16, ST, C(64)), M(MXFP4, C(96), C(64))}, 2, {{0}}, 0, "f32[T,96]"},
     {"linear-width", "linear", {M(F32, ST, C(2880)), M(BF16, C(96), C(2944))}, 2, {{0}}, 0, "linear: input is 2880 wide, weight expects 2944"},

@@ -104,9 +104,9 @@ wrong "a bf16 step for some rows"        expert_linear_swiglu.mfma.hip 's/swiglu
 wrong "clamp of 6.9"                     expert_linear_swiglu.mfma.hip 's/gate, up, LIMIT/gate, up, LIMIT - 0.1/' expert_linear_swiglu
 wrong "ties to the higher index"         topk_softmax.hip 's/(unsigned)~index/(unsigned)index/; s/(int)~(unsigned)best/(int)(unsigned)best/' topk_softmax
 wrong "sum in float"                     combine.hip 's/double sum/float sum/; s/__builtin_fma((double)a.p/(float)__builtin_fma((double)a.p/' combine
-wrong "window of one more"               attention.mfma.hip 's/pos - WINDOW + 1/pos - WINDOW/' attention
-wrong "no sink"                          attention.mfma.hip 's/float total = expf(a.sinks\[head\] - most)/float total = 0/' attention
-wrong "the token itself unseen"          attention.mfma.hip 's/at >= first \&\& at <= pos/at >= first \&\& at <= (pos ? pos - 1 : 0)/' attention
+wrong "window of one more"               attention.pages.hip 's/pos - WINDOW + 1/pos - WINDOW/' attention
+wrong "no sink"                          attention.pages.hip 's/a.sinks\[head(h)\], 1, 0/a.sinks[head(h)], 0, 0/' attention
+wrong "the token itself unseen"          attention.pages.hip 's/key >= lo \&\& key <= hi/key >= lo \&\& key <= (hi ? hi - 1 : 0)/' attention
 wrong "values where keys belong"         kv_write.hip 's/= a.v\[/= a.k[/' kv_write
 wrong "positions beyond 255"             rope.hip 's/a.pos\[t\]/(a.pos[t] \& 255)/' rope_W256
 wrong "tiles too long"                   group.hip 's/left < TILE ? left : TILE/TILE/' group
@@ -128,7 +128,7 @@ loose() {
 }
 check "a tolerance that would hide a fault is warned of" loose
 parts() { # parity names the stage
-    edit parts attention.mfma.hip 's/pos - WINDOW + 1/pos - WINDOW/' --arch gfx90a || return 1
+    edit parts attention.pages.hip 's/pos - WINDOW + 1/pos - WINDOW/' --arch gfx90a || return 1
     if parity parts emu >/dev/null; then echo passes; return 1; fi
     says 'first stage out of tolerance: layer0.attn.heads.bf16 (graph step' $out/err
 }

@@ -47,7 +47,7 @@ shape() {
     cat >$out/"$name".json <<JSON
 {"architectures": ["GptOssForCausalLM"], "vocab_size": $2, "hidden_size": $3, "intermediate_size": $4, "num_hidden_layers": $5,
  "num_local_experts": $6, "num_experts_per_tok": $7, "head_dim": $8, "num_attention_heads": $9, "num_key_value_heads": ${10},
- "sliding_window": ${11}, "max_position_embeddings": 512}
+ "sliding_window": ${11}, "max_position_embeddings": 1536}
 JSON
     if ! out/gptoss-mkmodel $out/"$name".json $out/"$name".model --dtype "$dtype" >/dev/null 2>$out/"$name".err; then
         echo "FAIL $name: $(tail -1 $out/"$name".err)"

@@ -130,12 +130,11 @@ def load_hf(folder):
     with open(os.path.join(folder, 'config.json')) as f:
         c = json.load(f)
     files = Safetensors(folder)
-    rope = dict(c.get('rope_scaling') or {})
-    rope.update(c.get('rope_parameters') or {})
+    rope = c.get('rope_scaling') or c.get('rope_parameters')  # as transformers 5.17
     layers = c['num_hidden_layers']
     kinds = c.get('layer_types') or ['full_attention' if i % 2 else 'sliding_attention' for i in range(layers)]
-    if not rope:  # gpt-oss's own
-        rope = {'rope_type': 'yarn', 'factor': 32.0, 'truncate': False}
+    if rope is None:  # gpt-oss's own
+        rope = {'rope_type': 'yarn', 'factor': 32.0, 'truncate': False, 'original_max_position_embeddings': 4096}
     yarn = rope.get('rope_type', rope.get('type')) == 'yarn'
     m = {
         'hidden': c['hidden_size'], 'inter': c['intermediate_size'], 'experts': pick(c, 'num_local_experts', 'num_experts'),
@@ -146,7 +145,7 @@ def load_hf(folder):
         'factor': float(rope.get('factor', 1.0)) if yarn else 1.0,
         'beta_fast': float(rope.get('beta_fast') or 32.0), 'beta_slow': float(rope.get('beta_slow') or 1.0),
         'truncate': bool(rope.get('truncate', True)),  # transformers rounds YaRN's bounds unless told not to
-        'context': rope.get('original_max_position_embeddings') or c.get('initial_context_length') or 4096,
+        'context': c.get('original_max_position_embeddings') or rope.get('original_max_position_embeddings') or c.get('max_position_embeddings') or 131072,
         'limit': pick(c, 'swiglu_limit', default=7.0), 'eps': pick(c, 'rms_norm_eps', default=1e-5),
         'embed': files.matrix('model.embed_tokens.weight'), 'unembed': files.matrix('lm_head.weight'),
         'norm': files.flat('model.norm.weight'), 'layers': [],

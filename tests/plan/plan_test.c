@@ -37,8 +37,11 @@ static Plan *full_plan(void) {
         PlanLaunch *l = &g->launches[i];
         *l = (PlanLaunch){.kernel = i, .node = i, .n_args = 3, .args = {plan_buf(p, "step"), plan_buf(p, "embed"), -1}};
         l->grid = arena_array(p->arena, (size_t)g->n_buckets, sizeof *l->grid);
-        for (int b = 0; b < g->n_buckets; b++)
+        l->lds = arena_array(p->arena, (size_t)g->n_buckets, sizeof *l->lds);
+        for (int b = 0; b < g->n_buckets; b++) {
             l->grid[b][0] = i ? 4194303 : 0, l->grid[b][1] = l->grid[b][2] = UINT32_MAX;
+            l->lds[b] = p->kernels[i].lds / (uint32_t)(b + 1);
+        }
     }
     p->config.rope_theta = 1.0 / 3, p->config.rms_eps = 4.9e-324;
     return p;
@@ -90,7 +93,8 @@ static bool same_graph(const PlanGraph *a, const PlanGraph *b) {
         const PlanLaunch *x = &a->launches[i], *y = &b->launches[i];
         same = x->kernel == y->kernel && x->node == y->node && x->n_args == y->n_args &&
                !memcmp(x->args, y->args, sizeof x->args) &&
-               !memcmp(x->grid, y->grid, (size_t)a->n_buckets * sizeof *x->grid);
+               !memcmp(x->grid, y->grid, (size_t)a->n_buckets * sizeof *x->grid) &&
+               !memcmp(x->lds, y->lds, (size_t)a->n_buckets * sizeof *x->lds);
     }
     for (int i = 0; same && i < a->n_values; i++)
         same = !strcmp(a->values[i].name, b->values[i].name) && a->values[i].buf == b->values[i].buf;

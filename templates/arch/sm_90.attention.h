@@ -1,0 +1,85 @@
+// sm_90.attention.h - what templates/attention.pages.hip asks for. Pages come by asynchronous copies of 16 bytes, a page of keys and
+// one of values being on their way while the others are used; rows that nobody may see come as zeros. In shared memory a row is one
+// cell of 16 bytes longer than D, an odd number of cells in all, so that the eight rows of an ldmatrix meet no bank twice.
+
+enum { ACC_HEADS = 2, HEAD_LANES = 4 };
+
+DEVICE int lane_head() { return threadIdx.x % WAVE / 4; }
+
+DEVICE void copy_16(unsigned to, const void *from, bool there) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
+}
+DEVICE void copies_end() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+DEVICE void copies_wait_but_last() { // of keys and values in turn: all but those begun last are there
+    asm volatile("cp.async.wait_group 1;" ::: "memory");
+    __syncwarp();
+}
+DEVICE void load_turned(unsigned *r, unsigned a) { // load_x, each 8x8 transposed
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(a));
+}
+// An 8x8 of bf16, two of a row in each lane, transposed.
+DEVICE unsigned turned(unsigned v) {
+    unsigned r;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(r) : "r"(v));
+    return r;
+}
+DEVICE unsigned pair_of(float low, float high) { // nearest even, as bf16_of
+    unsigned r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+    return r;
+}
+
+template <int D> struct Pages {
+    enum { TILES = D / 16, CELLS = D / 8, STRIDE = D * 2 + 16, PART = 64 * STRIDE, LDS = 2 * PART };
+    BFragment query[D / 16];
+    unsigned keys, values;
+
+    METHOD static int column(int tile, int row) { return tile * 16 + row; }
+    METHOD void begin(char *lds) { keys = shared_address(lds), values = keys + PART; }
+    METHOD void ask(const bf16 *q) {
+#pragma unroll
+        for (int s = 0; s < D / 16; s++)
+#pragma unroll
+            for (int i = 0; i < 2; i++) query[s].r[i] = *(const unsigned *)(q + s * 16 + i * 8 + threadIdx.x % 4 * 2);
+    }
+    METHOD static void fetch(unsigned to, const bf16 *page, int lo, int hi) {
+#pragma unroll 8 // 16 at once take 100 registers
+        for (int i = 0; i < 64 * CELLS / WAVE; i++) {
+            const int at = i * WAVE + threadIdx.x % WAVE, row = at / CELLS, cell = at % CELLS;
+            copy_16(to + row * STRIDE + cell * 16, page + row * D + cell * 8, row >= lo && row <= hi);
+        }
+        copies_end();
+    }
+    METHOD void fetch_keys(const bf16 *page, int lo, int hi) { fetch(keys, page, lo, hi); }
+    METHOD void fetch_values(const bf16 *page, int lo, int hi) { fetch(values, page, lo, hi); }
+    METHOD void scores(Acc *s) {
+        const int lane = threadIdx.x % WAVE;
+        copies_wait_but_last();
+#pragma unroll
+        for (int k = 0; k < D / 16; k++) {
+            AFragment row[4];
+#pragma unroll
+            for (int m = 0; m < 4; m++) load_x(row[m].r, keys + (m * 16 + lane % 16) * STRIDE + (2 * k + lane / 16) * 16);
+#pragma unroll
+            for (int m = 0; m < 4; m++) mma(s[m], row[m], query[k]);
+        }
+        __syncwarp();
+    }
+    METHOD void add(Acc *o, const Acc *weight) {
+        const int lane = threadIdx.x % WAVE;
+        copies_wait_but_last();
+#pragma unroll
+        for (int m = 0; m < 4; m++) {
+            BFragment b;
+#pragma unroll
+            for (int i = 0; i < 2; i++) b.r[i] = turned(pair_of(weight[m].c[2 * i], weight[m].c[2 * i + 1]));
+#pragma unroll
+            for (int j = 0; j < D / 16; j++) {
+                AFragment v;
+                load_turned(v.r, values + (m * 16 + lane % 8 + lane / 16 * 8) * STRIDE + (2 * j + lane / 8 % 2) * 16);
+                mma(o[j], v, b);
+            }
+        }
+        __syncwarp();
+    }
+};

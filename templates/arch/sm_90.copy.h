@@ -1,0 +1,37 @@
+// sm_90.copy.h - copies that run on their own, what waits for them, and launches that overlap.
+
+// --- barriers and bulk copies (PTX ISA: mbarrier, cp.async.bulk); addresses are 32-bit ones of shared memory ---
+
+DEVICE unsigned shared_address(const void *p) {
+    unsigned a;
+    asm("{ .reg .u64 t; cvta.to.shared.u64 t, %1; cvt.u32.u64 %0, t; }" : "=r"(a) : "l"(p));
+    return a;
+}
+DEVICE void barrier_init(unsigned bar, int count) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(bar), "r"(count) : "memory"); }
+DEVICE void barrier_init_fence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+DEVICE void barrier_expect(unsigned bar, int bytes) { asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory"); }
+DEVICE void barrier_arrive(unsigned bar) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory"); }
+DEVICE void barrier_wait(unsigned bar, unsigned phase) {
+    unsigned done;
+    do
+        asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(bar), "r"(phase) : "memory");
+    while (!done);
+}
+// Read once: such lines leave the L2 first.
+DEVICE u64 evict_first() {
+    u64 p;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(p));
+    return p;
+}
+DEVICE u64 evict_normal() {
+    u64 p;
+    asm volatile("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(p));
+    return p;
+}
+DEVICE void copy_bulk(unsigned to, const void *from, int bytes, unsigned bar, u64 policy) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(to), "l"(from), "r"(bytes), "r"(bar), "l"(policy) : "memory");
+}
+
+// Programmatic dependent launch: above the wait nothing may be read that the launch before wrote, and nothing written.
+DEVICE void overlap_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+DEVICE void overlap_next() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }

@@ -1,0 +1,293 @@
+// sm_90.gemm.h - products of many tokens by wgmma. Weights are A, from registers: 64 rows a warpgroup, a slab a warp, turned into bf16
+// while the tensor cores work on the unit before. Tokens are B, from shared memory. Each result is one accumulator to which the k16 steps
+// are added in ascending order: the signature of lib/matrix.h, and the bits of mma.sync (H200, 2026-11-29).
+//
+// All of a block's warpgroups but the last multiply; the last one moves data, a unit of k a stage, around a ring:
+//   warp 0      weights, a bulk copy a slab
+//   warps 1-3   tokens' rows, gathered by cp.async into the tile of 128-byte swizzled rows that wgmma reads
+//   full[s]     4 arrivals: the weights' (with their bytes), and the token warps', LAG stages late, when their copies are there and fenced
+//   empty[s]    one arrival a multiplying warp
+// A block goes from item to item (a row tile times a token tile) without draining the ring.
+
+// --- wgmma (PTX ISA: wgmma.mma_async m64nNk16) ---
+
+// d += A times B: d[4 j], d[4 j + 1] are row g of tokens 8 j + 2 p, + 1, d[4 j + 2], d[4 j + 3] row g + 8, as of mma_16x8x16. a: the warp's
+// slab. b: descriptor of the tokens' k16 step.
+template <int N> struct Wgmma;
+#define WGMMA(N, D, AB, ...) \
+    template <> struct Wgmma<N> { \
+        DEVICE void multiply(float *d, const AFragment &a, u64 b) { \
+            asm volatile("{ .reg .pred p; setp.eq.b32 p, 0, 0; wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" D "}, " AB ", p, 1, 1, 0; }" \
+                         : __VA_ARGS__ : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "l"(b)); \
+        } \
+    };
+#define D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define D8(i) D4(i), D4(i + 4)
+#define D16(i) D8(i), D8(i + 8)
+#define D32(i) D16(i), D16(i + 16)
+#define D64(i) D32(i), D32(i + 32)
+#define R4 "%0,%1,%2,%3"
+#define R8 R4 ",%4,%5,%6,%7"
+#define R16 R8 ",%8,%9,%10,%11,%12,%13,%14,%15"
+#define R24 R16 ",%16,%17,%18,%19,%20,%21,%22,%23"
+#define R32 R24 ",%24,%25,%26,%27,%28,%29,%30,%31"
+#define R40 R32 ",%32,%33,%34,%35,%36,%37,%38,%39"
+#define R48 R40 ",%40,%41,%42,%43,%44,%45,%46,%47"
+#define R56 R48 ",%48,%49,%50,%51,%52,%53,%54,%55"
+#define R64 R56 ",%56,%57,%58,%59,%60,%61,%62,%63"
+#define R80 R64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79"
+#define R96 R80 ",%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
+#define R112 R96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
+#define R128 R112 ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+WGMMA(8, R4, "{%4,%5,%6,%7}, %8", D4(0))
+WGMMA(16, R8, "{%8,%9,%10,%11}, %12", D8(0))
+WGMMA(32, R16, "{%16,%17,%18,%19}, %20", D16(0))
+WGMMA(48, R24, "{%24,%25,%26,%27}, %28", D16(0), D8(16))
+WGMMA(64, R32, "{%32,%33,%34,%35}, %36", D32(0))
+WGMMA(80, R40, "{%40,%41,%42,%43}, %44", D32(0), D8(32))
+WGMMA(96, R48, "{%48,%49,%50,%51}, %52", D32(0), D16(32))
+WGMMA(112, R56, "{%56,%57,%58,%59}, %60", D32(0), D16(32), D8(48))
+WGMMA(128, R64, "{%64,%65,%66,%67}, %68", D64(0))
+WGMMA(160, R80, "{%80,%81,%82,%83}, %84", D64(0), D16(64))
+WGMMA(192, R96, "{%96,%97,%98,%99}, %100", D64(0), D32(64))
+WGMMA(224, R112, "{%112,%113,%114,%115}, %116", D64(0), D32(64), D16(96))
+WGMMA(256, R128, "{%128,%129,%130,%131}, %132", D64(0), D64(64))
+#undef WGMMA
+
+DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int N> DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory"); } // all but the last N
+
+// --- small copies, and what generic writes need before wgmma reads them ---
+
+DEVICE void copy_16(unsigned to, const void *from, int bytes) { // the rest of the 16 becomes zero
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+}
+DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N> DEVICE void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+DEVICE void proxy_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+template <int N> DEVICE void more_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)); }
+template <int N> DEVICE void fewer_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)); }
+
+// --- a block's work ---
+
+struct Item { // slabs slab … of expert `expert` times tokens first …, `count` of them; 0: there are no more items
+    int expert, slab, first, count;
+};
+
+// All tokens times all rows. An item takes `each` of the tokens, a multiple of 32 up to `most`: so many that the blocks, each doing as many
+// items as any, are done first. Items that need the same weights follow each other.
+struct Dense {
+    int tokens, row_tiles, slabs, each, parts;
+    DEVICE Dense plan(int tokens, int rows, int slabs, int most) {
+        enum { ALONE = 32 }; // what an item costs besides its tokens, in tokens
+        Dense best = {tokens, (slabs_of(rows) + slabs - 1) / slabs, slabs, most, 1};
+        for (int each = most, least = 0x7fffffff; tokens > 0 && each >= 32; each -= 32) {
+            const int parts = (tokens + each - 1) / each, cost = (parts * best.row_tiles + (int)gridDim.x - 1) / (int)gridDim.x * (each + ALONE);
+            if (cost < least) least = cost, best.each = each, best.parts = parts;
+        }
+        return best;
+    }
+    METHOD Item operator()(int i) const {
+        const int at = blockIdx.x + i * (int)gridDim.x, first = at % parts * each;
+        return {0, at / parts * slabs, first, at / parts >= row_tiles ? 0 : tokens - first < each ? tokens - first : each};
+    }
+};
+
+template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm {
+    enum {
+        UNITS = (K + UNIT_K - 1) / UNIT_K, UNIT = Unit<W>::BYTES, WEIGHTS = SLABS * UNIT, ROW = UNIT_K * 2, TILE = TOKENS * ROW,
+        GROUPS = (SLABS + 3) / 4, MOVERS = 96, // GROUPS: multiplying warpgroups, MOVERS: threads that gather tokens
+        LAG = STAGES / 3 > 5 ? 5 : STAGES / 3,
+        // Registers of who multiplies and of who moves: together what a launch of 384 threads (168 each) or 512 (128) has
+        TAKE = GROUPS == 1 ? 0 : GROUPS == 3 ? 152 : TOKENS > 128 ? 224 : 208, GIVE = (GROUPS == 3 ? 512 : 504) - GROUPS * TAKE,
+        // Shared memory, from a multiple of 1,024 on
+        AT_WEIGHTS = STAGES * TILE, AT_ROWS = AT_WEIGHTS + STAGES * WEIGHTS, AT_FULL = AT_ROWS + 2 * TOKENS * 4, AT_EMPTY = AT_FULL + STAGES * 8,
+        BYTES = AT_EMPTY + STAGES * 8 + 1024
+    };
+    static_assert(STAGES >= LAG + 3 && TOKENS % 32 == 0 && WEIGHTS % 16 == 0 && GROUPS <= 3, "a tile, and a ring that cannot lock up");
+
+    struct Ring {
+        char *lds;
+        unsigned base, stage, phase;
+        METHOD void next() {
+            if (++stage == STAGES) stage = 0, phase ^= 1u;
+        }
+        METHOD unsigned full(unsigned s) const { return base + AT_FULL + 8 * s; }
+        METHOD unsigned empty(unsigned s) const { return base + AT_EMPTY + 8 * s; }
+    };
+
+    // --- warp 0 of the last warpgroup ---
+
+    template <class Items> METHOD static void move_weights(const W *w, Ring r, Items items, bool once) {
+        const int lane = threadIdx.x % WAVE, slabs = slabs_of(N);
+        const u64 policy = once ? evict_first() : evict_normal();
+        for (int i = 0;; i++) {
+            const Item it = items(i);
+            if (it.count == 0) break;
+            const int live = slabs - it.slab < SLABS ? slabs - it.slab : SLABS;
+            const char *from = slab_at(w, (long)it.expert * slabs + it.slab + lane, K);
+            for (int u = 0; u < UNITS; u++, from += UNIT, r.next()) {
+                barrier_wait(r.empty(r.stage), r.phase);
+                if (lane == 0) barrier_expect(r.full(r.stage), live * UNIT);
+                __syncwarp();
+                if (lane < live) copy_bulk(r.base + AT_WEIGHTS + r.stage * WEIGHTS + lane * UNIT, from, UNIT, r.full(r.stage), policy);
+            }
+        }
+    }
+
+    // --- its other three ---
+
+    // A thread has 16 bytes of every 12th row. Chunk c of row r lies where c ^ r % 8 would: 12 rows on, that differs in bit 2 alone.
+    template <class Items, class Row> METHOD static void move_tokens(const bf16 *x, Ring r, Items items, Row row) {
+        const int t = threadIdx.x - GROUPS * 128 - WAVE, lane = t % WAVE, chunk = t % 8, first = t / 8;
+        int rows = AT_ROWS, done = 0, pending = 0;
+        for (int i = 0;; i++, rows ^= AT_ROWS ^ (AT_ROWS + TOKENS * 4)) { // two lists of rows: not all of the warps are done with the one
+            const Item it = items(i);
+            if (it.count == 0) break;
+            unsigned *list = (unsigned *)(r.lds + rows);
+            for (int k = t; k < it.count; k += MOVERS) list[k] = row(it.first + k) * (unsigned)(K * 2);
+            asm volatile("bar.sync 1, %0;" ::"n"((int)MOVERS) : "memory");
+            for (int u = 0; u < UNITS; u++) {
+                barrier_wait(r.empty(r.stage), r.phase);
+                const char *from = (const char *)x + u * ROW + chunk * 16;
+                const int bytes = u * UNIT_K + chunk * 8 < K ? 16 : 0;
+                unsigned to = r.base + r.stage * TILE + first * ROW, flip = (chunk ^ first % 8) * 16;
+#pragma unroll 4
+                for (int k = first; k < it.count; k += MOVERS / 8, to += MOVERS / 8 * ROW, flip ^= 64) copy_16(to + flip, bytes ? from + list[k] : (const char *)x, bytes);
+                copy_commit();
+                r.next();
+                if (++pending <= LAG) continue;
+                copy_wait<LAG>();
+                arrived(r, lane, done);
+                pending--;
+            }
+        }
+        copy_wait<0>();
+        for (; pending; pending--) arrived(r, lane, done);
+    }
+    METHOD static void arrived(const Ring &r, int lane, int &done) {
+        proxy_fence();
+        __syncwarp();
+        if (lane == 0) barrier_arrive(r.full(done));
+        done = done + 1 == STAGES ? 0 : done + 1;
+    }
+
+    // --- the others ---
+
+    // Codes are read while the unit before is multiplied; bf16 would only take registers.
+    enum { AHEAD = sizeof(W) == 1 };
+    METHOD static Unit<W> weights(const Ring &r) { // a warp without a slab reads what another does, to no avail
+        const int slab = threadIdx.x / WAVE < SLABS ? threadIdx.x / WAVE : SLABS - 1;
+        return Unit<W>::read(r.lds + AT_WEIGHTS + r.stage * WEIGHTS + slab * UNIT);
+    }
+    METHOD static void steps(AFragment *a, Unit<bf16> &u) {
+#pragma unroll
+        for (int s = 0; s < STEPS; s++) a[s] = bf16_fragment(u.part, s);
+    }
+    METHOD static void steps(AFragment *a, Unit<mxfp4> &u) {
+        asm volatile("" : "+r"(u.codes[0]), "+r"(u.codes[1]), "+r"(u.codes[2]), "+r"(u.codes[3]), "+r"(u.scales)); // not above the wait
+        Dequant::fragments(a, u.codes, u.scales);
+    }
+
+    // Multiplies a unit, whose A is `now`; makes the next one's, if there is one, in `then`.
+    template <int WIDTH> METHOD static void unit(float *d, const AFragment *now, AFragment *then, Ring &r, unsigned &last, bool begun, bool more) {
+        // Tokens' rows: 128-byte swizzle, 8 rows in 1,024 bytes (PTX ISA: matrix descriptor)
+        const u64 tile = (u64)((r.base + r.stage * TILE) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
+        Unit<W> w = {}; // zero: what is left undefined on a path costs ptxas registers
+        wgmma_fence();
+#pragma unroll
+        for (int s = 0; s < STEPS; s++) Wgmma<WIDTH>::multiply(d, now[s], tile + 2 * s);
+        wgmma_commit();
+        const unsigned stage = r.stage;
+        r.next();
+        if (AHEAD && more) barrier_wait(r.full(r.stage), r.phase), w = weights(r);
+        wgmma_wait<1>(); // the unit before this one is done: its A and its stage are free
+        if (begun && threadIdx.x % WAVE == 0) barrier_arrive(r.empty(last));
+        if (!AHEAD && more) barrier_wait(r.full(r.stage), r.phase), w = weights(r);
+        if (more) steps(then, w);
+        last = stage;
+    }
+    template <int WIDTH> METHOD static void product(float *d, Ring &r) {
+        AFragment a[2][STEPS];
+        unsigned last = 0;
+        barrier_wait(r.full(r.stage), r.phase);
+        Unit<W> w = weights(r);
+        steps(a[0], w);
+#pragma unroll 1
+        for (int u = 0; u < UNITS; u += 2) {
+            unit<WIDTH>(d, a[0], a[1], r, last, u > 0, u + 1 < UNITS);
+            if (u + 1 < UNITS) unit<WIDTH>(d, a[1], a[0], r, last, true, u + 2 < UNITS);
+        }
+        wgmma_wait<0>();
+#pragma unroll
+        for (int i = 0; i < WIDTH / 2; i++) asm volatile("" : "+f"(d[i])::"memory"); // not read above the wait
+        if (threadIdx.x % WAVE == 0) barrier_arrive(r.empty(last));
+    }
+    // The narrowest of the widths that holds `count` tokens.
+    template <int WIDTH, int... MORE> METHOD static void product_of(float *d, Ring &r, int count) {
+        if constexpr (sizeof...(MORE) == 0) product<WIDTH>(d, r);
+        else if (count <= WIDTH) product<WIDTH>(d, r);
+        else product_of<MORE...>(d, r, count);
+    }
+    template <class Items, class Out> METHOD static void multiply(Ring r, Items items, Out out) {
+        Item it = items(0);
+        for (int i = 1; it.count; i++) {
+            const Item next = items(i);
+            float d[TOKENS / 2];
+#pragma unroll
+            for (int k = 0; k < TOKENS / 2; k++) {
+                d[k] = 0;
+                asm volatile("" : "+f"(d[k])); // a register, no constant that each width would treat in its own way
+            }
+            if constexpr (TOKENS == 64) product_of<8, 16, 32, 48, 64>(d, r, it.count);
+            else if constexpr (TOKENS == 128) product_of<8, 16, 32, 48, 64, 80, 96, 112, 128>(d, r, it.count);
+            else product_of<32, 64, 96, 128, 160, 192, 224, 256>(d, r, it.count);
+            if (threadIdx.x / WAVE < SLABS) give(d, it, it.slab + threadIdx.x / WAVE, out);
+            it = next;
+        }
+    }
+    // 32 tokens at a time from the front, to which the others then move up: so that out's text is there once.
+    template <class Out> METHOD static void give(float *d, const Item &it, int slab, Out out) {
+#pragma unroll 1
+        for (int t = 0; t < it.count; t += 32) {
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+#pragma unroll
+                for (int i = 0; i < 2; i++) {
+                    const Acc acc = {{d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]}};
+                    const int token = t + 8 * j + acc_token(i);
+                    if (token < it.count) out(it, acc, i, slab, it.first + token);
+                }
+#pragma unroll
+            for (int k = 0; k < TOKENS / 2 - 16; k++) d[k] = d[k + 16];
+        }
+    }
+
+    // items(i): the block's i-th. row(t): which row of x is token t. out(item, acc, i, slab, t): as slab_out wants it. once: a weight is
+    // mostly read once. STATIC: which items there are does not depend on the launch before, so that weights may be on their way before it ends.
+    template <bool STATIC, class Items, class Row, class Out>
+    DEVICE void run(const W *w, bool once, const bf16 *x, char *lds, Items items, Row row, Out out) {
+        const unsigned at = shared_address(lds), base = (at + 1023u) & ~1023u;
+        Ring r = {lds + (base - at), base, 0, 0};
+        if (threadIdx.x == 0) {
+            for (int s = 0; s < STAGES; s++) barrier_init(r.full(s), 4), barrier_init(r.empty(s), 4 * GROUPS);
+            barrier_init_fence();
+            proxy_fence();
+        }
+        __syncthreads();
+        const int warp = threadIdx.x / WAVE - 4 * GROUPS;
+        if (!STATIC || warp != 0) overlap_wait();
+        overlap_next();
+        if (warp < 0) {
+            if constexpr (TAKE) more_registers<TAKE>();
+            multiply(r, items, out);
+            return;
+        }
+        if constexpr (TAKE) fewer_registers<GIVE>();
+        r.phase = 1; // all stages are empty
+        if (warp == 0) move_weights(w, r, items, once);
+        else move_tokens(x, r, items, row);
+    }
+};

@@ -1,0 +1,31 @@
+//! kernel linear(x: bf16[T,K], w: bf16|mxfp4[N,K], b?: f32[N]) -> (y: f32[T,N])
+//! precision fast
+//! arch   sm_90
+//! priority 14
+//! behind pairs
+//! layout w = fragment
+//! where  K % 16 == 0
+//! const  TOKENS = 256
+//! const  SLABS = 8
+//! const  STAGE = SLABS * (w_MXFP4 ? 544 : 2048) + TOKENS * 128 + 16
+//! const  STAGES = min(20, (LDS_ALL - 1024 - TOKENS * 8) / STAGE)
+//! grid   132
+//! block  384
+//! lds    STAGES * STAGE + TOKENS * 8 + 1024
+//! overlaps
+//! reduce mma16
+//! tol    fast 1e-10
+// Many tokens: blocks, one a multiprocessor of an H100 or H200, go through the products of SLABS slabs and up to TOKENS tokens
+// (arch/sm_90.gemm.h).
+
+template <class W> DEVICE void compute(const Args &a, const W *w) {
+    extern __shared__ __attribute__((aligned(128))) char lds[];
+    typedef Gemm<W, K, N, SLABS, TOKENS, STAGES> Product;
+    static_assert(Product::BYTES <= STAGES * STAGE + TOKENS * 8 + 1024, "the head knows the ring's size");
+    const Dense items = Dense::plan(row_count(a), N, SLABS, TOKENS);
+    Product::template run<true>(w, items.parts == 1, a.x, lds, items, [](int t) { return t; }, [&](const Item &, const Acc &acc, int i, int slab, int t) {
+        slab_out<GROUP>(acc, i, slab, N, HAS_B ? a.b : 0, out_row, [&](int j, const float *v) { out(a, t, j, v); });
+    });
+}
+
+DEVICE void run(const Args &a) { compute(a, a.w); }
