@@ -1,23 +1,23 @@
 #!/bin/bash
 # A kernel that never ends: the emulator says which, and where, after a number of instructions; host says which, and Ctrl-C ends the
-# program in every mode. Each template here is rmsnorm's with a loop of another make.
+# program in every mode. Each template here is row's, which computes rmsnorm, with a loop of another make.
 cd "$(dirname "$0")/../.." || exit 2
 out=out/tests/hang model=models/tiny
 rm -rf $out && mkdir -p $out
 failed=0
 report() { if [ -z "$2" ]; then echo "ok $1"; else echo "FAIL $1: ${2//$'\n'/ / }"; failed=1; fi; }
-template() { # NAME LOOP: $out/NAME/rmsnorm.hip
+template() { # NAME LOOP: $out/NAME/row.hip
     mkdir -p $out/$1
-    LOOP=$2 awk '/^    double sum = 0;/ {print "    " ENVIRON["LOOP"]} {print}' templates/rmsnorm.hip >$out/$1/rmsnorm.hip
-    grep -qF -- "$2" $out/$1/rmsnorm.hip || { echo "FAIL setup: templates/rmsnorm.hip is another"; exit 1; }
+    LOOP=$2 awk '/^    const real row = / {print "    " ENVIRON["LOOP"]} {print}' templates/row.hip >$out/$1/row.hip
+    grep -qF -- "$2" $out/$1/row.hip || { echo "FAIL setup: templates/row.hip is another"; exit 1; }
 }
 compile() { # PLAN ARCH [option…]
     out/gptoss-compile graphs/tiny.lua --arch $2 --model $model --no-fusion all --max-batch 4 --max-tokens 32 -o $out/$1.bin "${@:3}" 2>$out/err || { echo "FAIL compile $1: $(tail -1 $out/err)"; exit 1; }
 }
-template loop 'for (int n = i; n != -1;) { n = (n * 3 + 7) & 0xffffff; asm volatile("" : "+v"(n)); }'
+template loop 'for (int n = threadIdx.x; n != -1;) { n = (n * 3 + 7) & 0xffffff; asm volatile("" : "+v"(n)); }'
 template memory 'while (((const volatile float *)a.g)[0] != 1e30f) {}'
 template barrier 'for (;;) __syncthreads();'
-template deadlock '__shared__ volatile int flag; if (i == 0) flag = 0; __syncthreads(); if (i < 64) { while (!flag) {} } else { __syncthreads(); flag = 1; }'
+template deadlock '__shared__ volatile int flag; if (threadIdx.x == 0) flag = 0; __syncthreads(); if (threadIdx.x < 64) { while (!flag) {} } else { __syncthreads(); flag = 1; }'
 for t in loop memory barrier deadlock; do compile $t gfx90a --templates $out/$t; done
 compile right gfx90a
 printf '1\nreverse ABCDE:\n' >$out/in
@@ -25,7 +25,7 @@ head -1 $model/eval.jsonl >$out/set.jsonl
 
 emu() { timeout 300 out/gptoss-exec $out/$1.bin --device emu "${@:2}" >$out/log 2>$out/err; }
 hung() { # NAME exit-status: what was said names kernel, place and count
-    report "$1" "$([ $2 = 1 ] || echo "exit $2"; cat $out/log $out/err | grep -q 'kernel rmsnorm_K[0-9]*, workgroup (0,0,0), wave [0-3], pc 0x[0-9a-f]*, [a-z].*: hung: no end after [0-9]* instructions of its workgroup (of 4 waves .*); if it is only long, --emu-limit allows more' || { echo said:; tail -1 $out/err; })"
+    report "$1" "$([ $2 = 1 ] || echo "exit $2"; cat $out/log $out/err | grep -q 'kernel rmsnorm_N[0-9]*, workgroup (0,0,0), wave [0-3], pc 0x[0-9a-f]*, [a-z].*: hung: no end after [0-9]* instructions of its workgroup (of 4 waves .*); if it is only long, --emu-limit allows more' || { echo said:; tail -1 $out/err; })"
 }
 emu loop -m getp -i $out/in -o $out/o; hung loop $?
 for t in memory barrier deadlock; do emu $t -m getp -i $out/in -o $out/o --emu-limit 100000; hung $t $?; done
@@ -49,8 +49,8 @@ emu right -m bench -n 4 --emu-limit $((most / 2)); report limit-missed "$([ $? =
 
 # --- host
 mkdir -p $out/host
-sed 's|^    float v\[K\];|    while (((const volatile float *)a.g)[0] != 1e30f) {}\n&|' templates/host/rmsnorm.c >$out/host/rmsnorm.c
-grep -q 1e30f $out/host/rmsnorm.c || { echo "FAIL setup: templates/host/rmsnorm.c is another"; exit 1; }
+sed 's|^    const real row = |    while (((const volatile float *)a.g)[0] != 1e30f) {}\n&|' templates/host/row.c >$out/host/row.c
+grep -q 1e30f $out/host/row.c || { echo "FAIL setup: templates/host/row.c is another"; exit 1; }
 compile host host --templates $out/host
 cat >$out/interrupt.py <<'PY'
 # interrupt.py TIMES TERMINAL command…: presses Ctrl-C so often once the command says that a kernel does not come back; exits 0
@@ -68,7 +68,7 @@ signal.alarm(120)
 said, begun = [], False
 for line in p.stderr:
     said.append(line)
-    if 'kernel rmsnorm_K' in line and 'has not come back for' in line: begun = True; break
+    if 'kernel rmsnorm_N' in line and 'has not come back for' in line: begun = True; break
 for i in range(times if begun else 0):
     assert p.poll() is None, 'ended before %d' % i
     p.send_signal(signal.SIGINT)

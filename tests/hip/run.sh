@@ -47,7 +47,7 @@ getp strict -t 2 -b 1 --device hip; head -2 "$tmp/want" >"$tmp/want2"; mv "$tmp/
 GPTOSS_SYNC_LAUNCHES=1 getp strict -t 2; same getp_sync_launches $?
 [ "$(calls hipGraphLaunch)" = 0 ] && ok sync_launches_capture_nothing || fail sync_launches_capture_nothing "$(calls hipGraphLaunch) replays"
 getp strict -t 2 -f; same getp_profiled $?
-grep -q '^rmsnorm_linear_K64_N128 .* [0-9]' "$tmp/err" && ok profile_lists_kernels || fail profile_lists_kernels "$(tail -3 "$tmp/err")"
+grep -q '^linear_K64_N128 .* [0-9]' "$tmp/err" && ok profile_lists_kernels || fail profile_lists_kernels "$(tail -3 "$tmp/err")"
 for p in strict fast; do
     hip "$tmp/$p.bin" --self-test; code=$?
     clean selftest_$p $code 0 && if [ "$(grep -c '^ok' "$tmp/out")" -gt 20 ]; then ok selftest_$p; else fail selftest_$p "$(grep -v '^ok' "$tmp/out" | head -1)"; fi
@@ -107,7 +107,7 @@ FAKEHIP_MEMORY=150000 getp strict; says out_of_memory $? "device hip 0: out of m
 FAKEHIP_FAIL=hipMalloc:${mallocs:-40}:2 getp strict; says out_of_memory_kv $? "out of memory: "
 FAKEHIP_FAIL=hipModuleLoadData:1:209 getp strict; says wrong_code $? "cannot load the code of "
 FAKEHIP_FAIL=hipModuleGetFunction:3:500 getp strict; says no_kernel $? "the code has no kernel "
-FAKEHIP_FAIL=hipModuleLaunchKernel:7:719 getp strict; says launch_refused $? "kernel rope_W"
+FAKEHIP_FAIL=hipModuleLaunchKernel:7:719 getp strict; says launch_refused $? "kernel group_R2"
 FAKEHIP_FAULT=30 getp strict; says fault $? "hipErrorIllegalAddress; in or before graph replay 4, of 4 launches"
 FAKEHIP_FAULT=30 GPTOSS_SYNC_LAUNCHES=1 getp strict; says fault_named $? "hipErrorIllegalAddress; the last started was launch 30, kernel "
 FAKEHIP_HANG=30 GPTOSS_HANG_SECONDS=0.5 getp strict; says hang $? "hung: nothing has come back for 0.5 s (GPTOSS_HANG_SECONDS); in graph replay 1, of "
