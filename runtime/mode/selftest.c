@@ -17,7 +17,7 @@
 
 enum { POISON = 0xFF, /* NaN, and -1: no result of any kernel */ LEAST_ROWS = 4, MOST_TRIALS = 8 };
 static const double LOOSE = 100, SEEN = 0x1p-46; /* below SEEN, that of a step of f32, nothing is measured */
-static const double REFERENCE_BUDGET = 4e8, EMU_BUDGET = 3e8; /* multiplications of one trial; about a second each */
+static const double REFERENCE_BUDGET = 2e8, EMU_BUDGET = 3e8; /* multiplications of one trial; about a second each */
 
 typedef struct Tried Tried; /* of one kernel */
 struct Tried {
