@@ -44,13 +44,16 @@ DEVICE void run(const Args &a) {
     __syncthreads();
     if (j >= N / GROUP) return;
     double sum[GROUP][TILE] = {};
+#pragma unroll
     for (int m = 0; m < GROUP; m++) {
         const long row = (long)expert * N + out_row(j, m);
         if (X_PLAIN) dot(a.w, [&](int i, int k) { return load(a.x, (long)x_row(pair[i]) * K + k); }, row, count, sum[m]);
         else dot(a.w, [&](int i, int k) { return rows[i][k]; }, row, count, sum[m]);
     }
+#pragma unroll
     for (int i = 0; i < TILE; i++) {
         float v[GROUP];
+#pragma unroll
         for (int m = 0; m < GROUP; m++) v[m] = (float)(wave_sum(sum[m][i]) + (double)a.b[(long)expert * N + out_row(j, m)]);
         if (i < count && threadIdx.x % WAVE == 0) out(a, pair[i], j, v);
     }

@@ -67,10 +67,10 @@ for dtype in mxfp4 bf16; do
 done
 
 # An error names the template's file and line.
-mkdir "$tmp/templates" && sed 's/^    int row\[LINES\];/    int row[LINES] = oops;/' templates/linear.mfma.hip >"$tmp/templates/linear.mfma.hip"
-line=$(grep -n oops "$tmp/templates/linear.mfma.hip" | cut -d: -f1)
+mkdir "$tmp/templates" && sed 's/^    const int wave = threadIdx.x/    const int wave = oops/' templates/linear.stream.hip >"$tmp/templates/linear.stream.hip"
+line=$(grep -n oops "$tmp/templates/linear.stream.hip" | cut -d: -f1)
 compile broken graphs/toy.lua --templates "$tmp/templates"
-grep -q "linear.mfma.hip($line): error: identifier \"oops\" is undefined" "$tmp/broken.err" && ok error_names_line || fail error_names_line "$(head -3 "$tmp/broken.err")"
+grep -q "linear.stream.hip($line): error: identifier \"oops\" is undefined" "$tmp/broken.err" && ok error_names_line || fail error_names_line "$(head -3 "$tmp/broken.err")"
 
 # wgmma whose results are used before they are waited for: ptxas makes such code right, and slow.
 mkdir "$tmp/wgmma" && { sed '/^\/\/!/!d' templates/linear.wgmma64.hip && cat <<'HIP'
