@@ -121,9 +121,9 @@ drifts() { # plan, device, set, least percent of right answers
 }
 head -8 $set | grep -v recall >$out/eight.jsonl
 # ref runs the graph, which is right.
-emu_column() { column linear.mfma.hip 's/out(a, t0 + t, n0 + n, block_sum/out(a, t0 + t, n0 + n, N == 128 \&\& n0 + n == 5 ? 0 : block_sum/' gfx90a column && drifts column emu $out/eight.jsonl 90 && steady column ref $out/eight.jsonl; }
+emu_column() { column linear.tile.hip 's/out(a, t0 + t, j, v);/float u[GROUP]; for (int k = 0; k < GROUP; k++) u[k] = N == 128 \&\& j + k == 5 ? 0 : v[k]; out(a, t0 + t, j, u);/' gfx90a column && drifts column emu $out/eight.jsonl 90 && steady column ref $out/eight.jsonl; }
 check "a column of the residual overwritten, on emu: answers right, log-probabilities drift" emu_column
-host_column() { column host/linear.fast.c 's/out(a, t0 + t + i, n0 + r, sum/out(a, t0 + t + i, n0 + r, N == 128 \&\& n0 + r == 5 ? 0.f : sum/' host column && drifts column host $out/first.jsonl 98; }
+host_column() { column host/linear.fast.c 's/v\[r\] = sum\[r\]\[i\]/v[r] = N == 128 \&\& n0 + r == 5 ? 0.f : sum[r][i]/' host column && drifts column host $out/first.jsonl 98; }
 [ -n "$host" ] && check "a column of the residual overwritten, on host: answers right, log-probabilities drift" host_column
 check "fast on emu: no drift" steady tiny-fast emu $out/eight.jsonl
 [ -n "$host" ] && check "strict on host: no drift" steady tiny-strict-host host $out/first.jsonl
