@@ -490,14 +490,18 @@ static void check_launch(Check *c, const PlanGraph *pg, const PlanLaunch *l) {
     for (int i = 0; i < c->plan->n_bufs; i++) free_side(c, &c->packed[i].side), c->packed[i] = (Packed){.from = NULL};
 }
 
-/* Of each template, the tolerance against the most that its kernels showed. */
+static bool same_tolerance(const PlanKernel *a, const PlanKernel *b) {
+    return !strcmp(a->template_name, b->template_name) && a->nmse == b->nmse;
+}
+
+/* Of each template, its tolerances against the most that the kernels held to them showed. */
 static void warn_of_loose(Check *c) {
     for (int i = 0; i < c->plan->n_kernels; i++) {
         const PlanKernel *k = &c->plan->kernels[i];
         double most = SEEN;
         bool first = true, tried = true;
         for (int j = 0; j < c->plan->n_kernels; j++) {
-            if (strcmp(c->plan->kernels[j].template_name, k->template_name)) continue;
+            if (!same_tolerance(&c->plan->kernels[j], k)) continue;
             first = first && j >= i, tried = tried && c->tried[j].n && c->tried[j].ok;
             if (judge_measured(&c->tried[j].measured) > most) most = judge_measured(&c->tried[j].measured);
         }
