@@ -25,8 +25,11 @@ void report_text(const Compile *c, Text *t) {
     text_add(t, "%s for %s, %s: %d kernels from %d sources, compiled in %.1f s by %s\n", p->model_name, p->arch,
              p->precision, p->n_kernels, p->n_modules, c->seconds_jit,
              c->compiler ? c->compiler : "nothing (no compiler found)");
-    text_add(t, "weights %.2f GB, scratch %.1f MB, KV %.1f KB a 64-token page of all layers\n",
-             (double)bytes_of(p, BUF_WEIGHT) / 1e9, (double)p->scratch / 1e6, (double)bytes_of(p, BUF_STATE) / 1e3);
+    text_add(t,
+             "weights %.2f GB (%.2f GB of them repacked when loaded), scratch %.1f MB, KV %.1f KB a 64-token page of "
+             "all layers\n",
+             (double)bytes_of(p, BUF_WEIGHT) / 1e9, (double)bytes_of(p, BUF_PACKED) / 1e9, (double)p->scratch / 1e6,
+             (double)bytes_of(p, BUF_STATE) / 1e3);
     for (int g = 0; g < p->n_graphs; g++)
         text_add(t, "%s: %d launches a step\n", p->graphs[g].name, plan_launches(&p->graphs[g], -1, -1));
     text_add(t, "\n%-52s %4s %5s %5s %5s %6s %7s %6s %5s %7s\n", "kernel", "uses", "vgprs", "agprs", "sgprs", "lds",

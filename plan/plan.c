@@ -19,6 +19,8 @@ enum { HEADER = 40, ALIGN = 64, ZLEVEL = 6, MAX_TEXT = 1 << 30 };
 static const char magic[8] = "GPTOSSPL";
 static const char *const kind_names[BUF_KINDS] = {"weight", "packed", "state", "input", "link", "temp"};
 
+const char *buf_kind_name(BufKind kind) { return kind_names[kind]; }
+
 /* --- tables of fields --------------------------------------------------------------------------------------------- */
 
 typedef enum FieldKind {
@@ -81,12 +83,11 @@ static const Field buf_fields[] = {
 };
 static const Field module_fields[] = {ROW(PlanModule, F_STR, name), ROW(PlanModule, F_BOOL, overridden)};
 static const Field kernel_fields[] = {
-    ROW(PlanKernel, F_STR, symbol),      ROW(PlanKernel, F_STR, template_name), ROW(PlanKernel, F_STR, reduction),
-    ROW(PlanKernel, F_INT, module),      ROW(PlanKernel, F_U32, block),         ROW(PlanKernel, F_U32, lds),
-    ROW(PlanKernel, F_BOOL, overlaps),
-    ROW(PlanKernel, F_REAL, nmse),       ROW(PlanKernel, F_U32, vgprs),         ROW(PlanKernel, F_U32, agprs),
-    ROW(PlanKernel, F_U32, sgprs),       ROW(PlanKernel, F_U32, lds_static),    ROW(PlanKernel, F_U32, scratch),
-    ROW(PlanKernel, F_U32, vgpr_spills), ROW(PlanKernel, F_U32, sgpr_spills),
+    ROW(PlanKernel, F_STR, symbol),    ROW(PlanKernel, F_STR, template_name), ROW(PlanKernel, F_STR, reduction),
+    ROW(PlanKernel, F_INT, module),    ROW(PlanKernel, F_U32, block),         ROW(PlanKernel, F_U32, lds),
+    ROW(PlanKernel, F_BOOL, overlaps), ROW(PlanKernel, F_REAL, nmse),         ROW(PlanKernel, F_U32, vgprs),
+    ROW(PlanKernel, F_U32, agprs),     ROW(PlanKernel, F_U32, sgprs),         ROW(PlanKernel, F_U32, lds_static),
+    ROW(PlanKernel, F_U32, scratch),   ROW(PlanKernel, F_U32, vgpr_spills),   ROW(PlanKernel, F_U32, sgpr_spills),
 };
 static const Field graph_fields[] = {ROW(PlanGraph, F_STR, name), ROW(PlanGraph, F_SYM, sym)};
 static const Field launch_fields[] = {ROW(PlanLaunch, F_INT, kernel), ROW(PlanLaunch, F_INT, node)};
@@ -514,7 +515,8 @@ static void get_launch(Reader *r, const json_t *j, PlanLaunch *l, int n_buckets)
     l->grid = arena_array(r->arena, (size_t)n_buckets, sizeof *l->grid);
     for (int i = 0; i < 3 * n_buckets; i++)
         l->grid[i / 3][i % 3] = (uint32_t)get_int(r, item(j, "grid", i), "grid", 0, UINT32_MAX);
-    if (get_count(r, j, "lds", PLAN_MAX_BUCKETS) != n_buckets) FAIL(r, "a launch of node %d has no lds for each bucket", l->node);
+    if (get_count(r, j, "lds", PLAN_MAX_BUCKETS) != n_buckets)
+        FAIL(r, "a launch of node %d has no lds for each bucket", l->node);
     l->lds = arena_array(r->arena, (size_t)n_buckets, sizeof *l->lds);
     for (int i = 0; i < n_buckets; i++) l->lds[i] = (uint32_t)get_int(r, item(j, "lds", i), "lds", 0, 1 << 20);
 }
@@ -868,7 +870,8 @@ double plan_tolerance(const Plan *p, const PlanGraph *g, int node, int64_t rows)
     while (bucket < g->n_buckets - 1 && g->buckets[bucket] < rows) bucket++;
     for (int l = 0; l < g->n_launches; l++) {
         const PlanLaunch *k = &g->launches[l];
-        if (k->node == node && k->grid[bucket][0] && p->kernels[k->kernel].nmse > most) most = p->kernels[k->kernel].nmse;
+        if (k->node == node && k->grid[bucket][0] && p->kernels[k->kernel].nmse > most)
+            most = p->kernels[k->kernel].nmse;
     }
     return most;
 }

@@ -32,9 +32,9 @@ struct PlanBuf {
     const char *name; /* of the value; weights: the canonical name */
     BufKind kind;
     Type type;
-    bool may_round;      /* weights: see model_read */
-    size_t size;         /* bytes at the plan's largest T and S; of one page for a KV pool (type mentions P) */
-    size_t offset;       /* BUF_TEMP */
+    bool may_round;         /* weights: see model_read */
+    size_t size;            /* bytes at the plan's largest T and S; of one page for a KV pool (type mentions P) */
+    size_t offset;          /* BUF_TEMP */
     int graph, first, last; /* BUF_TEMP: index of the graph and of nodes in it; else -1 */
 };
 
@@ -44,17 +44,17 @@ struct PlanModule {
     const char *source; /* the emitted text */
     const void *code;   /* NULL when the plan carries source only */
     size_t code_size;
-    bool overridden;    /* the source is not ours but what --override gave */
+    bool overridden; /* the source is not ours but what --override gave */
 };
 
 typedef struct PlanKernel PlanKernel;
 struct PlanKernel {
     const char *symbol, *template_name, *reduction; /* reduction signature, "" when nothing is reduced */
     int module;
-    uint32_t block;     /* work-items, one-dimensional */
-    uint32_t lds;       /* dynamic, at most; 0: all static */
-    bool overlaps;      /* waits itself for what came before it, so it may be started early (PDL; dev_cuda.c) */
-    double nmse;        /* the template's tolerance against its body at this precision */
+    uint32_t block; /* work-items, one-dimensional */
+    uint32_t lds;   /* dynamic, at most; 0: all static */
+    bool overlaps;  /* waits itself for what came before it, so it may be started early (PDL; dev_cuda.c) */
+    double nmse;    /* the template's tolerance against its body at this precision */
     /* from comgr, all 0 without a code object: */
     uint32_t vgprs, agprs, sgprs, lds_static, scratch, vgpr_spills, sgpr_spills;
 };
@@ -65,10 +65,10 @@ enum { PLAN_MAX_ARGS = 28, PLAN_MAX_BUCKETS = 64 };
  * i32[STEP_WORDS] = {T, S, how many of the T are generated (the first ones), 0 …} of this step. An absent optional input is buffer -1, passed as a null pointer. */
 typedef struct PlanLaunch PlanLaunch;
 struct PlanLaunch {
-    int kernel, node;              /* node: index into the graph's nodes (the program's graph of the same name) */
+    int kernel, node;                /* node: index into the graph's nodes (the program's graph of the same name) */
     int n_args, args[PLAN_MAX_ARGS]; /* buffer indices */
-    uint32_t (*grid)[3];           /* [n_buckets]; in workgroups; a zero dimension: not launched in that bucket */
-    uint32_t *lds;                 /* [n_buckets] bytes of dynamic shared memory */
+    uint32_t (*grid)[3];             /* [n_buckets]; in workgroups; a zero dimension: not launched in that bucket */
+    uint32_t *lds;                   /* [n_buckets] bytes of dynamic shared memory */
 };
 
 typedef struct PlanGraph PlanGraph;
@@ -83,13 +83,13 @@ struct PlanGraph {
     struct PlanValue {
         const char *name;
         int buf;
-    } *values;            /* … and its buffer; a state's successors share its buffer */
+    } * values; /* … and its buffer; a state's successors share its buffer */
 };
 
 typedef struct PlanKv PlanKv; /* layers that share a block table */
 struct PlanKv {
-    const char *blocks; /* name of the input: i32[max_batch, max_blocks]; entry: page index in the pool, -1 none */
-    int64_t window;     /* 0: all keys; else pages wholly behind the window are released */
+    const char *blocks;    /* name of the input: i32[max_batch, max_blocks]; entry: page index in the pool, -1 none */
+    int64_t window;        /* 0: all keys; else pages wholly behind the window are released */
     int n_states, *states; /* buffer indices of the layers' pools; page p of each belongs to the same tokens */
 };
 
@@ -103,15 +103,15 @@ struct PlanRule {
 typedef struct Plan Plan;
 struct Plan {
     Arena *arena;
-    const char *model_name;  /* "gpt-oss-20b" */
-    const char *model_path;  /* recorded by --model; NULL without */
-    bool swap_embeddings;    /* and so is this: it is how that .bin is read */
-    const char *arch;        /* "gfx90a" */
-    const char *target_id;   /* full target id of the code objects, e.g. "amdgcn-amd-amdhsa--gfx90a" */
-    const char *precision;   /* "strict", "fast" */
+    const char *model_name; /* "gpt-oss-20b" */
+    const char *model_path; /* recorded by --model; NULL without */
+    bool swap_embeddings;   /* and so is this: it is how that .bin is read */
+    const char *arch;       /* "gfx90a" */
+    const char *target_id;  /* full target id of the code objects, e.g. "amdgcn-amd-amdhsa--gfx90a" */
+    const char *precision;  /* "strict", "fast" */
     ModelConfig config;
     int64_t max_batch, max_tokens, max_seq, max_blocks;
-    Program *program;        /* fused, bodies included */
+    Program *program; /* fused, bodies included */
     int n_bufs, n_modules, n_kernels, n_graphs, n_kv, n_rules;
     PlanBuf *bufs;
     PlanModule *modules;
@@ -128,6 +128,7 @@ bool plan_write(const Plan *p, const char *path, Err *e); /* temporary name, the
 Plan *plan_open(const char *path, Err *e);                /* NULL on error; a version mismatch says "recompile" */
 void plan_close(Plan *p);
 int plan_graph(const Plan *p, const char *name); /* index, -1 when absent */
+const char *buf_kind_name(BufKind kind);         /* as in plan.bin: "weight" … */
 int plan_buf(const Plan *p, const char *name);   /* index of a named buffer that is not BUF_TEMP, -1 when absent */
 /* The widest tolerance among the kernels that compute the node in a step of so many rows; -1 when none does. */
 double plan_tolerance(const Plan *p, const PlanGraph *g, int node, int64_t rows);
@@ -139,10 +140,11 @@ int plan_uses(const Plan *p, int kernel); /* the most launches of it in a step, 
 /* interface.c. Does the executor provide an input of this name and type (to this graph; NULL: to any)? If not, e says what the
  * graph does: "wants an input …". */
 bool plan_input(const Plan *p, const char *graph, const char *name, const Type *t, Err *e);
-const Value *plan_result(const Graph *g); /* what is read back of sample (ids, i32[S]) and logits (f32[S,V]); NULL: nothing fits */
-bool plan_pool(const Type *t);            /* is it a KV pool, [P,2,heads,KV_PAGE,head_dim]? */
-bool plan_check(const Plan *p, Err *e);   /* would plan_open take it? For whoever has just made it */
-void plan_inspect(const Plan *p, Text *t);       /* for people: what --inspect prints */
+const Value *
+plan_result(const Graph *g);   /* what is read back of sample (ids, i32[S]) and logits (f32[S,V]); NULL: nothing fits */
+bool plan_pool(const Type *t); /* is it a KV pool, [P,2,heads,KV_PAGE,head_dim]? */
+bool plan_check(const Plan *p, Err *e);    /* would plan_open take it? For whoever has just made it */
+void plan_inspect(const Plan *p, Text *t); /* for people: what --inspect prints */
 void plan_inspect_json(const Plan *p, Text *t);
 
 #endif

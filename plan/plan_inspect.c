@@ -34,7 +34,8 @@ static void inspect_head(const Plan *p, Text *t) {
 }
 
 static void inspect_memory(const Plan *p, Text *t) {
-    static const char *const what[BUF_KINDS] = {"weights", "weights, repacked", "state (one page a pool)", "inputs", "links", "temporaries"};
+    static const char *const what[BUF_KINDS] = {"weights", "weights, repacked", "state (one page a pool)", "inputs",
+                                                "links",   "temporaries"};
     text_add(t, "memory\n");
     for (int k = 0; k < BUF_KINDS; k++) {
         int n;
@@ -95,9 +96,8 @@ void plan_inspect(const Plan *p, Text *t) {
 /* --- JSON ----------------------------------------------------------------------------------------------------------- */
 
 static json_t *buf_json(const Plan *p, const PlanBuf *b) {
-    static const char *const kind[BUF_KINDS] = {"weight", "state", "input", "link", "temp"};
-    json_t *j = json_pack("{s:s#, s:s, s:s, s:I}", "name", b->name, (int)strlen(b->name), "kind", kind[b->kind], "type",
-                          type_str(p->arena, &b->type), "size", (json_int_t)b->size);
+    json_t *j = json_pack("{s:s#, s:s, s:s, s:I}", "name", b->name, (int)strlen(b->name), "kind",
+                          buf_kind_name(b->kind), "type", type_str(p->arena, &b->type), "size", (json_int_t)b->size);
     if (b->kind == BUF_TEMP)
         json_object_update_new(j, json_pack("{s:I, s:s, s:i, s:i}", "offset", (json_int_t)b->offset, "graph",
                                             p->graphs[b->graph].name, "first", b->first, "last", b->last));

@@ -96,7 +96,7 @@ static bool launch_on(Exec *x, int graph, int at, int on, Err *e) {
         for (int k = 0; k < la[i]->n_args; k++) {
             int own = la[i]->args[k];
             BufKind kind = own < 0 ? BUF_KINDS : x->plan->bufs[own].kind;
-            bufs[k] = kind == BUF_WEIGHT || kind == BUF_STATE ? own : lo[i]->args[k];
+            bufs[k] = kind == BUF_WEIGHT || kind == BUF_PACKED || kind == BUF_STATE ? own : lo[i]->args[k];
         }
         if (!exec_launch(x, graph, la[i], bufs, e)) return false;
     }

@@ -10,7 +10,7 @@
 #include <math.h>
 
 enum { SLOTS = 4, FIRST_POSITION = 58, APART = 37 }; /* positions cross a page and a small window */
-enum { FAR = 900 }; /* further on, attention has several chunks */
+enum { FAR = 900 };                                  /* further on, attention has several chunks */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 

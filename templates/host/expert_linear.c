@@ -8,7 +8,7 @@
 //! grid   ceil(N, ROWS), min(E, T * R) + T * R / TILE
 //! block  1
 //! reduce f64, K in 16 lanes, lanes in halves
-//! tol    strict 1e-13 fast 1e-6
+//! tol    strict 1e-13 fast 1e-8
 // ROWS weight rows of one expert, a tile of the pairs routed to it; products and sums in double.
 // NMSE in fast: SwiGLU in front, in float, may round to the other bf16 neighbour.
 

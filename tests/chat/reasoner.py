@@ -139,8 +139,9 @@ def main():
     if sys.argv[1] == 'make':
         return make(sys.argv[2])
     failed = False
-    for keep in (False, True):
-        why, name = check(sys.argv[2], keep), 'reasoning/' + ('kept' if keep else 'dropped')
+    for keep, ahead in ((False, 0), (True, 0), (False, 1), (True, 1)):
+        os.environ['GPTOSS_AHEAD'] = str(ahead)  # 1: going back follows a token too many, as on GPUs
+        why, name = check(sys.argv[2], keep), 'reasoning/' + ('kept' if keep else 'dropped') + ('-ahead' if ahead else '')
         print('FAIL %s: %s' % (name, why) if why else 'ok ' + name)
         failed |= bool(why)
     sys.exit(failed)

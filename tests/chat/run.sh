@@ -75,6 +75,8 @@ for on in ref emu host; do
         equal config/suppress-$how-$on-same $out/suppressed-$how-ref $out/suppressed-$how-$on
     done
 done
+GPTOSS_AHEAD=1 $exec $out/plan.bin -m generate --device ref -w $out/greedy-model -n 40 --input-ids -T 1.3 -s 5 "$prompt" >$out/suppressed-ahead 2>$out/said
+equal config/suppress-ahead $out/suppressed-drawn-ref $out/suppressed-ahead
 on=ref
 # the first token that was suppressed gives way to the likeliest other one
 run -m logits --input-ids -i <(echo 1; echo "$prompt") -o $out/logits

@@ -1,5 +1,0 @@
--- run: --rules @
-return fusion {
-  name = "r",
-  match = function(x, w) return linear(x, w) end,
-}
