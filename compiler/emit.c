@@ -169,6 +169,16 @@ static const char *reduction(Emitter *em, const Part *p, const PartList *all, co
                         part_sums(p) ? "f64, in rank order" : "");
 }
 
+static double tolerance(const Emitter *em, const Template *t, const Part *p, const PartList *all) {
+    if (!strcmp(em->precision, "strict")) return t->tol_strict;
+    double most = t->tol_fast;
+    for (int i = 0; i < t->n_wider; i++) {
+        bool applies = t->wider[i].arch ? !strcmp(t->wider[i].arch, em->target->arch) : part_composes(p, all, t->wider[i].op);
+        if (applies && t->wider[i].tol > most) most = t->wider[i].tol;
+    }
+    return most;
+}
+
 Kernel *emit_kernel(Emitter *em, const Part *p, const PartList *all, KernelArg *args, int *n_args, Err *e) {
     Kernel *k = arena_alloc(em->a, sizeof *k);
     if (!template_bind(em->a, em->templates, p, all, em->precision, em->target, &k->binding, e)) return NULL;
@@ -177,6 +187,7 @@ Kernel *emit_kernel(Emitter *em, const Part *p, const PartList *all, KernelArg *
     if (k->block < 1 || k->block > 1024)
         return err_set(e, "%s: error: block %s is %" PRId64 ", must be 1 to 1024", t->path, t->block, k->block), NULL;
     k->reduction = reduction(em, p, all, &k->binding);
+    k->tolerance = tolerance(em, t, p, all);
     *n_args = 0;
     template_args(em->a, t, p, all, args, n_args);
     Text hooks = {0}, text = {0};

@@ -28,6 +28,7 @@ struct Kernel {
     Binding binding;
     const char *reduction;
     int64_t block;
+    double tolerance;
     int module;
     const char *args, *ops; /* identity.c: for people; and the hashes of what the nodes that it serves compute */
     struct {

@@ -236,14 +236,13 @@ static int kernel_of(Lower *l, Kernel *k) {
     Plan *p = l->plan;
     for (int i = 0; i < p->n_kernels; i++)
         if (!strcmp(p->kernels[i].symbol, k->symbol)) return i;
-    bool strict = !strcmp(l->o->precision, "strict");
     p->kernels[p->n_kernels] = (PlanKernel){.symbol = k->symbol,
                                             .template_name = k->t->file,
                                             .reduction = k->reduction,
                                             .module = module_of(l, k),
                                             .block = (uint32_t)k->block,
                                             .overlaps = l->o->target->compiler == RTC_CUDA,
-                                            .nmse = strict ? k->t->tol_strict : k->t->tol_fast};
+                                            .nmse = k->tolerance};
     return p->n_kernels++;
 }
 

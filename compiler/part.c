@@ -390,6 +390,23 @@ Origin part_origin(const Part *p, const PartList *all, const Value *v) {
     return FROM_CODE;
 }
 
+static bool inputs_take(const Part *p, const PartList *all, const Node *n, Op op) {
+    for (int i = 0; i < n->n_in; i++) {
+        const Value *v = n->in[i];
+        if (!v || part_origin(p, all, v) != FROM_CODE) continue;
+        if (v->def->op == op || inputs_take(p, all, v->def, op)) return true;
+    }
+    return false;
+}
+
+bool part_composes(const Part *p, const PartList *all, Op op) {
+    for (size_t i = 0; i < owner_nodes(p->owner); i++) {
+        const Node *n = owner_node(p->owner, i);
+        if (p->behind[i] && ((n->op == op && n != p->core) || inputs_take(p, all, n, op))) return true;
+    }
+    return false;
+}
+
 /* What the generated part's i-th op stores: its result, or what goes to a state. */
 static const Value *stored(const Part *p, size_t i) {
     const Node *n = owner_node(p->owner, i);

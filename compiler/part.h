@@ -91,4 +91,7 @@ typedef enum Origin {
 } Origin;
 Origin part_origin(const Part *p, const PartList *all, const Value *v);
 
+/* Is an op of this kind composed around p's core, or generated in p? */
+bool part_composes(const Part *p, const PartList *all, Op op);
+
 #endif

@@ -259,6 +259,22 @@ static bool do_grid(Cursor *c, Template *t) {
     }
     return true;
 }
+/* The tolerance of an op or an arch. */
+static bool wider(Cursor *c, Template *t, const char *name, double tol) {
+    Near near = {name};
+    Op op = OP_COUNT;
+    bool is_arch = target_find(name);
+    near_try(&near, "strict"), near_try(&near, "fast");
+    for (Op i = 0; i < OP_COUNT; i++)
+        if (op_code(i)->kind) near_try(&near, op_info(i)->name);
+    if (!is_arch && (!op_find(name, &op) || !op_code(op)->kind))
+        return bad_word(c, "tolerance: strict, fast, an arch, or an op that is composed", &near);
+    if (t->n_wider == MAX_WIDER) return bad(c, "too many tolerances");
+    t->wider[t->n_wider].arch = is_arch ? name : NULL;
+    t->wider[t->n_wider].op = op;
+    t->wider[t->n_wider++].tol = tol;
+    return true;
+}
 static bool do_tol(Cursor *c, Template *t) {
     for (const char *w; *(w = word(c));) {
         space(c);
@@ -268,7 +284,8 @@ static bool do_tol(Cursor *c, Template *t) {
         c->p = end;
         if (!strcmp(w, "strict")) t->tol_strict = v;
         else if (!strcmp(w, "fast")) t->tol_fast = v;
-        else return bad(c, "expected strict or fast");
+        else if (!wider(c, t, w, v)) return false;
+        take(c, ',');
     }
     return true;
 }

@@ -26,7 +26,8 @@
  *                                   group may be two columns (GROUP), ranks: a token's results of all ranks (RANKS);
  *                                   UNIT columns, from a multiple of UNIT on, are whole groups
  *   //! layout w = fragment         input w, a weight, lies repacked (lib/matrix.h); its type is still the file's
- *   //! tol strict 1e-12 fast 3e-6  nmse against the body (measured beside it in a comment)
+ *   //! tol strict 1e-16 fast 1e-16, swiglu 1e-12, sm_90 1e-10    nmse against the body (measured beside it in a comment): the widest
+ *                                   that applies. An op: in fast, where it is composed around the core; an arch: in fast, on it
  *
  * A parameter's dimensions are names, bound to the node's constant sizes (and checked where bound before), numbers, or
  * "_" for any. T is the symbolic one: tokens of the step or rows of the head. "(R)" may be absent. "?" marks an optional
@@ -60,6 +61,8 @@ struct LineList {
     size_t n, cap;
 };
 
+enum { MAX_WIDER = 4 };
+
 typedef struct Template Template;
 struct Template {
     const char *file;   /* "linear.hip" */
@@ -84,6 +87,12 @@ struct Template {
     bool overlaps;
     bool behind, hook, pairs, ranks; /* hook: a column at a time */
     double tol_strict, tol_fast;
+    struct {
+        const char *arch; /* NULL: the op */
+        Op op;
+        double tol;
+    } wider[MAX_WIDER]; /* tolerances of fast, too */
+    int n_wider;
 };
 typedef struct TemplateList TemplateList;
 struct TemplateList {

@@ -1,7 +1,7 @@
 //! kernel map() -> ()
 //! grid  ceil(COLUMNS, 256), T * R
 //! block 256
-//! tol   strict 1e-16 fast 1e-12
+//! tol   strict 1e-16 fast 1e-16, swiglu 1e-12
 // All is generated: ops whose elements each depend on a few others. A thread an element; R rows a token.
 // NMSE in fast: SwiGLU in float.
 

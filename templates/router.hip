@@ -6,7 +6,7 @@
 //! block  1024
 //! reduce a row in 4 parts, each by a wave; K by {WAVE} lanes in 16-byte chunks, lanes by butterfly; f64, in rank order
 //! hook   out
-//! tol    strict 1e-16 fast 1e-7
+//! tol    strict 1e-16 fast 1e-11, sm_90 1e-7
 // One block a token: RMSNorm, whose result is stored too, the logit of each expert by a wave (in fast in float, but nothing is rounded
 // to bf16: the choice hangs on it); the best R (ties to the lower
 // index), and softmax over them. NMSE in fast: a row's scale in float.

@@ -33,6 +33,7 @@ struct Emu {
     Device base;
     EmuMem *mem;
     DeviceOptions options;
+    bool whole; /* options.sample does not count now */
     Region *regions;
     size_t n_regions, cap_regions;
     DeviceKernel *kernels; /* newest first */
@@ -178,11 +179,13 @@ static DeviceKernel *emu_kernel(Device *d, DeviceModule *m, const PlanKernel *pk
     return u->kernels = k;
 }
 
+static void emu_whole(Device *d, bool whole) { ((Emu *)d)->whole = whole; }
+
 /* Linear ids of options.sample workgroups spread over the grid, the first and the last among them; 0: run all. */
 static size_t sample_blocks(const Emu *u, const uint32_t grid[3], uint32_t *only) {
     uint64_t n = u->options.sample < MAX_SAMPLE ? u->options.sample : MAX_SAMPLE,
              all = (uint64_t)grid[0] * grid[1] * grid[2];
-    if (n < 2 || n >= all) return 0;
+    if (u->whole || n < 2 || n >= all) return 0;
     for (uint64_t i = 0; i < n; i++) only[i] = (uint32_t)(i * (all - 1) / (n - 1));
     return n;
 }
@@ -207,7 +210,8 @@ static bool emu_launch_kernel(Device *d, int stream, DeviceKernel *k, const uint
     l.only = l.n_only ? only : NULL;
     if (emu_launch(k->code, u->mem, &l, &k->counts, e)) return true;
     size_t n = strlen(e->msg);
-    if (strstr(e->msg, ": hung: ")) snprintf(e->msg + n, sizeof e->msg - n, "; if it is only long, --emu-limit allows more");
+    if (strstr(e->msg, ": hung: "))
+        snprintf(e->msg + n, sizeof e->msg - n, "; if it is only long, --emu-limit allows more");
     return false;
 }
 
@@ -234,9 +238,8 @@ static void emu_profile(Device *d, Text *t, bool json) {
         else
             text_add(t, "%-40s %8llu %10llu %12llu %12llu %10llu %10llu %10llu %10llu %12llu %12llu %9.3f\n", k->symbol,
                      (unsigned long long)c->launches, (unsigned long long)c->waves, (unsigned long long)c->instructions,
-                     (unsigned long long)c->longest,
-                     (unsigned long long)c->valu, (unsigned long long)c->mfma, (unsigned long long)c->vmem,
-                     (unsigned long long)c->lds, (unsigned long long)c->bytes_read,
+                     (unsigned long long)c->longest, (unsigned long long)c->valu, (unsigned long long)c->mfma,
+                     (unsigned long long)c->vmem, (unsigned long long)c->lds, (unsigned long long)c->bytes_read,
                      (unsigned long long)c->bytes_written, c->seconds);
     }
     char *s = json ? json_dumps(list, JSON_COMPACT) : NULL;
@@ -259,6 +262,7 @@ const DeviceOps dev_emu = {
     .fill = emu_fill,
     .sync = emu_sync,
     .forget = emu_forget,
+    .whole = emu_whole,
     .module_load = emu_module_load,
     .module_unload = emu_module_unload,
     .kernel = emu_kernel,

@@ -46,6 +46,8 @@ struct DeviceOps {
     bool (*sync)(Device *d, int stream, Err *e);
     /* A buffer's live range begins: its old contents must not be read. NULL where nothing watches. */
     void (*forget)(Device *d, void *p, size_t n);
+    /* The launches that follow run whole, or again options.sample of their workgroups. NULL where nothing is sampled. */
+    void (*whole)(Device *d, bool whole);
 
     DeviceModule *(*module_load)(Device *d, const PlanModule *m, Err *e);
     void (*module_unload)(Device *d, DeviceModule *m);

@@ -18,6 +18,7 @@
 enum { POISON = 0xFF, /* NaN, and -1: no result of any kernel */ LEAST_ROWS = 4, MOST_TRIALS = 8 };
 static const double LOOSE = 100, SEEN = 0x1p-46; /* below SEEN, that of a step of f32, nothing is measured */
 static const double REFERENCE_BUDGET = 2e8, EMU_BUDGET = 3e8; /* multiplications of one trial; about a second each */
+static const double WHOLE_BUDGET = 1e9;                       /* of launches that a sample leaves whole */
 
 typedef struct Tried Tried; /* of one kernel */
 struct Tried {
@@ -173,7 +174,8 @@ static void *packed(Check *c, const Trial *t, int buf, Err *e) {
             if (!make_side(c, n->out[0], &t->m.sizes, &k->side, e)) return NULL;
             out[0] = k->side.in;
             if (!ref_node(n, in, out, &t->m.sizes, c->o->threads, e)) return NULL;
-            bool ok = c->dev->ops->upload(c->dev, 0, k->side.device, k->side.in.data, k->side.bytes, e) && c->dev->ops->sync(c->dev, 0, e);
+            bool ok = c->dev->ops->upload(c->dev, 0, k->side.device, k->side.in.data, k->side.bytes, e) &&
+                      c->dev->ops->sync(c->dev, 0, e);
             return ok ? k->side.device : NULL;
         }
     }
@@ -224,22 +226,60 @@ static bool counters_zero(Check *c, Err *e) {
     return ok;
 }
 
-static bool launch_all(Check *c, const Trial *t, void *step, Err *e) {
-    const Plan *p = c->plan;
+static int bucket_of(const Trial *t) {
     int bucket = 0;
     while (bucket < t->pg->n_buckets - 1 && t->pg->buckets[bucket] < t->rows) bucket++;
+    return bucket;
+}
+
+static bool is_launched(const Trial *t, const PlanLaunch *l) { return l->node == t->node && l->grid[bucket_of(t)][0]; }
+
+/* The value inside the node that one launch leaves in buf for a later one; NULL: buf is something else. */
+static const Value *handed_value(const Check *c, const Trial *t, int buf) {
+    if (buf < 0 || c->plan->bufs[buf].kind != BUF_TEMP || t->n->op != OP_FUSED) return NULL;
+    for (size_t i = 0; i < t->n->body->nodes.n; i++) {
+        const Node *n = t->n->body->nodes.at[i];
+        for (int k = 0; k < n->n_out; k++)
+            if (!strcmp(n->out[k]->name, c->plan->bufs[buf].name) && !graph_is_output(t->n->body, n->out[k]))
+                return n->out[k];
+    }
+    return NULL;
+}
+
+static bool has_arg(const PlanLaunch *l, int buf) {
+    for (int a = 0; a < l->n_args; a++)
+        if (l->args[a] == buf) return true;
+    return false;
+}
+
+/* What launch l is the first to have of what is handed on; NULL: nothing. */
+static const Value *hands_on(const Check *c, const Trial *t, int l) {
+    const PlanLaunch *all = t->pg->launches;
+    for (int a = 0; a < all[l].n_args; a++) {
+        const Value *v = handed_value(c, t, all[l].args[a]);
+        for (int i = 0; i < l && v; i++)
+            if (is_launched(t, &all[i]) && has_arg(&all[i], all[l].args[a])) v = NULL;
+        if (v) return v;
+    }
+    return NULL;
+}
+
+static bool launch_all(Check *c, const Trial *t, void *step, Err *e) {
+    const Plan *p = c->plan;
+    int bucket = bucket_of(t);
     for (int i = 0; i < p->n_bufs; i++)
         if (c->handed[i] && !handed(c, i, e)) return false;
     for (int l = 0; l < t->pg->n_launches; l++) {
         const PlanLaunch *launch = &t->pg->launches[l];
         const PlanKernel *k = &p->kernels[launch->kernel];
-        if (launch->node != t->node || !launch->grid[bucket][0]) continue;
+        if (!is_launched(t, launch)) continue;
         void *args[PLAN_MAX_ARGS] = {0};
         for (int a = 0; a < launch->n_args; a++)
             if (launch->args[a] >= 0 && !(args[a] = argument(c, t, launch->args[a], step, e))) return false;
         DeviceModule **m = &c->modules[k->module];
         if (!*m && !(*m = c->dev->ops->module_load(c->dev, &p->modules[k->module], e))) return false;
         DeviceKernel *dk = c->dev->ops->kernel(c->dev, *m, k, e);
+        if (c->dev->ops->whole) c->dev->ops->whole(c->dev, hands_on(c, t, l)); /* all of it will be read */
         if (!dk || !c->dev->ops->launch(c->dev, 0, dk, launch->grid[bucket], k->block, launch->lds[bucket], args,
                                         launch->n_args, e))
             return false;
@@ -250,8 +290,7 @@ static bool launch_all(Check *c, const Trial *t, void *step, Err *e) {
 static bool run_device(Check *c, Trial *t, Err *e) {
     int32_t header[STEP_WORDS] = {(int32_t)t->rows, (int32_t)t->rows};
     void *step = c->dev->ops->alloc(c->dev, sizeof header, "step", e);
-    bool ok = step && c->dev->ops->upload(c->dev, 0, step, header, sizeof header, e) &&
-              launch_all(c, t, step, e);
+    bool ok = step && c->dev->ops->upload(c->dev, 0, step, header, sizeof header, e) && launch_all(c, t, step, e);
     for (int i = 0; i < t->n->n_out && ok; i++)
         ok = c->dev->ops->download(c->dev, 0, t->out[i].in.data, t->out[i].device, t->out[i].bytes, e) &&
              c->dev->ops->sync(c->dev, 0, e);
@@ -301,6 +340,27 @@ static double work_of(const Node *n, const Sizes *s) {
         sum += (double)type_count(&n->out[i]->type, s) * (product ? (double)dim_eval(x->dim[x->rank - 1], s) : 1);
     }
     return sum;
+}
+
+static double work_for(const Value *v, const Sizes *s) {
+    double sum = v->def ? work_of(v->def, s) : 0;
+    for (int i = 0; v->def && i < v->def->n_in; i++)
+        if (v->def->in[i]) sum += work_for(v->def->in[i], s);
+    return sum;
+}
+
+/* Of the launches that a sample leaves whole. */
+static double work_whole(const Check *c, const Trial *t) {
+    double sum = 0;
+    for (int l = 0; l < t->pg->n_launches; l++)
+        if (is_launched(t, &t->pg->launches[l]) && hands_on(c, t, l)) sum += work_for(hands_on(c, t, l), &t->m.sizes);
+    return sum;
+}
+
+/* Would the emulator take long? */
+static bool is_long(const Check *c, const Trial *t) {
+    if (strcmp(c->dev->ops->name, "emu") || t->rows == 1) return false;
+    return c->o->sample ? work_whole(c, t) > WHOLE_BUDGET : work_of(t->n, &t->m.sizes) > EMU_BUDGET;
 }
 
 static bool by_row(const Value *v, Sym sym) { return v->type.rank && dim_eq(v->type.dim[0], dim_sym(sym)); }
@@ -408,8 +468,7 @@ static void say(const Trial *t, const Verdict *v, int64_t count, Text *line) {
 }
 
 static bool judge_all(Check *c, Trial *t, const Tensor *ins, Tried *tried, Text *line, Err *e) {
-    JudgeNode node = {
-        .n = t->n, .in = ins, .sizes = &t->m.sizes, .threads = c->o->threads, .rule = {.nmse = t->nmse}};
+    JudgeNode node = {.n = t->n, .in = ins, .sizes = &t->m.sizes, .threads = c->o->threads, .rule = {.nmse = t->nmse}};
     Verdict all = {0};
     bool ok = true;
     for (int i = 0; i < t->n->n_out && ok; i++) {
@@ -456,7 +515,7 @@ static void try_rows(Check *c, const PlanGraph *pg, const PlanLaunch *l, Side *w
     t.m = makeup_begin(c->plan, t.n, k->template_name, rows, first, c->o->seed);
     if (first && work_of(t.n, &t.m.sizes) > REFERENCE_BUDGET / 10) return;
     tried->rows[tried->n] = rows, tried->first[tried->n++] = first;
-    if (rows > 1 && !c->o->sample && !strcmp(c->dev->ops->name, "emu") && work_of(t.n, &t.m.sizes) > EMU_BUDGET) {
+    if (is_long(c, &t)) {
         c->left_out++;
         return;
     }
@@ -491,14 +550,18 @@ static void check_launch(Check *c, const PlanGraph *pg, const PlanLaunch *l) {
     for (int i = 0; i < c->plan->n_bufs; i++) free_side(c, &c->packed[i].side), c->packed[i] = (Packed){.from = NULL};
 }
 
-/* Of each template, the tolerance against the most that its kernels showed. */
+static bool same_tolerance(const PlanKernel *a, const PlanKernel *b) {
+    return !strcmp(a->template_name, b->template_name) && a->nmse == b->nmse;
+}
+
+/* Of each template, its tolerances against the most that the kernels held to them showed. */
 static void warn_of_loose(Check *c) {
     for (int i = 0; i < c->plan->n_kernels; i++) {
         const PlanKernel *k = &c->plan->kernels[i];
         double most = SEEN;
         bool first = true, tried = true;
         for (int j = 0; j < c->plan->n_kernels; j++) {
-            if (strcmp(c->plan->kernels[j].template_name, k->template_name)) continue;
+            if (!same_tolerance(&c->plan->kernels[j], k)) continue;
             first = first && j >= i, tried = tried && c->tried[j].n && !c->tried[j].failed;
             if (judge_measured(&c->tried[j].measured) > most) most = judge_measured(&c->tried[j].measured);
         }
@@ -514,10 +577,10 @@ static void check_all(Check *c) {
         for (int l = 0; l < p->graphs[g].n_launches; l++) check_launch(c, &p->graphs[g], &p->graphs[g].launches[l]);
     if (!c->o->only && !c->o->sample) warn_of_loose(c);
     if (c->left_out)
-        fprintf(stderr,
-                "gptoss-exec: %d of %d trials were left out, too long for this device: --sample 64 makes them, for "
-                "some of the workgroups\n",
-                c->left_out, c->left_out + c->ok + c->failed);
+        fprintf(stderr, "gptoss-exec: %d of %d trials were left out, too long for this device%s\n", c->left_out,
+                c->left_out + c->ok + c->failed,
+                c->o->sample ? " (a launch whose results another one reads runs whole)"
+                             : ": --sample 64 makes them, for some of the workgroups");
 }
 
 bool selftest_run(const Plan *p, Device *d, const SelftestOptions *o, Err *e) {

@@ -127,14 +127,14 @@ template <int WAVES, class Part> DEVICE real row_sum(Part part, real *lds) {
 // --- what the ops' texts use (CODE in ir/ops.def) ---
 
 #if FAST
-DEVICE real add_product(float x, float y, real sum) { return __builtin_fmaf(x, y, sum); }
+DEVICE float add_product(float x, float y, float sum) { return __builtin_fmaf(x, y, sum); }
 DEVICE real rms_scale(real sum, int width, double eps) { return 1.f / sqrtf(sum / width + (float)eps); }
 DEVICE float normed(float x, real scale, float g) { return x * scale * g; }
 #else
-DEVICE real add_product(float x, float y, real sum) { return __builtin_fma((double)x, (double)y, sum); }
 DEVICE real rms_scale(real sum, int width, double eps) { return 1 / sqrt(sum / width + eps); }
 DEVICE float normed(float x, real scale, float g) { return (float)((double)x * scale * (double)g); }
 #endif
+DEVICE double add_product(float x, float y, double sum) { return __builtin_fma((double)x, (double)y, sum); }
 DEVICE real add_square(float x, real sum) { return add_product(x, x, sum); }
 
 // One coordinate of a pair turned by an angle; in double, rounded once.

@@ -1,6 +1,6 @@
 #!/bin/bash
-# The judge at work: right plans pass the self-test and parity on any input, wrong kernels fail. Wrong kernels are templates with
-# one thing changed, such as people change; each names what should see it.
+# The judge at work: right plans pass the self-test and parity on any input, wrong kernels fail. Wrong kernels are emitted sources (or
+# templates' heads) with one thing changed, such as people change; each names what should see it.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 out=out/tests/judge model=models/tiny set=models/tiny/eval.jsonl
@@ -52,83 +52,105 @@ tight() { selftest "$@" && not grep warning $out/err; }
 check "self-test: fast on emu, every tolerance tight" tight fast
 [ -n "$host" ] && check "self-test: fast on host, every tolerance tight" tight host-fast host
 [ -n "$host" ] && check "self-test: strict on host" selftest host-strict host
-largest() { selftest fast emu --only rope_W256 && says 'T=512 ' $out/said; }
+largest() { selftest fast emu --only linear_K128_N384 && says 'T=512 ' $out/said; }
 check "self-test: the largest bucket is tried" largest
-boundary() {
+boundary() { # a recipe's, and a template's own
     cat >$out/rule.lua <<'LUA'
-return fusion { name = "two", priority = 90, match = function(x, g) return rmsnorm(x, g) end,
-  kernel = { { T = 8, "rmsnorm" }, { "rmsnorm" } } }
+return fusion { name = "two", priority = 90, match = function(x, g, w, b) return linear(rmsnorm(x, g), w, b) end,
+  kernel = { { T = 8, "linear" }, { "rmsnorm/linear" } } }
 LUA
-    compile two --arch gfx90a --fusions $out/rule.lua && selftest two emu --only rmsnorm_K128 && for t in 1 8 9 512; do says "T=$t " $out/said || return 1; done
+    compile two --arch gfx90a --fusions $out/rule.lua && selftest two emu --only linear_K128_N384 && for t in 1 8 9 16 17 512; do says "T=$t " $out/said || return 1; done
 }
 check "self-test: both sides of a boundary between variants" boundary
 
 lines() { sed -n 's/^ok \([^ ]*\) T=\([0-9]*\) \(.*\)/\1 \2 \3/p' $out/said | sort >$out/"$1"; }
 seeds() {
-    compile other --arch gfx90a --no-fusion topk_softmax || return 1
-    selftest fast emu -s 1 --only linear && lines a && selftest fast emu --only linear && lines same && selftest fast emu -s 2 --only linear && lines b && selftest other emu --only linear && lines other
+    compile other --arch gfx90a --no-fusion mlp1_swiglu || return 1
+    for p in "fast -s1 a" "fast -s1 same" "fast -s2 b" "other -s1 other"; do
+        set -- $p
+        selftest $1 emu $2 --only linear_K && lines $3 && grep "^linear_K" $out/$3 >$out/lines && mv $out/lines $out/$3 || return 1
+    done
     cmp $out/a $out/same && not cmp -s $out/a $out/b && cmp $out/a $out/other
 }
 check "self-test: a kernel's inputs depend on it and -s, not on the other rules" seeds
 if out/gptoss-compile graphs/gpt-oss-20b.lua --arch gfx90a -o $out/20b.bin 2>$out/err; then
-    check "self-test: a sample of the blocks, of kernels that write state" selftest 20b emu --sample 16 --only kv_write
+    check "self-test: a sample of the blocks, of kernels that write state" selftest 20b emu --sample 16 --only linear_K2880_N5120
     check "self-test: a sample of the blocks, and of the rows" eval 'selftest 20b emu --sample 16 --only linear_K4096 && says "512 rows" $out/said'
 else
     echo "FAIL compile 20b: $(tail -1 $out/err)"
 fi
 
 # --- kernels with one thing changed ---
-edit() { # plan, template, sed script, arguments of the compiler: $out/PLAN.bin
-    local plan=$1 template=$2 script=$3
-    rm -rf $out/templates && mkdir $out/templates && sed "$script" templates/"$template" >$out/templates/"$(basename "$template")"
-    cmp -s templates/"$template" $out/templates/"$(basename "$template")" && { echo "the edit of $template does not apply"; return 1; }
-    compile "$plan" --templates $out/templates "${@:4}"
+emitted() { # plan's options…: $dir, the sources of such a plan
+    dir=$out/emitted$(tr -d ' ' <<<"$*")
+    [ -d $dir ] || compile emitted --arch gfx90a "$@" --emit $dir
 }
-wrong() { # what, template, sed script, kernel, arguments of the compiler
-    local name=$1
-    fails() {
-        edit wrong "$1" "$2" --arch gfx90a "${@:4}" || return 1
-        if selftest wrong emu --only "$3" >/dev/null; then echo "passes"; return 1; fi
-        grep '^FAIL' $out/said
-    }
-    check "fails: $name" fails "${@:2}"
+edit() { # plan, emitted source, sed script, arguments of the compiler: $out/PLAN.bin
+    local plan=$1 file=$2 script=$3 dir
+    emitted "${@:4}" || return 1
+    rm -rf $out/edited && mkdir $out/edited && sed "$script" $dir/"$file" >$out/edited/"$file"
+    cmp -s $dir/"$file" $out/edited/"$file" && { echo "the edit of $file does not apply"; return 1; }
+    compile "$plan" --arch gfx90a "${@:4}" --override $out/edited
 }
-wrong "no epsilon"                       rmsnorm.hip '/const double scale/s/ + EPS//' rmsnorm_K
-wrong "no epsilon, fused"                rmsnorm_linear.mfma.hip 's/ + EPS//' rmsnorm_linear
-wrong "a tenth more epsilon"             rmsnorm_linear.mfma.hip 's/ + EPS/ + EPS * 1.1/' rmsnorm_linear
-wrong "grid of 64 tokens at most"        linear.mfma.hip '/^..! grid/s/ceil(T, TOKENS)/ceil(min(T, 64), TOKENS)/' linear_K256
-wrong "row index of 8 bits"              rmsnorm.hip 's/t = blockIdx.x, i/t = blockIdx.x \& 255, i/' rmsnorm_K
-wrong "large values clamped"             rmsnorm.hip 's/out(a, t, k, (float)((double)a.x\[(long)t \* K + k\]/out(a, t, k, (float)((double)fminf(a.x[(long)t * K + k], 500.f)/' rmsnorm_K
-wrong "one bf16 step more"               expert_linear_swiglu.mfma.hip 's/swiglu_f32(gate, up, LIMIT, ALPHA)/swiglu_f32(gate, up, LIMIT, ALPHA) * 1.0039f/' expert_linear_swiglu
-wrong "a bf16 step for some rows"        expert_linear_swiglu.mfma.hip 's/swiglu_f32(gate, up, LIMIT, ALPHA)/swiglu_f32(gate, up, LIMIT, ALPHA) * (pairs[t] == 9 ? 1.0039f : 1)/' expert_linear_swiglu
-wrong "clamp of 6.9"                     expert_linear_swiglu.mfma.hip 's/gate, up, LIMIT/gate, up, LIMIT - 0.1/' expert_linear_swiglu
-wrong "ties to the higher index"         topk_softmax.hip 's/(unsigned)~index/(unsigned)index/; s/(int)~(unsigned)best/(int)(unsigned)best/' topk_softmax
-wrong "sum in float"                     combine.hip 's/double sum/float sum/; s/__builtin_fma((double)a.p/(float)__builtin_fma((double)a.p/' combine
+edit_head() { # plan, template, sed script
+    rm -rf $out/templates && mkdir $out/templates && sed "$3" templates/"$2" >$out/templates/"$2"
+    cmp -s templates/"$2" $out/templates/"$2" && { echo "the edit of $2 does not apply"; return 1; }
+    compile "$1" --arch gfx90a --templates $out/templates
+}
+fails() { # how, source, sed script, kernel, arguments of the compiler
+    $1 wrong "$2" "$3" "${@:5}" || return 1
+    if selftest wrong emu --only "$4" >/dev/null; then echo "passes"; return 1; fi
+    grep '^FAIL' $out/said
+}
+wrong() { check "fails: $1" fails edit "${@:2}"; } # what, emitted source, sed script, kernel, arguments of the compiler
+unfused="--no-fusion all"
+wrong "no epsilon"                       row.hip 's/ + (float)eps)/)/' rmsnorm_N128 $unfused
+wrong "no epsilon, in front"             linear.stream.hip 's/ + (float)eps)/)/' linear_K128_N384
+wrong "a tenth more epsilon"             linear.stream.hip 's/ + (float)eps)/ + (float)eps * 1.1f)/' linear_K128_N384
+wrong "no epsilon in the router"         router.hip 's/part), K, EPS)/part), K, 0)/' router
+wrong "a part of a row's sum left out"   linear.stream.hip 's/int q = 1; q < ROW_PARTS; q++) sum/int q = 2; q < ROW_PARTS; q++) sum/' linear_K128_N384
+check "fails: grid of 64 tokens at most" fails edit_head linear.tile.hip '/^..! grid/s/ceil(T, TOKENS)/ceil(min(T, 64), TOKENS)/' linear_K256
+wrong "row index of 8 bits"              row.hip 's/t = blockIdx.x;/t = blockIdx.x \& 255;/' rmsnorm_N128 $unfused
+wrong "large values clamped"             row.hip 's/{ return x \* scale/{ return fminf(x, 500.f) * scale/' rmsnorm_N128 $unfused
+wrong "one bf16 step more"               expert_linear.stream.hip 's/\* (u + 1.f);/* (u + 1.f) * 1.0039f;/' expert_linear_R2_K128_E8_N256
+wrong "a bf16 step for some rows"        expert_linear.tile.hip 's/= cast_bf16(swiglu1)/= cast_bf16(swiglu1 * (t == 9 ? 1.0039f : 1))/' expert_linear_R2_K128_E8_N256
+wrong "clamp of 6.9"                     expert_linear.one.hip 's/swiglu(v\[0\], v\[1\], 7,/swiglu(v[0], v[1], 6.9f,/' expert_linear_R2_K128_E8_N256
+wrong "ranks exchanged"                  expert_linear.one.hip 's/v\[r\] = results\[s & 1\]\[r\]/v[r] = results[s \& 1][R - 1 - r]/' expert_linear_R2_K128_E8_N128
+wrong "the last slab left out"           linear.stream.hip 's/slabs = slabs_of(N);/slabs = slabs_of(N) - 1;/' linear_K256
+wrong "a unit of k twice"                linear.tile.hip 's/ahead = u + 1 < UNITS ? u + 1 : u/ahead = u/' linear_K256
+wrong "ties to the higher index"         topk_softmax.hip 's/(unsigned)~index/(unsigned)index/; s/(int)~(unsigned)best/(int)(unsigned)best/' topk_softmax --no-fusion router
+wrong "the second best expert twice"     router.hip 's/below = best;/below = r == 1 ? below : best;/' router
+wrong "sum in float"                     map.hip 's/double \(combine[0-9]*_sum\) = 0/float \1 = 0/; s/const double sum = combine/const float sum = combine/' combine $unfused
 wrong "window of one more"               attention.pages.hip 's/pos - WINDOW + 1/pos - WINDOW/' attention
 wrong "no sink"                          attention.pages.hip 's/a.sinks\[head(h)\], 1, 0/a.sinks[head(h)], 0, 0/' attention
 wrong "the token itself unseen"          attention.pages.hip 's/key >= lo \&\& key <= hi/key >= lo \&\& key <= (hi ? hi - 1 : 0)/' attention
-wrong "values where keys belong"         kv_write.hip 's/= a.v\[/= a.k[/' kv_write
-wrong "positions beyond 255"             rope.hip 's/a.pos\[t\]/(a.pos[t] \& 255)/' rope_W256
+wrong "values where keys belong"         map.hip 's/load(a.v, (long)/load(a.k, (long)/' kv_write $unfused
+wrong "values over the keys"             linear.stream.hip 's/ \* 2L \* 2 + 2 + (n/ * 2L * 2 + (n/' linear_K128_N384
+wrong "positions beyond 255"             map.hip 's/load(a.pos, t)/(load(a.pos, t) \& 255)/' rope_N256 $unfused
+wrong "positions beyond 255, behind"     linear.tile.hip 's/load(a.pos, t)/(load(a.pos, t) \& 255)/' linear_K128_N384
 wrong "tiles too long"                   group.hip 's/left < TILE ? left : TILE/TILE/' group
-wrong "last samples ignored"             tokens.hip 's/a.last\[-1 - s\]/0/' tokens
-wrong "slots ignored"                    set_last.hip 's/a.last\[a.slot\[s\]\]/a.last[s]/' set_last
-wrong "the last bias missing"            linear.mfma.hip 's/HAS_B ? a.b/HAS_B \&\& n0 + n < N - 1 ? a.b/' linear_K256
-wrong "sums in float in strict"          linear.hip 's/double \*sum/float *sum/; s/double sum\[TOKENS\]/float sum[TOKENS]/; s/sum\[i\] = __builtin_fma(\(.*\));$/sum[i] = (float)__builtin_fma(\1);/' linear_K256 --precision strict --max-tokens 32
+wrong "last samples ignored"             map.hip 's/load(a.last, .*);/0;/' tokens
+wrong "slots ignored"                    map.hip 's/store(a.last, slot_1, /store(a.last, t, /' set_last
+wrong "the last bias missing"            linear.tile.hip 's/bias \&\& n < rows ? bias/bias \&\& n < rows - 1 ? bias/' linear_K256
+wrong "codes exchanged in pairs"         repack.hip 's/k % 2 \* 4/(k + 1) % 2 * 4/' repack_E8_N256
+wrong "rows paired as halves"            repack.hip 's/PAIRS == 1 ?/PAIRS == 3 ?/' repack_E8_N256
+wrong "sums in float in strict"          linear.hip 's/double \*sum/float *sum/; s/double sum\[GROUP\]/float sum[GROUP]/; s/sum\[i\] = __builtin_fma(\(.*\));$/sum[i] = (float)__builtin_fma(\1);/' linear_K256 --precision strict --max-tokens 32
 
 # A float scale may turn roundings inside: right, and seen as such; so is a little error before a rounding.
-right() { # what, template, sed script, kernel
-    passes() { edit right "$1" "$2" --arch gfx90a && selftest right emu --only "$3" -s "$4"; }
-    for seed in 1 2; do check "passes: $1, seed $seed" passes "$2" "$3" "$4" $seed; done
+passes() { edit right "$1" "$2" "${@:5}" && selftest right emu --only "$3" -s "$4"; }
+right() { # what, emitted source, sed script, kernel, arguments of the compiler
+    for seed in 1 2; do check "passes: $1, seed $seed" passes "$2" "$3" "$4" $seed "${@:5}"; done
 }
-right "a scale that is two f32 steps off"   rmsnorm_linear.mfma.hip 's/scales\[t\] = (float)(1 /scales[t] = (1 + 0x1p-22f) * (float)(1 /' rmsnorm_linear
-right "an activation that is a step off"    expert_linear_swiglu.mfma.hip 's/swiglu_f32(gate, up, LIMIT, ALPHA)/swiglu_f32(gate, up, LIMIT, ALPHA) * (1 - 0x1p-23f)/' expert_linear_swiglu
+right "a scale that is two f32 steps off"            linear.stream.hip 's/return 1.f \/ sqrtf/return (1 + 0x1p-22f) * 1.f \/ sqrtf/' linear_K128_N384
+right "an activation that is a step off"             expert_linear.tile.hip 's/\* (u + 1.f);/* (u + 1.f) * (1 - 0x1p-23f);/' expert_linear_R2_K128_E8_N256
+right "an activation in front that is a step off"    expert_linear.stream.hip 's/\* (u + 1.f);/* (u + 1.f) * (1 - 0x1p-23f);/' expert_linear_R2_K128_E8_N128 --no-fusion mlp1_swiglu
 
 loose() {
-    edit loose linear.mfma.hip '/^..! tol/s/1e-12/1e-8/' --arch gfx90a && selftest loose && says 'template linear.mfma.hip: its tolerance is 1e-08, over 100 times what was measured' $out/err
+    edit_head loose expert_linear.tile.hip '/^..! tol/s/1e-12/1e-8/' && selftest loose && says 'template expert_linear.tile.hip: its tolerance is 1e-08, over 100 times what was measured' $out/err
 }
 check "a tolerance that would hide a fault is warned of" loose
 parts() { # parity names the stage
-    edit parts attention.pages.hip 's/pos - WINDOW + 1/pos - WINDOW/' --arch gfx90a || return 1
+    edit parts attention.pages.hip 's/pos - WINDOW + 1/pos - WINDOW/' || return 1
     if parity parts emu >/dev/null; then echo passes; return 1; fi
     says 'first stage out of tolerance: layer0.attn.heads.bf16 (graph step' $out/err
 }

@@ -109,7 +109,10 @@ static const struct {
     {"//! kernel k(x: f23[T,K]) -> (y: f32[T,N])\n", "\"f23\" is no type (did you mean f32?)"},
     {"//! kernel k(x: f32[]) -> (y: f32[T,N])\n", "expected a dimension"},
     {KERNEL "//! hook ouut\n", "the hook is called out"},
-    {KERNEL "//! tol fats 1\n", "expected strict or fast"},
+    {KERNEL "//! tol fats 1\n", "\"fats\" is no tolerance: strict, fast, an arch, or an op that is composed (did you mean fast?)"},
+    {KERNEL "//! tol fast 1e-16, swigul 1e-12\n", "(did you mean swiglu?)"},
+    {KERNEL "//! tol fast 1e-16, linear 1e-12\n", "\"linear\" is no tolerance"},
+    {KERNEL "//! tol fast 1e-16, swiglu\n", "expected a tolerance"},
     {KERNEL, "needs kernel and block"},
 };
 
