@@ -9,7 +9,7 @@
 //! grid   ceil(N, ROWS), ceil(T, SPAN)
 //! block  1
 //! reduce host product: bf16, f32 sums, K ascending in chunks of 32
-//! tol    fast 1e-11
+//! tol    fast 1e-12
 // ROWS weight rows for SPAN tokens, a panel at a time; a thread makes the panels once for all its blocks.
 
 DEVICE void pack(const Args a, char *panel, int t, int count, bf16 *rows) {
