@@ -37,7 +37,7 @@
 // Keys are the M side of S = K q^T, columns of V that of O^T = V^T P^T. The arch has (arch/*.attention.h), with Acc and the rest of lib/matrix.h:
 //   Pages<D>     a wave's keys and values. begin(lds), LDS bytes of its own; ask(q): q of head lane_head(). Then, in turn, fetch_keys(page, lo, hi):
 //                begins to load rows lo … hi, the others count as anything finite; fetch_values(); scores(s): of 4 x 16 keys; add(o, weights)
-//   TILES, column(tile, row)     o[tile]'s rows are columns of V; from D on they are none
+//   TILES, column(tile, row)     o[tile]'s rows are columns of V; from D on they are none. A lane's four are of the same 16 columns
 //   ACC_HEADS, HEAD_LANES        c[i] of an Acc is of head acc_token(i % ACC_HEADS); HEAD_LANES neighbouring lanes have different heads
 
 enum { THREADS = WAVES * WAVE, EACH = (HELD * D + THREADS - 1) / THREADS };
@@ -128,12 +128,14 @@ struct Meeting { // of the waves, in shared memory
             if (threadIdx.x % WAVE < HEAD_LANES) top[wave][acc_token(h)] = part.top[h], sum[wave][acc_token(h)] = all;
         }
 #pragma unroll
-        for (int j = 0; j < Pages<D>::TILES; j++)
+        for (int j = 0; j < Pages<D>::TILES; j++) {
+            if (Pages<D>::column(j, tile_row(acc_group(0), 0)) / 16 >= D / 16) continue; // all four; a mask an element would spill
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const int d = Pages<D>::column(j, tile_row(acc_group(i % 2), i / 2));
-                if (d < D) o[wave][d][acc_token(i % ACC_HEADS)] = part.o[j].c[i];
+                o[wave][d][acc_token(i % ACC_HEADS)] = part.o[j].c[i];
             }
+        }
     }
 };
 

@@ -33,13 +33,14 @@ for precision in strict fast; do
     compile tiny-$precision graphs/toy.lua --precision $precision --max-tokens $most && selftest tiny-$precision
     compile unfused-$precision graphs/toy.lua --precision $precision --max-tokens $most --no-fusion all && selftest unfused-$precision
     compile mlp2-$precision graphs/toy.lua --precision $precision --max-tokens $most --no-fusion mlp1_swiglu && selftest mlp2-$precision
+    compile topk-$precision graphs/toy.lua --precision $precision --max-tokens $most --no-fusion router && selftest topk-$precision --only topk_softmax
 done
 compile kv16 graphs/toy.lua --precision strict --max-tokens 64 --kv16 && selftest kv16 --only attention
 compile kv32 graphs/toy.lua --precision fast --kv32 && selftest kv32 --only attention
 
 # A value made of weights alone.
 cp -r graphs $out/graphs && sed -i 's/param("sinks", f32, { c.heads })/param("sinks", f32, { c.heads }) * 2.0/' $out/graphs/gpt_oss.lua
-compile row $out/graphs/toy.lua && selftest row --only elementwise_row
+compile row $out/graphs/toy.lua && selftest row --only scale_N4
 
 # Shapes: vocab hidden inter layers experts topk head_dim heads kv_heads window experts' type
 shape() {
