@@ -13,7 +13,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-static bool is_c(const Emitter *em) { return em->target->compiler == RTC_HOST; }
+static bool is_c(const Emitter *em) { return em->m->target->compiler == RTC_HOST; }
 
 /* --- graph helpers --- */
 
@@ -84,7 +84,7 @@ static void template_args(Arena *a, const Template *t, const Part *p, const Part
 }
 
 static void emit_hooks(Text *text, const Emitter *em, const Template *t, const Part *p, const PartList *all, KernelArg *args, int *n_args) {
-    Hooks h = {em->a, p, all, is_c(em), args, n_args};
+    Hooks h = {em->m->a, p, all, is_c(em), args, n_args};
     for (int i = 0; p->core && i < t->n_in; i++)
         if (t->front >> i & 1) hooks_front(&h, text, i, t->in[i].name);
     if (p->source && t->behind) hooks_behind(&h, text, t->hook);
@@ -115,7 +115,7 @@ static void emit_c_wrapper(Text *t, const Kernel *k, int n) {
 static void emit_wrapper(Text *t, const Emitter *em, const Kernel *k, const KernelArg *args, int n) {
     /* ptxas aims at several blocks an SM, and spills, unless it is told that one will do */
     text_add(t, "extern \"C\" __global__ __launch_bounds__(%" PRId64 "%s) void %s(const int *__restrict__ step", k->block,
-             em->target->compiler == RTC_CUDA ? ", 1" : "", k->symbol);
+             em->m->target->compiler == RTC_CUDA ? ", 1" : "", k->symbol);
     for (int i = 0; i < n; i++)
         text_add(t, ", %s%s *__restrict__ %s", args[i].written ? "" : "const ", arg_ctype(&args[i]), args[i].name);
     text_add(t, ") {\n%s    %s_::run({step", k->t->overlaps ? "" : "    overlap_wait();\n    overlap_next();\n", k->symbol);
@@ -155,7 +155,7 @@ static const char *symbol_of(Emitter *em, const Binding *b, const Part *part) {
         same += !strncmp(s, t.at, t.n) && (!s[t.n] || s[t.n] == 'v');
     }
     if (same) text_add(&t, "v%d", same + 1);
-    char *s = arena_strndup(em->a, t.at, t.n);
+    char *s = arena_strndup(em->m->a, t.at, t.n);
     text_free(&t);
     return s;
 }
@@ -164,24 +164,24 @@ static const char *symbol_of(Emitter *em, const Binding *b, const Part *part) {
 static const char *reduction(Emitter *em, const Part *p, const PartList *all, const Binding *b) {
     bool row = !p->source && hooks_need_row(p, all, NULL);
     for (int i = 0; p->core && i < p->core->n_in; i++) row |= p->core->in[i] && hooks_need_row(p, all, p->core->in[i]);
-    const char *own = binding_reduction(em->a, b), *rows = is_c(em) ? "f64, a row in 16 lanes" : "a row in 4 parts, each by a wave";
-    return arena_printf(em->a, "%s%s%s%s%s", row ? rows : "", row && *own ? "; " : "", own, (row || *own) && part_sums(p) ? "; " : "",
+    const char *own = binding_reduction(em->m->a, b), *rows = is_c(em) ? "f64, a row in 16 lanes" : "a row in 4 parts, each by a wave";
+    return arena_printf(em->m->a, "%s%s%s%s%s", row ? rows : "", row && *own ? "; " : "", own, (row || *own) && part_sums(p) ? "; " : "",
                         part_sums(p) ? "f64, in rank order" : "");
 }
 
 static double tolerance(const Emitter *em, const Template *t, const Part *p, const PartList *all) {
-    if (!strcmp(em->precision, "strict")) return t->tol_strict;
+    if (!strcmp(em->m->precision, "strict")) return t->tol_strict;
     double most = t->tol_fast;
     for (int i = 0; i < t->n_wider; i++) {
-        bool applies = t->wider[i].arch ? !strcmp(t->wider[i].arch, em->target->arch) : part_composes(p, all, t->wider[i].op);
+        bool applies = t->wider[i].arch ? !strcmp(t->wider[i].arch, em->m->target->arch) : part_composes(p, all, t->wider[i].op);
         if (applies && t->wider[i].tol > most) most = t->wider[i].tol;
     }
     return most;
 }
 
 Kernel *emit_kernel(Emitter *em, const Part *p, const PartList *all, KernelArg *args, int *n_args, Err *e) {
-    Kernel *k = arena_alloc(em->a, sizeof *k);
-    if (!template_bind(em->a, em->templates, p, all, em->precision, em->target, &k->binding, e)) return NULL;
+    Kernel *k = arena_alloc(em->m->a, sizeof *k);
+    if (!template_bind(em->m, p, all, &k->binding, e)) return NULL;
     const Template *t = k->t = k->binding.t;
     if (!binding_eval(&k->binding, t->block, -1, &k->block, e)) return err_wrap(e, "%s", t->file), NULL;
     if (k->block < 1 || k->block > 1024)
@@ -189,7 +189,7 @@ Kernel *emit_kernel(Emitter *em, const Part *p, const PartList *all, KernelArg *
     k->reduction = reduction(em, p, all, &k->binding);
     k->tolerance = tolerance(em, t, p, all);
     *n_args = 0;
-    template_args(em->a, t, p, all, args, n_args);
+    template_args(em->m->a, t, p, all, args, n_args);
     Text hooks = {0}, text = {0};
     emit_hooks(&hooks, em, t, p, all, args, n_args);
     emit_consts(&text, em, &k->binding);
@@ -198,7 +198,7 @@ Kernel *emit_kernel(Emitter *em, const Part *p, const PartList *all, KernelArg *
     text_add(&text, "\n");
     text_put(&text, hooks.at, hooks.n);
     text_add(&text, "#line %d \"%s\"\n%s", t->body_line, t->file, t->body);
-    k->inside = arena_strndup(em->a, text.at, text.n);
+    k->inside = arena_strndup(em->m->a, text.at, text.n);
     text_free(&text);
     text_free(&hooks);
 
@@ -212,14 +212,14 @@ Kernel *emit_kernel(Emitter *em, const Part *p, const PartList *all, KernelArg *
         text_add(&text, "namespace %s_ {\n%s}\n", k->symbol, k->inside);
         emit_wrapper(&text, em, k, args, *n_args);
     }
-    k->text = arena_strndup(em->a, text.at, text.n);
+    k->text = arena_strndup(em->m->a, text.at, text.n);
     text_free(&text);
-    PUSH(em->a, em->kernels, k);
+    PUSH(em->m->a, em->kernels, k);
     return k;
 }
 
 const char *emit_module_name(const Emitter *em, const Kernel *k) {
-    return is_c(em) ? arena_printf(em->a, "%s.c", k->symbol) : k->t->file;
+    return is_c(em) ? arena_printf(em->m->a, "%s.c", k->symbol) : k->t->file;
 }
 
 const char *emit_module(const Emitter *em, const char *module, const char *prelude) {
@@ -227,7 +227,7 @@ const char *emit_module(const Emitter *em, const char *module, const char *prelu
     text_add(
         &text,
         "// %s for %s, --precision %s. Made by gptoss-compile; to experiment: --emit DIR, edit, --override DIR.\n",
-        module, em->target->arch, em->precision);
+        module, em->m->target->arch, em->m->precision);
     for (size_t i = 0; i < em->kernels.n; i++)
         if (!strcmp(emit_module_name(em, em->kernels.at[i]), module)) identity_line(&text, em, em->kernels.at[i]);
     text_add(&text, "%s", prelude);
@@ -235,7 +235,7 @@ const char *emit_module(const Emitter *em, const char *module, const char *prelu
         const Kernel *k = em->kernels.at[i];
         if (!strcmp(emit_module_name(em, k), module)) text_add(&text, "\n#line 1 \"%s\"\n%s", k->symbol, k->text);
     }
-    char *s = arena_strndup(em->a, text.at, text.n);
+    char *s = arena_strndup(em->m->a, text.at, text.n);
     text_free(&text);
     return s;
 }

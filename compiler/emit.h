@@ -39,10 +39,7 @@ struct Kernel {
 
 typedef struct Emitter Emitter;
 struct Emitter {
-    Arena *a;
-    const TemplateList *templates;
-    const char *precision;
-    const Target *target;
+    const Maker *m;
     struct {
         Kernel **at;
         size_t n, cap;

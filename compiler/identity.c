@@ -79,7 +79,7 @@ void identity_add(Arena *a, Kernel *k, const Node *n, const KernelArg *args, int
 }
 
 void identity_line(Text *t, const Emitter *em, const Kernel *k) {
-    text_add(t, "// identity %s for %s, %s:", k->symbol, em->target->arch, em->precision);
+    text_add(t, "// identity %s for %s, %s:", k->symbol, em->m->target->arch, em->m->precision);
     for (size_t i = 0; i < k->binding.consts.n; i++) {
         const Const *c = &k->binding.consts.at[i];
         if (c->of_target) continue;

@@ -29,25 +29,22 @@ static bool add_repack(Program *p, const Part *part, Value *w, int wave, Err *e)
     return true;
 }
 
-static bool of_node(Program *p, const Node *n, const TemplateList *templates, const LowerOptions *o, Err *e) {
-    Maker m = {p->arena, templates, o->precision, o->target};
-    for (Range r = {0, 0, 0}; range_next(&m, n, &r);) {
-        PartList parts;
-        if (!parts_make(&m, n, &r, &parts, e)) return false;
-        for (size_t k = 0; k < parts.n; k++) {
-            const Part *part = parts.at[k];
-            Binding b;
-            if (!template_bind(p->arena, templates, part, &parts, o->precision, o->target, &b, e)) return false;
-            if (!b.t->layout) continue;
-            if (!add_repack(p, part, owner_outside(n, part->core->in[b.t->layout - 1]), o->target->wave, e)) return false;
-        }
-    }
-    return true;
+typedef struct Layout Layout;
+struct Layout {
+    Program *p;
+    const Maker *m;
+};
+
+static bool lay_out(void *ctx, const Part *part, const Binding *b, Err *e) {
+    Layout *l = ctx;
+    if (!b->t->layout) return true;
+    return add_repack(l->p, part, owner_outside(part->owner, part->core->in[b->t->layout - 1]), l->m->target->wave, e);
 }
 
-bool layout_run(Program *p, const TemplateList *templates, const LowerOptions *o, Err *e) {
+bool layout_run(Program *p, const Maker *m, Err *e) {
+    Layout l = {p, m};
     for (size_t i = 0, n = p->graphs.n; i < n; i++)
         for (size_t k = 0; k < p->graphs.at[i]->nodes.n; k++)
-            if (!of_node(p, p->graphs.at[i]->nodes.at[k], templates, o, e)) return false;
+            if (!parts_each(m, p->graphs.at[i]->nodes.at[k], lay_out, &l, e)) return false;
     return true;
 }

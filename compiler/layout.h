@@ -2,12 +2,12 @@
 #ifndef GPTOSS_LAYOUT_H
 #define GPTOSS_LAYOUT_H
 
-#include "lower.h"
+#include "part.h"
 
 /* What part p's template wants the weight v repacked to: the value's name in graph "prepare" ("layer0.attn.qkv.w$fragment.halves64"). */
 const char *layout_name(Arena *a, const Part *p, const Value *v);
 
 /* Adds graph "prepare": a repack for each weight and layout that some kernel wants. No graph when there is none. */
-bool layout_run(Program *p, const TemplateList *templates, const LowerOptions *o, Err *e);
+bool layout_run(Program *p, const Maker *m, Err *e);
 
 #endif

@@ -38,7 +38,9 @@ struct Wish {
     Value *ids;
 };
 
-static bool wish_of(const Part *p, const Binding *b, Wish *w, Err *e) {
+static bool wish_of(void *ctx, const Part *p, const Binding *b, Err *e) {
+    Wish *w = ctx;
+    if (!b->t->group_ids) return true;
     const Const *c = binding_const(b, b->t->group_tile);
     const Value *ids = p->core ? p->core->in[param_index(b->t, b->t->group_ids)] : p->owner->in[param_index(b->t, b->t->group_ids)];
     const Value *weights = p->core ? p->core->in[param_index(b->t, "w")] : p->owner->in[param_index(b->t, "w")];
@@ -49,18 +51,9 @@ static bool wish_of(const Part *p, const Binding *b, Wish *w, Err *e) {
     return w->ids || err_at(e, &p->owner->loc, "%s: its expert ids are computed inside it", node_name(p->owner));
 }
 
-static bool group_node(Graph *g, Node *n, const TemplateList *templates, const LowerOptions *o, Err *e) {
+static bool group_node(const Maker *m, Graph *g, Node *n, Err *e) {
     Wish wish = {0};
-    Maker m = {g->arena, templates, o->precision, o->target};
-    for (Range r = {0, 0, 0}; range_next(&m, n, &r);) {
-        PartList parts;
-        if (!parts_make(&m, n, &r, &parts, e)) return false;
-        for (size_t k = 0; k < parts.n; k++) {
-            Binding b;
-            if (!template_bind(g->arena, templates, parts.at[k], &parts, o->precision, o->target, &b, e)) return false;
-            if (b.t->group_ids && !wish_of(parts.at[k], &b, &wish, e)) return false;
-        }
-    }
+    if (!parts_each(m, n, wish_of, &wish, e)) return false;
     if (!wish.tile) return true;
     Node *group = make_group(g, wish.ids, wish.experts, wish.tile, e);
     if (!group) return err_wrap(e, "group for %s", node_name(n));
@@ -70,12 +63,12 @@ static bool group_node(Graph *g, Node *n, const TemplateList *templates, const L
     return true;
 }
 
-bool lower_group(Program *p, const TemplateList *templates, const LowerOptions *o, Err *e) {
+bool lower_group(Program *p, const Maker *m, Err *e) {
     for (size_t i = 0; i < p->graphs.n; i++) {
         Graph *g = p->graphs.at[i];
         size_t n = g->nodes.n; /* group nodes are added behind and need no grouping themselves */
         for (size_t k = 0; k < n; k++)
-            if (!group_node(g, g->nodes.at[k], templates, o, e)) return false;
+            if (!group_node(m, g, g->nodes.at[k], e)) return false;
         graph_sort(g);
     }
     return true;
@@ -86,7 +79,6 @@ bool lower_group(Program *p, const TemplateList *templates, const LowerOptions *
 typedef struct Lower Lower;
 struct Lower {
     Arena *a;
-    const LowerOptions *o;
     Emitter em;
     Plan *plan;
     struct {
@@ -110,7 +102,7 @@ static int find_buf(const Lower *l, const char *name) {
 }
 
 static int new_buf(Lower *l, BufKind kind, const Value *v) {
-    Sizes s = sizes_of(l->o->max_tokens, l->o->max_batch);
+    Sizes s = sizes_of(l->plan->max_tokens, l->plan->max_batch);
     PlanBuf b = {.name = v->name,
                  .kind = kind,
                  .type = v->type,
@@ -241,7 +233,7 @@ static int kernel_of(Lower *l, Kernel *k) {
                                             .reduction = k->reduction,
                                             .module = module_of(l, k),
                                             .block = (uint32_t)k->block,
-                                            .overlaps = l->o->target->compiler == RTC_CUDA,
+                                            .overlaps = l->em.m->target->compiler == RTC_CUDA,
                                             .nmse = k->tolerance};
     return p->n_kernels++;
 }
@@ -260,7 +252,7 @@ static bool fill_grid(Lower *l, const Kernel *k, const PlanGraph *pg, PlanLaunch
         }
         int64_t lds = 0;
         if (k->t->lds && !binding_eval(&k->binding, k->t->lds, rows, &lds, e)) return err_wrap(e, "%s: lds", k->t->file);
-        if (lds < 0 || lds > l->o->target->lds_all) return err_set(e, "%s: %lld bytes of shared memory, %s has %d", k->symbol, (long long)lds, l->o->target->arch, l->o->target->lds_all);
+        if (lds < 0 || lds > l->em.m->target->lds_all) return err_set(e, "%s: %lld bytes of shared memory, %s has %d", k->symbol, (long long)lds, l->em.m->target->arch, l->em.m->target->lds_all);
         launch->lds[b] = (uint32_t)lds;
         PlanKernel *pk = &l->plan->kernels[launch->kernel];
         if (pk->lds < launch->lds[b]) pk->lds = launch->lds[b];
@@ -373,17 +365,17 @@ static void merge(PlanGraph *pg, int before, int now) {
 }
 
 static bool launch_node(Lower *l, int graph, int node, const Node *n, Err *e) {
-    Maker m = {l->a, l->em.templates, l->o->precision, l->o->target};
+    const Maker *m = l->em.m;
     PlanGraph *pg = &l->plan->graphs[graph];
     const char *reduction = NULL;
     int before = pg->n_launches;
     l->n_handed = 0, l->workspace = -1;
-    for (Range r = {0, 0, 0}; range_next(&m, n, &r);) {
+    for (Range r = {0, 0, 0}; range_next(m, n, &r);) {
         PartList parts;
         Text now = {0};
         int first = pg->n_launches;
         if (!has_bucket(pg, &r)) continue;
-        if (!parts_make(&m, n, &r, &parts, e)) return false;
+        if (!parts_make(m, n, &r, &parts, e)) return false;
         for (size_t i = 0; i < parts.n; i++)
             if (!launch_part(l, graph, node, n, parts.at[i], &parts, &r, &now, e)) return text_free(&now), false;
         if (!same_reduction(l, n, &reduction, &now, e)) return false;
@@ -422,7 +414,7 @@ static bool lower_graph(Lower *l, const Program *p, int index, Err *e) {
     PlanGraph *pg = &l->plan->graphs[index];
     pg->name = g->name;
     pg->sym = strcmp(g->name, "step") ? SYM_S : SYM_T;
-    fill_buckets(pg, !strcmp(g->name, "prepare") ? 1 : pg->sym == SYM_T ? l->o->max_tokens : l->o->max_batch);
+    fill_buckets(pg, !strcmp(g->name, "prepare") ? 1 : pg->sym == SYM_T ? l->plan->max_tokens : l->plan->max_batch);
     size_t values = g->inputs.n + g->params.n + g->states.n + g->nodes.n * MAX_OUT;
     pg->values = arena_array(l->a, values, sizeof *pg->values);
     size_t ops = 0;
@@ -455,11 +447,7 @@ static bool find_kv(Lower *l, const Graph *g, const PlanGraph *pg, Err *e) {
     for (size_t k = 0; k < g->nodes.n; k++) {
         const Node *n = g->nodes.at[k], *at = node_of_op(n, OP_attention);
         if (!at) continue;
-        const Value *blocks = at->in[5], *state = at->in[1];
-        for (size_t i = 0; n->op == OP_FUSED && i < n->body->inputs.n; i++) {
-            if (n->body->inputs.at[i] == at->in[5]) blocks = body_input(n, i);
-            if (n->body->inputs.at[i] == at->in[1]) state = body_input(n, i);
-        }
+        const Value *state = owner_outside(n, at->in[1]), *blocks = owner_outside(n, at->in[5]);
         if (l->plan->n_kv == 8) return err_set(e, "more than 8 block tables");
         add_kv(l, blocks->name, node_int(at, "window"), plan_value(pg, state->name));
     }
@@ -474,10 +462,8 @@ static int find_graph_index(const Program *p, const char *name) {
     return -1;
 }
 
-bool lower_plan(Program *p, const TemplateList *templates, const char *prelude, const LowerOptions *o, Plan *plan,
-                Err *e) {
-    Lower l = {.a = plan->arena, .o = o, .plan = plan};
-    l.em = (Emitter){.a = plan->arena, .templates = templates, .precision = o->precision, .target = o->target};
+bool lower_plan(Program *p, const Maker *m, const char *prelude, Plan *plan, Err *e) {
+    Lower l = {.a = plan->arena, .em.m = m, .plan = plan};
     size_t nodes = 0;
     for (size_t i = 0; i < p->graphs.n; i++)
         for (size_t k = 0; k < p->graphs.at[i]->nodes.n; k++) nodes += owner_nodes(p->graphs.at[i]->nodes.at[k]);

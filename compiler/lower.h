@@ -5,19 +5,12 @@
 #include "plan/plan.h"
 #include "emit.h"
 
-typedef struct LowerOptions LowerOptions;
-struct LowerOptions {
-    const char *precision;
-    const Target *target;
-    int64_t max_batch, max_tokens;
-};
-
 /* Inserts group(ids) before every node whose template wants its experts grouped, shares it between nodes of the same ids and
  * tile, and appends perm and tiles to the nodes' inputs. A plain node becomes FUSED (rule "group") with itself as body. */
-bool lower_group(Program *p, const TemplateList *templates, const LowerOptions *o, Err *e);
+bool lower_group(Program *p, const Maker *m, Err *e);
 
 /* Chooses and emits a kernel for every node and fills plan: buffers (live ranges, scratch offsets), kernels, launches of
  * every bucket, values, KV groups, module sources (no code objects yet). plan->program = p; the arena is plan's. */
-bool lower_plan(Program *p, const TemplateList *templates, const char *prelude, const LowerOptions *o, Plan *plan, Err *e);
+bool lower_plan(Program *p, const Maker *m, const char *prelude, Plan *plan, Err *e);
 
 #endif

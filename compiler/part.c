@@ -142,7 +142,7 @@ static const Template *likely(const Cut *c, const Part *p) {
     Binding b;
     Err e;
     alone.alone = true;
-    bool found = template_bind(c->a, c->m->templates, &alone, &none, c->m->precision, c->m->target, &b, &e);
+    bool found = template_bind(c->m, &alone, &none, &b, &e);
     return found ? b.t : NULL;
 }
 
@@ -365,6 +365,18 @@ bool range_next(const Maker *m, const Node *n, Range *r) {
     for (r->choice = 0; n->op == OP_FUSED && n->kernel[r->choice].max_t <= r->above;) r->choice++;
     int64_t recipe = n->op == OP_FUSED ? n->kernel[r->choice].max_t : INT64_MAX, limit = next_limit(m, r->above);
     r->upto = recipe < limit ? recipe : limit;
+    return true;
+}
+
+bool parts_each(const Maker *m, const Node *n, bool (*each)(void *ctx, const Part *p, const Binding *b, Err *e), void *ctx, Err *e) {
+    for (Range r = {0, 0, 0}; range_next(m, n, &r);) {
+        PartList parts;
+        if (!parts_make(m, n, &r, &parts, e)) return false;
+        for (size_t i = 0; i < parts.n; i++) {
+            Binding b;
+            if (!template_bind(m, parts.at[i], &parts, &b, e) || !each(ctx, parts.at[i], &b, e)) return false;
+        }
+    }
     return true;
 }
 

@@ -44,15 +44,6 @@ struct PartList {
     size_t n, cap;
 };
 
-/* What parts are made from: who computes, with which templates. */
-typedef struct Maker Maker;
-struct Maker {
-    Arena *a;
-    const TemplateList *templates;
-    const char *precision;
-    const Target *target;
-};
-
 /* How n is computed by steps of above < T <= upto tokens, as the recipe that applies and the templates' own limits have it:
  * false past the last range. */
 typedef struct Range Range;
@@ -64,6 +55,9 @@ bool range_next(const Maker *m, const Node *n, Range *r);
 
 /* The parts of n, a plain or fused node, in range r, in the order of their launches. */
 bool parts_make(const Maker *m, const Node *n, const Range *r, PartList *parts, Err *e);
+
+/* Calls each(ctx, part, what the part is bound to) for every part of n in every range, until one fails. */
+bool parts_each(const Maker *m, const Node *n, bool (*each)(void *ctx, const Part *p, const Binding *b, Err *e), void *ctx, Err *e);
 
 /* Can one more elementwise op go behind what computes n's first result, whatever the number of tokens? */
 bool parts_take_chain(const Maker *m, const Node *n);

@@ -106,9 +106,10 @@ static bool pass_precision(Compile *c, Err *e) {
     return precision_run(c->program, is_strict(c), c->o.kv16 || (!is_strict(c) && !c->o.kv32), e);
 }
 
+static Maker maker(const Compile *c) { return (Maker){c->a, &c->templates, c->o.precision, c->target}; }
+
 static bool takes_chain(void *ctx, const Node *n) {
-    const Compile *c = ctx;
-    Maker m = {c->a, &c->templates, c->o.precision, c->target};
+    Maker m = maker(ctx);
     return parts_take_chain(&m, n);
 }
 
@@ -120,24 +121,19 @@ static bool pass_elementwise(Compile *c, Err *e) {
     return true;
 }
 
-static LowerOptions lower_options(const Compile *c) {
-    return (LowerOptions){
-        .precision = c->o.precision, .target = c->target, .max_batch = c->o.max_batch, .max_tokens = c->o.max_tokens};
-}
-
 static bool pass_group(Compile *c, Err *e) {
-    LowerOptions o = lower_options(c);
-    return lower_group(c->program, &c->templates, &o, e);
+    Maker m = maker(c);
+    return lower_group(c->program, &m, e);
 }
 
 static bool pass_layout(Compile *c, Err *e) {
-    LowerOptions o = lower_options(c);
-    return layout_run(c->program, &c->templates, &o, e);
+    Maker m = maker(c);
+    return layout_run(c->program, &m, e);
 }
 
 static bool pass_lower(Compile *c, Err *e) {
-    LowerOptions o = lower_options(c);
-    c->lowered = lower_plan(c->program, &c->templates, c->prelude, &o, &c->plan, e);
+    Maker m = maker(c);
+    c->lowered = lower_plan(c->program, &m, c->prelude, &c->plan, e);
     return c->lowered && plan_check(&c->plan, e);
 }
 

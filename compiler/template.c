@@ -775,16 +775,15 @@ static bool bind(Arena *a, const Template *t, const Part *p, const PartList *all
     return bind_attrs(a, b, p->core ? p->core : p->owner, e) && bind_consts(a, b, e);
 }
 
-bool template_bind(Arena *a, const TemplateList *list, const Part *p, const PartList *all, const char *precision, const Target *target,
-                   Binding *b, Err *e) {
+bool template_bind(const Maker *m, const Part *p, const PartList *all, Binding *b, Err *e) {
     Text why = {0};
     bool found = false;
-    for (size_t i = 0; i < list->n; i++) {
-        const Template *t = list->at[i];
+    for (size_t i = 0; i < m->templates->n; i++) {
+        const Template *t = m->templates->at[i];
         Binding candidate;
         Err not = {""};
         if (strcmp(t->kernel, p->kernel)) continue;
-        if (!bind(a, t, p, all, precision, target, &candidate, &not )) {
+        if (!bind(m->a, t, p, all, m->precision, m->target, &candidate, &not )) {
             if (candidate.fault) {
                 text_free(&why);
                 return err_set(e, "%s\n  for %s (%s:%d)", not .msg, node_name(p->owner), p->owner->loc.file, p->owner->loc.line);
@@ -794,7 +793,7 @@ bool template_bind(Arena *a, const TemplateList *list, const Part *p, const Part
     }
     if (!found)
         err_at(e, &p->owner->loc, "no template computes %s with kernel %s%s%s for %s, %s%s", node_name(p->owner), p->kernel,
-               p->owner->op == OP_FUSED ? " of rule " : "", p->owner->op == OP_FUSED ? p->owner->rule : "", target->arch, precision,
+               p->owner->op == OP_FUSED ? " of rule " : "", p->owner->op == OP_FUSED ? p->owner->rule : "", m->target->arch, m->precision,
                why.at ? why.at : ": there is none of that name");
     text_free(&why);
     return found;

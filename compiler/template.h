@@ -103,6 +103,15 @@ struct TemplateList {
 /* Reads every file of the folder that ends so (".hip", ".c"); a later folder's file replaces one of the same name. */
 bool templates_load(Arena *a, TemplateList *list, const char *dir, const char *ending, Err *e);
 
+/* What kernels are made with: which templates, for what. */
+typedef struct Maker Maker;
+struct Maker {
+    Arena *a;
+    const TemplateList *templates;
+    const char *precision;
+    const Target *target;
+};
+
 /* A named constant of one specialisation. */
 typedef struct Const Const;
 struct Const {
@@ -126,8 +135,7 @@ typedef struct Part Part;
 typedef struct PartList PartList;
 
 /* The best legal template for part p of `all`. Fills b. On error e says for each candidate why not. */
-bool template_bind(Arena *a, const TemplateList *list, const Part *p, const PartList *all, const char *precision, const Target *target,
-                   Binding *b, Err *e);
+bool template_bind(const Maker *m, const Part *p, const PartList *all, Binding *b, Err *e);
 
 /* The recipes that compute n, by number of tokens: a FUSED node's choices, else its op's own name. */
 int node_kernels(const Node *n);

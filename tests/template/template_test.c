@@ -165,7 +165,7 @@ static void bind(Arena *a, const char *name, const char *text, const Node *n, co
     Maker m = {a, &list, "fast", target_find("gfx90a")};
     Range r = {0, 0, 0};
     PartList parts;
-    bool ok = range_next(&m, n, &r) && parts_make(&m, n, &r, &parts, &e) && template_bind(a, &list, parts.at[0], &parts, "fast", m.target, &b, &e);
+    bool ok = range_next(&m, n, &r) && parts_make(&m, n, &r, &parts, &e) && template_bind(&m, parts.at[0], &parts, &b, &e);
     const Const *c = ok ? binding_const(&b, "OFFSET") : NULL;
     if (error) report(name, !ok && strstr(e.msg, error), ok ? "taken" : e.msg);
     else report(name, ok && c && c->i == offset, ok ? "another offset" : e.msg);
