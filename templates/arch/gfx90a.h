@@ -97,7 +97,7 @@ struct Dequant {
     }
     METHOD void open(char *lds) {
         u32x4 *t = (u32x4 *)lds;
-        for (unsigned i = threadIdx.x; i < 256; i += 256) t[i] = row(i);
+        for (unsigned i = threadIdx.x; i < 256; i += blockDim.x) t[i] = row(i);
         table = t;
         __syncthreads();
     }
