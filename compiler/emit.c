@@ -162,8 +162,8 @@ static const char *symbol_of(Emitter *em, const Binding *b, const Part *part) {
 
 /* All that is summed: by the template, by a row's statistic in front of it, over ranks behind it. */
 static const char *reduction(Emitter *em, const Part *p, const PartList *all, const Binding *b) {
-    bool row = !p->source && hooks_need_row(p, all, NULL);
-    for (int i = 0; p->core && i < p->core->n_in; i++) row |= p->core->in[i] && hooks_need_row(p, all, p->core->in[i]);
+    bool row = !p->source && part_statistic(p, all, NULL) != NULL;
+    for (int i = 0; p->core && i < p->core->n_in; i++) row |= p->core->in[i] && part_statistic(p, all, p->core->in[i]) != NULL;
     const char *own = binding_reduction(em->m->a, b), *rows = is_c(em) ? "f64, a row in 16 lanes" : "a row in 4 parts, each by a wave";
     return arena_printf(em->m->a, "%s%s%s%s%s", row ? rows : "", row && *own ? "; " : "", own, (row || *own) && part_sums(p) ? "; " : "",
                         part_sums(p) ? "f64, in rank order" : "");

@@ -327,30 +327,6 @@ static int n_stored(const Node *n) { return op_code(n->op)->text[1] ? 2 : 1; }
 
 /* --- in front --------------------------------------------------------------------------------------------------------- */
 
-static bool row_in(const Part *p, const PartList *parts, const Value *v, const Node **at) {
-    if (!v || part_origin(p, parts, v) != FROM_CODE) return false;
-    if (op_code(v->def->op)->kind == CODE_ROW) return *at = v->def, true;
-    for (int i = 0; i < v->def->n_in; i++)
-        if (row_in(p, parts, v->def->in[i], at)) return true;
-    return false;
-}
-
-static const Node *row_node(const Part *p, const PartList *parts, const Value *v) {
-    const Node *at = NULL;
-    if (v) return row_in(p, parts, v, &at), at;
-    for (size_t i = 0; i < owner_nodes(p->owner) && !at; i++)
-        if (p->behind[i]) row_in(p, parts, owner_node(p->owner, i)->out[0], &at);
-    return at;
-}
-
-bool hooks_need_row(const Part *p, const PartList *parts, const Value *v) { return row_node(p, parts, v) != NULL; }
-
-bool part_sums(const Part *p) {
-    for (size_t i = 0; i < owner_nodes(p->owner); i++)
-        if (p->behind[i] && op_code(owner_node(p->owner, i)->op)->kind == CODE_SUM) return true;
-    return false;
-}
-
 static void add_text(Text *to, Text *from) {
     text_put(to, from->at, from->n);
     text_free(from);
@@ -399,7 +375,7 @@ void hooks_front(Hooks *h, Text *t, int input, const char *name) {
     Gen g = {.h = h};
     const char *element = pull(&g, v, name, "t", "k");
     text_add(t, "// Operand %s: element k of row t.\n", name);
-    row_functions(h, t, name, row_node(h->part, h->parts, v));
+    row_functions(h, t, name, part_statistic(h->part, h->parts, v));
     text_add(t, "DEVICE float %s_at(%s, real row, int t, int k) {\n", name, args_type(h));
     add_text(t, &g.text);
     text_add(t, "    return %s;\n}\n\n", element);
@@ -611,7 +587,7 @@ void hooks_each(Hooks *h, Text *t) {
         else if (is_stored(p, n->out[0])) store_each(&g, value_columns(n->out[0]), most, pull_and_store, n, n->out[0]);
     }
     text_add(t, "// Column n of row t of every result.\n");
-    if (row_node(p, h->parts, NULL)) row_functions(h, t, "own", row_node(p, h->parts, NULL));
+    if (part_statistic(p, h->parts, NULL)) row_functions(h, t, "own", part_statistic(p, h->parts, NULL));
     text_add(t, "DEVICE void each(%s, real row, int t, int n) {\n", args_type(h));
     add_text(t, &g.text);
     text_add(t, "}\n\n");

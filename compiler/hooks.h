@@ -26,9 +26,4 @@ void hooks_front(Hooks *h, Text *t, int input, const char *name);
 void hooks_behind(Hooks *h, Text *t, bool single); /* single: out(a, t, n, v) of one column */
 void hooks_each(Hooks *h, Text *t);
 
-/* Does computing the core's input, or the generated part, take a row's statistic? */
-bool hooks_need_row(const Part *p, const PartList *parts, const Value *v);
-/* Are sums over ranks among what the part computes? */
-bool part_sums(const Part *p);
-
 #endif

@@ -73,7 +73,7 @@ static bool is_core(const Cut *c, const Node *n) {
     return op_code(n->op)->kind == CODE_NONE || (named(c->recipe, name) && has_template(c, name));
 }
 
-/* Begins a launch without being a core: the recipe names it, or it changes a state. */
+/* Begins a launch without being a core: the recipe names it. */
 static bool begins(const Cut *c, const Node *n) { return named(c->recipe, op_info(n->op)->name); }
 
 static Part *new_part(Cut *c, PartList *list, const char *kernel) {
@@ -101,22 +101,10 @@ static int rows_in(const Cut *c, const Value *v) {
     return n;
 }
 
-static bool uses_row(const Cut *c, const Part *p) {
-    for (size_t i = 0; i < owner_nodes(c->owner); i++) {
-        const Node *n = owner_node(c->owner, i);
-        if (!p->behind[i]) continue;
-        if (op_code(n->op)->kind == CODE_ROW) return true;
-        for (int k = 0; k < n->n_in; k++)
-            if (rows_in(c, n->in[k])) return true;
-    }
-    return false;
-}
-
 static void put(Cut *c, Part *p, const Node *n) {
     size_t i = index_of(c, n);
     c->of[i] = p;
     p->behind[i] = true;
-    if (!p->source && uses_row(c, p)) p->kernel = "row";
 }
 
 /* A launch of its own for the pending v, before all others. */
@@ -273,13 +261,30 @@ static void generate(Cut *c, const Node *n) {
     put(c, new_part(c, &c->parts, "map"), n);
 }
 
+static bool has_output(const Cut *c, const Node *n) {
+    for (int i = 0; i < n->n_out; i++)
+        if (is_output(c->owner, n->out[i])) return true;
+    return false;
+}
+
+/* What is left pending depends on no launch. */
 static void place(Cut *c, const Node *n) {
     Part *p = latest(c, n);
     if (is_core(c, n)) add_core(c, n);
     else if (begins(c, n)) generate(c, n);
     else if (p && p->source && (goes_behind(c, p, n) || store_goes_behind(c, p, n))) return;
     else if (p && goes_along(c, p, n)) return;
-    else if (p || op_code(n->op)->kind == CODE_STORE) generate(c, n);
+    else if (p || op_code(n->op)->kind == CODE_STORE || has_output(c, n)) generate(c, n);
+}
+
+/* The launches in order; those in front of cores first, as in the body, since one may read another's result. */
+static void in_order(const Cut *c, PartList *parts) {
+    for (size_t i = 0; i < owner_nodes(c->owner); i++)
+        for (size_t k = 0; k < c->early.n; k++)
+            if (c->early.at[k] == c->of[i]) PUSH(c->a, *parts, c->early.at[k]);
+    for (size_t i = 0; i < c->parts.n; i++) PUSH(c->a, *parts, c->parts.at[i]);
+    for (size_t i = 0; i < parts->n; i++)
+        if (!parts->at[i]->source && part_statistic(parts->at[i], parts, NULL)) parts->at[i]->kernel = "row";
 }
 
 /* Who stores what: the owner's outputs, and what another part reads. */
@@ -335,14 +340,9 @@ bool parts_make(const Maker *m, const Node *n, const Range *r, PartList *parts, 
     *parts = (PartList){0};
     if (owner_nodes(n) > PART_NODES) return err_at(e, &n->loc, "%s: a fused node may have %d ops", node_name(n), PART_NODES);
     if (!names_an_op(&c)) cut_opaque(&c);
-    else {
+    else
         for (size_t i = 0; i < owner_nodes(n); i++) place(&c, owner_node(n, i));
-        for (size_t i = 0; i < owner_nodes(n); i++)
-            for (int k = 0; k < owner_node(n, i)->n_out; k++)
-                if (!c.of[i] && is_output(n, owner_node(n, i)->out[k])) generate(&c, owner_node(n, i));
-    }
-    for (size_t i = 0; i < c.early.n; i++) PUSH(a, *parts, c.early.at[i]);
-    for (size_t i = 0; i < c.parts.n; i++) PUSH(a, *parts, c.parts.at[i]);
+    in_order(&c, parts);
     for (size_t i = 0; i < parts->n; i++)
         if (!find_outputs(&c, parts->at[i], e)) return false;
     return true;
@@ -400,6 +400,28 @@ Origin part_origin(const Part *p, const PartList *all, const Value *v) {
     for (size_t k = 0; k < all->n; k++)
         if (all->at[k]->behind[i]) return FROM_OUTSIDE;
     return FROM_CODE;
+}
+
+static bool row_in(const Part *p, const PartList *all, const Value *v, const Node **at) {
+    if (!v || part_origin(p, all, v) != FROM_CODE) return false;
+    if (op_code(v->def->op)->kind == CODE_ROW) return *at = v->def, true;
+    for (int i = 0; i < v->def->n_in; i++)
+        if (row_in(p, all, v->def->in[i], at)) return true;
+    return false;
+}
+
+const Node *part_statistic(const Part *p, const PartList *all, const Value *v) {
+    const Node *at = NULL;
+    if (v) return row_in(p, all, v, &at), at;
+    for (size_t i = 0; i < owner_nodes(p->owner) && !at; i++)
+        if (p->behind[i]) row_in(p, all, owner_node(p->owner, i)->out[0], &at);
+    return at;
+}
+
+bool part_sums(const Part *p) {
+    for (size_t i = 0; i < owner_nodes(p->owner); i++)
+        if (p->behind[i] && op_code(owner_node(p->owner, i)->op)->kind == CODE_SUM) return true;
+    return false;
 }
 
 static bool inputs_take(const Part *p, const PartList *all, const Node *n, Op op) {

@@ -85,6 +85,10 @@ typedef enum Origin {
 } Origin;
 Origin part_origin(const Part *p, const PartList *all, const Value *v);
 
+/* The row's statistic that computing the core's input v takes, or (NULL) the generated part; NULL: none. */
+const Node *part_statistic(const Part *p, const PartList *all, const Value *v);
+/* Are sums over ranks among what the part computes? */
+bool part_sums(const Part *p);
 /* Is an op of this kind composed around p's core, or generated in p? */
 bool part_composes(const Part *p, const PartList *all, Op op);
 

@@ -708,7 +708,7 @@ static bool bind_front(Arena *a, Binding *b, const Part *p, const PartList *all,
     char *name = arena_strdup(a, param->name);
     for (char *s = name; *s; s++) *s = (char)toupper((unsigned char)*s);
     bind_int(a, b, arena_printf(a, "%s_PLAIN", name), plain);
-    bind_int(a, b, arena_printf(a, "%s_ROW", name), !plain && hooks_need_row(p, all, v));
+    bind_int(a, b, arena_printf(a, "%s_ROW", name), !plain && (part_statistic(p, all, v) != NULL));
     return true;
 }
 
@@ -743,7 +743,7 @@ static bool bind_opaque(Arena *a, Binding *b, const Node *n, Err *e) {
 static bool bind_generated(Arena *a, Binding *b, const Part *p, const PartList *all) {
     bind_int(a, b, "COLUMNS", part_columns(p));
     bind_int(a, b, "R", part_rows(p, &b->rows));
-    bind_int(a, b, "OWN_ROW", hooks_need_row(p, all, NULL));
+    bind_int(a, b, "OWN_ROW", part_statistic(p, all, NULL) != NULL);
     return true;
 }
 

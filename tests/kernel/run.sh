@@ -42,6 +42,22 @@ compile kv32 graphs/toy.lua --precision fast --kv32 && selftest kv32 --only atte
 cp -r graphs $out/graphs && sed -i 's/param("sinks", f32, { c.heads })/param("sinks", f32, { c.heads }) * 2.0/' $out/graphs/gpt_oss.lua
 compile row $out/graphs/toy.lua && selftest row --only scale_N4
 
+# A node that gives out what feeds its core.
+cat >$out/exported.lua <<'LUA'
+return fusion {
+  name = "exported",
+  match = function(x, g, w, b)
+    local n = rmsnorm(x, g)
+    return linear(n, w, b), n
+  end,
+  kernel = "linear",
+}
+LUA
+for precision in strict fast; do
+    compile exported-$precision graphs/toy.lua --precision $precision --max-tokens 64 --no-fusion qkv_rope_kv --no-fusion rmsnorm_qkv --no-fusion router \
+        --fusions $out/exported.lua && selftest exported-$precision --only linear_K
+done
+
 # Shapes: vocab hidden inter layers experts topk head_dim heads kv_heads window experts' type
 shape() {
     local name=$1 dtype=${12}
