@@ -9,9 +9,9 @@
 
 #include "identity.h"
 
-#include <ctype.h>
 #include <inttypes.h>
-#include <stdlib.h>
+
+#include "plan/plan.h"
 
 static bool is_c(const Emitter *em) { return em->m->target->compiler == RTC_HOST; }
 
@@ -46,12 +46,18 @@ static void emit_consts(Text *t, const Emitter *em, const Binding *b) {
     }
 }
 
-static void add_arg(KernelArg *args, int *n, const char *name, Value *v, DType dtype, bool written) {
-    args[(*n)++] = (KernelArg){.name = name, .value = v, .dtype = v ? v->type.dtype : dtype, .written = written};
+KernelArg *arg_push(KernelArg *args, int *n, KernelArg arg) {
+    if (*n == PLAN_MAX_ARGS - 1) die("emit: a kernel with more than %d arguments, the last %s", PLAN_MAX_ARGS - 1, arg.name);
+    args[*n] = arg;
+    return &args[(*n)++];
+}
+
+static KernelArg *add_arg(KernelArg *args, int *n, const char *name, Value *v, DType dtype, bool written) {
+    return arg_push(args, n, (KernelArg){.name = name, .value = v, .dtype = v ? v->type.dtype : dtype, .written = written});
 }
 
 static void add_memory(KernelArg *args, int *n, ArgRole role, const char *name) {
-    args[(*n)++] = (KernelArg){.name = name, .role = role, .dtype = DT_I32, .written = true};
+    arg_push(args, n, (KernelArg){.name = name, .role = role, .dtype = DT_I32, .written = true});
 }
 
 static const char *arg_ctype(const KernelArg *arg) {
@@ -65,14 +71,13 @@ static void template_args(Arena *a, const Template *t, const Part *p, const Part
         Value *v = n ? (i < n->n_in ? n->in[i] : NULL) : i < o->n_kernel_in ? o->in[i] : NULL;
         bool there = v && (!n || part_origin(p, all, v) == FROM_OUTSIDE), written = false;
         DType dtype = v ? v->type.dtype : t->in[i].types[0];
-        if (there && n) v = owner_outside(o, v) ? owner_outside(o, v) : v;
+        if (there && n) v = owner_memory(o, v);
         for (int i_out = 0; there && i_out < o->n_out; i_out++) written |= node_state(o, i_out) == v;
-        add_arg(args, k, t->in[i].name, there ? v : NULL, dtype, written);
-        if (t->layout == i + 1) args[*k - 1].packed = layout_name(a, p, v);
+        KernelArg *arg = add_arg(args, k, t->in[i].name, there ? v : NULL, dtype, written);
+        if (t->layout == i + 1) arg->packed = layout_name(a, p, v);
     }
     for (int i = t->behind ? 1 : 0; i < t->n_out; i++) {
-        Value *v = n ? n->out[i] : o->out[i];
-        if (n && owner_outside(o, v)) v = owner_outside(o, v);
+        Value *v = n ? owner_memory(o, n->out[i]) : o->out[i];
         bool state = v->def && v->def == o && node_state(o, v->index);
         if (!state) add_arg(args, k, t->out[i].name, v, v->type.dtype, true);
     }

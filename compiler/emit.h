@@ -19,6 +19,9 @@ struct KernelArg {
     const char *packed; /* the name that graph "prepare" gives the value in the layout that the kernel wants; NULL: as it is */
 };
 
+/* Appends; the program ends when a launch has no room for it (PLAN_MAX_ARGS). */
+KernelArg *arg_push(KernelArg *args, int *n, KernelArg arg);
+
 typedef struct Kernel Kernel; /* one specialisation; shared by all nodes that need the same text */
 struct Kernel {
     const char *symbol;
@@ -29,7 +32,6 @@ struct Kernel {
     const char *reduction;
     int64_t block;
     double tolerance;
-    int module;
     const char *args, *ops; /* identity.c: for people; and the hashes of what the nodes that it serves compute */
     struct {
         uint64_t *at;

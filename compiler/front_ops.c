@@ -159,9 +159,8 @@ static int l_value_text(lua_State *L) {
 /* --- ops ---------------------------------------------------------------------------------------------------------- */
 
 static const char *input_name(Front *f, Op op, int i) {
-    const char *l = op_info(op)->in_names;
-    for (; i && *l; i--) l += strcspn(l, " "), l += strspn(l, " ");
-    return *l ? arena_strndup(f->a, l, strcspn(l, " ")) : "an input";
+    const char *name = op_input_name(f->a, op, i);
+    return name ? name : "an input";
 }
 
 static int by_name(const void *a, const void *b) { return strcmp(((const Attr *)a)->name, ((const Attr *)b)->name); }

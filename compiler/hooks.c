@@ -7,7 +7,7 @@
 
 #include "plan/plan.h"
 
-enum { LANES = 2, DEPTH = 16 };
+enum { LANES = 2 };
 
 typedef struct Lane Lane; /* a value behind the core: one variable a column of the group */
 struct Lane {
@@ -39,8 +39,9 @@ static void line(Gen *g, const char *fmt, ...) {
     va_list ap;
     char s[2048];
     va_start(ap, fmt);
-    vsnprintf(s, sizeof s, fmt, ap);
+    int n = vsnprintf(s, sizeof s, fmt, ap);
     va_end(ap);
+    if (n >= (int)sizeof s) die("hooks: a line of more than %zu letters", sizeof s - 1);
     text_add(&g->text, "%*s%s\n", 4 + 4 * g->depth, "", s);
 }
 
@@ -72,34 +73,20 @@ static const char *ctype(const Value *v) { return v->type.dtype == DT_I32 ? "int
 
 /* --- arguments ----------------------------------------------------------------------------------------------------- */
 
-/* The word i of an op's in_names. */
-static const char *input_name(Arena *a, const Node *n, int i) {
-    const char *p = op_info(n->op)->in_names;
-    for (; i > 0; i--) p += strcspn(p, " "), p += strspn(p, " ");
-    return arena_strndup(a, p, strcspn(p, " "));
-}
-
 static bool taken(const Hooks *h, const char *name) {
     for (int i = 0; i < *h->n_args; i++)
         if (!strcmp(h->args[i].name, name)) return true;
     return !strcmp(name, "step");
 }
 
-static Value *memory_of(const Hooks *h, const Value *v) {
-    Value *o = owner_outside(h->part->owner, v);
-    return o ? o : (Value *)v;
-}
-
 /* The kernel's argument for v in memory. A state that is written and read is one argument. */
 static const char *argument(Hooks *h, const Value *v, const char *hint, bool written) {
-    Value *m = memory_of(h, v);
+    Value *m = owner_memory(h->part->owner, v);
     for (int i = 0; i < *h->n_args; i++)
         if (h->args[i].value == m) return h->args[i].written |= written, h->args[i].name;
     const char *name = hint;
     for (int i = 1; taken(h, name); i++) name = arena_printf(h->a, "%s%d", hint, i);
-    if (*h->n_args == PLAN_MAX_ARGS - 1) die("hooks: %s: more than %d arguments", node_name(h->part->owner), PLAN_MAX_ARGS - 1);
-    h->args[*h->n_args] = (KernelArg){.name = name, .value = m, .dtype = m->type.dtype, .written = written};
-    return h->args[(*h->n_args)++].name;
+    return arg_push(h->args, h->n_args, (KernelArg){.name = name, .value = m, .dtype = m->type.dtype, .written = written})->name;
 }
 
 /* --- loads ----------------------------------------------------------------------------------------------------------- */
@@ -143,12 +130,6 @@ struct Place {
 };
 
 static const char *expand(Gen *g, const Place *p, const char *text, size_t n);
-
-static int input_named(const Gen *g, const Node *n, const char *word) {
-    for (int i = 0; i < n->n_in; i++)
-        if (!strcmp(input_name(arena(g), n, i), word)) return i;
-    return -1;
-}
 
 /* The end of the argument that begins at s: a comma or parenthesis at its own depth. */
 static const char *argument_end(const char *s) {
@@ -207,7 +188,7 @@ static const char *expand(Gen *g, const Place *p, const char *text, size_t n) {
         const char *s = ++text;
         while (isalnum((unsigned char)*text)) text++;
         const char *word = arena_strndup(arena(g), s, (size_t)(text - s)), *is = variable(p, word);
-        int in = is ? -1 : input_named(g, p->n, word);
+        int in = is ? -1 : op_input(p->n->op, word);
         if (!is) is = in < 0 ? attribute(g, p->n, word) : operand(g, p, p->n->in[in], word, &text);
         text_add(&t, "%s", parenthesised(arena(g), is));
     }
@@ -302,7 +283,7 @@ static const char *pull(Gen *g, const Value *v, const char *hint, const char *ro
 
 static void store_output(Gen *g, const Value *v, const char *row, const char *column, const char *what) {
     const Node *o = owner(g);
-    Value *m = memory_of(g->h, v);
+    Value *m = owner_memory(owner(g), v);
     if (v->def && node_state_in(v->def, v->index) >= 0) return; /* stored by its op */
     if (m->def == o && node_state_in(o, m->index) >= 0) return;
     const Type *t = &v->type;
@@ -320,10 +301,8 @@ static bool is_stored(const Part *p, const Value *v) {
 static void store_state(Gen *g, const Node *n, int k, const char *row, const char *column, const char *what) {
     Place p = {.n = n, .row = row, .column = column};
     const char *at = expand_all(g, &p, k - 1);
-    line(g, "store(a.%s, %s, %s);", argument(g->h, n->in[0], input_name(arena(g), n, 0), true), at, what);
+    line(g, "store(a.%s, %s, %s);", argument(g->h, n->in[0], op_input_name(arena(g), n->op, 0), true), at, what);
 }
-
-static int n_stored(const Node *n) { return op_code(n->op)->text[1] ? 2 : 1; }
 
 /* --- in front --------------------------------------------------------------------------------------------------------- */
 
@@ -403,13 +382,13 @@ static const Lane *principal(const Gen *g, const Node *n) {
     die("hooks: %s has nothing behind the core", node_name(n));
 }
 
-static void each_lane(Gen *g, const Node *n, int text) {
+static void each_lane(Gen *g, const Node *n) {
     const Lane x = *principal(g, n);
     Lane *l = bind(g, n->out[0], x.n);
     for (int i = 0; i < x.n; i++) {
         Place p = {.n = n, .row = "t", .column = x.column[i]};
         g->at = i;
-        const char *expr = expand_all(g, &p, text);
+        const char *expr = expand_all(g, &p, 0);
         l->column[i] = x.column[i];
         l->var[i] = name_of(g, n, x.n > 1 ? (i ? "b" : "a") : "");
         line(g, "const %s %s = %s;", ctype(n->out[0]), l->var[i], expr);
@@ -473,7 +452,7 @@ static void store_pieces(Gen *g, const Value *v) {
     for (size_t i = 0; i < owner_nodes(owner(g)); i++) {
         const Node *n = owner_node(owner(g), i);
         if (!g->h->part->behind[i] || op_code(n->op)->kind != CODE_STORE) continue;
-        for (int k = 1; k <= n_stored(n); k++)
+        for (int k = 1; k <= op_stores(n->op); k++)
             if (n->in[k] == v) state_lanes(g, n, k);
     }
 }
@@ -485,12 +464,6 @@ static bool is_ready(const Gen *g, size_t i) {
     return true;
 }
 
-static bool descends(const Node *n, const Value *from) {
-    for (int i = 0; i < n->n_in; i++)
-        if (n->in[i] && (n->in[i] == from || (n->in[i]->def && descends(n->in[i]->def, from)))) return true;
-    return false;
-}
-
 /* The ops behind the core, in order. within: those that follow from this view, whose columns are being looked at. */
 static void behind_from(Gen *g, size_t from, const Value *within) {
     const Part *p = g->h->part;
@@ -498,12 +471,12 @@ static void behind_from(Gen *g, size_t from, const Value *within) {
         const Node *n = owner_node(owner(g), i);
         CodeKind kind = op_code(n->op)->kind;
         if (!p->behind[i] || n == p->core || n->out[0] == p->source || g->done[i] || kind == CODE_STORE) continue;
-        if ((within && !descends(n, within)) || !is_ready(g, i)) continue;
+        if ((within && !value_depends(n->out[0], within)) || !is_ready(g, i)) continue;
         g->done[i] = true;
         if (kind == CODE_VIEW) view_lanes(g, n, i);
         else if (kind == CODE_NEAR) near_lane(g, n);
         else if (kind == CODE_HALVES) half_lanes(g, n);
-        else each_lane(g, n, 0);
+        else each_lane(g, n);
         if (kind != CODE_VIEW) store_pieces(g, n->out[0]);
     }
 }
@@ -557,37 +530,27 @@ void hooks_behind(Hooks *h, Text *t, bool single) {
 
 /* --- all generated ----------------------------------------------------------------------------------------------------- */
 
-static void store_each(Gen *g, int64_t width, int64_t most, void (*what)(Gen *, const Node *, const Value *), const Node *n, const Value *v) {
-    if (width < most) {
-        line(g, "if (n < %" PRId64 ") {", width);
-        open_block(g);
-    }
-    what(g, n, v);
-    if (width < most) close_block(g);
-}
-
-static void pull_and_store(Gen *g, const Node *n, const Value *v) {
-    (void)n;
-    store_output(g, v, "t", "n", pull(g, v, "x", "t", "n"));
-}
-
-static void pull_into_state(Gen *g, const Node *n, const Value *v) {
-    (void)v;
-    for (int k = 1; k <= n_stored(n); k++) store_state(g, n, k, "t", "n", pull(g, n->in[k], input_name(arena(g), n, k), "t", "n"));
-}
-
 void hooks_each(Hooks *h, Text *t) {
     const Part *p = h->part;
     Gen g = {.h = h};
     int64_t most = part_columns(p);
     for (size_t i = 0; i < owner_nodes(p->owner); i++) {
         const Node *n = owner_node(p->owner, i);
-        if (!p->behind[i]) continue;
-        if (op_code(n->op)->kind == CODE_STORE) store_each(&g, value_columns(n->in[1]), most, pull_into_state, n, NULL);
-        else if (is_stored(p, n->out[0])) store_each(&g, value_columns(n->out[0]), most, pull_and_store, n, n->out[0]);
+        bool state = op_code(n->op)->kind == CODE_STORE;
+        if (!p->behind[i] || (!state && !is_stored(p, n->out[0]))) continue;
+        int64_t width = value_columns(state ? n->in[1] : n->out[0]);
+        if (width < most) {
+            line(&g, "if (n < %" PRId64 ") {", width);
+            open_block(&g);
+        }
+        for (int k = 1; state && k <= op_stores(n->op); k++)
+            store_state(&g, n, k, "t", "n", pull(&g, n->in[k], op_input_name(h->a, n->op, k), "t", "n"));
+        if (!state) store_output(&g, n->out[0], "t", "n", pull(&g, n->out[0], "x", "t", "n"));
+        if (width < most) close_block(&g);
     }
+    const Node *row = part_statistic(p, h->parts, NULL);
     text_add(t, "// Column n of row t of every result.\n");
-    if (part_statistic(p, h->parts, NULL)) row_functions(h, t, "own", part_statistic(p, h->parts, NULL));
+    if (row) row_functions(h, t, "own", row);
     text_add(t, "DEVICE void each(%s, real row, int t, int n) {\n", args_type(h));
     add_text(t, &g.text);
     text_add(t, "}\n\n");

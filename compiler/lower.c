@@ -238,13 +238,15 @@ static int kernel_of(Lower *l, Kernel *k) {
     return p->n_kernels++;
 }
 
-static bool fill_grid(Lower *l, const Kernel *k, const PlanGraph *pg, PlanLaunch *launch, int64_t above, int64_t upto, Err *e) {
+static bool in_range(const Range *r, int64_t rows) { return rows > r->above && rows <= r->upto; }
+
+static bool fill_grid(Lower *l, const Kernel *k, const PlanGraph *pg, PlanLaunch *launch, const Range *r, Err *e) {
     for (int b = 0; b < pg->n_buckets; b++) {
         int64_t rows = pg->buckets[b];
-        if (rows <= above || rows > upto) continue; /* another choice serves this bucket: stays 0 */
+        if (!in_range(r, rows)) continue; /* another choice serves this bucket: stays 0 */
         for (int d = 0; d < 3; d++) {
             int64_t x = 1;
-            if (!binding_eval(&k->binding, k->t->grid[d] ? k->t->grid[d] : "1", rows, &x, e))
+            if (!binding_eval(&k->binding, k->t->grid[d], rows, &x, e))
                 return err_wrap(e, "%s: grid", k->t->file);
             if (x < 1 || x > (d ? 65535 : INT32_MAX))
                 return err_set(e, "%s: grid dimension %d is %lld", k->symbol, d, (long long)x);
@@ -278,7 +280,7 @@ static bool most_of(const Kernel *k, const char *expr, const PlanGraph *pg, cons
     *most = 0;
     for (int b = 0; b < pg->n_buckets; b++) {
         int64_t x;
-        if (pg->buckets[b] <= r->above || pg->buckets[b] > r->upto) continue;
+        if (!in_range(r, pg->buckets[b])) continue;
         if (!binding_eval(&k->binding, expr, pg->buckets[b], &x, e)) return err_wrap(e, "%s: workspace or counters", k->t->file);
         if (x < 0 || x >= 1ll << 40) return err_set(e, "%s: \"%s\" is %lld", k->symbol, expr, (long long)x);
         if (x > *most) *most = x;
@@ -328,7 +330,7 @@ static bool launch_part(Lower *l, int graph, int node, const Node *n, const Part
             if (!asked_memory(l, k, args[i].role, graph, node, n, r, buf, e)) return false;
         } else *buf = args[i].packed ? find_buf(l, args[i].packed) : arg_buf(l, pg, graph, node, n, args[i].value);
     }
-    return fill_grid(l, k, pg, launch, r->above, r->upto, e);
+    return fill_grid(l, k, pg, launch, r, e);
 }
 
 /* What a node's recipes compute must not depend on how many tokens there are. */
@@ -343,7 +345,7 @@ static bool same_reduction(Lower *l, const Node *n, const char **first, Text *no
 
 static bool has_bucket(const PlanGraph *pg, const Range *r) {
     for (int b = 0; b < pg->n_buckets; b++)
-        if (pg->buckets[b] > r->above && pg->buckets[b] <= r->upto) return true;
+        if (in_range(r, pg->buckets[b])) return true;
     return false;
 }
 
@@ -368,13 +370,14 @@ static bool launch_node(Lower *l, int graph, int node, const Node *n, Err *e) {
     const Maker *m = l->em.m;
     PlanGraph *pg = &l->plan->graphs[graph];
     const char *reduction = NULL;
-    int before = pg->n_launches;
+    int before = pg->n_launches, ranges = 0;
     l->n_handed = 0, l->workspace = -1;
     for (Range r = {0, 0, 0}; range_next(m, n, &r);) {
         PartList parts;
         Text now = {0};
         int first = pg->n_launches;
         if (!has_bucket(pg, &r)) continue;
+        if (++ranges > MAX_RANGES) return err_at(e, &n->loc, "%s: its kernels cut the tokens of a step into more than %d ranges", node_name(n), MAX_RANGES);
         if (!parts_make(m, n, &r, &parts, e)) return false;
         for (size_t i = 0; i < parts.n; i++)
             if (!launch_part(l, graph, node, n, parts.at[i], &parts, &r, &now, e)) return text_free(&now), false;

@@ -46,7 +46,6 @@ static bool number(Pattern *p, Err *e) {
         g->nodes.at[i]->id = (int)i;
         for (int k = 0; k < g->nodes.at[i]->n_out; k++) g->nodes.at[i]->out[k]->id = (int)n++;
     }
-    p->n_values = n;
     if (!g->nodes.n) return err_at(e, &r->loc, "rule %s: the pattern has no op", r->name);
     if (g->nodes.n > PATTERN_NODES || n > PATTERN_VALUES || g->inputs.n > MAX_IN || g->outputs.n > MAX_OUT)
         return err_at(e, &r->loc, "rule %s: the pattern is too large (at most %d ops, %d inputs, %d outputs)", r->name,
@@ -219,19 +218,13 @@ static const char *wanted(Arena *a, const Value *pv) {
     return pv->def->n_out > 1 ? arena_printf(a, "result %d of %s", pv->index + 1, op) : op;
 }
 
-/* The name of op's i-th input. */
-static const char *input_name(Arena *a, Op op, int i) {
-    const char *l = op_info(op)->in_names;
-    for (; i && *l; i--) l += strcspn(l, " "), l += strspn(l, " ");
-    return *l ? arena_strndup(a, l, strcspn(l, " ")) : "input";
-}
-
 /* Input i of gn (of a rule's op: as the pattern has it) does not fit. */
 static bool note_input(const Search *s, const Match *m, size_t ops, const Node *gn, int i, const Value *pv,
                        const Value *gv, Fit fit) {
     Arena *a = s->miss->a;
     const char *at = arena_printf(a, "%s at %s", op_info(gn->op)->name, node_name(gn)),
-               *name = input_name(a, gn->op, i);
+               *name = op_input_name(a, gn->op, i);
+    if (!name) name = "input";
     if (fit == MANY_CASTS) return note(s, ops, i, "%s: more than %d casts", at, MATCH_CASTS);
     if (fit == ABSENT) return note(s, ops, i, "%s has no %s, where the pattern has %s", at, name, wanted(a, pv));
     if (fit != OTHER_VALUE || !placeholder(pv))

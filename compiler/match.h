@@ -20,7 +20,6 @@ enum { PATTERN_NODES = 32, PATTERN_VALUES = 64, MATCH_CASTS = 32 };
 typedef struct Pattern Pattern;
 struct Pattern {
     const Rule *rule;
-    size_t n_values;
     Node *plan[PATTERN_NODES]; /* rule->pattern->nodes.n of them */
 };
 bool pattern_open(Pattern *p, const Rule *r, Err *e); /* the error is the rule's author's */

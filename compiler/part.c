@@ -13,6 +13,8 @@ const OpCode *op_code(Op op) {
     return &table[op];
 }
 
+int op_stores(Op op) { return op_code(op)->text[1] ? 2 : 1; }
+
 /* --- the owner ---------------------------------------------------------------------------------------------------- */
 
 size_t owner_nodes(const Node *o) { return o->op == OP_FUSED ? o->body->nodes.n : 1; }
@@ -39,12 +41,23 @@ Value *owner_outside(const Node *o, const Value *v) {
     return NULL;
 }
 
+Value *owner_memory(const Node *o, const Value *v) {
+    Value *outside = owner_outside(o, v);
+    return outside ? outside : (Value *)v;
+}
+
+bool value_depends(const Value *v, const Value *on) {
+    if (v == on) return true;
+    for (int i = 0; v->def && i < v->def->n_in; i++)
+        if (v->def->in[i] && value_depends(v->def->in[i], on)) return true;
+    return false;
+}
+
 /* --- cutting ------------------------------------------------------------------------------------------------------- */
 
 typedef struct Cut Cut;
 struct Cut {
     const Maker *m;
-    Arena *a;
     const Node *owner;
     const char *recipe; /* names separated by '/' */
     int64_t tokens;     /* at most so many a step */
@@ -64,7 +77,7 @@ static bool named(const char *recipe, const char *name) {
 
 static bool has_template(const Cut *c, const char *kernel) {
     for (size_t i = 0; i < c->m->templates->n; i++)
-        if (!strcmp(c->m->templates->at[i]->kernel, kernel)) return true;
+        if (!strcmp(c->m->templates->at[i]->kernel, kernel) && template_is_for(c->m->templates->at[i], c->m)) return true;
     return false;
 }
 
@@ -77,9 +90,9 @@ static bool is_core(const Cut *c, const Node *n) {
 static bool begins(const Cut *c, const Node *n) { return named(c->recipe, op_info(n->op)->name); }
 
 static Part *new_part(Cut *c, PartList *list, const char *kernel) {
-    Part *p = arena_alloc(c->a, sizeof *p);
+    Part *p = arena_alloc(c->m->a, sizeof *p);
     *p = (Part){.owner = c->owner, .kernel = kernel, .tokens = c->tokens};
-    PUSH(c->a, *list, p);
+    PUSH(c->m->a, *list, p);
     return p;
 }
 
@@ -205,7 +218,7 @@ static bool goes_behind(Cut *c, Part *p, const Node *n) {
         break;
     case CODE_VIEW:
         if (*where || !view_fits(p, n, p->pairs, p->head)) return false;
-        to = arena_printf(c->a, "%lld", (long long)node_int(n, "offset"));
+        to = arena_printf(c->m->a, "%lld", (long long)node_int(n, "offset"));
         break;
     case CODE_NEAR:
         if (*where || !take_pairs(c, p, PAIRS_NEAR, 0)) return false;
@@ -228,7 +241,7 @@ static bool goes_behind(Cut *c, Part *p, const Node *n) {
 /* A state's writer: what it stores is stored where it is, at whichever columns. */
 static bool store_goes_behind(Cut *c, Part *p, const Node *n) {
     if (op_code(n->op)->kind != CODE_STORE || p->ranks || !p->likely || !p->likely->behind) return false;
-    for (int i = 1; i < (op_code(n->op)->text[1] ? 3 : 2); i++)
+    for (int i = 1; i <= op_stores(n->op); i++)
         if (part_of(c, n->in[i]) != p) return false;
     for (int i = 0; i < n->n_in; i++)
         if (rows_in(c, n->in[i])) return false;
@@ -281,8 +294,8 @@ static void place(Cut *c, const Node *n) {
 static void in_order(const Cut *c, PartList *parts) {
     for (size_t i = 0; i < owner_nodes(c->owner); i++)
         for (size_t k = 0; k < c->early.n; k++)
-            if (c->early.at[k] == c->of[i]) PUSH(c->a, *parts, c->early.at[k]);
-    for (size_t i = 0; i < c->parts.n; i++) PUSH(c->a, *parts, c->parts.at[i]);
+            if (c->early.at[k] == c->of[i]) PUSH(c->m->a, *parts, c->early.at[k]);
+    for (size_t i = 0; i < c->parts.n; i++) PUSH(c->m->a, *parts, c->parts.at[i]);
     for (size_t i = 0; i < parts->n; i++)
         if (!parts->at[i]->source && part_statistic(parts->at[i], parts, NULL)) parts->at[i]->kernel = "row";
 }
@@ -309,13 +322,6 @@ static bool find_outputs(Cut *c, Part *p, Err *e) {
     return true;
 }
 
-static bool depends(const Value *v, const Value *on) {
-    if (v == on) return true;
-    for (int i = 0; v->def && i < v->def->n_in; i++)
-        if (v->def->in[i] && depends(v->def->in[i], on)) return true;
-    return false;
-}
-
 /* The rule's own template computes the hook and all that it takes; the chain behind goes into its hook. */
 static void cut_opaque(Cut *c) {
     const Node *o = c->owner;
@@ -324,7 +330,7 @@ static void cut_opaque(Cut *c) {
     p->likely = likely(c, p);
     for (size_t i = 0; i < owner_nodes(o); i++) {
         c->of[i] = p;
-        p->behind[i] = depends(owner_node(o, i)->out[0], o->hook) && depends(o->body->outputs.at[0], owner_node(o, i)->out[0]);
+        p->behind[i] = value_depends(owner_node(o, i)->out[0], o->hook) && value_depends(o->body->outputs.at[0], owner_node(o, i)->out[0]);
     }
 }
 
@@ -335,8 +341,7 @@ static bool names_an_op(const Cut *c) {
 }
 
 bool parts_make(const Maker *m, const Node *n, const Range *r, PartList *parts, Err *e) {
-    Arena *a = m->a;
-    Cut c = {.m = m, .a = a, .owner = n, .recipe = node_kernel(n, r->choice), .tokens = r->upto};
+    Cut c = {.m = m, .owner = n, .recipe = node_kernel(n, r->choice), .tokens = r->upto};
     *parts = (PartList){0};
     if (owner_nodes(n) > PART_NODES) return err_at(e, &n->loc, "%s: a fused node may have %d ops", node_name(n), PART_NODES);
     if (!names_an_op(&c)) cut_opaque(&c);
@@ -348,13 +353,19 @@ bool parts_make(const Maker *m, const Node *n, const Range *r, PartList *parts, 
     return true;
 }
 
-/* The least limit above `above` that a template of this target and precision has; INT64_MAX when there is none. */
-static int64_t next_limit(const Maker *m, int64_t above) {
+/* Does some part of n perhaps run the template, in this recipe? */
+static bool may_run(const Node *n, const char *recipe, const Template *t) {
+    for (size_t i = 0; i < owner_nodes(n); i++)
+        if (!strcmp(op_info(owner_node(n, i)->op)->name, t->kernel)) return true;
+    return named(recipe, t->kernel);
+}
+
+/* The least limit above `above` that a template has which may compute some of n; INT64_MAX when there is none. */
+static int64_t next_limit(const Maker *m, const Node *n, const char *recipe, int64_t above) {
     int64_t least = INT64_MAX;
     for (size_t i = 0; i < m->templates->n; i++) {
         const Template *t = m->templates->at[i];
-        bool ours = (!t->precision || !strcmp(t->precision, m->precision)) && (!t->arch || !strcmp(t->arch, m->target->arch));
-        if (ours && t->tokens > above && t->tokens < least) least = t->tokens;
+        if (t->tokens > above && t->tokens < least && template_is_for(t, m) && may_run(n, recipe, t)) least = t->tokens;
     }
     return least;
 }
@@ -363,7 +374,7 @@ bool range_next(const Maker *m, const Node *n, Range *r) {
     if (r->upto == INT64_MAX) return false;
     r->above = r->upto;
     for (r->choice = 0; n->op == OP_FUSED && n->kernel[r->choice].max_t <= r->above;) r->choice++;
-    int64_t recipe = n->op == OP_FUSED ? n->kernel[r->choice].max_t : INT64_MAX, limit = next_limit(m, r->above);
+    int64_t recipe = n->op == OP_FUSED ? n->kernel[r->choice].max_t : INT64_MAX, limit = next_limit(m, n, node_kernel(n, r->choice), r->above);
     r->upto = recipe < limit ? recipe : limit;
     return true;
 }

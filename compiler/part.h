@@ -16,6 +16,7 @@ struct OpCode {
     const char *text[3];
 };
 const OpCode *op_code(Op op);
+int op_stores(Op op); /* STORE: its inputs 1 … so many go into the state */
 
 enum { PART_NODES = 64, PART_OUT = 8, MAX_RANGES = 8 /* three recipes, and templates' limits on tokens */ };
 
@@ -69,6 +70,11 @@ const Node *owner_node(const Node *owner, size_t i);
 size_t owner_index(const Node *owner, const Value *v);
 /* The graph's value that v of the body stands for: an input's or an output's; NULL for an interior one. */
 Value *owner_outside(const Node *owner, const Value *v);
+
+/* The same; a value that only launches of the owner hand on is itself. */
+Value *owner_memory(const Node *owner, const Value *v);
+/* Does v follow from `on`, or is it that? */
+bool value_depends(const Value *v, const Value *on);
 
 /* The size of v's last dimension; 1 for a vector with an element a token, a row, a slot. */
 int64_t value_columns(const Value *v);

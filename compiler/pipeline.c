@@ -3,7 +3,6 @@
  * Add a pass: a row of `passes` and its file. */
 #include "compile.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -106,10 +105,10 @@ static bool pass_precision(Compile *c, Err *e) {
     return precision_run(c->program, is_strict(c), c->o.kv16 || (!is_strict(c) && !c->o.kv32), e);
 }
 
-static Maker maker(const Compile *c) { return (Maker){c->a, &c->templates, c->o.precision, c->target}; }
+Maker compile_maker(const Compile *c) { return (Maker){c->a, &c->templates, c->o.precision, c->target}; }
 
 static bool takes_chain(void *ctx, const Node *n) {
-    Maker m = maker(ctx);
+    Maker m = compile_maker(ctx);
     return parts_take_chain(&m, n);
 }
 
@@ -122,17 +121,17 @@ static bool pass_elementwise(Compile *c, Err *e) {
 }
 
 static bool pass_group(Compile *c, Err *e) {
-    Maker m = maker(c);
+    Maker m = compile_maker(c);
     return lower_group(c->program, &m, e);
 }
 
 static bool pass_layout(Compile *c, Err *e) {
-    Maker m = maker(c);
+    Maker m = compile_maker(c);
     return layout_run(c->program, &m, e);
 }
 
 static bool pass_lower(Compile *c, Err *e) {
-    Maker m = maker(c);
+    Maker m = compile_maker(c);
     c->lowered = lower_plan(c->program, &m, c->prelude, &c->plan, e);
     return c->lowered && plan_check(&c->plan, e);
 }

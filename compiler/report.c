@@ -20,6 +20,14 @@ static size_t bytes_of(const Plan *p, BufKind kind) {
     return n;
 }
 
+/* Of all layers. */
+static size_t page_bytes(const Plan *p) {
+    size_t n = 0;
+    for (int i = 0; i < p->n_kv; i++)
+        for (int k = 0; k < p->kv[i].n_states; k++) n += p->bufs[p->kv[i].states[k]].size;
+    return n;
+}
+
 void report_text(const Compile *c, Text *t) {
     const Plan *p = &c->plan;
     text_add(t, "%s for %s, %s: %d kernels from %d sources, compiled in %.1f s by %s\n", p->model_name, p->arch,
@@ -29,7 +37,7 @@ void report_text(const Compile *c, Text *t) {
              "weights %.2f GB (%.2f GB of them repacked when loaded), scratch %.1f MB, KV %.1f KB a 64-token page of "
              "all layers\n",
              (double)bytes_of(p, BUF_WEIGHT) / 1e9, (double)bytes_of(p, BUF_PACKED) / 1e9, (double)p->scratch / 1e6,
-             (double)bytes_of(p, BUF_STATE) / 1e3);
+             (double)page_bytes(p) / 1e3);
     for (int g = 0; g < p->n_graphs; g++)
         text_add(t, "%s: %d launches a step\n", p->graphs[g].name, plan_launches(&p->graphs[g], -1, -1));
     text_add(t, "\n%-52s %4s %5s %5s %5s %6s %7s %6s %5s %7s\n", "kernel", "uses", "vgprs", "agprs", "sgprs", "lds",
@@ -81,7 +89,7 @@ bool report_json(const Compile *c, Text *t) {
         json_pack("{s:s, s:s, s:s, s:s?, s:f, s:I, s:I, s:I, s:o, s:o, s:o}", "model", p->model_name, "arch", p->arch,
                   "precision", p->precision, "compiler", c->compiler, "jit_seconds", c->seconds_jit, "weight_bytes",
                   (json_int_t)bytes_of(p, BUF_WEIGHT), "scratch_bytes", (json_int_t)p->scratch, "kv_page_bytes",
-                  (json_int_t)bytes_of(p, BUF_STATE), "launches", launches, "rules", rules, "kernels", kernels);
+                  (json_int_t)page_bytes(p), "launches", launches, "rules", rules, "kernels", kernels);
     char *s = top ? json_dumps(top, JSON_INDENT(2)) : NULL;
     if (!s) die("report: cannot make JSON");
     text_add(t, "%s\n", s);

@@ -24,6 +24,7 @@ static bool unknown_kernel(Compile *c, const Rule *r, const char *kernel, const 
 
 /* NULL when this target and precision have a template for the kernel, else why not. false: there is none at all. */
 static bool check_kernel(Compile *c, const Rule *r, const char *kernel, const char **why, Err *e) {
+    const Maker m = compile_maker(c);
     const Template *other = NULL;
     *why = NULL;
     Op op;
@@ -31,8 +32,7 @@ static bool check_kernel(Compile *c, const Rule *r, const char *kernel, const ch
     for (size_t i = 0; i < c->templates.n; i++) {
         const Template *t = c->templates.at[i];
         if (strcmp(t->kernel, kernel)) continue;
-        if ((!t->arch || !strcmp(t->arch, c->target->arch)) && (!t->precision || !strcmp(t->precision, c->o.precision)))
-            return true;
+        if (template_is_for(t, &m)) return true;
         other = t;
     }
     TemplateList others = {0}; /* a GPU's on the host, and the other way round */

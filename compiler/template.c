@@ -331,7 +331,7 @@ static Template *read_template(Arena *a, const char *path, const char *file, Err
     if (!text) return NULL;
     Template *t = arena_alloc(a, sizeof *t);
     *t = (Template){
-        .file = file, .path = arena_strdup(a, path), .hash = hash64(text, size), .grid = {"1", "1", "1"}, .reduce = "", .tokens = INT64_MAX};
+        .file = file, .path = arena_strdup(a, path), .grid = {"1", "1", "1"}, .reduce = "", .tokens = INT64_MAX};
     Cursor c = {a, text, path, 1, e};
     char *p = text;
     int given[LEN(words)] = {0};
@@ -527,7 +527,9 @@ const Const *binding_const(const Binding *b, const char *name) {
 
 /* --- binding --- */
 
-int node_kernels(const Node *n) { return n->op == OP_FUSED ? n->n_kernel : 1; }
+bool template_is_for(const Template *t, const Maker *m) {
+    return (!t->precision || !strcmp(t->precision, m->precision)) && (!t->arch || !strcmp(t->arch, m->target->arch));
+}
 
 const char *node_kernel(const Node *n, int i) { return n->op == OP_FUSED ? n->kernel[i].name : op_info(n->op)->name; }
 
@@ -600,21 +602,14 @@ static bool fault(Binding *b, int line, Err *e) {
     return err_wrap(e, "%s:%d: error", b->t->path, line);
 }
 
-static bool leads_to(const Value *from, const Value *to) {
-    if (from == to) return true;
-    for (int i = 0; to->def && i < to->def->n_in; i++)
-        if (to->def->in[i] && leads_to(from, to->def->in[i])) return true;
-    return false;
-}
-
 /* The nodes of r's op that the template computes: n, or those of its body without the chain behind the hook. */
 static NodeList nodes_of(Arena *a, const Node *n, Op op) {
     NodeList l = {0};
     if (n->op == op) PUSH(a, l, (Node *)n);
     for (size_t i = 0; n->op == OP_FUSED && i < n->body->nodes.n; i++) {
         Node *k = n->body->nodes.at[i];
-        bool chain = n->body->outputs.n && k->out[0] != n->hook && leads_to(n->hook, k->out[0]) &&
-                     leads_to(k->out[0], n->body->outputs.at[0]);
+        bool chain = n->body->outputs.n && k->out[0] != n->hook && value_depends(k->out[0], n->hook) &&
+                     value_depends(n->body->outputs.at[0], k->out[0]);
         if (k->op == op && !chain) PUSH(a, l, k);
     }
     return l;

@@ -31,8 +31,9 @@
  *
  * A parameter's dimensions are names, bound to the node's constant sizes (and checked where bound before), numbers, or
  * "_" for any. T is the symbolic one: tokens of the step or rows of the head. "(R)" may be absent. "?" marks an optional
- * input: HAS_B is 1 or 0. Every dimension, x_RANK, HAS_B, the attrs and consts are constants in the emitted source; heads may
- * also use the target's WAVE, MATRIX and LDS (targets.def). */
+ * input: HAS_B is 1 or 0. Every dimension, x_RANK, x_MXFP4 (of an input of several types), HAS_B, the attrs and consts, and of map
+ * and row COLUMNS, R and OWN_ROW, are constants in the emitted source; heads may also use the target's WAVE, MATRIX, LDS and LDS_ALL
+ * (targets.def). */
 #ifndef GPTOSS_TEMPLATE_H
 #define GPTOSS_TEMPLATE_H
 
@@ -70,7 +71,6 @@ struct Template {
     const char *kernel; /* "linear" */
     const char *body;   /* the text behind the head */
     int body_line;      /* its first line's number */
-    uint64_t hash;
     int n_in, n_out;
     Param in[MAX_IN], out[MAX_OUT];
     const char *precision, *arch; /* NULL: any */
@@ -116,7 +116,7 @@ struct Maker {
 typedef struct Const Const;
 struct Const {
     const char *name;
-    bool is_float, of_target; /* of_target: WAVE, MATRIX, LDS; not emitted */
+    bool is_float, of_target; /* of_target: WAVE, MATRIX, LDS, LDS_ALL; not emitted */
     int64_t i;
     double f;
 };
@@ -137,8 +137,10 @@ typedef struct PartList PartList;
 /* The best legal template for part p of `all`. Fills b. On error e says for each candidate why not. */
 bool template_bind(const Maker *m, const Part *p, const PartList *all, Binding *b, Err *e);
 
-/* The recipes that compute n, by number of tokens: a FUSED node's choices, else its op's own name. */
-int node_kernels(const Node *n);
+/* Is t for the precision and the arch? */
+bool template_is_for(const Template *t, const Maker *m);
+
+/* A FUSED node's i-th recipe, else its op's own name. */
 const char *node_kernel(const Node *n, int i);
 
 /* The value of an integer expression: + - * / % ( ) < <= > >= == != && || ! ?: min(a,b) max(a,b) ceil(a,b) and constants, with

@@ -121,8 +121,6 @@ static const struct {
     [OP_set_last] = {NULL, read_set_last},
 };
 
-static double written(const Node *n, int out, const Work *w);
-
 /* What the body's nodes read of its input v: the most that one of them needs, for the rest of them has it at hand. */
 static double read_of(const Node *n, int i, const Work *w) {
     double most = 0;

@@ -203,6 +203,7 @@ bool op_attr(Arena *arena, Op op, int i, Attr *a, bool *required);
 bool op_attr_fast(Arena *arena, Op op, int i, Attr *a);
 Operand op_operand(Op op, int i); /* what input i is; dies when ops.def has an unknown word */
 int op_input(Op op, const char *name); /* the index of the input of that name, -1 when there is none */
+const char *op_input_name(Arena *a, Op op, int i); /* NULL when it has none: there are fewer, or any number */
 
 int64_t node_int(const Node *n, const char *attr); /* dies when the op has no such attribute */
 double node_float(const Node *n, const char *attr);

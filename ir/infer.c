@@ -447,3 +447,8 @@ int op_input(Op op, const char *name) {
     }
     return -1;
 }
+
+const char *op_input_name(Arena *a, Op op, int i) {
+    const char *s = nth(table[op].in_names, i);
+    return *s ? arena_strndup(a, s, strcspn(s, " ")) : NULL;
+}

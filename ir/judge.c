@@ -309,42 +309,6 @@ int64_t judge_not_finite(const float *x, int64_t n) {
     return -1;
 }
 
-/* log sum exp(x - max) */
-static double log_sum(const double *x, size_t n, double max) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += exp(x[i] - max);
-    return log(sum);
-}
-
-static size_t largest(const double *x, size_t n) {
-    size_t at = 0;
-    for (size_t i = 1; i < n; i++)
-        if (x[i] > x[at]) at = i;
-    return at;
-}
-
-JudgeRow judge_row(const double *got, const double *want, size_t n) {
-    JudgeRow r = {0};
-    double noise = 0, power = 0;
-    bool finite = true;
-    for (size_t i = 0; i < n; i++) {
-        double off = got[i] == want[i] ? 0 : got[i] - want[i];
-        finite = finite && isfinite(got[i]) && isfinite(want[i]);
-        noise += off * off, power += want[i] * want[i];
-    }
-    if (!finite) return (JudgeRow){INFINITY, INFINITY, false};
-    size_t g = largest(got, n), w = largest(want, n);
-    double lg = log_sum(got, n, got[g]), lw = log_sum(want, n, want[w]);
-    for (size_t i = 0; i < n; i++) {
-        double p = want[i] - want[w] - lw;
-        r.kl += exp(p) * (p - (got[i] - got[g] - lg));
-    }
-    if (r.kl < 0) r.kl = 0; /* a rounding */
-    r.nmse = noise == 0 ? 0 : noise / power;
-    r.top1 = g == w;
-    return r;
-}
-
 double judge_log_probability(const float *logits, int64_t n, int64_t index) {
     double max = logits[0], sum = 0;
     for (int64_t i = 1; i < n; i++) max = logits[i] > max ? (double)logits[i] : max;

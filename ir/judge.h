@@ -1,4 +1,5 @@
-/* judge.h - whether two results agree. Decided here and nowhere else, for the self-test, parity and the checker.
+/* judge.h - whether two results agree. Decided here and nowhere else, for the self-test, parity and the checker; how far two rows of
+ * logits lie apart is measured in rowstat.h.
  *
  * A right kernel may differ from its reference by
  *   its own sums          other order, other precision. Each row's squared error over the row's own size, averaged over the rows
@@ -89,14 +90,6 @@ double judge_measured(const Measured *m);
 /* The first of n values that is not finite, else -1. */
 int64_t judge_not_finite(const float *x, int64_t n);
 
-/* Two rows of logits. */
-typedef struct JudgeRow JudgeRow;
-struct JudgeRow {
-    double nmse; /* sum (got - want)^2 / sum want^2; 0 when equal */
-    double kl;   /* of softmax(got) from softmax(want), nats */
-    bool top1;   /* the same index is largest (the lowest of equals) */
-};
-JudgeRow judge_row(const double *got, const double *want, size_t n); /* n > 0; NaN in any: nmse and kl infinite, top1 false */
 double judge_log_probability(const float *logits, int64_t n, int64_t index); /* log softmax(logits)[index] */
 
 #endif

@@ -3,7 +3,9 @@
 
 #include <string.h>
 
-int near_distance(const char *a, const char *b) {
+/* How many letters must be put in, left out or changed to make b of a (Levenshtein); two neighbours exchanged count as two.
+ * 99 for words of more than 30 letters. */
+static int near_distance(const char *a, const char *b) {
     int row[32], m = (int)strlen(b);
     if (strlen(a) > 30 || m > 30) return 99;
     for (int j = 0; j <= m; j++) row[j] = j;

@@ -4,10 +4,6 @@
 
 #include <stddef.h>
 
-/* How many letters must be put in, left out or changed to make b of a (Levenshtein); two neighbours exchanged count as two.
- * 99 for words of more than 30 letters. */
-int near_distance(const char *a, const char *b);
-
 /* A search: start with near = {word}, give it every known word, take near.best (NULL: none is near enough, that is within two
  * letters and fewer than the word has). Of equals the first in the alphabet. */
 typedef struct Near Near;
