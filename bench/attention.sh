@@ -11,5 +11,5 @@ out/gptoss-compile graphs/gpt-oss-20b.lua --model "$model" --arch "$arch" --max-
 for sizes in "--batches 1 --depth 512,4096,32768,130000" "--batches 8,64 --depth 512,4096,32768"; do
     echo "$sizes"
     # shellcheck disable=SC2086
-    out/gptoss-exec "$plan" -m bench --kernels --tg 1 $sizes "$@" | grep -E '^(limits|test)|attention'
+    out/gptoss-exec "$plan" -m bench --kernels --tg 1 $sizes "$@" | grep -E '^(read limit|matrix limit|limits|test)|attention'
 done

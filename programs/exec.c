@@ -46,7 +46,9 @@ static bool self_test(const Options *o, Err *e) {
     Plan *p = plan_open(o->plan, e);
     if (!p) return err_wrap(e, "plan");
     Device *dev = device_open(o->device, 0, p, &d, e);
-    bool ok = dev && selftest_run(p, dev, &t, e);
+    bool ok = dev != NULL;
+    if (ok && o->sample && !dev->ops->whole) ok = err_set(e, "--sample: device %s runs all workgroups; emu alone can run a sample", dev->ops->name);
+    ok = ok && selftest_run(p, dev, &t, e);
     device_close(dev);
     plan_close(p);
     return ok;

@@ -52,9 +52,10 @@ DEVICE void run(const Args &a) {
     }
 #pragma unroll
     for (int i = 0; i < TILE; i++) {
+        if (i >= count) continue;
         float v[GROUP];
 #pragma unroll
         for (int m = 0; m < GROUP; m++) v[m] = (float)(wave_sum(sum[m][i]) + (double)a.b[(long)expert * N + out_row(j, m)]);
-        if (i < count && threadIdx.x % WAVE == 0) out(a, pair[i], j, v);
+        if (threadIdx.x % WAVE == 0) out(a, pair[i], j, v);
     }
 }

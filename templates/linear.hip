@@ -41,8 +41,9 @@ DEVICE void run(const Args &a) {
         if (X_PLAIN) dot(a.w, [&](int i, int k) { return load(a.x, (long)(t0 + i) * K + k); }, out_row(j, m), count, sum[m]);
         else dot(a.w, [&](int i, int k) { return rows[i][k]; }, out_row(j, m), count, sum[m]);
     for (int i = 0; i < TOKENS; i++) {
+        if (i >= count) continue;
         float v[GROUP];
         for (int m = 0; m < GROUP; m++) v[m] = (float)(wave_sum(sum[m][i]) + (HAS_B ? (double)a.b[out_row(j, m)] : 0));
-        if (i < count && threadIdx.x % WAVE == 0) out(a, t0 + i, j, v);
+        if (threadIdx.x % WAVE == 0) out(a, t0 + i, j, v);
     }
 }

@@ -41,6 +41,8 @@ DEVICE void choose(const Args &a, int t, const float *logit) { // by one wave
         for (int r = 0; r < R; r++) a.p[(long)t * R + r] = (float)(exp((double)kept[r] - (double)kept[0]) / sum);
 }
 
+enum { AHEAD = FAST ? 12 : 2 }; // chunks of a weight row that a lane loads at once; doubles leave no registers for more
+
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     typedef Chunk<W> C;
     __shared__ float row[K], logit[E];
@@ -64,7 +66,7 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     __syncthreads();
     for (int e = wave; e < E; e += WAVES) {
         real sum = 0;
-#pragma unroll 12
+#pragma unroll AHEAD
         for (int c = lane; c < K / C::N; c += WAVE) {
             const C q = C::read(w, e, K, c, E);
             for (int k = 0; k < C::N; k++) sum = add_product(row[c * C::N + k], q.v[k], sum);

@@ -9,7 +9,7 @@
 
 extern const DeviceOps dev_emu; /* the table, at the end */
 
-enum { MEMORY_ALIGN = 256, MAX_SAMPLE = 4096 };
+enum { MEMORY_ALIGN = 256 };
 
 typedef struct Region Region;
 struct Region {
@@ -181,11 +181,10 @@ static DeviceKernel *emu_kernel(Device *d, DeviceModule *m, const PlanKernel *pk
 
 static void emu_whole(Device *d, bool whole) { ((Emu *)d)->whole = whole; }
 
-/* Linear ids of options.sample workgroups spread over the grid, the first and the last among them; 0: run all. */
+/* Linear ids of options.sample workgroups (2 or more) spread over the grid, the first and the last among them; 0: run all. */
 static size_t sample_blocks(const Emu *u, const uint32_t grid[3], uint32_t *only) {
-    uint64_t n = u->options.sample < MAX_SAMPLE ? u->options.sample : MAX_SAMPLE,
-             all = (uint64_t)grid[0] * grid[1] * grid[2];
-    if (u->whole || n < 2 || n >= all) return 0;
+    uint64_t n = u->options.sample, all = (uint64_t)grid[0] * grid[1] * grid[2];
+    if (u->whole || !n || n >= all) return 0;
     for (uint64_t i = 0; i < n; i++) only[i] = (uint32_t)(i * (all - 1) / (n - 1));
     return n;
 }
@@ -194,7 +193,7 @@ static bool emu_launch_kernel(Device *d, int stream, DeviceKernel *k, const uint
                               uint32_t lds, void *const *args, int n_args, Err *e) {
     (void)stream;
     Emu *u = (Emu *)d;
-    uint32_t only[MAX_SAMPLE];
+    uint32_t only[DEVICE_MOST_SAMPLE];
     EmuLaunch l = {
         .kernel = k->symbol,
         .grid = {grid[0], grid[1], grid[2]},

@@ -18,13 +18,14 @@ struct DeviceInfo {
     size_t memory_total, memory_free;
 };
 
+enum { DEVICE_MOST_SAMPLE = 4096 };
 typedef struct DeviceOptions DeviceOptions; /* zeros: the defaults */
 struct DeviceOptions {
     int threads;     /* host threads of emu, host and ref; 0: one per online CPU */
     uint64_t seed;   /* emu: the order in which waves advance (--seed-schedule); 0: in order */
     bool profile;    /* GPUs: time every launch (no graphs are captured then) */
     uint64_t limit;  /* emu: instructions of a workgroup, beyond which its kernel counts as hung; 0: EMU_MAX_INSTRUCTIONS */
-    uint32_t sample; /* emu: of each launch run only so many workgroups, spread over the grid; 0: all */
+    uint32_t sample; /* emu: of each launch run only so many workgroups (2 to DEVICE_MOST_SAMPLE), spread over the grid; 0: all */
 };
 
 typedef struct DeviceOps DeviceOps;

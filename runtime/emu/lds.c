@@ -122,12 +122,10 @@ void run_ds_atomic(Wave *w, const Inst *i) {
 
 /* Each lane reads from the lane that it names; an inactive lane gives 0. */
 void run_ds_bpermute(Wave *w, const Inst *i) {
-    uint32_t ta[2 * LANES], tb[2 * LANES], out[LANES];
-    const uint32_t *a = addresses(w, i, ta), *s = source_rows(w, &i->s[1], tb);
-    EACH_LANE {
-        uint32_t from = (a[l] + (uint32_t)i->offset) >> 2 & 63;
-        out[l] = EXEC >> from & 1 ? s[from] : 0;
-    }
+    uint32_t ta[2 * LANES], tb[2 * LANES], active[LANES] = {0}, out[LANES];
+    const uint32_t *a = addresses(w, i, ta);
+    merge(active, source_rows(w, &i->s[1], tb), EXEC);
+    EACH_LANE out[l] = active[(a[l] + (uint32_t)i->offset) >> 2 & 63];
     merge(V(w, i->d.reg), out, EXEC);
 }
 

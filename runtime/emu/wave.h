@@ -260,12 +260,13 @@ static inline const uint32_t *source_rows(const Wave *w, const Operand *o, uint3
 
 /* d[l] = t[l] where mask has bit l. */
 static inline void merge(uint32_t *d, const uint32_t *t, uint64_t mask) {
-    uint32_t half[2] = {(uint32_t)mask, (uint32_t)(mask >> 32)};
-    for (int h = 0; h < 2; h++)
-        for (int l = 0; l < 32; l++) {
-            uint32_t keep = (half[h] >> l & 1) - 1;
-            d[32 * h + l] = (d[32 * h + l] & keep) | (t[32 * h + l] & ~keep);
-        }
+    typedef uint32_t Quad __attribute__((vector_size(16), aligned(4), may_alias));
+    const Quad bits = {1, 2, 4, 8};
+    for (int l = 0; l < LANES; l += 4) {
+        uint32_t four = mask >> l & 15;
+        Quad *to = (Quad *)(d + l), from = *(const Quad *)(t + l), take = (Quad)(((Quad){four, four, four, four} & bits) == bits);
+        *to = (*to & ~take) | (from & take);
+    }
 }
 
 /* --- the tables -------------------------------------------------------------------------------------------------- */

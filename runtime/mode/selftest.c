@@ -54,17 +54,17 @@ struct Check {
     int ok, failed, left_out;
 };
 
-typedef struct Trial Trial;
+typedef struct Trial Trial; /* all launches of a node, at one number of rows */
 struct Trial {
     const PlanGraph *pg;
-    const PlanKernel *k;
     const Node *n;
     int node;
-    int64_t rows; /* tokens of the step, or rows of the head */
+    int64_t rows;  /* tokens of the step, or rows of the head */
+    int64_t first; /* the kind of the first row (makeup.h) */
     double nmse;  /* the tolerance: the widest of its launches' */
     Makeup m;
     Side in[MAX_IN], out[MAX_OUT];
-    Side *weights;         /* [MAX_IN] the same for all trials of a launch; in[] borrows them */
+    Side *weights;         /* [MAX_IN] the same for all trials of a node; in[] borrows them */
     int64_t *some, n_some; /* rows that the reference computes; NULL: all */
 };
 
@@ -188,6 +188,7 @@ static void *handed(Check *c, int buf, Err *e) {
     void **at = &c->handed[buf];
     if (!*at && !(*at = c->dev->ops->alloc(c->dev, b->size, b->name, e))) return NULL;
     if (c->dev->ops->forget) c->dev->ops->forget(c->dev, *at, b->size);
+    else if (!c->dev->ops->fill(c->dev, 0, *at, POISON, b->size, e)) return NULL;
     return *at;
 }
 
@@ -233,6 +234,15 @@ static int bucket_of(const Trial *t) {
 }
 
 static bool is_launched(const Trial *t, const PlanLaunch *l) { return l->node == t->node && l->grid[bucket_of(t)][0]; }
+
+/* Is it for this kernel, among others, that the trial is made? Not when another node has shown the same. */
+static bool is_tested(const Check *c, const Trial *t, const PlanLaunch *l) {
+    const Tried *k = &c->tried[l->kernel];
+    if (!is_launched(t, l) || k->n == MOST_TRIALS) return false;
+    for (int i = 0; i < k->n; i++)
+        if (k->rows[i] == t->rows && k->first[i] == t->first) return false;
+    return !c->o->only || strstr(c->plan->kernels[l->kernel].symbol, c->o->only);
+}
 
 /* The value inside the node that one launch leaves in buf for a later one; NULL: buf is something else. */
 static const Value *handed_value(const Check *c, const Trial *t, int buf) {
@@ -304,14 +314,22 @@ static bool run_device(Check *c, Trial *t, Err *e) {
 
 static size_t size_of(const Tensor *t) { return t->dtype == DT_BF16 ? 2 : 4; }
 
-/* Element i of what the device made is what lay there before: the poison, or the state as it was. */
-static bool untouched(const Trial *t, int out, int64_t i) {
-    static const unsigned char poison[4] = {POISON, POISON, POISON, POISON};
-    const Tensor *got = &t->out[out].in;
-    size_t size = size_of(got);
+typedef struct Written Written; /* what the device made of an output, and what lay there before: the poison, or the state as it was */
+struct Written {
+    const char *got, *before; /* before NULL: the poison */
+    size_t size;              /* of an element */
+};
+
+static Written written(const Trial *t, int out) {
     int state = node_state_in(t->n, out);
-    const char *before = state < 0 ? (const char *)poison : (const char *)t->in[state].in.data + (size_t)i * size;
-    return !memcmp((const char *)got->data + (size_t)i * size, before, size);
+    return (Written){t->out[out].in.data, state < 0 ? NULL : t->in[state].in.data, size_of(&t->out[out].in)};
+}
+
+/* Is element i as it was before? */
+static bool untouched(const Written *w, int64_t i) {
+    static const unsigned char poison[4] = {POISON, POISON, POISON, POISON};
+    const char *got = w->got + (size_t)i * w->size, *before = w->before ? w->before + (size_t)i * w->size : (const char *)poison;
+    return w->size == 2 ? !memcmp(got, before, 2) : !memcmp(got, before, 4);
 }
 
 /* Entries of perm and tiles beyond the step's pairs are never written. */
@@ -319,8 +337,9 @@ static bool may_stay(const Node *n) { return n->op == OP_group; }
 
 static bool all_written(Check *c, const Trial *t, Err *e) {
     for (int o = 0; o < t->n->n_out; o++) {
+        Written w = written(t, o);
         int64_t n = tensor_count(&t->out[o].in), left = 0;
-        for (int64_t i = 0; i < n; i++) left += untouched(t, o, i);
+        for (int64_t i = 0; i < n; i++) left += untouched(&w, i);
         if (left == n) return err_set(e, "%s: nothing was written", t->n->out[o]->name);
         if (left && !c->o->sample && !may_stay(t->n) && node_state_in(t->n, o) < 0)
             return err_set(e, "%s: %" PRId64 " of %" PRId64 " elements were not written", t->n->out[o]->name, left, n);
@@ -383,8 +402,9 @@ static bool rowwise(const Trial *t) {
 /* A row of which every output has something that was written. */
 static bool row_written(const Trial *t, int64_t row) {
     for (int o = 0; o < t->n->n_out; o++) {
+        Written w = written(t, o);
         int64_t n = tensor_count(&t->out[o].in) / t->rows, i = 0;
-        while (i < n && untouched(t, o, row * n + i)) i++;
+        while (i < n && untouched(&w, row * n + i)) i++;
         if (i == n) return false;
     }
     return true;
@@ -453,9 +473,10 @@ static bool reference(Check *c, Trial *t, Tensor *ins, Err *e) {
 /* What a sample of the blocks did not write is not judged: 0 on both sides, so that it adds to no row's size. */
 static void excuse(Trial *t, int out) {
     const Tensor *got = &t->out[out].in, *want = &t->out[out].want;
-    size_t size = size_of(got);
+    const Written w = written(t, out);
+    const size_t size = w.size;
     for (int64_t i = 0, n = tensor_count(got); i < n; i++) {
-        if (!untouched(t, out, i)) continue;
+        if (!untouched(&w, i)) continue;
         memset((char *)got->data + (size_t)i * size, 0, size);
         memset((char *)want->data + (size_t)i * size, 0, size);
     }
@@ -467,7 +488,12 @@ static void say(const Trial *t, const Verdict *v, int64_t count, Text *line) {
     if (t->some) text_add(line, ", %" PRId64 " of %" PRId64 " rows", t->n_some, t->rows);
 }
 
-static bool judge_all(Check *c, Trial *t, const Tensor *ins, Tried *tried, Text *line, Err *e) {
+static void measure(Check *c, const Trial *t, const Verdict *v) {
+    for (int l = 0; l < t->pg->n_launches; l++)
+        if (is_tested(c, t, &t->pg->launches[l])) judge_measure(&c->tried[t->pg->launches[l].kernel].measured, v);
+}
+
+static bool judge_all(Check *c, Trial *t, const Tensor *ins, Text *line, Err *e) {
     JudgeNode node = {.n = t->n, .in = ins, .sizes = &t->m.sizes, .threads = c->o->threads, .rule = {.nmse = t->nmse}};
     Verdict all = {0};
     bool ok = true;
@@ -478,7 +504,7 @@ static bool judge_all(Check *c, Trial *t, const Tensor *ins, Tried *tried, Text 
         if (!ok) break;
         all.count += v.count, all.steps += v.dtype == DT_BF16 ? v.steps : 0;
         if (v.nmse > all.nmse) all.nmse = v.nmse;
-        judge_measure(&tried->measured, &v);
+        measure(c, t, &v);
         if (!v.fault) continue;
         Text why = {0};
         judge_why(&v, &why);
@@ -490,50 +516,61 @@ static bool judge_all(Check *c, Trial *t, const Tensor *ins, Tried *tried, Text 
     return ok;
 }
 
-static bool check_trial(Check *c, Trial *t, Tried *tried, Text *line, Err *e) {
+static bool check_trial(Check *c, Trial *t, Text *line, Err *e) {
     Tensor ins[MAX_IN] = {{0}};
     if (!prepare_inputs(c, t, e) || !prepare_outputs(c, t, e) || !run_device(c, t, e) || !all_written(c, t, e))
         return false;
     choose_rows(c, t);
     keep_rows(t);
-    return reference(c, t, ins, e) && judge_all(c, t, ins, tried, line, e);
+    return reference(c, t, ins, e) && judge_all(c, t, ins, line, e);
 }
 
 /* --- the plan ------------------------------------------------------------------------------------------------------------------ */
 
-static void try_rows(Check *c, const PlanGraph *pg, const PlanLaunch *l, Side *weights, int64_t rows, int64_t first) {
-    const PlanKernel *k = &c->plan->kernels[l->kernel];
-    Tried *tried = &c->tried[l->kernel];
-    Trial t = {.pg = pg, .k = k, .node = l->node, .rows = rows, .weights = weights};
+/* The first kernel that a trial is made for; NULL: all are tried. */
+static const PlanKernel *first_tested(const Check *c, const Trial *t) {
+    for (int l = 0; l < t->pg->n_launches; l++)
+        if (is_tested(c, t, &t->pg->launches[l])) return &c->plan->kernels[t->pg->launches[l].kernel];
+    return NULL;
+}
+
+/* A line for each kernel that the trial was made for. */
+static void conclude(Check *c, const Trial *t, bool ok, const char *says) {
+    for (int l = 0; l < t->pg->n_launches; l++) {
+        const PlanLaunch *launch = &t->pg->launches[l];
+        Tried *k = &c->tried[launch->kernel];
+        if (!is_tested(c, t, launch)) continue;
+        k->rows[k->n] = t->rows, k->first[k->n++] = t->first;
+        k->failed = k->failed || !ok;
+        printf("%s %s T=%" PRId64 "%s %s\n", ok ? "ok" : "FAIL", c->plan->kernels[launch->kernel].symbol, t->rows, ok ? "" : ":", says);
+        *(ok ? &c->ok : &c->failed) += 1;
+    }
+    fflush(stdout);
+}
+
+static void try_rows(Check *c, const PlanGraph *pg, int node, Side *weights, int64_t rows, int64_t first) {
+    Trial t = {.pg = pg, .node = node, .rows = rows, .first = first, .weights = weights};
+    const PlanKernel *k = first_tested(c, &t);
     Err e = {""};
     Text line = {0};
-    for (int i = 0; i < tried->n; i++)
-        if (tried->rows[i] == rows && tried->first[i] == first) return;
-    if (tried->n == MOST_TRIALS) return;
-    t.n = program_graph(c->plan->program, pg->name)->nodes.at[l->node];
-    t.nmse = plan_tolerance(c->plan, pg, l->node, rows);
+    if (!k) return;
+    t.n = program_graph(c->plan->program, pg->name)->nodes.at[node];
+    t.nmse = plan_tolerance(c->plan, pg, node, rows);
     t.m = makeup_begin(c->plan, t.n, k->template_name, rows, first, c->o->seed);
     if (first && work_of(t.n, &t.m.sizes) > REFERENCE_BUDGET / 10) return;
-    tried->rows[tried->n] = rows, tried->first[tried->n++] = first;
     if (is_long(c, &t)) {
         c->left_out++;
         return;
     }
-    bool ok = check_trial(c, &t, tried, &line, &e);
-    if (ok) printf("ok %s T=%" PRId64 " %s\n", k->symbol, rows, line.at);
-    else printf("FAIL %s T=%" PRId64 ": %s\n", k->symbol, rows, e.msg);
-    fflush(stdout);
-    *(ok ? &c->ok : &c->failed) += 1;
-    tried->failed = tried->failed || !ok;
+    bool ok = check_trial(c, &t, &line, &e);
+    conclude(c, &t, ok, ok ? line.at : e.msg);
     free_trial(c, &t);
     text_free(&line);
 }
 
-static void check_launch(Check *c, const PlanGraph *pg, const PlanLaunch *l) {
+/* At the numbers of rows that launch l of a node is for. */
+static void check_launch(Check *c, const PlanGraph *pg, const PlanLaunch *l, Side *weights) {
     int64_t least = 0, most = 0;
-    const Node *n = program_graph(c->plan->program, pg->name)->nodes.at[l->node];
-    Side weights[MAX_IN];
-    if (c->o->only && !strstr(c->plan->kernels[l->kernel].symbol, c->o->only)) return;
     for (int b = 0; b < pg->n_buckets; b++) {
         if (!l->grid[b][0] || !l->grid[b][1] || !l->grid[b][2]) continue;
         if (!least) least = b ? pg->buckets[b - 1] + 1 : 1;
@@ -541,11 +578,17 @@ static void check_launch(Check *c, const PlanGraph *pg, const PlanLaunch *l) {
     }
     if (most > makeup_most_rows(c->plan)) most = makeup_most_rows(c->plan);
     if (!least || most < least) return;
-    memset(weights, 0, sizeof weights);
-    try_rows(c, pg, l, weights, least, 0);
-    for (int64_t first = 1; least == 1 && first < 3; first++) try_rows(c, pg, l, weights, least, first);
-    if (c->o->tokens > least && c->o->tokens < most) try_rows(c, pg, l, weights, c->o->tokens, 0);
-    try_rows(c, pg, l, weights, most, 0);
+    try_rows(c, pg, l->node, weights, least, 0);
+    for (int64_t first = 1; least == 1 && first < 3; first++) try_rows(c, pg, l->node, weights, least, first);
+    if (c->o->tokens > least && c->o->tokens < most) try_rows(c, pg, l->node, weights, c->o->tokens, 0);
+    try_rows(c, pg, l->node, weights, most, 0);
+}
+
+static void check_node(Check *c, const PlanGraph *pg, int node) {
+    const Node *n = program_graph(c->plan->program, pg->name)->nodes.at[node];
+    Side weights[MAX_IN] = {{{0}}};
+    for (int l = 0; l < pg->n_launches; l++)
+        if (pg->launches[l].node == node) check_launch(c, pg, &pg->launches[l], weights);
     for (int i = 0; i < n->n_in; i++) free_side(c, &weights[i]);
     for (int i = 0; i < c->plan->n_bufs; i++) free_side(c, &c->packed[i].side), c->packed[i] = (Packed){.from = NULL};
 }
@@ -574,7 +617,7 @@ static void warn_of_loose(Check *c) {
 static void check_all(Check *c) {
     const Plan *p = c->plan;
     for (int g = 0; g < p->n_graphs; g++)
-        for (int l = 0; l < p->graphs[g].n_launches; l++) check_launch(c, &p->graphs[g], &p->graphs[g].launches[l]);
+        for (size_t n = 0; n < program_graph(p->program, p->graphs[g].name)->nodes.n; n++) check_node(c, &p->graphs[g], (int)n);
     if (!c->o->only && !c->o->sample) warn_of_loose(c);
     if (c->left_out)
         fprintf(stderr, "gptoss-exec: %d of %d trials were left out, too long for this device%s\n", c->left_out,

@@ -44,16 +44,21 @@ as_ref() { # file of logits, each row of which is judged; the worst was 7.8e-5 (
 check "logits as ref has them" as_ref want
 
 # Edited templates. With chunks of 128 keys, spans are of 512; then spans as units from the second chunk on, and one block a token.
-edited() { # name, sed script
-    mkdir -p $out/templates
-    sed "$2" templates/attention.pages.hip >$out/templates/attention.pages.hip
-    if cmp -s templates/attention.pages.hip $out/templates/attention.pages.hip; then echo "the edit does not apply"; return 1; fi
-    compile --templates $out/templates -o $out/"$1".bin
+edited() { # name, sed scripts
+    local name=$1 script
+    shift
+    mkdir -p $out/templates && cp templates/attention.pages.hip $out/templates/
+    for script; do
+        cp $out/templates/attention.pages.hip $out/unedited
+        sed -i "$script" $out/templates/attention.pages.hip
+        if cmp -s $out/unedited $out/templates/attention.pages.hip; then echo "$script does not apply"; return 1; fi
+    done
+    compile --templates $out/templates -o $out/"$name".bin
 }
 small='s/<= 512 ? M : 8/<= 512 ? M : 2/'
 smaller() { edited small "$small" && run small small --prefill-chunk 60 && ! cmp -s $out/want $out/small; }
 check "smaller chunks are another order" smaller
 check "and as ref has it, too" as_ref small
-units() { edited "$1" "$small; $2" && same "$1" small --prefill-chunk 60; }
+units() { edited "$1" "$small" "$2" && same "$1" small --prefill-chunk 60; }
 check "same logits with spans as units" units spans 's/FINE = 64/FINE = 1/'
 check "same logits with one block a token" units one 's/min(UNITS, 256/min(1, 256/'

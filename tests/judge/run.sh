@@ -78,9 +78,13 @@ check "self-test: a kernel's inputs depend on it and -s, not on the other rules"
 if out/gptoss-compile graphs/gpt-oss-20b.lua --arch gfx90a -o $out/20b.bin 2>$out/err; then
     check "self-test: a sample of the blocks, of kernels that write state" selftest 20b emu --sample 16 --only linear_K2880_N5120
     check "self-test: a sample of the blocks, and of the rows" eval 'selftest 20b emu --sample 16 --only linear_K4096 && says "512 rows" $out/said'
+    sample_one() { out/gptoss-exec $out/20b.bin --self-test --device emu --sample 1 2>$out/err; [ $? = 2 ] && says "sample" $out/err; }
+    check "self-test: a sample of one is refused" sample_one
 else
     echo "FAIL compile 20b: $(tail -1 $out/err)"
 fi
+sample_host() { ! out/gptoss-exec $out/host-fast.bin --self-test --sample 8 >$out/said 2>$out/err && says "device host runs all workgroups" $out/err; }
+[ -n "$host" ] && check "self-test: a sample where there is none is refused" sample_host
 
 # --- kernels with one thing changed ---
 emitted() { # plan's options…: $dir, the sources of such a plan

@@ -88,7 +88,8 @@ for graph in step head; do
         counts >$out/counts.${#kernel}
     done
     report recipe/counts-$graph "$([ -s $out/counts.8 ] || echo 'no counts'; diff $out/counts.8 $out/counts.${#kernel})"
-    report recipe/buckets-$graph "$(out/gptoss-exec --inspect $out/plan.bin --json | jq -r '.graphs[] | . as $g | [.launches[] | {node, linear: (.kernel | startswith("linear_")), b: .buckets[]}] | group_by(.node)[]
-        | select((map(.b) | unique) != $g.buckets or (any(.linear) and (map(select(.linear) | .b) | sort) != $g.buckets)) | .[0].node')"
+    out/gptoss-exec --inspect $out/plan.bin --json >$out/plan.json
+    report recipe/buckets-$graph "$(jq -r '.graphs[] | . as $g | [.launches[] | {node, linear: (.kernel | startswith("linear_")), b: .buckets[]}] | group_by(.node)[]
+        | select((map(.b) | unique) != $g.buckets or (any(.linear) and (map(select(.linear) | .b) | sort) != $g.buckets)) | .[0].node' $out/plan.json || echo 'jq failed')"
 done
 exit $failed
