@@ -8,7 +8,7 @@
 //! layout w = fragment
 //! where  K % 32 == 0
 //! const  ROWS = x_RANK == 3 ? R : 1
-//! const  ROW = K + 8
+//! const  ROW = (WAVE == 32 ? ceil(K, 64) * 64 : K) + 8
 //! const  RING = WAVE == 32 ? (w_MXFP4 ? 11008 : 16512) : 0
 //! where  ROWS * ROW * 2 + R * RING + 8192 <= LDS_ALL
 //! grid   min(ceil(N, 16), WAVE == 32 ? 528 : 832), T
@@ -48,7 +48,7 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     for (int s = 0; s < n; s++) {
         const int slab = blockIdx.x + s * stride;
         Acc acc = {};
-        stream.slab(acc, rows[ROWS == 1 ? 0 : rank], where, d);
+        slab_product<1>(stream, &acc, rows + (ROWS == 1 ? 0 : rank), 1, where, d);
         if (!RANKS) {
 #pragma unroll
             for (int i = 0; i < 2; i++)

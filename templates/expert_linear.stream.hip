@@ -1,63 +1,100 @@
 //! kernel expert_linear(x: bf16[T,(R),K], w: bf16|mxfp4[E,N,K], b: f32[E,N], ids: i32[T,R]) -> (y: f32[T,R,N])
 //! precision fast
 //! where  MATRIX
-//! tokens 16
+//! tokens 64
 //! priority 20
 //! front  x
 //! behind pairs
 //! layout w = fragment
-//! where  K % 32 == 0
+//! where  K % 32 == 0 && E <= 1024
 //! const  TILE = WAVE == 32 ? 128 : 64
 //! const  WAVES = WAVE == 32 ? 8 : 4
-//! const  ROW = K + 8
+//! const  ROW = (WAVE == 32 ? ceil(K, 64) * 64 : K) + 8
 //! const  RING = WAVE == 32 ? (w_MXFP4 ? 11008 : 16512) : 0
-//! const  TOKENS = min(8, (LDS_ALL - 8192 - WAVES * RING) / (ROW * 2))
+//! const  TOKENS = min(16, (LDS_ALL - 8192 - WAVES * RING) / (ROW * 2))
 //! where  TOKENS > 0
 //! group  perm, tiles = ids, TILE
-//! grid   min(ceil(N, 16 * WAVES), ceil(WAVE == 32 ? 264 : 416, min(E, T * R))), min(E, T * R) + T * R / TILE, ceil(T, TOKENS)
+//! grid   WAVE == 32 ? 132 : 208
 //! block  WAVES * WAVE
 //! lds    min(T, TOKENS) * ROW * 2 + WAVES * RING + 128
 //! overlaps
 //! reduce mma16
 //! tol    fast 1e-12, sm_90 1e-7
-// An expert's weights streamed once for TOKENS of the pairs routed to it: a wave a slab of 16 weight rows at a time.
+// The weights of every expert that some pairs are routed to, streamed once for TOKENS of them: the slabs of all, one list, are dealt out to
+// the blocks in equal runs. In its run a wave takes every WAVES-th; where the expert changes, the block makes the rows of its tokens.
 // NMSE at most 2e-14 on gfx90a (emu, tiny and toy, 2026-11-29); a rounding inside that turns is granted by the judge. sm_90: not measured
 // since.
+
+struct Piece { // of an expert's pairs
+    int expert, first, count;
+};
+enum { MOST = 64, PIECES = (E < MOST * R ? E : MOST * R) + MOST * R / TILE + MOST * R / TOKENS };
+
+// By one wave: tiles cut into pieces of TOKENS pairs, the first ones of all tiles before the second ones.
+DEVICE int cut(const Args &a, Piece *piece) {
+    const int lane = threadIdx.x % WAVE;
+    int tiles = E + row_count(a) * R, n = 0;
+    for (int from = 0, before = -1; before != n; from += TOKENS) {
+        before = n;
+        for (int i = lane; i - lane < tiles; i += WAVE) {
+            const int *tile = a.tiles + i * 4, left = i < tiles ? tile[2] - from : 0;
+            const u64 some = wave_ballot(left > 0);
+            if (left > 0) piece[n + bits_below(some, lane)] = {tile[0], tile[1] + from, left < TOKENS ? left : TOKENS};
+            n += bit_count(some);
+            if (from == 0 && !some) break;
+        }
+        if (from == 0) tiles = n; // those without pairs come last
+    }
+    return n;
+}
 
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     extern __shared__ __attribute__((aligned(128))) char lds[];
     __shared__ __attribute__((aligned(16))) char table[Unit<W>::LDS_BYTES + 16];
     __shared__ real part[ROW_PARTS];
+    __shared__ Piece piece[PIECES];
+    __shared__ int pieces;
     static_assert(Stream<W, K>::RING <= RING, "the head knows the ring's size");
     overlap_wait();
     overlap_next();
-    const int wave = threadIdx.x / WAVE, first = wave * (int)gridDim.x + blockIdx.x, stride = WAVES * (int)gridDim.x, slabs = slabs_of(N);
-    const int *tile = a.tiles + blockIdx.y * 4, p0 = blockIdx.z * TOKENS;
-    if (blockIdx.y >= E + row_count(a) * R) return;
-    const int expert = tile[0], left = tile[2] - p0, count = left < TOKENS ? left : TOKENS, *pairs = a.perm + tile[1] + p0;
-    if (count <= 0) return;
+    const int wave = threadIdx.x / WAVE, slabs = slabs_of(N);
+    if (wave == 0) {
+        const int n = cut(a, piece);
+        if (threadIdx.x == 0) pieces = n;
+    }
+    __syncthreads();
+    const int all = pieces * slabs, blocks = gridDim.x, from = (int)((long)all * blockIdx.x / blocks), upto = (int)((long)all * (blockIdx.x + 1) / blocks);
+    const int first = from + wave, n = first < upto ? (upto - first + WAVES - 1) / WAVES : 0;
     bf16(*rows)[ROW] = (bf16(*)[ROW])(lds + WAVES * RING);
-    const int n = first < slabs ? (slabs - first + stride - 1) / stride : 0;
-    auto where = [&](int i) { return slab_at(w, (long)expert * slabs + first + i * stride, K); };
+    auto where = [&](int i) {
+        const int at = first + i * WAVES;
+        return slab_at(w, (long)piece[at / slabs].expert * slabs + at % slabs, K);
+    };
     Stream<W, K> stream;
     stream.begin(where, n, lds + wave * RING);
     const Dequant d = Unit<W>::dequant(table);
-    if (X_PLAIN) stage_rows<WAVES * WAVE, K>(rows, count, [&](int i) { return a.x + (long)(x_RANK == 3 ? pairs[i] : pairs[i] / R) * K; });
-    for (int i = 0; !X_PLAIN && i < count; i++) {
-        const int t = x_RANK == 3 ? pairs[i] : pairs[i] / R;
-        const real row = X_ROW ? x_stat(row_sum<WAVES>([&](int q) { return x_sum(a, t, q); }, part)) : 0;
+    for (int i = from / slabs, s = 0; i * slabs < upto; i++) {
+        const Piece p = piece[i];
+        const int *pairs = a.perm + p.first;
+        auto token = [&](int k) { return x_RANK == 3 ? pairs[k] : pairs[k] / R; };
+        __syncthreads(); // the rows before were read
+        if (X_PLAIN) stage_rows<WAVES * WAVE, K>(rows, p.count, [&](int k) { return a.x + (long)token(k) * K; });
+        for (int j = 0; !X_PLAIN && j < p.count; j++) {
+            const real row = X_ROW ? x_stat(row_sum<WAVES>([&](int q) { return x_sum(a, token(j), q); }, part)) : 0;
 #pragma unroll 32
-        for (int k = threadIdx.x; k < ROW; k += WAVES * WAVE) rows[i][k] = k < K ? bf16_of(x_at(a, row, t, k)) : 0;
-    }
-    __syncthreads();
-    const bf16 *x = rows[stream_token() < count ? stream_token() : count - 1];
-    for (int s = 0; s < n; s++) {
-        Acc acc = {};
-        stream.slab(acc, x, where, d);
+            for (int k = threadIdx.x; k < ROW; k += WAVES * WAVE) rows[j][k] = k < K ? bf16_of(x_at(a, row, token(j), k)) : 0;
+        }
+        __syncthreads();
+        for (; s < n && first + s * WAVES < (i + 1) * slabs; s++) {
+            Acc acc[2] = {};
+            slab_product<TOKENS>(stream, acc, rows, p.count, where, d);
 #pragma unroll
-        for (int i = 0; i < 2; i++)
-            if (acc_token(i) < count)
-                slab_out<GROUP>(acc, i, first + s * stride, N, a.b + (long)expert * N, out_row, [&](int j, const float *v) { out(a, pairs[acc_token(i)], j, v); });
+            for (int k = 0; k < 4; k++) {
+                const int t = k / 2 * TILE_N + acc_token(k % 2);
+                if (t < p.count)
+                    slab_out<GROUP>(acc[k / 2], k % 2, first + s * WAVES - i * slabs, N, a.b + (long)p.expert * N, out_row, [&](int j, const float *v) { out(a, pairs[t], j, v); });
+            }
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! kernel router(x: f32[T,K], g: f32[K], w: f32|bf16[E,K], b?: f32[E]) -> (n: f32[T,K], p: f32[T,R], ids: i32[T,R])
 //! attr   EPS = rmsnorm.eps
 //! const  WAVES = 1024 / WAVE
-//! where  K % 16 == 0 && E <= 1024 && R <= 8 && K * 4 + E * 4 + 1024 <= LDS
-//! grid   T
+//! const  TOKENS = min(4, (LDS - 1024) / (K * 4 + E * 4))
+//! where  K % 16 == 0 && E <= 1024 && R <= 8 && TOKENS > 0
+//! grid   T <= 264 ? T : ceil(T, TOKENS)
 //! block  1024
 //! reduce a row in 4 parts, each by a wave; K by {WAVE} lanes in 16-byte chunks, lanes by butterfly; f64, in rank order
 //! hook   out
 //! tol    strict 1e-16 fast 1e-11, sm_90 1e-7
-// One block a token: RMSNorm, whose result is stored too, the logit of each expert by a wave (in fast in float, but nothing is rounded
+// One block a token, or TOKENS of them where there are many: RMSNorm, whose result is stored too, the logit of each expert by a wave (in fast in float, but nothing is rounded
 // to bf16: the choice hangs on it); the best R (ties to the lower
 // index), and softmax over them. NMSE in fast: a row's scale in float.
 
@@ -18,11 +19,12 @@ DEVICE u64 ordered(float v, int index) {
 }
 
 DEVICE void choose(const Args &a, int t, const float *logit) { // by one wave
+    const int lane = threadIdx.x % WAVE;
     u64 below = ~0ull;
     float kept[R];
     for (int r = 0; r < R; r++) {
         u64 best = 0;
-        for (int e = threadIdx.x; e < E; e += WAVE) {
+        for (int e = lane; e < E; e += WAVE) {
             const u64 o = ordered(logit[e], e);
             if (o < below && o > best) best = o;
         }
@@ -33,11 +35,11 @@ DEVICE void choose(const Args &a, int t, const float *logit) { // by one wave
         below = best;
         const int e = (int)~(unsigned)best;
         kept[r] = logit[e];
-        if (threadIdx.x == 0) a.ids[(long)t * R + r] = e;
+        if (lane == 0) a.ids[(long)t * R + r] = e;
     }
     double sum = 0;
     for (int r = 0; r < R; r++) sum += exp((double)kept[r] - (double)kept[0]);
-    if (threadIdx.x == 0)
+    if (lane == 0)
         for (int r = 0; r < R; r++) a.p[(long)t * R + r] = (float)(exp((double)kept[r] - (double)kept[0]) / sum);
 }
 
@@ -45,37 +47,55 @@ enum { AHEAD = FAST ? 12 : 2 }; // chunks of a weight row that a lane loads at o
 
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     typedef Chunk<W> C;
-    __shared__ float row[K], logit[E];
-    __shared__ real part[ROW_PARTS];
-    const int t = blockIdx.x, lane = threadIdx.x % WAVE, wave = threadIdx.x / WAVE;
-    if (t >= row_count(a)) return;
-#pragma unroll
-    for (int k = threadIdx.x; k < K; k += 1024) row[k] = a.x[(long)t * K + k];
+    __shared__ float row[TOKENS][K], logit[TOKENS][E];
+    __shared__ real part[TOKENS][ROW_PARTS];
+    const int rows = row_count(a), each = (rows + (int)gridDim.x - 1) / (int)gridDim.x, t0 = blockIdx.x * each, left = rows - t0, count = left < each ? left : each;
+    const int lane = threadIdx.x % WAVE, wave = threadIdx.x / WAVE;
+    if (count <= 0) return;
+#pragma unroll 4
+    for (int i = threadIdx.x; i < count * K; i += 1024) row[i / K][i % K] = a.x[(long)t0 * K + i];
     __syncthreads();
-    const real scale = rms_scale(row_sum<WAVES>([&](int q) {
+    if (wave < count * ROW_PARTS) { // as row_sum, of several rows at once
+        const float *own = row[wave / ROW_PARTS];
         real sum = 0;
 #pragma unroll 32
-        for (int k = q * WAVE + lane; k < K; k += ROW_PARTS * WAVE) sum = add_square(row[k], sum);
-        return wave_sum(sum);
-    }, part), K, EPS);
+        for (int k = wave % ROW_PARTS * WAVE + lane; k < K; k += ROW_PARTS * WAVE) sum = add_square(own[k], sum);
+        sum = wave_sum(sum);
+        if (lane == 0) part[wave / ROW_PARTS][wave % ROW_PARTS] = sum;
+    }
+    __syncthreads();
+    for (int i = 0; i < count; i++) {
+        real sum = part[i][0];
 #pragma unroll
-    for (int k = threadIdx.x; k < K; k += 1024) {
-        row[k] = normed(row[k], scale, a.g[k]);
-        out(a, t, k, row[k]);
+        for (int q = 1; q < ROW_PARTS; q++) sum += part[i][q];
+        const real scale = rms_scale(sum, K, EPS);
+#pragma unroll
+        for (int k = threadIdx.x; k < K; k += 1024) {
+            row[i][k] = normed(row[i][k], scale, a.g[k]);
+            out(a, t0 + i, k, row[i][k]);
+        }
     }
     __syncthreads();
     for (int e = wave; e < E; e += WAVES) {
-        real sum = 0;
+        real sum[TOKENS] = {};
 #pragma unroll AHEAD
         for (int c = lane; c < K / C::N; c += WAVE) {
             const C q = C::read(w, e, K, c, E);
-            for (int k = 0; k < C::N; k++) sum = add_product(row[c * C::N + k], q.v[k], sum);
+#pragma unroll
+            for (int i = 0; i < TOKENS; i++) {
+                if (i >= count) continue;
+                for (int k = 0; k < C::N; k++) sum[i] = add_product(row[i][c * C::N + k], q.v[k], sum[i]);
+            }
         }
-        sum = wave_sum(sum);
-        if (lane == 0) logit[e] = (float)(sum + (HAS_B ? (real)a.b[e] : 0));
+#pragma unroll
+        for (int i = 0; i < TOKENS; i++) {
+            if (i >= count) continue;
+            sum[i] = wave_sum(sum[i]);
+            if (lane == 0) logit[i][e] = (float)(sum[i] + (HAS_B ? (real)a.b[e] : 0));
+        }
     }
     __syncthreads();
-    if (wave == 0) choose(a, t, logit);
+    if (wave < count) choose(a, t0 + wave, logit[wave]);
 }
 
 DEVICE void run(const Args &a) { compute(a, a.w); }

@@ -16,7 +16,9 @@ template <class W, int K> struct Stream {
 #pragma unroll
         for (int j = 0; j < DEPTH; j++) unit[j] = Unit<W>::read(p + j * Unit<W>::BYTES);
     }
-    template <class Where> METHOD void slab(Acc &acc, const bf16 *x, const Where &where, const Dequant &d) {
+    template <int GROUPS, class Row, class Where> METHOD void slab(Acc *acc, Row row, const Where &where, const Dequant &d) {
+        static_assert(GROUPS == 1, "as many tokens as an instruction has");
+        const bf16 *x = row(stream_token());
         const char *p = where(at), *next = where(at + 1 < count ? at + 1 : at);
         at++;
 #pragma unroll 1
@@ -28,7 +30,7 @@ template <class W, int K> struct Stream {
                     for (int s = 0; s < STEPS; s++) {
                         const int k = (u + j) * UNIT_K + s * 16 + lane_quarter() * 4;
                         const BFragment zero = {}, b = k < K ? *(const BFragment *)(x + k) : zero;
-                        mma(acc, unit[j].step(s, d), b);
+                        mma(acc[0], unit[j].step(s, d), b);
                     }
                 }
                 const int ahead = u + j + DEPTH;

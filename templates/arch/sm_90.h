@@ -28,6 +28,7 @@ static __device__ inline int bits_below(u64_ m, int lane) { return __popcll(m & 
 static __device__ inline void lds_add(u64_ *p, u64_ v) { atomicAdd(p, v); }
 static __device__ inline void lds_add(int *p, int v) { atomicAdd(p, v); }
 
+static __device__ inline void wave_sync() { __syncwarp(); }
 static __device__ inline int uniform(int v) { return v; }
 static __device__ inline void device_fence() { __threadfence(); }
 static __device__ inline int device_add(int *p, int v) { return atomicAdd(p, v); }

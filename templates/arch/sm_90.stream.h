@@ -10,20 +10,26 @@ DEVICE void load_x(unsigned *x, unsigned a) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) : "r"(a));
 }
 
-template <class W> struct Fed { // a unit, and the tokens' part for it
+template <class W, int GROUPS> struct Fed { // a unit, and the tokens' part for it
     Unit<W> w;
-    unsigned x[2 * STEPS];
-    METHOD void load(const char *unit, unsigned xa) {
+    unsigned x[GROUPS][2 * STEPS];
+    METHOD void load(const char *unit, const unsigned *xa, int at) {
         w = Unit<W>::read(unit);
 #pragma unroll
-        for (int i = 0; i < STEPS / 2; i++) load_x(x + 4 * i, xa + 64 * i);
+        for (int g = 0; g < GROUPS; g++)
+#pragma unroll
+            for (int i = 0; i < STEPS / 2; i++) load_x(x[g] + 4 * i, xa[g] + at + 64 * i);
     }
-    METHOD void multiply(Acc &acc, const Dequant &d) const {
+    METHOD void multiply(Acc *acc, const Dequant &d) const {
 #pragma unroll
         for (int s = 0; s < STEPS; s++) {
-            BFragment b;
-            b.r[0] = x[2 * s], b.r[1] = x[2 * s + 1];
-            mma(acc, w.step(s, d), b);
+            const AFragment a = w.step(s, d);
+#pragma unroll
+            for (int g = 0; g < GROUPS; g++) {
+                BFragment b;
+                b.r[0] = x[g][2 * s], b.r[1] = x[g][2 * s + 1];
+                mma(acc[g], a, b);
+            }
         }
     }
 };
@@ -75,28 +81,32 @@ template <class W, int K> struct Stream {
         if (threadIdx.x % WAVE == 0) issue(where);
         if (++stage == STAGES) stage = 0, phase ^= 1u;
     }
-    template <class Where> METHOD void slab(Acc &acc, const bf16 *x, const Where &where, const Dequant &d) {
-        unsigned xa = shared_address(x) + threadIdx.x % WAVE / 8 * 16;
-        Fed<W> now, next;
+    template <int GROUPS, class Row, class Where> METHOD void slab(Acc *acc, Row row, const Where &where, const Dequant &d) {
+        enum { STEP = UNIT_K * 2 };
+        unsigned xa[GROUPS];
+        int k = 0;
+#pragma unroll
+        for (int g = 0; g < GROUPS; g++) xa[g] = shared_address(row(g * TILE_N + stream_token())) + threadIdx.x % WAVE / 8 * 16;
+        Fed<W, GROUPS> now, next;
         const char *p = arrived();
-        now.load(p, xa);
+        now.load(p, xa, k);
 #pragma unroll 1
         for (int i = 0; i < PARTS - 1; i++) {
 #pragma unroll
             for (int u = 1; u < U; u++) {
-                next.load(p + u * BYTES, xa + u * UNIT_K * 2);
+                next.load(p + u * BYTES, xa, k + u * STEP);
                 now.multiply(acc, d);
                 now = next;
             }
             release(where);
-            p = arrived(), xa += U * UNIT_K * 2;
-            next.load(p, xa);
+            p = arrived(), k += U * STEP;
+            next.load(p, xa, k);
             now.multiply(acc, d);
             now = next;
         }
 #pragma unroll
         for (int u = 1; u < LAST; u++) {
-            next.load(p + u * BYTES, xa + u * UNIT_K * 2);
+            next.load(p + u * BYTES, xa, k + u * STEP);
             now.multiply(acc, d);
             now = next;
         }

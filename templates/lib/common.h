@@ -4,6 +4,7 @@
 //   shuffle_xor(v, mask)          of int, float, u64, double: the value of lane ^ mask; all lanes of the wave take part
 //   wave_ballot(p), bit_count(m), bits_below(m, lane)
 //   lds_add(p, v)                 of u64, int in shared memory; sums of integers are the same in any order
+//   wave_sync()                   what the wave's lanes wrote into shared memory is there for its other lanes
 //   uniform(v)                    v, which is the same in all lanes, as a scalar
 //   device_fence()                what this thread wrote is there for the device before what it does next; and the other way round
 //   device_add(p, v)              of int in device memory; returns what was there

@@ -16,8 +16,7 @@
 //   AFragment, BFragment, bf16_fragment(part, s), b_fragment(row, k), mma(acc, a, b)
 //   Dequant                   what turning codes into bf16 takes; LDS_BYTES of shared memory, open(lds) by the block, and
 //                             fragment(codes, scale, s)
-//   Stream<W, K>              a wave's slabs, streamed: RING bytes of shared memory a wave, begin, slab; stream_token() is the token
-//                             whose row a lane gives (below, Stream)
+//   Stream<W, K>              a wave's slabs, streamed: RING bytes of shared memory a wave, begin, slab (below)
 //   overlap_wait(), overlap_next()   a launch that overlaps the one before it waits; lets the next one begin
 
 enum { UNIT_K = 2 * WAVE, STEPS = UNIT_K / 16, SLAB = 16 };
@@ -62,7 +61,16 @@ template <class W> DEVICE const char *slab_at(const W *w, long slab, int k) { re
 // Stream<W, K> s: a wave computes whole slabs, one after the other, its loads running ahead of it and on into the next slab.
 //   s.begin(where, n, ring)      where(i): the address of its i-th slab of n, by any lane. Reads weights only, so that it may come
 //                                before overlap_wait(). ring: its RING bytes, 128-byte aligned
-//   s.slab(acc, x, where, d)     acc += the next slab times the tokens; x: row stream_token() of them, in shared memory (rows K + 8 long)
+//   s.slab<G>(acc, row, where, d)    acc[0 … G-1] += the next slab times G * TILE_N tokens; row(t): token t's, in shared memory, zero from K on
+
+// acc[…] += the stream's next slab times `count` tokens, at most TOKENS.
+template <int TOKENS, class Stream, int ROW, class Where>
+DEVICE void slab_product(Stream &s, Acc *acc, const bf16 (*rows)[ROW], int count, const Where &where, const Dequant &d) {
+    static_assert(TOKENS <= 2 * TILE_N, "two groups");
+    auto row = [&](int t) { return rows[t < count ? t : count - 1]; };
+    if (TOKENS > TILE_N && count > TILE_N) return s.template slab<(TOKENS > TILE_N) + 1>(acc, row, where, d);
+    s.template slab<1>(acc, row, where, d);
+}
 
 // By a block of THREADS: rows of K bf16, row(i) long as they lie, into shared memory; zero from K on.
 template <int THREADS, int K, int ROW, class Row> DEVICE void stage_rows(bf16 (*to)[ROW], int count, Row row) {

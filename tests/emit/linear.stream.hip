@@ -1,9 +1,7 @@
-#line 1 "linear_K64_N128"
-namespace linear_K64_N128_ {
+#line 1 "linear_K64_N128v2"
+namespace linear_K64_N128v2_ {
 constexpr int x_RANK = 2;
 constexpr int K = 64;
-constexpr int X_PLAIN = 0;
-constexpr int X_ROW = 1;
 constexpr int w_RANK = 2;
 constexpr int w_MXFP4 = 0;
 constexpr int N = 128;
@@ -16,15 +14,13 @@ constexpr int RANKS = 0;
 constexpr int WAVES = 4;
 constexpr int ROW = 72;
 constexpr int RING = 0;
-constexpr int TOKENS = 8;
+constexpr int TOKENS = 16;
 
 struct Args {
     const int *step;
     const bf16 *x;
     const bf16 *w;
     const float *b;
-    const float *x1;
-    const float *g;
     const int *pos;
     const float *table;
     bf16 *y;
@@ -33,22 +29,6 @@ struct Args {
     bf16 *state;
 };
 DEVICE int row_count(const Args &a) { return a.step[0]; }
-
-// Operand x: element k of row t.
-DEVICE real x_sum(const Args &a, int t, int q) {
-    real sum = 0;
-#pragma unroll 32
-    for (int n = q * WAVE + threadIdx.x % WAVE; n < 64; n += ROW_PARTS * WAVE) {
-        sum = add_square((load(a.x1, (long)t * 64 + n)), sum);
-    }
-    return wave_sum(sum);
-}
-DEVICE real x_stat(real sum) { return rms_scale(sum, 64, 1.0000000000000001e-05); }
-DEVICE float x_at(const Args &a, real row, int t, int k) {
-    const float rmsnorm0 = normed((load(a.x1, (long)t * 64 + k)), row, (load(a.g, k)));
-    const float cast1 = cast_bf16(rmsnorm0);
-    return cast1;
-}
 
 // Column out_row(j, m) of row t of the kernel's result is v[m].
 DEVICE int out_row(int j, int m) { return j / 8 * 16 + j % 8 + m * 8; }
@@ -87,57 +67,50 @@ DEVICE void out(const Args &a, int t, int j, const float *v) {
     }
 }
 
-#line 21 "linear.stream.hip"
-// Weights streamed once for TOKENS tokens: a wave a slab of 16 weight rows at a time. The tokens' rows are made once a block.
+#line 20 "linear.stream.hip"
+// Weights streamed once for TOKENS tokens: a wave a slab of 16 weight rows at a time.
 // NMSE at most 3e-14 on gfx90a (emu, tiny and toy, 2026-11-29); a rounding inside that turns is granted by the judge. sm_90: not measured
 // since.
 
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     extern __shared__ __attribute__((aligned(128))) char lds[];
     __shared__ __attribute__((aligned(16))) char table[Unit<W>::LDS_BYTES + 16];
-    __shared__ real part[ROW_PARTS];
     static_assert(Stream<W, K>::RING <= RING, "the head knows the ring's size");
     const int wave = threadIdx.x / WAVE, first = wave * (int)gridDim.x + blockIdx.x, stride = WAVES * (int)gridDim.x, slabs = slabs_of(N);
     const int t0 = blockIdx.y * TOKENS, left = row_count(a) - t0, count = left < TOKENS ? left : TOKENS;
     if (count <= 0) return;
-    bf16(*rows)[ROW] = (bf16(*)[ROW])(lds + WAVES * RING);
     const int n = first < slabs ? (slabs - first + stride - 1) / stride : 0;
+    bf16(*rows)[ROW] = (bf16(*)[ROW])(lds + WAVES * RING);
     auto where = [&](int i) { return slab_at(w, first + i * stride, K); };
     Stream<W, K> stream;
     stream.begin(where, n, lds + wave * RING);
     overlap_wait();
     overlap_next();
     const Dequant d = Unit<W>::dequant(table);
-    if (X_PLAIN) stage_rows<WAVES * WAVE, K>(rows, count, [&](int i) { return a.x + (long)(t0 + i) * K; });
-    for (int i = 0; !X_PLAIN && i < count; i++) {
-        const real row = X_ROW ? x_stat(row_sum<WAVES>([&](int q) { return x_sum(a, t0 + i, q); }, part)) : 0;
-#pragma unroll 32
-        for (int k = threadIdx.x; k < ROW; k += WAVES * WAVE) rows[i][k] = k < K ? bf16_of(x_at(a, row, t0 + i, k)) : 0;
-    }
+    stage_rows<WAVES * WAVE, K>(rows, count, [&](int i) { return a.x + (long)(t0 + i) * K; });
     __syncthreads();
-    const bf16 *x = rows[stream_token() < count ? stream_token() : count - 1];
     for (int s = 0; s < n; s++) {
-        Acc acc = {};
-        stream.slab(acc, x, where, d);
+        Acc acc[2] = {};
+        slab_product<TOKENS>(stream, acc, rows, count, where, d);
 #pragma unroll
-        for (int i = 0; i < 2; i++)
-            if (acc_token(i) < count)
-                slab_out<GROUP>(acc, i, first + s * stride, N, HAS_B ? a.b : 0, out_row, [&](int j, const float *v) { out(a, t0 + acc_token(i), j, v); });
+        for (int i = 0; i < 4; i++) {
+            const int t = i / 2 * TILE_N + acc_token(i % 2);
+            if (t < count)
+                slab_out<GROUP>(acc[i / 2], i % 2, first + s * stride, N, HAS_B ? a.b : 0, out_row, [&](int j, const float *v) { out(a, t0 + t, j, v); });
+        }
     }
 }
 
 DEVICE void run(const Args &a) { compute(a, a.w); }
 }
-extern "C" __global__ __launch_bounds__(256) void linear_K64_N128(const int *__restrict__ step, const bf16 *__restrict__ x, const bf16 *__restrict__ w, const float *__restrict__ b, const float *__restrict__ x1, const float *__restrict__ g, const int *__restrict__ pos, const float *__restrict__ table, bf16 *__restrict__ y, const int *__restrict__ slot, const int *__restrict__ blocks, bf16 *__restrict__ state) {
-    linear_K64_N128_::run({step, x, w, b, x1, g, pos, table, y, slot, blocks, state});
+extern "C" __global__ __launch_bounds__(256) void linear_K64_N128v2(const int *__restrict__ step, const bf16 *__restrict__ x, const bf16 *__restrict__ w, const float *__restrict__ b, const int *__restrict__ pos, const float *__restrict__ table, bf16 *__restrict__ y, const int *__restrict__ slot, const int *__restrict__ blocks, bf16 *__restrict__ state) {
+    linear_K64_N128v2_::run({step, x, w, b, pos, table, y, slot, blocks, state});
 }
 
-#line 1 "linear_K64_N64"
-namespace linear_K64_N64_ {
+#line 1 "linear_K64_N64v2"
+namespace linear_K64_N64v2_ {
 constexpr int x_RANK = 2;
 constexpr int K = 64;
-constexpr int X_PLAIN = 1;
-constexpr int X_ROW = 0;
 constexpr int w_RANK = 2;
 constexpr int w_MXFP4 = 0;
 constexpr int N = 64;
@@ -150,7 +123,7 @@ constexpr int RANKS = 0;
 constexpr int WAVES = 4;
 constexpr int ROW = 72;
 constexpr int RING = 0;
-constexpr int TOKENS = 8;
+constexpr int TOKENS = 16;
 
 struct Args {
     const int *step;
@@ -162,13 +135,6 @@ struct Args {
 };
 DEVICE int row_count(const Args &a) { return a.step[0]; }
 
-// Operand x: element k of row t.
-DEVICE real x_sum(const Args &a, int t, int q) { return 0; }
-DEVICE real x_stat(real sum) { return 0; }
-DEVICE float x_at(const Args &a, real row, int t, int k) {
-    return load(a.x, (long)t * 64 + k);
-}
-
 // Column out_row(j, m) of row t of the kernel's result is v[m].
 DEVICE int out_row(int j, int m) { return j; }
 DEVICE void out(const Args &a, int t, int j, const float *v) {
@@ -176,57 +142,50 @@ DEVICE void out(const Args &a, int t, int j, const float *v) {
     store(a.y, (long)t * 64 + j, add1);
 }
 
-#line 21 "linear.stream.hip"
-// Weights streamed once for TOKENS tokens: a wave a slab of 16 weight rows at a time. The tokens' rows are made once a block.
+#line 20 "linear.stream.hip"
+// Weights streamed once for TOKENS tokens: a wave a slab of 16 weight rows at a time.
 // NMSE at most 3e-14 on gfx90a (emu, tiny and toy, 2026-11-29); a rounding inside that turns is granted by the judge. sm_90: not measured
 // since.
 
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     extern __shared__ __attribute__((aligned(128))) char lds[];
     __shared__ __attribute__((aligned(16))) char table[Unit<W>::LDS_BYTES + 16];
-    __shared__ real part[ROW_PARTS];
     static_assert(Stream<W, K>::RING <= RING, "the head knows the ring's size");
     const int wave = threadIdx.x / WAVE, first = wave * (int)gridDim.x + blockIdx.x, stride = WAVES * (int)gridDim.x, slabs = slabs_of(N);
     const int t0 = blockIdx.y * TOKENS, left = row_count(a) - t0, count = left < TOKENS ? left : TOKENS;
     if (count <= 0) return;
-    bf16(*rows)[ROW] = (bf16(*)[ROW])(lds + WAVES * RING);
     const int n = first < slabs ? (slabs - first + stride - 1) / stride : 0;
+    bf16(*rows)[ROW] = (bf16(*)[ROW])(lds + WAVES * RING);
     auto where = [&](int i) { return slab_at(w, first + i * stride, K); };
     Stream<W, K> stream;
     stream.begin(where, n, lds + wave * RING);
     overlap_wait();
     overlap_next();
     const Dequant d = Unit<W>::dequant(table);
-    if (X_PLAIN) stage_rows<WAVES * WAVE, K>(rows, count, [&](int i) { return a.x + (long)(t0 + i) * K; });
-    for (int i = 0; !X_PLAIN && i < count; i++) {
-        const real row = X_ROW ? x_stat(row_sum<WAVES>([&](int q) { return x_sum(a, t0 + i, q); }, part)) : 0;
-#pragma unroll 32
-        for (int k = threadIdx.x; k < ROW; k += WAVES * WAVE) rows[i][k] = k < K ? bf16_of(x_at(a, row, t0 + i, k)) : 0;
-    }
+    stage_rows<WAVES * WAVE, K>(rows, count, [&](int i) { return a.x + (long)(t0 + i) * K; });
     __syncthreads();
-    const bf16 *x = rows[stream_token() < count ? stream_token() : count - 1];
     for (int s = 0; s < n; s++) {
-        Acc acc = {};
-        stream.slab(acc, x, where, d);
+        Acc acc[2] = {};
+        slab_product<TOKENS>(stream, acc, rows, count, where, d);
 #pragma unroll
-        for (int i = 0; i < 2; i++)
-            if (acc_token(i) < count)
-                slab_out<GROUP>(acc, i, first + s * stride, N, HAS_B ? a.b : 0, out_row, [&](int j, const float *v) { out(a, t0 + acc_token(i), j, v); });
+        for (int i = 0; i < 4; i++) {
+            const int t = i / 2 * TILE_N + acc_token(i % 2);
+            if (t < count)
+                slab_out<GROUP>(acc[i / 2], i % 2, first + s * stride, N, HAS_B ? a.b : 0, out_row, [&](int j, const float *v) { out(a, t0 + t, j, v); });
+        }
     }
 }
 
 DEVICE void run(const Args &a) { compute(a, a.w); }
 }
-extern "C" __global__ __launch_bounds__(256) void linear_K64_N64(const int *__restrict__ step, const bf16 *__restrict__ x, const bf16 *__restrict__ w, const float *__restrict__ b, const float *__restrict__ a, float *__restrict__ y) {
-    linear_K64_N64_::run({step, x, w, b, a, y});
+extern "C" __global__ __launch_bounds__(256) void linear_K64_N64v2(const int *__restrict__ step, const bf16 *__restrict__ x, const bf16 *__restrict__ w, const float *__restrict__ b, const float *__restrict__ a, float *__restrict__ y) {
+    linear_K64_N64v2_::run({step, x, w, b, a, y});
 }
 
-#line 1 "linear_K64_N512"
-namespace linear_K64_N512_ {
+#line 1 "linear_K64_N512v2"
+namespace linear_K64_N512v2_ {
 constexpr int x_RANK = 2;
 constexpr int K = 64;
-constexpr int X_PLAIN = 0;
-constexpr int X_ROW = 1;
 constexpr int w_RANK = 2;
 constexpr int w_MXFP4 = 0;
 constexpr int N = 512;
@@ -238,34 +197,16 @@ constexpr int RANKS = 0;
 constexpr int WAVES = 4;
 constexpr int ROW = 72;
 constexpr int RING = 0;
-constexpr int TOKENS = 8;
+constexpr int TOKENS = 16;
 
 struct Args {
     const int *step;
     const bf16 *x;
     const bf16 *w;
     const float *b;
-    const float *x1;
-    const float *g;
     float *y;
 };
 DEVICE int row_count(const Args &a) { return a.step[1]; }
-
-// Operand x: element k of row t.
-DEVICE real x_sum(const Args &a, int t, int q) {
-    real sum = 0;
-#pragma unroll 32
-    for (int n = q * WAVE + threadIdx.x % WAVE; n < 64; n += ROW_PARTS * WAVE) {
-        sum = add_square((load(a.x1, (long)t * 64 + n)), sum);
-    }
-    return wave_sum(sum);
-}
-DEVICE real x_stat(real sum) { return rms_scale(sum, 64, 1.0000000000000001e-05); }
-DEVICE float x_at(const Args &a, real row, int t, int k) {
-    const float rmsnorm0 = normed((load(a.x1, (long)t * 64 + k)), row, (load(a.g, k)));
-    const float cast1 = cast_bf16(rmsnorm0);
-    return cast1;
-}
 
 // Column out_row(j, m) of row t of the kernel's result is v[m].
 DEVICE int out_row(int j, int m) { return j; }
@@ -273,47 +214,42 @@ DEVICE void out(const Args &a, int t, int j, const float *v) {
     store(a.y, (long)t * 512 + j, v[0]);
 }
 
-#line 21 "linear.stream.hip"
-// Weights streamed once for TOKENS tokens: a wave a slab of 16 weight rows at a time. The tokens' rows are made once a block.
+#line 20 "linear.stream.hip"
+// Weights streamed once for TOKENS tokens: a wave a slab of 16 weight rows at a time.
 // NMSE at most 3e-14 on gfx90a (emu, tiny and toy, 2026-11-29); a rounding inside that turns is granted by the judge. sm_90: not measured
 // since.
 
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     extern __shared__ __attribute__((aligned(128))) char lds[];
     __shared__ __attribute__((aligned(16))) char table[Unit<W>::LDS_BYTES + 16];
-    __shared__ real part[ROW_PARTS];
     static_assert(Stream<W, K>::RING <= RING, "the head knows the ring's size");
     const int wave = threadIdx.x / WAVE, first = wave * (int)gridDim.x + blockIdx.x, stride = WAVES * (int)gridDim.x, slabs = slabs_of(N);
     const int t0 = blockIdx.y * TOKENS, left = row_count(a) - t0, count = left < TOKENS ? left : TOKENS;
     if (count <= 0) return;
-    bf16(*rows)[ROW] = (bf16(*)[ROW])(lds + WAVES * RING);
     const int n = first < slabs ? (slabs - first + stride - 1) / stride : 0;
+    bf16(*rows)[ROW] = (bf16(*)[ROW])(lds + WAVES * RING);
     auto where = [&](int i) { return slab_at(w, first + i * stride, K); };
     Stream<W, K> stream;
     stream.begin(where, n, lds + wave * RING);
     overlap_wait();
     overlap_next();
     const Dequant d = Unit<W>::dequant(table);
-    if (X_PLAIN) stage_rows<WAVES * WAVE, K>(rows, count, [&](int i) { return a.x + (long)(t0 + i) * K; });
-    for (int i = 0; !X_PLAIN && i < count; i++) {
-        const real row = X_ROW ? x_stat(row_sum<WAVES>([&](int q) { return x_sum(a, t0 + i, q); }, part)) : 0;
-#pragma unroll 32
-        for (int k = threadIdx.x; k < ROW; k += WAVES * WAVE) rows[i][k] = k < K ? bf16_of(x_at(a, row, t0 + i, k)) : 0;
-    }
+    stage_rows<WAVES * WAVE, K>(rows, count, [&](int i) { return a.x + (long)(t0 + i) * K; });
     __syncthreads();
-    const bf16 *x = rows[stream_token() < count ? stream_token() : count - 1];
     for (int s = 0; s < n; s++) {
-        Acc acc = {};
-        stream.slab(acc, x, where, d);
+        Acc acc[2] = {};
+        slab_product<TOKENS>(stream, acc, rows, count, where, d);
 #pragma unroll
-        for (int i = 0; i < 2; i++)
-            if (acc_token(i) < count)
-                slab_out<GROUP>(acc, i, first + s * stride, N, HAS_B ? a.b : 0, out_row, [&](int j, const float *v) { out(a, t0 + acc_token(i), j, v); });
+        for (int i = 0; i < 4; i++) {
+            const int t = i / 2 * TILE_N + acc_token(i % 2);
+            if (t < count)
+                slab_out<GROUP>(acc[i / 2], i % 2, first + s * stride, N, HAS_B ? a.b : 0, out_row, [&](int j, const float *v) { out(a, t0 + t, j, v); });
+        }
     }
 }
 
 DEVICE void run(const Args &a) { compute(a, a.w); }
 }
-extern "C" __global__ __launch_bounds__(256) void linear_K64_N512(const int *__restrict__ step, const bf16 *__restrict__ x, const bf16 *__restrict__ w, const float *__restrict__ b, const float *__restrict__ x1, const float *__restrict__ g, float *__restrict__ y) {
-    linear_K64_N512_::run({step, x, w, b, x1, g, y});
+extern "C" __global__ __launch_bounds__(256) void linear_K64_N512v2(const int *__restrict__ step, const bf16 *__restrict__ x, const bf16 *__restrict__ w, const float *__restrict__ b, float *__restrict__ y) {
+    linear_K64_N512v2_::run({step, x, w, b, y});
 }

@@ -37,7 +37,7 @@ static size_t fmas(const uint8_t *code, size_t size, size_t *place, size_t max) 
 static int run(const char *plan, const char *model, const char *input, const char *output) {
     char command[4096];
     snprintf(command, sizeof command,
-             "for mode in 'getp -n 8' logits; do timeout 10 out/gptoss-exec %s -m $mode --device emu -w %s -i %s -t 1 -o %s.part && cat %s.part || exit 1; done >%s 2>/dev/null",
+             "for mode in 'getp -n 20' logits; do timeout 10 out/gptoss-exec %s -m $mode --device emu -w %s -i %s -t 1 -o %s.part && cat %s.part || exit 1; done >%s 2>/dev/null",
              plan, model, input, output, output, output);
     return system(command);
 }
