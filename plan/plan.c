@@ -7,12 +7,8 @@
 #include "plan.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <zstd.h>
 
 enum { HEADER = 40, ALIGN = 64, ZLEVEL = 6, MAX_TEXT = 1 << 30 };
@@ -755,23 +751,8 @@ static void verify(Reader *r, const Plan *p) {
 /* --- the file ------------------------------------------------------------------------------------------------------- */
 
 static bool map_file(Plan *p, const char *path, Err *e) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat st;
-    bool ok = false;
-    if (fd < 0 || fstat(fd, &st)) {
-        err_set(e, "%s: %s", path, strerror(errno));
-    } else if (!S_ISREG(st.st_mode)) {
-        err_set(e, "%s: not a regular file", path);
-    } else if (st.st_size < HEADER) {
-        err_set(e, "%s: not a plan (%lld bytes; gptoss-compile makes one)", path, (long long)st.st_size);
-    } else {
-        p->map_size = (size_t)st.st_size;
-        p->map = mmap(NULL, p->map_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        ok = p->map != MAP_FAILED;
-        if (!ok) p->map = NULL, err_set(e, "%s: %s", path, strerror(errno));
-    }
-    if (fd >= 0) close(fd);
-    return ok;
+    if (!mapped_open(&p->file, path, e)) return false;
+    return p->file.size >= HEADER || err_set(e, "%s: not a plan (%zu bytes; gptoss-compile makes one)", path, p->file.size);
 }
 
 bool plan_check(const Plan *p, Err *e) {
@@ -781,7 +762,7 @@ bool plan_check(const Plan *p, Err *e) {
 }
 
 static bool check_header(const Plan *p, const char *path, size_t *meta, Err *e) {
-    const char *h = p->map;
+    const char *h = (const char *)p->file.at;
     uint32_t version, zero;
     uint64_t meta_size, total, hash;
     memcpy(&version, h + 8, 4), memcpy(&zero, h + 12, 4);
@@ -790,8 +771,8 @@ static bool check_header(const Plan *p, const char *path, size_t *meta, Err *e) 
     if (version != PLAN_VERSION)
         return err_set(e, "%s: written by plan version %u, this is version %d: recompile with gptoss-compile", path,
                        version, PLAN_VERSION);
-    if (total != p->map_size)
-        return err_set(e, "%s: truncated plan: %zu bytes, its header says %llu", path, p->map_size,
+    if (total != p->file.size)
+        return err_set(e, "%s: truncated plan: %zu bytes, its header says %llu", path, p->file.size,
                        (unsigned long long)total);
     if (zero || meta_size > total - HEADER) return err_set(e, "%s: damaged plan: header", path);
     if (hash64(h + HEADER, total - HEADER) != hash)
@@ -802,9 +783,9 @@ static bool check_header(const Plan *p, const char *path, size_t *meta, Err *e) 
 
 static bool plan_read(Plan *p, const char *path, size_t meta_size, Err *e) {
     Reader r = {.arena = p->arena, .e = e, .path = path};
-    const unsigned char *file = p->map;
+    const unsigned char *file = p->file.at;
     size_t blobs = (HEADER + meta_size + ALIGN - 1) / ALIGN * ALIGN;
-    if (blobs < p->map_size) r.blobs = file + blobs, r.blobs_size = p->map_size - blobs;
+    if (blobs < p->file.size) r.blobs = file + blobs, r.blobs_size = p->file.size - blobs;
     char *text = expand(&r, file + HEADER, meta_size, "metadata");
     if (!text) return false;
     json_error_t je;
@@ -829,7 +810,7 @@ Plan *plan_open(const char *path, Err *e) {
 
 void plan_close(Plan *p) {
     if (!p) return;
-    if (p->map) munmap(p->map, p->map_size);
+    mapped_close(&p->file);
     arena_free(p->arena);
 }
 

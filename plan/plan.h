@@ -10,6 +10,7 @@
 #define GPTOSS_PLAN_H
 
 #include "ir/graph.h"
+#include "ir/mapped.h"
 #include "model/model.h"
 
 #define PLAN_VERSION 4 /* a macro: --version spells it */
@@ -21,7 +22,7 @@ typedef enum BufKind {
     BUF_WEIGHT, /* from the checkpoint, whole run */
     BUF_PACKED, /* a weight as kernels want it, made by graph "prepare" while it is loaded; whole run */
     BUF_STATE,  /* KV pools (per page) and `last`; whole run, written by kernels */
-    BUF_INPUT,  /* the executor writes it before a step: step, src, slot, pos, rows, sample_slot, blocks.*, rope */
+    BUF_INPUT,  /* the executor writes it before a step: step, src, slot, pos, rows, sample_slot, sampling, blocks.*, rope */
     BUF_LINK,   /* one graph's output and another's input, or read back by the host: hidden, ids, logits; own memory */
     BUF_TEMP,   /* in the shared scratch arena at `offset`, live from node `first` to node `last` of its graph */
     BUF_KINDS
@@ -73,7 +74,7 @@ struct PlanLaunch {
 
 typedef struct PlanGraph PlanGraph;
 struct PlanGraph {
-    const char *name; /* "step", "sample", "logits" */
+    const char *name; /* "prepare", "step", "sample", "logits" */
     Sym sym;          /* which symbol buckets bound: T for step, S for the head */
     int n_buckets;
     int64_t buckets[PLAN_MAX_BUCKETS]; /* ascending; the last is the maximum */
@@ -120,8 +121,7 @@ struct Plan {
     PlanKv *kv;
     PlanRule *rules;
     size_t scratch; /* bytes of the arena that BUF_TEMP offsets lie in */
-    void *map;      /* the mapped file, NULL while being compiled */
-    size_t map_size;
+    MappedFile file; /* closed while being compiled */
 };
 
 bool plan_write(const Plan *p, const char *path, Err *e); /* temporary name, then rename */

@@ -14,7 +14,6 @@
 //! grid   min(ceil(N, 16), WAVE == 32 ? 528 : 832), T
 //! block  R * WAVE
 //! lds    ROWS * ROW * 2 + R * RING + 128
-//! overlaps
 //! reduce mma16
 //! tol    fast 1e-12, sm_90 1e-7
 // One token: a block has the same 16 rows of all the experts that it chose, a wave each, so that it can give their results together.
@@ -27,8 +26,6 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     __shared__ real part[ROW_PARTS];
     __shared__ float results[2][R][SLAB];
     static_assert(Stream<W, K>::RING <= RING, "the head knows the ring's size");
-    overlap_wait();
-    overlap_next();
     const int rank = threadIdx.x / WAVE, t = blockIdx.y, slabs = slabs_of(N), stride = (int)gridDim.x;
     if (t >= row_count(a)) return;
     const int expert = a.ids[(long)t * R + rank], n = (slabs - (int)blockIdx.x + stride - 1) / stride;

@@ -17,7 +17,6 @@
 //! grid   WAVE == 32 ? 132 : 208
 //! block  WAVES * WAVE
 //! lds    min(T, TOKENS) * ROW * 2 + WAVES * RING + 128
-//! overlaps
 //! reduce mma16
 //! tol    fast 1e-12, sm_90 1e-7
 // The weights of every expert that some pairs are routed to, streamed once for TOKENS of them: the slabs of all, one list, are dealt out to
@@ -55,8 +54,6 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     __shared__ Piece piece[PIECES];
     __shared__ int pieces;
     static_assert(Stream<W, K>::RING <= RING, "the head knows the ring's size");
-    overlap_wait();
-    overlap_next();
     const int wave = threadIdx.x / WAVE, slabs = slabs_of(N);
     if (wave == 0) {
         const int n = cut(a, piece);

@@ -35,7 +35,8 @@ const size_t kernel_n_columns = LEN(kernel_columns);
 
 typedef struct Group Group; /* nodes of a graph that launch the same kernels in the current bucket */
 struct Group {
-    int graph, first, n; /* the first such node, and how many there are */
+    int graph, n;
+    int *node; /* [n], ascending */
 };
 
 static bool runs(const PlanLaunch *l, int bucket) {
@@ -111,14 +112,10 @@ static int round_size(const Exec *x, const Group *g) {
 }
 
 static bool run_round(Exec *x, const Group *g, Err *e) {
-    int left = round_size(x, g);
-    if (x->dev->ops->run_node) return exec_node(x, g->graph, g->first, e);
-    while (left)
-        for (int i = g->first; i < (int)x->ir[g->graph]->nodes.n; i++) {
-            if (!alike(x, g->graph, g->first, i)) continue;
-            if (!launch_on(x, g->graph, i, g->first, e)) return false;
-            left--;
-        }
+    const int size = round_size(x, g);
+    if (x->dev->ops->run_node) return exec_node(x, g->graph, g->node[0], e);
+    for (int i = 0; i < size; i++)
+        if (!launch_on(x, g->graph, g->node[i % g->n], g->node[0], e)) return false;
     return true;
 }
 
@@ -186,10 +183,10 @@ struct Sum {
 static void add_group(Session *s, const BenchStep *b, const Limits *l, const Group *g, double seconds, Table *t,
                       Sum *sum) {
     Exec *x = s->exec;
-    Cost cost = cost_node(x->ir[g->graph]->nodes.at[g->first], &b->work);
+    Cost cost = cost_node(x->ir[g->graph]->nodes.at[g->node[0]], &b->work);
     double bound = bound_of(&cost, l);
     Cell *c = table_row(t);
-    c[C_TEST].text = case_name(s->arena, b->c), c[C_KERNEL].text = kernels_of(x, s->arena, g->graph, g->first);
+    c[C_TEST].text = case_name(s->arena, b->c), c[C_KERNEL].text = kernels_of(x, s->arena, g->graph, g->node[0]);
     c[C_T].number = rows_in(x, g->graph), c[C_LAUNCHES].number = g->n;
     c[C_US].number = seconds * 1e6, c[C_US_STEP].number = seconds * 1e6 * g->n;
     fill_row(c, seconds, &cost, l, bound);
@@ -203,13 +200,12 @@ static bool graph_groups(Session *s, const BenchStep *b, const Limits *l, int gr
     int n_nodes = (int)x->ir[graph]->nodes.n;
     exec_begin(x, graph);
     for (int i = 0; i < n_nodes; i++) {
-        Group g = {graph, i, 1};
+        Group g = {graph, 0, arena_array(s->arena, (size_t)n_nodes, sizeof *g.node)};
         double seconds = 0;
-        bool seen = false;
-        for (int k = 0; k < i && !seen; k++) seen = alike(x, graph, k, i);
-        for (int k = i + 1; k < n_nodes; k++) g.n += alike(x, graph, k, i);
+        for (int k = 0; k < n_nodes; k++)
+            if (alike(x, graph, k, i)) g.node[g.n++] = k;
         if (!exec_node(x, graph, i, e)) return false;
-        if (seen) continue;
+        if (g.node[0] != i) continue; /* timed with the first of them */
         if (!time_group(x, &g, once, &seconds, e)) return err_wrap(e, "node %s", node_name(x->ir[graph]->nodes.at[i]));
         add_group(s, b, l, &g, seconds, t, sum);
     }

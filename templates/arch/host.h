@@ -112,7 +112,6 @@ typedef int32_t vi __attribute__((vector_size(VBYTES)));
 typedef double vd __attribute__((vector_size(VBYTES)));
 typedef uint16_t vh __attribute__((vector_size(VBYTES / 2)));
 typedef uint16_t vh_any __attribute__((vector_size(VBYTES / 2), aligned(1), may_alias));
-typedef int8_t vb __attribute__((vector_size(VF)));
 typedef int8_t vb_any __attribute__((vector_size(VF), aligned(1), may_alias));
 
 DEVICE vf vf_load(const float *p) { return *(const vf_any *)p; }

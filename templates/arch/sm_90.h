@@ -41,14 +41,6 @@ static __device__ inline void mma_16x8x16(float *c, unsigned a0, unsigned a1, un
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// The same over the 32 k of which each lane has 8 consecutive ones (8p … 8p + 7) of rows g (a) and g + 8 (b) and of column g (x):
-// the order of k inside a product is free as long as both sides agree.
-static __device__ inline void mma_8k(float *c, const s16x8 &a, const s16x8 &b, const s16x8 &x) {
-    const u32x4 aw = __builtin_bit_cast(u32x4, a), bw = __builtin_bit_cast(u32x4, b), xw = __builtin_bit_cast(u32x4, x);
-    mma_16x8x16(c, aw[0], bw[0], aw[1], bw[1], xw[0], xw[1]);
-    mma_16x8x16(c, aw[2], bw[2], aw[3], bw[3], xw[2], xw[3]);
-}
-
 // --- what lib/matrix.h asks for. With g = l/4, p = l%4, lane l has rows g and g + 8 and token g, of each 16 k 2p, 2p + 1, 2p + 8, 2p + 9;
 // c[0], c[1] are row g of tokens 2p, 2p + 1, c[2], c[3] row g + 8 ---
 

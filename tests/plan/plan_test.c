@@ -2,6 +2,7 @@
 #include "tests/exec/handmade.h"
 
 #include <math.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zstd.h>
 
@@ -373,6 +374,9 @@ int main(void) {
     test_bad();
     Plan *none = plan_open(dir, &e);
     result("folder", !none && strstr(e.msg, "not a regular file"), e.msg);
+    unlink(other);
+    none = mkfifo(other, 0600) ? NULL : plan_open(other, &e); /* whoever opens one waits for a writer */
+    result("fifo", !none && strstr(e.msg, "not a regular file"), e.msg);
     none = plan_open("/nonexistent/plan.bin", &e);
     result("missing", !none && strstr(e.msg, "/nonexistent/plan.bin: No such file"), e.msg);
     unlink(path), unlink(other), rmdir(dir);
