@@ -4,7 +4,6 @@
 #include "compile.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 #include "interface.h"
 #include "ir/progress.h"
@@ -12,12 +11,6 @@
 #include "passes.h"
 #include "rules.h"
 #include "sources.h"
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* --- targets --- */
 
@@ -216,12 +209,12 @@ static bool pass_jit(Compile *c, Err *e) {
                               .n_options = n_options};
     Progress bar;
     RtcOptions o = {.workers = (int)c->o.workers, .no_cache = c->o.no_cache, .progress = progress, .ctx = &bar};
-    double start = now();
+    double start = seconds_now();
     progress_begin(&bar, "compiling");
     bool ok = rtc_compile(c->a, c->target->compiler, c->jobs, p->n_modules, &o, e);
     progress_end(&bar);
     if (!ok) return false;
-    c->seconds_jit = now() - start;
+    c->seconds_jit = seconds_now() - start;
     return take_code(c, e);
 }
 
@@ -266,11 +259,11 @@ bool compile_run(Compile *c, Err *e) {
         return false;
     }
     for (size_t i = 0; i < LEN(passes); i++) {
-        double start = now();
+        double start = seconds_now();
         if (!passes[i].run(c, e)) return false;
         if (!program_verify(c->program, e))
             die("after pass %s: %s (see --dump %s)", passes[i].name, e->msg, passes[i].name);
-        if (wanted(c->o.dump, passes[i].name) && !print_dump(c, passes[i].name, (now() - start) * 1e3, &last, e))
+        if (wanted(c->o.dump, passes[i].name) && !print_dump(c, passes[i].name, (seconds_now() - start) * 1e3, &last, e))
             return false;
     }
     return true;

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -349,3 +350,9 @@ const float e2m1_table[16] = {0, .5f, 1, 1.5f, 2, 3, 4, 6, -0.f, -.5f, -1, -1.5f
 float e8m0_scale(uint8_t s) { return s == 255 ? NAN : ldexpf(1, s - 127); }
 
 uint64_t hash64(const void *bytes, size_t n) { return XXH3_64bits(bytes, n); }
+
+double seconds_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}

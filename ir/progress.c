@@ -3,20 +3,13 @@
 
 #include <stdio.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { BAR = 24, BAR_LEAST = 6 };
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+void progress_begin(Progress *p, const char *what) { *p = (Progress){.what = what, .on = isatty(2), .begin = seconds_now()}; }
 
-void progress_begin(Progress *p, const char *what) { *p = (Progress){.what = what, .on = isatty(2), .begin = now()}; }
-
-bool progress_due(const Progress *p) { return p->on && now() - p->last >= 0.1 && now() - p->begin >= 0.3; }
+bool progress_due(const Progress *p) { return p->on && seconds_now() - p->last >= 0.1 && seconds_now() - p->begin >= 0.3; }
 
 static void time_left(char *to, size_t n, double seconds) {
     long s = seconds < 1e7 ? (long)(seconds + 0.5) : 0;
@@ -33,7 +26,7 @@ static int columns(void) {
 /* "getp [####....]  47%  12 tok/s  1:02 left": where room is short the bar shrinks, then goes; then detail is cut. */
 void progress_draw(Progress *p, double done, const char *detail) {
     char bar[BAR + 4] = "", left[48] = "";
-    double t = now();
+    double t = seconds_now();
     if (!p->on) return;
     done = done < 0 ? 0 : done > 1 ? 1 : done;
     if (done > 0.01) time_left(left, sizeof left, (t - p->begin) * (1 - done) / done);

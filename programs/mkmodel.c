@@ -20,7 +20,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t interrupted;
@@ -750,12 +749,9 @@ static bool make(Job *j, bool dtype_given, Err *e) {
     return j->layout == &layout_bin ? make_bin(j, e) : make_folder(j, e);
 }
 
-static void report(const Job *j, const struct timespec *start) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    double s = (double)(now.tv_sec - start->tv_sec) + (double)(now.tv_nsec - start->tv_nsec) * 1e-9;
+static void report(const Job *j, double begin) {
     fprintf(stderr, "gptoss-mkmodel: %s: %s layout, %s experts, %.3g GB in %.2f s\n", j->target, j->layout->name,
-            j->layout == &layout_bin ? "f32" : dtype_name(j->experts), (double)j->total / 1e9, s);
+            j->layout == &layout_bin ? "f32" : dtype_name(j->experts), (double)j->total / 1e9, seconds_now() - begin);
 }
 
 typedef struct Args Args;
@@ -811,9 +807,8 @@ int main(int argc, char **argv) {
     Args args = {0};
     Job j = {0};
     Err e = {0};
-    struct timespec start;
+    double begin = seconds_now();
     CliParsed parsed;
-    clock_gettime(CLOCK_MONOTONIC, &start);
     if (!cli_parse(&cli, &args, argc, argv, &parsed, &e)) return cli_usage_error(&cli, &e);
     if (parsed.done) return cli_end(&cli, true, &e);
     if (!check(&args, argv, parsed.words, &e)) return cli_usage_error(&cli, &e);
@@ -823,7 +818,7 @@ int main(int argc, char **argv) {
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGTERM, &stop, NULL);
     bool ok = make(&j, args.dtype != NULL, &e);
-    if (ok) report(&j, &start);
+    if (ok) report(&j, begin);
     json_decref(j.source);
     arena_free(j.arena);
     return cli_end(&cli, ok, &e);

@@ -24,7 +24,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 static const RtcBackend *const backends[RTC_KINDS] = {[RTC_HIP] = &rtc_hip, [RTC_CUDA] = &rtc_cuda, [RTC_HOST] = &rtc_host};
@@ -45,12 +44,6 @@ struct Server {
     const char *dir;
     RtcTool *tool;
 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* The whole of n bytes, or false. MSG_NOSIGNAL: a closed socket is an error, not a signal. */
 static bool send_all(int sock, const void *bytes, size_t n) {
@@ -143,7 +136,7 @@ static bool start(Run *r, const RtcBackend *b, void *state, Arena *a, RtcJob *jo
     int ends[2];
     pid_t server = getpid();
     if (pipe2(ends, O_CLOEXEC)) return false;
-    *r = (Run){.pid = fork(), .job = i, .alive = ends[0], .start = now()};
+    *r = (Run){.pid = fork(), .job = i, .alive = ends[0], .start = seconds_now()};
     if (r->pid == 0) {
         close(sock), close(ends[0]);
         work(b, state, a, job, dir, i, server);
@@ -171,7 +164,7 @@ static void serve_jobs(const RtcBackend *b, void *state, Arena *a, RtcJob *jobs,
         double wait = timeout();
         for (int k = 0; k < busy; k++) {
             fds[k] = (struct pollfd){.fd = runs[k].alive, .events = POLLIN};
-            double left = runs[k].timed_out ? 1 : runs[k].start + timeout() - now();
+            double left = runs[k].timed_out ? 1 : runs[k].start + timeout() - seconds_now();
             if (left < wait) wait = left < 0 ? 0 : left;
         }
         fds[busy] = (struct pollfd){.fd = sock, .events = POLLIN};
@@ -179,14 +172,14 @@ static void serve_jobs(const RtcBackend *b, void *state, Arena *a, RtcJob *jobs,
         if (fds[busy].revents) give_up(runs, busy, dir); /* the caller sends nothing more: it has gone */
         for (int k = busy - 1; k >= 0; k--) {
             if (fds[k].revents) {
-                Done d = {.job = runs[k].job, .timed_out = runs[k].timed_out, .seconds = now() - runs[k].start};
+                Done d = {.job = runs[k].job, .timed_out = runs[k].timed_out, .seconds = seconds_now() - runs[k].start};
                 close(runs[k].alive);
                 int status = 0;
                 while (waitpid(runs[k].pid, &status, 0) < 0 && errno == EINTR) {}
                 d.status = status;
                 runs[k] = runs[--busy];
                 if (!send_all(sock, &d, sizeof d)) give_up(runs, busy, dir);
-            } else if (!runs[k].timed_out && now() - runs[k].start > timeout()) {
+            } else if (!runs[k].timed_out && seconds_now() - runs[k].start > timeout()) {
                 runs[k].timed_out = true;
                 kill(runs[k].pid, SIGKILL);
             }
@@ -382,10 +375,10 @@ static void look_up(Pass *p, RtcKind kind, const RtcTool *tool) {
             report(p, i);
             continue;
         }
-        double t = now();
+        double t = seconds_now();
         if (p->cache && rtc_cache_get(p->a, p->cache, p->keys[i], job)) {
             job->cached = true;
-            job->seconds = now() - t;
+            job->seconds = seconds_now() - t;
             report(p, i);
         } else {
             p->todo[p->n_todo++] = i;

@@ -108,12 +108,6 @@ struct Gpu {
     int n_timed;
 };
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* --- the library ---------------------------------------------------------------------------------------------------- */
 
 static bool resolve(void *lib, const char *path, const GpuSymbol *symbols, size_t n, Err *e) {
@@ -194,9 +188,9 @@ static bool use(Gpu *g, Err *e) {
 
 static bool wait_for(Gpu *g, int (*query)(void *), void *what, Err *e) {
     const struct timespec nap = {0, 50000};
-    double begin = now();
+    double begin = seconds_now();
     for (int rc; (rc = query(what));) {
-        double waited = now() - begin;
+        double waited = seconds_now() - begin;
         char at[512];
         if (rc != GPU_NOT_READY) return failed(g, rc, "a launch or copy failed", e);
         if (waited > g->hang_seconds) {

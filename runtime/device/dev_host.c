@@ -436,24 +436,18 @@ static DeviceKernel *host_kernel(Device *d, DeviceModule *m, const PlanKernel *p
     return err_set(e, "device host: the shared object has no kernel %s", pk->symbol), NULL;
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static bool host_launch(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], uint32_t block, uint32_t lds, void *const *args,
                         int n_args, Err *e) {
     (void)stream, (void)block, (void)lds, (void)n_args, (void)e;
     Host *h = (Host *)d;
-    double begin = now();
+    double begin = seconds_now();
     atomic_store_explicit(&h->running, k->symbol, memory_order_relaxed);
     h->work = (Work){k->run, args, grid, (uint64_t)grid[0] * grid[1] * grid[2], atomic_fetch_add(&h->launches, 1) + 1};
     if (h->work.blocks < 2 || h->n_workers < 2) run_alone(h);
     else run_together(h);
     atomic_store_explicit(&h->running, NULL, memory_order_relaxed);
     k->launches++;
-    k->seconds += now() - begin;
+    k->seconds += seconds_now() - begin;
     return true;
 }
 

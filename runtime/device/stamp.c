@@ -1,13 +1,9 @@
 /* stamp.c - see stamp.h. */
 #include "stamp.h"
 
-#include <time.h>
-
 bool stamp(Stamp *s, Device *d, Err *e) {
-    struct timespec t;
     if (d->ops->event) return (s->event || (s->event = d->ops->event(d, e))) && d->ops->record(d, 0, s->event, e);
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    s->host = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    s->host = seconds_now();
     return true;
 }
 

@@ -5,7 +5,6 @@
  * workgroups the first in launch order is reported. */
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "wave.h"
@@ -361,8 +360,7 @@ bool emu_launch(EmuModule *m, EmuMem *mem, const EmuLaunch *l, EmuCounts *counts
     if (!check_launch(k, l, e)) return false;
     uint32_t block = l->block[0] * l->block[1] * l->block[2];
     size_t args = (l->kernarg_size > k->pub.kernarg_bytes ? l->kernarg_size : k->pub.kernarg_bytes) + 64;
-    struct timespec t0, t1;
-    clock_gettime(CLOCK_MONOTONIC, &t0);
+    double begin = seconds_now();
     Arena *arena = arena_new();
     Job job = {.m = m, .k = k, .launch = l, .n_waves = (block + LANES - 1) / LANES, .lds_size = k->pub.lds_bytes + l->dynamic_lds,
                .n_groups = l->only ? l->n_only : (uint64_t)l->grid[0] * l->grid[1] * l->grid[2], .failed_at = UINT64_MAX};
@@ -380,8 +378,7 @@ bool emu_launch(EmuModule *m, EmuMem *mem, const EmuLaunch *l, EmuCounts *counts
     qsort(job.regions.at, job.regions.n, sizeof *job.regions.at, by_address);
     bool ran = run_job(&job, e);
     pthread_rwlock_unlock(&mem->lock);
-    clock_gettime(CLOCK_MONOTONIC, &t1);
-    job.counts.launches = 1, job.counts.seconds = (double)(t1.tv_sec - t0.tv_sec) + 1e-9 * (double)(t1.tv_nsec - t0.tv_nsec);
+    job.counts.launches = 1, job.counts.seconds = seconds_now() - begin;
     if (counts) sum_counts(counts, &job.counts), counts->launches++, counts->seconds += job.counts.seconds;
     pthread_mutex_destroy(&job.lock);
     arena_free(arena);

@@ -50,7 +50,6 @@ typedef bool Mode(Session *s, Err *e);
 Mode mode_getp, mode_logits, mode_parity, mode_bench, mode_eval, mode_generate, mode_chat;
 
 void warn(const char *fmt, ...) PRINTF(1, 2);
-double seconds_now(void);
 
 /* Opens plan, device and model, and checks options against the plan. Weights come with session_load, once input is read. */
 bool session_open(Session *s, const Options *o, Err *e);
