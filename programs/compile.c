@@ -25,7 +25,7 @@ static const CliOption options[] = {
 
     {.kind = CLI_GROUP, .help = "Sizes"},
     {0, "max-batch", CLI_INT, AT(max_batch), "N", "requests in flight (64)", 1, 65535},
-    {0, "max-tokens", CLI_INT, AT(max_tokens), "N", "tokens in a step (512)", 1, 4096},
+    {0, "max-tokens", CLI_INT, AT(max_tokens), "N", "tokens in a step (512)", 1, 8192},
     {0, "max-seq", CLI_INT, AT(max_seq), "N", "tokens of a request (the model's)", 1, 1 << 24},
 
     {.kind = CLI_GROUP, .help = "Fusions"},

@@ -37,6 +37,7 @@ for precision in strict fast; do
 done
 compile kv16 graphs/toy.lua --precision strict --max-tokens 64 --kv16 && selftest kv16 --only attention
 compile kv32 graphs/toy.lua --precision fast --kv32 && selftest kv32 --only attention
+compile most graphs/toy.lua --max-tokens 8192 --max-batch 1024 && selftest most --sample 64
 
 # A value made of weights alone.
 cp -r graphs $out/graphs && sed -i 's/param("sinks", f32, { c.heads })/param("sinks", f32, { c.heads }) * 2.0/' $out/graphs/gpt_oss.lua
