@@ -255,7 +255,7 @@ bool compile_run(Compile *c, Err *e) {
     if (!known) {
         err_set(e, "--dump %s: there is no such stage; stages:", c->o.dump);
         for (size_t i = 0; i < LEN(passes); i++)
-            snprintf(e->msg + strlen(e->msg), sizeof e->msg - strlen(e->msg), " %s", passes[i].name);
+            err_add(e, " %s", passes[i].name);
         return false;
     }
     for (size_t i = 0; i < LEN(passes); i++) {

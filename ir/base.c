@@ -30,6 +30,15 @@ bool err_wrap(Err *e, const char *fmt, ...) {
     return false;
 }
 
+bool err_add(Err *e, const char *fmt, ...) {
+    size_t n = strlen(e->msg);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(e->msg + n, sizeof e->msg - n, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
 void die(const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);

@@ -34,6 +34,7 @@ struct Err {
 
 bool err_set(Err *e, const char *fmt, ...) PRINTF(2, 3); /* writes e->msg (truncating); always returns false */
 bool err_wrap(Err *e, const char *fmt, ...) PRINTF(2, 3); /* puts "fmt: " before e->msg; always returns false */
+bool err_add(Err *e, const char *fmt, ...) PRINTF(2, 3);  /* appends to e->msg; always returns false */
 NORETURN void die(const char *fmt, ...) PRINTF(1, 2);     /* our own bug: prints "gptoss: internal error: …", aborts */
 NORETURN void out_of_memory(size_t size, const char *what); /* prints both; exit status 1 */
 

@@ -46,9 +46,7 @@ const char *cli_nearest(const char *word, const char *const *names) {
 
 bool cli_suggest(Err *e, const char *word, const char *const *names) {
     const char *name = cli_nearest(word, names);
-    size_t n = strlen(e->msg);
-    if (name) snprintf(e->msg + n, sizeof e->msg - n, "; did you mean %s?", name);
-    return false;
+    return name && err_add(e, "; did you mean %s?", name);
 }
 
 /* --- values ----------------------------------------------------------------------------------------------------------- */
@@ -187,9 +185,7 @@ static bool built_in(Args *a, const char *name, Err *e) {
 
 /* What was meant as a word. */
 static void behind_dashes(const Args *a, Err *e) {
-    size_t at = strlen(e->msg);
-    if (!strstr(e->msg, " behind --"))
-        snprintf(e->msg + at, sizeof e->msg - at, "; %s that begins with a dash goes behind --", a->c->words);
+    if (!strstr(e->msg, " behind --")) err_add(e, "; %s that begins with a dash goes behind --", a->c->words);
 }
 
 static bool take(Args *a, const CliOption *o, const char *name, const char *arg, Err *e) {
@@ -202,12 +198,11 @@ static bool take(Args *a, const CliOption *o, const char *name, const char *arg,
 /* Says which long option was meant, if one was. */
 static bool suggest_option(const Args *a, const char *word, Err *e) {
     const char *names[CLI_OPTIONS_MAX + 3] = {"help", "version"};
-    size_t n = 2, at = strlen(e->msg);
+    size_t n = 2;
     for (size_t i = 0; i < a->c->n; i++)
         if (a->c->options[i].kind != CLI_GROUP) names[n++] = a->c->options[i].name;
     const char *meant = cli_nearest(word + strspn(word, "-"), names);
-    if (meant && !strstr(e->msg, "did you mean"))
-        snprintf(e->msg + at, sizeof e->msg - at, "; did you mean --%s?", meant);
+    if (meant && !strstr(e->msg, "did you mean")) err_add(e, "; did you mean --%s?", meant);
     return meant != NULL;
 }
 

@@ -161,7 +161,7 @@ static bool load_rules(Compile *c, Err *e) {
         if (known) continue;
         err_set(e, "--no-fusion %s: there is no such rule; there are all, elementwise", name);
         for (size_t k = 0; k < c->rules.n; k++)
-            snprintf(e->msg + strlen(e->msg), sizeof e->msg - strlen(e->msg), ", %s", c->rules.at[k]->name);
+            err_add(e, ", %s", c->rules.at[k]->name);
         return false;
     }
     return true;

@@ -416,9 +416,7 @@ static bool verdict(Pass *p, Err *e) {
     }
     if (!failed) return true;
     *e = p->errs[at];
-    size_t n = strlen(e->msg);
-    if (failed > 1) snprintf(e->msg + n, sizeof e->msg - n, "\n(and %d more failed)", failed - 1);
-    return false;
+    return failed > 1 && err_add(e, "\n(and %d more failed)", failed - 1);
 }
 
 bool rtc_compile(Arena *a, RtcKind kind, RtcJob *jobs, int n, const RtcOptions *o, Err *e) {

@@ -524,8 +524,7 @@ static bool launch_failed(const Exec *x, const PlanLaunch *l, const char *node, 
             text_add(&t, "\n  arg %d %s %p, %zu bytes", i, x->plan->bufs[l->args[i]].name, x->at[l->args[i]],
                      x->plan->bufs[l->args[i]].size);
     err_wrap(e, "node %s, kernel %s", node, x->plan->kernels[l->kernel].symbol);
-    size_t n = strlen(e->msg);
-    snprintf(e->msg + n, sizeof e->msg - n, "%s", t.at ? t.at : "");
+    err_add(e, "%s", t.at ? t.at : "");
     text_free(&t);
     return false;
 }

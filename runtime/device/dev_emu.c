@@ -208,9 +208,7 @@ static bool emu_launch_kernel(Device *d, int stream, DeviceKernel *k, const uint
     l.n_only = sample_blocks(u, grid, only);
     l.only = l.n_only ? only : NULL;
     if (emu_launch(k->code, u->mem, &l, &k->counts, e)) return true;
-    size_t n = strlen(e->msg);
-    if (strstr(e->msg, ": hung: "))
-        snprintf(e->msg + n, sizeof e->msg - n, "; if it is only long, --emu-limit allows more");
+    if (strstr(e->msg, ": hung: ")) err_add(e, "; if it is only long, --emu-limit allows more");
     return false;
 }
 

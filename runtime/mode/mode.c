@@ -349,22 +349,14 @@ static const char *first_bad(Session *s, Sched *sched, const Request *r, int hea
 bool session_name_nonfinite(Session *s, Sched *sched, const Request *r, int head, const int32_t *rows, const int32_t *slots,
                             int64_t n, Err *e) {
     const char *name = first_bad(s, sched, r, head, rows, slots, n);
-    size_t at = strlen(e->msg);
-    if (name)
-        snprintf(e->msg + at, sizeof e->msg - at,
-                 "; the first value that is not finite in this step is %s (-m parity compares every value with ref)",
-                 name);
-    else snprintf(e->msg + at, sizeof e->msg - at, "; -m parity finds the first value that differs from ref");
-    return false;
+    if (!name) return err_add(e, "; -m parity finds the first value that differs from ref");
+    return err_add(e, "; the first value that is not finite in this step is %s (-m parity compares every value with ref)", name);
 }
 
 /* ref stops at the first op that cannot go on with a NaN; where that came from is said too. */
 static bool step_failed(Session *s, Sched *sched, const Request *r, Err *e) {
     const char *name = s->dev->ops->run_node ? first_bad(s, sched, r, -1, NULL, NULL, 0) : NULL;
-    size_t at = strlen(e->msg);
-    if (name)
-        snprintf(e->msg + at, sizeof e->msg - at, "; the first value that is not finite in this step is %s", name);
-    return false;
+    return name && err_add(e, "; the first value that is not finite in this step is %s", name);
 }
 
 bool session_step(Session *s, Sched *sched, const SchedStep *t, const Request *r, Err *e) {

@@ -364,12 +364,9 @@ static json_t *stage_json(const Stage *st) {
 /* Where a NaN or an infinity came first, behind what the error says. */
 static void name_nonfinite(const Parity *q, Err *e) {
     const Stage *st = &q->nonfinite;
-    size_t at = strlen(e->msg);
     if (!st->name) return;
-    snprintf(e->msg + at, sizeof e->msg - at,
-             "%sthe first value that is not finite is %s (graph %s, step %" PRId64 ", kernel %s): element %" PRId64
-             " of %" PRId64 " is %g, on ref %g",
-             at ? "; " : "", st->name, st->graph, st->step, st->kernel, st->v.at, st->v.count, st->v.got, st->v.want);
+    err_add(e, "%sthe first value that is not finite is %s (graph %s, step %" PRId64 ", kernel %s): element %" PRId64 " of %" PRId64 " is %g, on ref %g",
+            *e->msg ? "; " : "", st->name, st->graph, st->step, st->kernel, st->v.at, st->v.count, st->v.got, st->v.want);
 }
 
 static void print_report(const Parity *q) {
