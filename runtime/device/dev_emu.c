@@ -247,6 +247,7 @@ static void emu_profile(Device *d, Text *t, bool json) {
 
 const DeviceOps dev_emu = {
     .name = "emu",
+    .simulated = true,
     .count = emu_count,
     .open = emu_open,
     .close = emu_close,

@@ -103,6 +103,7 @@ static bool ref_run_node(Device *d, const Node *n, void *const *in, void *const 
 
 const DeviceOps dev_ref = {
     .name = "ref",
+    .simulated = true,
     .count = ref_count,
     .open = ref_open,
     .close = ref_close,

@@ -31,6 +31,7 @@ struct DeviceOptions {
 typedef struct DeviceOps DeviceOps;
 struct DeviceOps {
     const char *name;      /* "hip", "cuda", "host", "emu", "ref" */
+    bool simulated;        /* emu, ref: slow, their time is no device's, and memory costs something once it is used */
     int (*count)(void);    /* devices that could be opened now */
     void (*list)(Text *t); /* a line for each of them, or why there is none; NULL: count says all */
     Device *(*open)(int index, const Plan *p, const DeviceOptions *o, Err *e); /* p: what it will run; checks arch */

@@ -196,7 +196,7 @@ static void add_group(Session *s, const BenchStep *b, const Limits *l, const Gro
 
 static bool graph_groups(Session *s, const BenchStep *b, const Limits *l, int graph, Table *t, Sum *sum, Err *e) {
     Exec *x = s->exec;
-    bool once = !strcmp(s->dev->ops->name, "emu") || x->dev->ops->run_node;
+    bool once = x->dev->ops->simulated;
     int n_nodes = (int)x->ir[graph]->nodes.n;
     exec_begin(x, graph);
     for (int i = 0; i < n_nodes; i++) {

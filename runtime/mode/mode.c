@@ -204,11 +204,10 @@ void session_close(Session *s) {
 
 /* --- KV cache -------------------------------------------------------------------------------------------------------------- */
 
-/* emu and ref: pages cost memory once they are used. */
 bool session_kv_budget(Session *s, size_t *budget, Err *e) {
     DeviceInfo info;
     *budget = s->o->kv_memory;
-    if (*budget || !strcmp(s->dev->ops->name, "emu") || !strcmp(s->dev->ops->name, "ref")) return true;
+    if (*budget || s->dev->ops->simulated) return true;
     if (!s->dev->ops->info(s->dev, &info, e)) return false;
     *budget = info.memory_free / 10 * 9;
     return true;

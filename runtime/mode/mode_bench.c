@@ -319,7 +319,7 @@ static bool report(const Bench *b, const Table *t, Err *e) {
 }
 
 bool mode_bench(Session *s, Err *e) {
-    bool real = strcmp(s->dev->ops->name, "emu") && strcmp(s->dev->ops->name, "ref");
+    bool real = !s->dev->ops->simulated;
     Bench b = {.s = s, .warm = real, .repetitions = real ? REPETITIONS : 1};
     if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
     if (s->o->kernels && s->o->trace) return err_set(e, "--kernels and --trace: one at a time");

@@ -376,9 +376,9 @@ static double work_whole(const Check *c, const Trial *t) {
     return sum;
 }
 
-/* Would the emulator take long? */
+/* Would it take long? */
 static bool is_long(const Check *c, const Trial *t) {
-    if (strcmp(c->dev->ops->name, "emu") || t->rows == 1) return false;
+    if (!c->dev->ops->simulated || t->rows == 1) return false;
     return c->o->sample ? work_whole(c, t) > WHOLE_BUDGET : work_of(t->n, &t->m.sizes) > EMU_BUDGET;
 }
 
