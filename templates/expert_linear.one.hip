@@ -15,10 +15,10 @@
 //! block  R * WAVE
 //! lds    ROWS * ROW * 2 + R * RING + 128
 //! reduce mma16
-//! tol    fast 1e-12, sm_90 1e-7
+//! tol    fast 1e-12, sm_90 1e-10
 // One token: a block has the same 16 rows of all the experts that it chose, a wave each, so that it can give their results together.
-// NMSE at most 2e-14 on gfx90a (emu, tiny and toy, 2026-11-29); a rounding inside that turns is granted by the judge. sm_90: not measured
-// since.
+// NMSE at most 2e-14 on gfx90a (emu, tiny and toy, 2026-11-29); a rounding inside that turns is granted by the judge. On sm_90 at
+// most 2.1e-13 (tiny, odd, d80, sparse); the sums are those of wgmma, at most 1.7e-11 at the 20b's shapes (H200, 2026-11-29).
 
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     extern __shared__ __attribute__((aligned(128))) char lds[];
