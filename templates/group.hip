@@ -34,6 +34,7 @@ DEVICE void run(const Args &a) {
     __syncthreads();
     for (int e = threadIdx.x; e < E; e += 1024) {
         int sum = 0;
+#pragma unroll 4
         for (int r = 0; r < RUNS; r++) {
             const int own = at[r][e];
             at[r][e] = sum, sum += own;
@@ -42,10 +43,13 @@ DEVICE void run(const Args &a) {
     }
     __syncthreads();
     int used = 0; // tiles of all experts
+#pragma unroll 4
     for (int e = 0; e < E; e++) used += (count[e] + TILE - 1) / TILE;
     for (int e = threadIdx.x; e < E; e += 1024) {
         int start = 0, tile = 0;
+#pragma unroll 4
         for (int before = 0; before < e; before++) start += count[before], tile += (count[before] + TILE - 1) / TILE;
+#pragma unroll 4
         for (int r = 0; r < RUNS; r++) at[r][e] += start;
         for (int i = 0; i < count[e]; i += TILE, tile++) {
             a.tiles[tile * 4] = e;
