@@ -37,8 +37,9 @@ struct Compile {
 
 static inline bool is_host(const Compile *c) { return c->target->compiler == RTC_HOST; }
 
+Maker compile_maker(const Compile *c); /* borrows what c has */
+
 /* The templates of templates/ and --templates that are for the host (.c), or for GPUs (.hip). */
-Maker compile_maker(const Compile *c);
 bool compile_templates(const Compile *c, bool host, TemplateList *list, Err *e);
 
 /* Runs every pass; afterwards c->plan is complete. Nothing is written but --dump (stdout) and progress (stderr). */

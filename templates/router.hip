@@ -8,9 +8,9 @@
 //! reduce a row in 4 parts, each by a wave; K by {WAVE} lanes in 16-byte chunks, lanes by butterfly; f64, in rank order
 //! hook   out
 //! tol    strict 1e-16 fast 1e-11, sm_90 1e-7
-// One block a token, or TOKENS of them where there are many: RMSNorm, whose result is stored too, the logit of each expert by a wave (in fast in float, but nothing is rounded
-// to bf16: the choice hangs on it); the best R (ties to the lower
-// index), and softmax over them. NMSE in fast: a row's scale in float.
+// One block a token, or TOKENS of them where there are many: RMSNorm, whose result is stored too, the logit of each expert by a wave (in
+// fast in float, but nothing is rounded to bf16: the choice hangs on it); the best R (ties to the lower index), and softmax over them.
+// NMSE in fast: a row's scale in float.
 
 // A float as an unsigned number of the same order; NaN below everything, so that an index is always valid.
 DEVICE u64 ordered(float v, int index) {
@@ -65,10 +65,7 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     }
     __syncthreads();
     for (int i = 0; i < count; i++) {
-        real sum = part[i][0];
-#pragma unroll
-        for (int q = 1; q < ROW_PARTS; q++) sum += part[i][q];
-        const real scale = rms_scale(sum, K, EPS);
+        const real scale = rms_scale(parts_sum(part[i]), K, EPS);
 #pragma unroll
         for (int k = threadIdx.x; k < K; k += 1024) {
             row[i][k] = normed(row[i][k], scale, a.g[k]);

@@ -18,7 +18,8 @@ struct DeviceInfo {
     size_t memory_total, memory_free;
 };
 
-enum { DEVICE_MOST_SAMPLE = 4096 };
+enum { DEVICE_MOST_SAMPLE = 4096 }; /* workgroups */
+
 typedef struct DeviceOptions DeviceOptions; /* zeros: the defaults */
 struct DeviceOptions {
     int threads;     /* host threads of emu, host and ref; 0: one per online CPU */

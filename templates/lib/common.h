@@ -111,6 +111,13 @@ typedef double real;
 #endif
 enum { ROW_PARTS = 4 };
 
+DEVICE real parts_sum(const real *part) {
+    real sum = part[0];
+#pragma unroll
+    for (int q = 1; q < ROW_PARTS; q++) sum += part[q];
+    return sum;
+}
+
 // The sum of part(q), which the block's WAVES waves compute in turn; every thread gets it. lds: of this block, not in use.
 template <int WAVES, class Part> DEVICE real row_sum(Part part, real *lds) {
     for (int q = threadIdx.x / WAVE; q < ROW_PARTS; q += WAVES) {
@@ -118,9 +125,7 @@ template <int WAVES, class Part> DEVICE real row_sum(Part part, real *lds) {
         if (threadIdx.x % WAVE == 0) lds[q] = sum;
     }
     __syncthreads();
-    real sum = lds[0];
-#pragma unroll
-    for (int q = 1; q < ROW_PARTS; q++) sum += lds[q];
+    const real sum = parts_sum(lds);
     __syncthreads();
     return sum;
 }

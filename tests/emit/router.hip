@@ -35,9 +35,9 @@ DEVICE void out(const Args &a, int t, int n, float v) {
 }
 
 #line 11 "router.hip"
-// One block a token, or TOKENS of them where there are many: RMSNorm, whose result is stored too, the logit of each expert by a wave (in fast in float, but nothing is rounded
-// to bf16: the choice hangs on it); the best R (ties to the lower
-// index), and softmax over them. NMSE in fast: a row's scale in float.
+// One block a token, or TOKENS of them where there are many: RMSNorm, whose result is stored too, the logit of each expert by a wave (in
+// fast in float, but nothing is rounded to bf16: the choice hangs on it); the best R (ties to the lower index), and softmax over them.
+// NMSE in fast: a row's scale in float.
 
 // A float as an unsigned number of the same order; NaN below everything, so that an index is always valid.
 DEVICE u64 ordered(float v, int index) {
@@ -92,10 +92,7 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     }
     __syncthreads();
     for (int i = 0; i < count; i++) {
-        real sum = part[i][0];
-#pragma unroll
-        for (int q = 1; q < ROW_PARTS; q++) sum += part[i][q];
-        const real scale = rms_scale(sum, K, EPS);
+        const real scale = rms_scale(parts_sum(part[i]), K, EPS);
 #pragma unroll
         for (int k = threadIdx.x; k < K; k += 1024) {
             row[i][k] = normed(row[i][k], scale, a.g[k]);

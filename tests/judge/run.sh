@@ -113,7 +113,7 @@ unfused="--no-fusion all"
 wrong "no epsilon"                       row.hip 's/ + (float)eps)/)/' rmsnorm_N128 $unfused
 wrong "no epsilon, in front"             linear.one.hip    's/ + (float)eps)/)/' linear_K128_N384
 wrong "a tenth more epsilon"             linear.one.hip    's/ + (float)eps)/ + (float)eps * 1.1f)/' linear_K128_N384
-wrong "no epsilon in the router"         router.hip 's|(sum, K, EPS)|(sum, K, 0)|' router
+wrong "no epsilon in the router"         router.hip 's|), K, EPS)|), K, 0)|' router
 wrong "a part of a row's sum left out"   linear.one.hip    's/int q = 1; q < ROW_PARTS; q++) sum/int q = 2; q < ROW_PARTS; q++) sum/' linear_K128_N384
 check "fails: grid of 64 tokens at most" fails edit_head linear.tile.hip '/^..! grid/s/ceil(T, TOKENS)/ceil(min(T, 64), TOKENS)/' linear_K256
 wrong "row index of 8 bits"              row.hip 's/t = blockIdx.x;/t = blockIdx.x \& 255;/' rmsnorm_N128 $unfused
