@@ -326,9 +326,10 @@ static void sum_function(Hooks *h, Text *t, const char *name, const Node *n) {
         text_add(t, "            lane[i] = %s;\n        }\n    return sum_lanes(lane);\n}\n", term);
         return;
     }
-    text_add(t, "DEVICE real %s_sum(%s, int t, int q) {\n    real sum = 0;\n#pragma unroll 32\n    for (int n = q * WAVE + threadIdx.x %% WAVE; n < %" PRId64 "; n += ROW_PARTS * WAVE) {\n", name, args_type(h), width);
+    text_add(t, "DEVICE real %s_sum(%s, int t, int q) {\n    real sum = 0;\n", name, args_type(h));
+    text_add(t, "    strided<%" PRId64 ", ROW_PARTS * WAVE>(q * WAVE + threadIdx.x %% WAVE, [&](int n) {\n", width);
     add_text(t, &g.text);
-    text_add(t, "        sum = %s;\n    }\n    return wave_sum(sum);\n}\n", term);
+    text_add(t, "        sum = %s;\n    });\n    return wave_sum(sum);\n}\n", term);
 }
 
 static void stat_function(Hooks *h, Text *t, const char *name, const Node *n) {

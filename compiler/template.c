@@ -177,6 +177,12 @@ static bool do_overlaps(Cursor *c, Template *t) {
     (void)c;
     return t->overlaps = true;
 }
+static bool do_early(Cursor *c, Template *t) {
+    const char *name = word(c);
+    for (int i = 0; i < t->n_in; i++)
+        if (!strcmp(t->in[i].name, name)) return t->early |= 1u << i, true;
+    return bad(c, "early names no input of the kernel");
+}
 static bool do_tokens(Cursor *c, Template *t) {
     t->tokens = atoll(text_until(c, 0));
     return t->tokens > 0 || bad(c, "expected a number of tokens");
@@ -306,6 +312,7 @@ static const struct {
     {"lds", do_lds},           {"tokens", do_tokens},
     {"workspace", do_workspace}, {"counters", do_counters},
     {"overlaps", do_overlaps},
+    {"early", do_early},
     {"hook", do_hook},         {"tol", do_tol},
 };
 
@@ -555,12 +562,14 @@ static bool bind_dim(Arena *a, Binding *b, const Param *p, const char *name, Dim
     return true;
 }
 
+static const char *capitals(Arena *a, const char *name) {
+    char *s = arena_strdup(a, name);
+    for (char *p = s; *p; p++) *p = (char)toupper((unsigned char)*p);
+    return s;
+}
+
 static bool bind_param(Arena *a, Binding *b, const Param *p, const Value *v, Err *e) {
-    if (p->optional) {
-        char *has = arena_printf(a, "HAS_%s", p->name);
-        for (char *s = has; *s; s++) *s = (char)toupper((unsigned char)*s);
-        bind_int(a, b, has, v != NULL);
-    }
+    if (p->optional) bind_int(a, b, arena_printf(a, "HAS_%s", capitals(a, p->name)), v != NULL);
     if (!v) return p->optional || err_set(e, "%s is missing", p->name);
     bool fits = false;
     for (int i = 0; i < p->n_types; i++) fits |= p->types[i] == v->type.dtype;
@@ -700,11 +709,25 @@ static bool bind_front(Arena *a, Binding *b, const Part *p, const PartList *all,
     bool plain = !v || p->alone || part_origin(p, all, v) == FROM_OUTSIDE, can = b->t->front >> i & 1;
     if (!plain && !can) return err_set(e, "%s is computed inside %s, and it has no front %s", v->name, node_name(p->owner), param->name);
     if (!can) return true;
-    char *name = arena_strdup(a, param->name);
-    for (char *s = name; *s; s++) *s = (char)toupper((unsigned char)*s);
+    const char *name = capitals(a, param->name);
     bind_int(a, b, arena_printf(a, "%s_PLAIN", name), plain);
     bind_int(a, b, arena_printf(a, "%s_ROW", name), !plain && (part_statistic(p, all, v) != NULL));
     return true;
+}
+
+/* Was owner's input v there before the launch before owner's began? Yes, if another input is of a node that read it; of one that is
+ * launched for any number of tokens, as group is not. */
+static bool is_early(const Node *owner, const Value *v) {
+    for (int i = 0; v && i < owner->n_in; i++) {
+        const Node *between = owner->in[i] ? owner->in[i]->def : NULL;
+        for (int k = 0; between && between != v->def && between->op != OP_group && k < between->n_in; k++)
+            if (between->in[k] == v) return true;
+    }
+    return false;
+}
+
+static void bind_early(Arena *a, Binding *b, const Part *p, int i) {
+    if (b->t->early >> i & 1) bind_int(a, b, arena_printf(a, "%s_EARLY", capitals(a, b->t->in[i].name)), is_early(p->owner, owner_outside(p->owner, p->core->in[i])));
 }
 
 /* Only what the file holds is repacked while it is loaded. */
@@ -719,6 +742,7 @@ static bool bind_core(Arena *a, Binding *b, const Part *p, const PartList *all, 
     if (n->n_in > b->t->n_in) return err_set(e, "takes %d inputs, the op has %d", b->t->n_in, n->n_in);
     for (int i = 0; i < b->t->n_in; i++)
         if (!bind_param(a, b, &b->t->in[i], i < n->n_in ? n->in[i] : NULL, e) || !bind_front(a, b, p, all, i, e)) return false;
+    for (int i = 0; i < n->n_in; i++) bind_early(a, b, p, i);
     for (int i = 0; i < b->t->n_out; i++)
         if (!bind_param(a, b, &b->t->out[i], i < n->n_out ? n->out[i] : NULL, e)) return false;
     return bind_layout(b, p, e);

@@ -17,6 +17,7 @@
  *   //! workspace T * 1024          bytes of memory for this launch alone, char *workspace; its contents are undefined. 0: a null pointer
  *   //! counters T                  int *counters, so many: zeros before the launch, and the kernel leaves zeros
  *   //! overlaps                    the text itself calls overlap_wait() and overlap_next() (lib/matrix.h); else they come before it
+ *   //! early ids                   the text may read input ids before overlap_wait() where IDS_EARLY is 1: not the launch before wrote it
  *   //! tokens 16                   only for at most so many tokens a step (default: any number)
  *   //! reduce f64, K by lane       reduction signature: {NAME} is replaced by a constant. Must not depend on the bucket
  *   //! front x                     operand x may be computed in front of the kernel: x_at(a, row, t, k). X_PLAIN: it is not, a.x holds it;
@@ -84,6 +85,7 @@ struct Template {
     int64_t tokens;             /* at most; INT64_MAX: any number */
     int layout;                 /* 1 + the input that lies in fragment layout; 0: none does */
     unsigned front;             /* inputs that may be computed in front, a bit each */
+    unsigned early;             /* inputs that may be read before overlap_wait() */
     bool overlaps;
     bool behind, hook, pairs, ranks; /* hook: a column at a time */
     double tol_strict, tol_fast;

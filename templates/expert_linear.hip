@@ -18,7 +18,7 @@ DEVICE int x_row(int pair) { return x_RANK == 3 ? pair : pair / R; }
 template <class W, class X> DEVICE void dot(const W *w, X x, long row, int count, double *sum) {
     typedef Chunk<W> C;
     for (int c = threadIdx.x % WAVE; c < K / C::N; c += WAVE) {
-        const C q = C::read(w, row, K, c, (long)E * N);
+        const C q = C::of(C::fetch(w, row, K, c, (long)E * N));
 #pragma unroll
         for (int i = 0; i < TILE; i++) {
             if (i >= count) continue;

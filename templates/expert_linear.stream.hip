@@ -10,7 +10,8 @@
 //! const  TILE = WAVE == 32 ? 128 : 64
 //! const  WAVES = WAVE == 32 ? 8 : 4
 //! const  ROW = (WAVE == 32 ? ceil(K, 64) * 64 : K) + 8
-//! const  RING = WAVE == 32 ? (w_MXFP4 ? 11008 : 16512) : 0
+//! const  STAGES = 4
+//! const  RING = WAVE == 32 ? ceil(STAGES * (w_MXFP4 ? 2728 : 4104), 128) * 128 : 0
 //! const  TOKENS = min(16, (LDS_ALL - 8192 - WAVES * RING) / (ROW * 2))
 //! where  TOKENS > 0
 //! group  perm, tiles = ids, TILE
@@ -50,10 +51,9 @@ DEVICE int cut(const Args &a, Piece *piece) {
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     extern __shared__ __attribute__((aligned(128))) char lds[];
     __shared__ __attribute__((aligned(16))) char table[Unit<W>::LDS_BYTES + 16];
-    __shared__ real part[ROW_PARTS];
     __shared__ Piece piece[PIECES];
     __shared__ int pieces;
-    static_assert(Stream<W, K>::RING <= RING, "the head knows the ring's size");
+    static_assert(Stream<W, K, STAGES>::RING <= RING, "the head knows the ring's size");
     const int wave = threadIdx.x / WAVE, slabs = slabs_of(N);
     if (wave == 0) {
         const int n = cut(a, piece);
@@ -67,7 +67,7 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
         const int at = first + i * WAVES;
         return slab_at(w, (long)piece[at / slabs].expert * slabs + at % slabs, K);
     };
-    Stream<W, K> stream;
+    Stream<W, K, STAGES> stream;
     stream.begin(where, n, lds + wave * RING);
     const Dequant d = Unit<W>::dequant(table);
     for (int i = from / slabs, s = 0; i * slabs < upto; i++) {
@@ -75,11 +75,10 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
         const int *pairs = a.perm + p.first;
         auto token = [&](int k) { return x_RANK == 3 ? pairs[k] : pairs[k] / R; };
         __syncthreads(); // the rows before were read
-        if (X_PLAIN) stage_rows<WAVES * WAVE, K>(rows, p.count, [&](int k) { return a.x + (long)token(k) * K; });
-        for (int j = 0; !X_PLAIN && j < p.count; j++) {
-            const real row = X_ROW ? x_stat(row_sum<WAVES>([&](int q) { return x_sum(a, token(j), q); }, part)) : 0;
-#pragma unroll 32
-            for (int k = threadIdx.x; k < ROW; k += WAVES * WAVE) rows[j][k] = k < K ? bf16_of(x_at(a, row, token(j), k)) : 0;
+        if (X_PLAIN) stage_rows<WAVES, K>(rows, p.count, [&](int k) { return a.x + (long)token(k) * K; });
+        for (int j = wave; !X_PLAIN && j < p.count; j += WAVES) {
+            const real row = X_ROW ? x_stat(wave_row_sum([&](int q) { return x_sum(a, token(j), q); })) : 0;
+            strided<ROW, WAVE>(threadIdx.x % WAVE, [&](int k) { rows[j][k] = k < K ? bf16_of(x_at(a, row, token(j), k)) : 0; });
         }
         __syncthreads();
         for (; s < n && first + s * WAVES < (i + 1) * slabs; s++) {

@@ -15,7 +15,7 @@
 template <class W, class X> DEVICE void dot(const W *w, X x, int row, int count, double *sum) {
     typedef Chunk<W> C;
     for (int c = threadIdx.x % WAVE; c < K / C::N; c += WAVE) {
-        const C q = C::read(w, row, K, c, N);
+        const C q = C::of(C::fetch(w, row, K, c, N));
 #pragma unroll
         for (int i = 0; i < TOKENS; i++) {
             if (i >= count) continue;

@@ -5,6 +5,7 @@
 //! where  K % 16 == 0 && E <= 1024 && R <= 8 && TOKENS > 0
 //! grid   T <= 264 ? T : ceil(T, TOKENS)
 //! block  1024
+//! overlaps
 //! reduce a row in 4 parts, each by a wave; K by {WAVE} lanes in 16-byte chunks, lanes by butterfly; f64, in rank order
 //! hook   out
 //! tol    strict 1e-16 fast 1e-11, sm_90 1e-7
@@ -18,7 +19,7 @@ DEVICE u64 ordered(float v, int index) {
     return (u64)key << 32 | (unsigned)~index;
 }
 
-DEVICE void choose(const Args &a, int t, const float *logit) { // by one wave
+DEVICE void choose(const Args &a, int t, const float *logit, double *power) { // by one wave; power: R of them
     const int lane = threadIdx.x % WAVE;
     u64 below = ~0ull;
     float kept[R];
@@ -37,53 +38,68 @@ DEVICE void choose(const Args &a, int t, const float *logit) { // by one wave
         kept[r] = logit[e];
         if (lane == 0) a.ids[(long)t * R + r] = e;
     }
-    double sum = 0;
-    for (int r = 0; r < R; r++) sum += exp((double)kept[r] - (double)kept[0]);
-    if (lane == 0)
-        for (int r = 0; r < R; r++) a.p[(long)t * R + r] = (float)(exp((double)kept[r] - (double)kept[0]) / sum);
+    double own = kept[0], sum = 0; // lane r's is rank r's
+#pragma unroll
+    for (int r = 1; r < R; r++)
+        if (lane == r) own = kept[r];
+    own = exp(own - (double)kept[0]);
+    if (lane < R) power[lane] = own;
+    wave_sync();
+    for (int r = 0; r < R; r++) sum += power[r];
+    if (lane < R) a.p[(long)t * R + lane] = (float)(own / sum);
 }
-
-enum { AHEAD = FAST ? 12 : 2 }; // chunks of a weight row that a lane loads at once; doubles leave no registers for more
 
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     typedef Chunk<W> C;
+    // HELD: chunks of a wave's next expert, there before they are needed; more registers a block of 1024 has not
+    enum { CHUNKS = K / C::N, EACH = (CHUNKS + WAVE - 1) / WAVE, HELD = WAVE == 32 && FAST ? (EACH < 10 ? EACH : 10) : 0, AT_ONCE = FAST ? EACH : 2 };
     __shared__ float row[TOKENS][K], logit[TOKENS][E];
     __shared__ real part[TOKENS][ROW_PARTS];
+    __shared__ double power[TOKENS][R];
     const int rows = row_count(a), each = (rows + (int)gridDim.x - 1) / (int)gridDim.x, t0 = blockIdx.x * each, left = rows - t0, count = left < each ? left : each;
     const int lane = threadIdx.x % WAVE, wave = threadIdx.x / WAVE;
     if (count <= 0) return;
-#pragma unroll 4
-    for (int i = threadIdx.x; i < count * K; i += 1024) row[i / K][i % K] = a.x[(long)t0 * K + i];
+    typename C::Raw held[HELD + 1];
+    auto fetch = [&](int e) {
+#pragma unroll
+        for (int j = 0; j < HELD; j++)
+            if (e < E && lane + j * WAVE < CHUNKS) held[j] = C::fetch(w, e, K, lane + j * WAVE, E);
+    };
+    fetch(wave);
+    overlap_wait();
+    overlap_next();
+    for (int i = 0; i < count; i++) strided<K, 1024>(threadIdx.x, [&](int k) { row[i][k] = a.x[(long)(t0 + i) * K + k]; });
     __syncthreads();
     if (wave < count * ROW_PARTS) { // as row_sum, of several rows at once
         const float *own = row[wave / ROW_PARTS];
         real sum = 0;
-#pragma unroll 32
-        for (int k = wave % ROW_PARTS * WAVE + lane; k < K; k += ROW_PARTS * WAVE) sum = add_square(own[k], sum);
+        strided<K, ROW_PARTS * WAVE>(wave % ROW_PARTS * WAVE + lane, [&](int k) { sum = add_square(own[k], sum); });
         sum = wave_sum(sum);
         if (lane == 0) part[wave / ROW_PARTS][wave % ROW_PARTS] = sum;
     }
     __syncthreads();
     for (int i = 0; i < count; i++) {
         const real scale = rms_scale(parts_sum(part[i]), K, EPS);
-#pragma unroll
-        for (int k = threadIdx.x; k < K; k += 1024) {
+        strided<K, 1024>(threadIdx.x, [&](int k) {
             row[i][k] = normed(row[i][k], scale, a.g[k]);
             out(a, t0 + i, k, row[i][k]);
-        }
+        });
     }
     __syncthreads();
     for (int e = wave; e < E; e += WAVES) {
         real sum[TOKENS] = {};
-#pragma unroll AHEAD
-        for (int c = lane; c < K / C::N; c += WAVE) {
-            const C q = C::read(w, e, K, c, E);
+#pragma unroll AT_ONCE
+        for (int j = 0; j < EACH; j++) {
+            const int c = lane + j * WAVE;
+            if (c >= CHUNKS) continue;
+            const C q = C::of(j < HELD ? held[j] : C::fetch(w, e, K, c, E));
 #pragma unroll
             for (int i = 0; i < TOKENS; i++) {
                 if (i >= count) continue;
                 for (int k = 0; k < C::N; k++) sum[i] = add_product(row[i][c * C::N + k], q.v[k], sum[i]);
             }
         }
+        fetch(e + WAVES);
 #pragma unroll
         for (int i = 0; i < TOKENS; i++) {
             if (i >= count) continue;
@@ -92,7 +108,7 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
         }
     }
     __syncthreads();
-    if (wave < count) choose(a, t0 + wave, logit[wave]);
+    if (wave < count) choose(a, t0 + wave, logit[wave], power[wave]);
 }
 
 DEVICE void run(const Args &a) { compute(a, a.w); }

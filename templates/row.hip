@@ -10,5 +10,5 @@ DEVICE void run(const Args &a) {
     const int t = blockIdx.x;
     if (t >= row_count(a) * R) return;
     const real row = own_stat(row_sum<256 / WAVE>([&](int q) { return own_sum(a, t, q); }, part));
-    for (int n = threadIdx.x; n < COLUMNS; n += 256) each(a, row, t, n);
+    strided<COLUMNS, 256>(threadIdx.x, [&](int n) { each(a, row, t, n); });
 }

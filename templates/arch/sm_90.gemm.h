@@ -278,8 +278,7 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm 
         }
         __syncthreads();
         const int warp = threadIdx.x / WAVE - 4 * GROUPS;
-        if (!STATIC || warp != 0) overlap_wait();
-        overlap_next();
+        if (!STATIC || warp != 0) overlap_wait(), overlap_next();
         if (warp < 0) {
             if constexpr (TAKE) more_registers<TAKE>();
             multiply(r, items, out);

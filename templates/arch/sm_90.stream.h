@@ -10,37 +10,89 @@ DEVICE void load_x(unsigned *x, unsigned a) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) : "r"(a));
 }
 
-template <class W, int GROUPS> struct Fed { // a unit, and the tokens' part for it
-    Unit<W> w;
+template <int GROUPS> struct Tokens { // their part for a unit
     unsigned x[GROUPS][2 * STEPS];
-    METHOD void load(const char *unit, const unsigned *xa, int at) {
-        w = Unit<W>::read(unit);
+    METHOD void load(const unsigned *xa, int at) {
 #pragma unroll
         for (int g = 0; g < GROUPS; g++)
 #pragma unroll
             for (int i = 0; i < STEPS / 2; i++) load_x(x[g] + 4 * i, xa[g] + at + 64 * i);
     }
-    METHOD void multiply(Acc *acc, const Dequant &d) const {
+    METHOD void multiply(Acc *acc, int s, const AFragment &a) const {
 #pragma unroll
-        for (int s = 0; s < STEPS; s++) {
-            const AFragment a = w.step(s, d);
-#pragma unroll
-            for (int g = 0; g < GROUPS; g++) {
-                BFragment b;
-                b.r[0] = x[g][2 * s], b.r[1] = x[g][2 * s + 1];
-                mma(acc[g], a, b);
-            }
+        for (int g = 0; g < GROUPS; g++) {
+            BFragment b;
+            b.r[0] = x[g][2 * s], b.r[1] = x[g][2 * s + 1];
+            mma(acc[g], a, b);
         }
+    }
+};
+
+// What a warp does with the units of a slab, one after the other, so that a product never waits for what it is made of:
+//   begin(unit)                  the first one
+//   step(acc, unit, xa, at)      the next one; xa, at: where the tokens' part for the one before it lies
+//   end(acc, xa, at)             at: of the last one
+template <class W, int GROUPS> struct Feed;
+template <int GROUPS> struct Feed<bf16, GROUPS> {
+    Unit<bf16> now;
+    METHOD void begin(const char *unit) { now = Unit<bf16>::read(unit); }
+    METHOD void step(Acc *acc, const char *unit, const unsigned *xa, int at) {
+        const Unit<bf16> next = Unit<bf16>::read(unit);
+        end(acc, xa, at);
+        now = next;
+    }
+    METHOD void end(Acc *acc, const unsigned *xa, int at) const {
+        Tokens<GROUPS> x;
+        x.load(xa, at);
+#pragma unroll
+        for (int s = 0; s < STEPS; s++) x.multiply(acc, s, bf16_fragment(now.part, s));
+    }
+};
+// While a unit is multiplied, the next one's codes become bf16, and the one behind that is read.
+template <int GROUPS> struct Feed<mxfp4, GROUPS> {
+    AFragment now[STEPS];
+    Tokens<GROUPS> x; // of now
+    Unit<mxfp4> next;
+    bool far; // next has scales that take two steps
+    METHOD void begin(const char *unit) { // the products of zeros change nothing
+        for (int s = 0; s < STEPS; s++) now[s] = AFragment();
+        x = Tokens<GROUPS>();
+        next = Unit<mxfp4>::read(unit), far = Dequant::any_far(next.scales);
+    }
+    METHOD void step(Acc *acc, const char *unit, const unsigned *xa, int at) {
+        const Unit<mxfp4> after = Unit<mxfp4>::read(unit);
+        turn(acc, xa, at);
+        next = after, far = Dequant::any_far(next.scales);
+    }
+    METHOD void end(Acc *acc, const unsigned *xa, int at) {
+        turn(acc, xa, at);
+#pragma unroll
+        for (int s = 0; s < STEPS; s++) x.multiply(acc, s, now[s]);
+    }
+    METHOD void turn(Acc *acc, const unsigned *xa, int at) {
+        AFragment then[STEPS];
+        Tokens<GROUPS> y;
+        y.load(xa, at);
+        if (__builtin_expect(far, 0)) {
+#pragma unroll
+            for (int s = 0; s < STEPS; s++) x.multiply(acc, s, now[s]), then[s] = Dequant::far(next.codes[s], next.scales, s);
+        } else {
+#pragma unroll
+            for (int s = 0; s < STEPS; s++) x.multiply(acc, s, now[s]), then[s] = Dequant::near(next.codes[s], next.scales, s);
+        }
+#pragma unroll
+        for (int s = 0; s < STEPS; s++) now[s] = then[s];
+        x = y;
     }
 };
 
 // --- the ring ---
 
-template <class W, int K> struct Stream {
-    // Stages of about 4 KB of bf16 or 2.7 KB of MXFP4, 16 KB or 11 KB in all: the best of those measured at T = 1 (H200, 2026-11-29)
+template <class W, int K, int STAGES> struct Stream {
+    // Stages of about 4 KB of bf16 or 2.7 KB of MXFP4
     enum {
-        BYTES = Unit<W>::BYTES, UNITS = (K + UNIT_K - 1) / UNIT_K, U = BYTES > 1024 ? 2 : 5, PARTS = (UNITS + U - 1) / U, LAST = UNITS - (PARTS - 1) * U,
-        STAGES = 4, STAGE = U * BYTES, RING = (STAGES * STAGE + STAGES * 8 + 127) / 128 * 128
+        BYTES = Unit<W>::BYTES, UNITS = (K + UNIT_K - 1) / UNIT_K, U = BYTES > 1024 ? 2 : 5, WHOLE = UNITS / U, REST = UNITS % U, PARTS = WHOLE + (REST > 0),
+        STAGE = U * BYTES, RING = (STAGES * STAGE + STAGES * 8 + 127) / 128 * 128
     };
     char *ring;
     unsigned data, bars;
@@ -52,7 +104,7 @@ template <class W, int K> struct Stream {
 
     template <class Where> METHOD void issue(const Where &where) {
         if (at >= count) return;
-        const int bytes = part == PARTS - 1 ? LAST * BYTES : (int)STAGE;
+        const int bytes = part == WHOLE ? REST * BYTES : (int)STAGE;
         barrier_expect(bars + to * 8, bytes);
         copy_bulk(data + to * STAGE, src, bytes, bars + to * 8, policy);
         src += bytes;
@@ -81,36 +133,29 @@ template <class W, int K> struct Stream {
         if (threadIdx.x % WAVE == 0) issue(where);
         if (++stage == STAGES) stage = 0, phase ^= 1u;
     }
-    template <int GROUPS, class Row, class Where> METHOD void slab(Acc *acc, Row row, const Where &where, const Dequant &d) {
+    template <int GROUPS, class Row, class Where> METHOD void slab(Acc *acc, Row row, const Where &where, const Dequant &) {
         enum { STEP = UNIT_K * 2 };
         unsigned xa[GROUPS];
-        int k = 0;
+        int at = 0; // of the unit that was read last
 #pragma unroll
         for (int g = 0; g < GROUPS; g++) xa[g] = shared_address(row(g * TILE_N + stream_token())) + threadIdx.x % WAVE / 8 * 16;
-        Fed<W, GROUPS> now, next;
+        Feed<W, GROUPS> feed;
         const char *p = arrived();
-        now.load(p, xa, k);
+        feed.begin(p);
 #pragma unroll 1
-        for (int i = 0; i < PARTS - 1; i++) {
+        for (int i = 0; i < WHOLE; i++) {
 #pragma unroll
-            for (int u = 1; u < U; u++) {
-                next.load(p + u * BYTES, xa, k + u * STEP);
-                now.multiply(acc, d);
-                now = next;
-            }
+            for (int u = 1; u < U; u++) feed.step(acc, p + u * BYTES, xa, at), at += STEP;
             release(where);
-            p = arrived(), k += U * STEP;
-            next.load(p, xa, k);
-            now.multiply(acc, d);
-            now = next;
+            if (i == PARTS - 1) break;
+            p = arrived();
+            feed.step(acc, p, xa, at), at += STEP;
         }
+        if (REST) {
 #pragma unroll
-        for (int u = 1; u < LAST; u++) {
-            next.load(p + u * BYTES, xa, k + u * STEP);
-            now.multiply(acc, d);
-            now = next;
+            for (int u = 1; u < REST; u++) feed.step(acc, p + u * BYTES, xa, at), at += STEP;
+            release(where);
         }
-        release(where);
-        now.multiply(acc, d);
+        feed.end(acc, xa, at);
     }
 };

@@ -16,8 +16,9 @@
 //   AFragment, BFragment, bf16_fragment(part, s), b_fragment(row, k), mma(acc, a, b)
 //   Dequant                   what turning codes into bf16 takes; LDS_BYTES of shared memory, open(lds) by the block, and
 //                             fragment(codes, scale, s)
-//   Stream<W, K>              a wave's slabs, streamed: RING bytes of shared memory a wave, begin, slab (below)
-//   overlap_wait(), overlap_next()   a launch that overlaps the one before it waits; lets the next one begin
+//   Stream<W, K, STAGES>      a wave's slabs, streamed: RING bytes of shared memory a wave, begin, slab (below)
+//   overlap_wait(), overlap_next()   a launch that overlaps the one before it waits; lets the next one begin, not before it has waited: so
+//                             that what the launch before it wrote is there for the next one at once (early, compiler/template.h)
 
 enum { UNIT_K = 2 * WAVE, STEPS = UNIT_K / 16, SLAB = 16 };
 
@@ -58,7 +59,7 @@ DEVICE constexpr int units_of(int k) { return (k + UNIT_K - 1) / UNIT_K; }
 // Where slab `slab` of w, whose rows are k wide, begins.
 template <class W> DEVICE const char *slab_at(const W *w, long slab, int k) { return (const char *)w + slab * units_of(k) * Unit<W>::BYTES; }
 
-// Stream<W, K> s: a wave computes whole slabs, one after the other, its loads running ahead of it and on into the next slab.
+// Stream<W, K, STAGES> s: a wave computes whole slabs, one after the other, its loads running ahead of it and on into the next slab.
 //   s.begin(where, n, ring)      where(i): the address of its i-th slab of n, by any lane. Reads weights only, so that it may come
 //                                before overlap_wait(). ring: its RING bytes, 128-byte aligned
 //   s.slab<G>(acc, row, where, d)    acc[0 … G-1] += the next slab times G * TILE_N tokens; row(t): token t's, in shared memory, zero from K on
@@ -72,16 +73,17 @@ DEVICE void slab_product(Stream &s, Acc *acc, const bf16 (*rows)[ROW], int count
     s.template slab<1>(acc, row, where, d);
 }
 
-// By a block of THREADS: rows of K bf16, row(i) long as they lie, into shared memory; zero from K on.
-template <int THREADS, int K, int ROW, class Row> DEVICE void stage_rows(bf16 (*to)[ROW], int count, Row row) {
-    enum { CELLS = ROW / 8 };
+// By THREADS threads, of which this is one: a row of K bf16 as it lies, into shared memory; zero from K on.
+template <int THREADS, int K, int ROW> DEVICE void stage_row(bf16 (&to)[ROW], const bf16 *from, int thread) {
     static_assert(ROW % 8 == 0 && K % 8 == 0, "cells of 16 bytes");
-#pragma unroll 4
-    for (int i = threadIdx.x; i < count * CELLS; i += THREADS) {
-        const int r = i / CELLS, k = i % CELLS * 8;
+    strided<ROW / 8, THREADS>(thread, [&](int i) {
         const u32x4 zero = {};
-        *(u32x4 *)&to[r][k] = k < K ? *(const u32x4 *)(row(r) + k) : zero;
-    }
+        *(u32x4 *)&to[i * 8] = i * 8 < K ? *(const u32x4 *)(from + i * 8) : zero;
+    });
+}
+// By a block of WAVES: row(i) of `count`, a wave a row.
+template <int WAVES, int K, int ROW, class Row> DEVICE void stage_rows(bf16 (*to)[ROW], int count, Row row) {
+    for (int i = threadIdx.x / WAVE; i < count; i += WAVES) stage_row<WAVE, K>(to[i], row(i), threadIdx.x % WAVE);
 }
 
 // --- a block's rows times up to TOKENS tokens: each wave has a slab, all share the tokens' rows ---
