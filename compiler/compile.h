@@ -25,6 +25,7 @@ struct Compile {
     Model *model;
     Front *front;
     RuleList rules;
+    FuseOffList off; /* --no-fusion, and rules that this target has no kernel for */
     TemplateList templates;
     Program *program;
     FuseLog log;

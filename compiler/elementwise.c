@@ -13,6 +13,7 @@ struct Chain {
     Graph *g;
     Arena *tmp;
     FuseLog *log;
+    FuseOffList *off;
     bool (*accepts)(void *ctx, const Node *n);
     void *ctx;
     Node **at;  /* the new list by position; NULL: inlined elsewhere */
@@ -130,6 +131,9 @@ static void grow(Chain *c, Node *n) {
     Node *e = follower(c, n);
     int at = n->id;
     if (!e || !c->accepts(c->ctx, n)) return;
+    const FuseOff *off = fuse_off_here(c->off, "elementwise", n);
+    if (off) record(c, n, FUSE_REFUSED, arena_printf(c->tmp, "--no-fusion %s@%s", off->rule, off->scope));
+    if (off) return;
     Text what = {0};
     const char *why = NULL;
     for (; e && !(why = obstacle(c, n, e)); e = follower(c, n)) {
@@ -158,9 +162,9 @@ static void grow_all(Chain *c) {
     c->g->nodes.n = k;
 }
 
-bool fuse_elementwise(Graph *g, bool (*accepts)(void *ctx, const Node *n), void *ctx, FuseLog *log, Err *e) {
+bool fuse_elementwise(Graph *g, bool (*accepts)(void *ctx, const Node *n), void *ctx, FuseOffList *off, FuseLog *log, Err *e) {
     Arena *tmp = arena_new();
-    Chain c = {.g = g, .tmp = tmp, .log = log, .accepts = accepts, .ctx = ctx};
+    Chain c = {.g = g, .tmp = tmp, .log = log, .off = off, .accepts = accepts, .ctx = ctx};
     c.at = arena_array(tmp, g->nodes.n, sizeof *c.at);
     c.done = arena_array(tmp, g->nodes.n, sizeof *c.done);
     memcpy(c.at, g->nodes.at, g->nodes.n * sizeof *c.at);

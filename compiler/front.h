@@ -40,6 +40,7 @@ struct Rule {
     Graph *pattern;     /* ops on placeholders: inputs in the order of match's parameters; types unknown (rank -1) */
     bool *optional;     /* per pattern input: wrapped in maybe() */
     bool *recompute;    /* per pattern node (in order): marked recompute() */
+    bool *optional_cast; /* per pattern node: a cast wrapped in maybe(); where the graph has none, its input stands for it */
     KernelChoice kernel[3];
     int n_kernel;
     int when;           /* reference into the interpreter, -1 without */
@@ -54,8 +55,9 @@ struct RuleList {
 bool front_rules(Front *f, const char *file, RuleList *rules, Err *e);
 /* Where the rule, from its first line on, has this text in quotation marks; its own place when that is nowhere. */
 Loc front_rule_loc(const Front *f, const Rule *r, const char *text);
-/* Evaluates the rule's `when` on bound[i] = the value of pattern input i (NULL: absent), attributes of matched nodes under
- * m.attr.<op>.<name>. True when there is no `when`. An error in the function (testing a symbolic dimension too) sets *failed. */
-bool front_when(Front *f, const Rule *r, Value *const *bound, Node *const *matched, size_t n_matched, bool *failed, Err *e);
+/* Evaluates the rule's `when` on bound[i] = the value of pattern input i (NULL: absent), attributes of matched nodes (NULL: of an
+ * optional op that is absent) under m.attr.<op>.<name>, and where the match lies: m.scope ("layer7.attn"), m.layer (7, or nil).
+ * True when there is no `when`. An error in the function (testing a symbolic dimension too) sets *failed. */
+bool front_when(Front *f, const Rule *r, Value *const *bound, Node *const *matched, size_t n_matched, const char *scope, bool *failed, Err *e);
 
 #endif

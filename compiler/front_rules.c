@@ -2,6 +2,7 @@
  * with one placeholder for each of its parameters. */
 #include "front_impl.h"
 #include "part.h"
+#include "scope.h"
 
 enum { WHEN_STEPS = 10000000 };
 
@@ -28,7 +29,8 @@ static Front *in_match(lua_State *L, const char *fn) {
 static int l_maybe(lua_State *L) {
     Front *f = in_match(L, "maybe");
     Value *v = ops_test_value(L, 1);
-    if (!v || v->kind != VALUE_INPUT) return raise(L, "maybe", "maybe: expects a parameter of match");
+    bool is_cast = v && v->def && v->def->op == OP_cast;
+    if (!v || (v->kind != VALUE_INPUT && !is_cast)) return raise(L, "maybe", "maybe: expects a parameter of match, or a cast's result");
     if (f->n_maybe == (int)LEN(f->maybe)) return raise(L, "maybe", "maybe: too many");
     f->maybe[f->n_maybe++] = v;
     lua_settop(L, 1);
@@ -46,6 +48,8 @@ static int l_recompute(lua_State *L) {
     return 1;
 }
 
+static const char *const places[] = {"attr", "scope", "layer"}; /* what when(m) sees besides the parameters of match */
+
 /* Pushes one placeholder for each parameter of the function on top of the stack; gives their number. */
 static int push_placeholders(lua_State *L, const Rule *r) {
     lua_Debug ar;
@@ -61,11 +65,19 @@ static int push_placeholders(lua_State *L, const Rule *r) {
         lua_pop(L, 1);
         if (!name) die("front_rules: match has no debug information");
         if (graph_find(r->pattern, name)) return bad(L, r, "match has two parameters %s", name);
+        for (size_t k = 0; k < LEN(places); k++)
+            if (!strcmp(name, places[k])) return bad(L, r, "a parameter of match cannot be called %s: when(m) has something else there", name);
         Value *v = graph_input(r->pattern, name, (Type){.rank = -1});
         v->loc = r->loc;
         ops_push_value(L, v);
     }
     return ar.nparams;
+}
+
+static bool is_marked(const Front *f, const Value *v) {
+    for (int k = 0; k < f->n_maybe; k++)
+        if (f->maybe[k] == v) return true;
+    return false;
 }
 
 /* What match returned, from stack index `first` on. */
@@ -77,6 +89,8 @@ static void read_outputs(lua_State *L, Rule *r, int first) {
         Value *v = ops_test_value(L, i);
         if (!v) bad(L, r, "match returns %s as result %d, expects a value", lua_isnil(L, i) ? "nil" : luaL_typename(L, i), i - first + 1);
         if (v->kind != VALUE_NODE) bad(L, r, "match returns its parameter %s", v->name);
+        if (is_marked(front_of(L), v) && v->def->in[0]->kind != VALUE_NODE)
+            bad(L, r, "match returns maybe(cast(%s)), which is its parameter %s where there is no cast", v->def->in[0]->name, v->def->in[0]->name);
         if (graph_is_output(r->pattern, v)) bad(L, r, "match returns %s twice", v->name);
         graph_output(r->pattern, v);
     }
@@ -120,8 +134,9 @@ static void read_match(lua_State *L, Rule *r) {
     read_outputs(L, r, fn);
     r->optional = arena_array(f->a, r->pattern->inputs.n, sizeof *r->optional);
     r->recompute = arena_array(f->a, r->pattern->nodes.n, sizeof *r->recompute);
-    for (size_t i = 0; i < r->pattern->inputs.n; i++)
-        for (int k = 0; k < f->n_maybe; k++) r->optional[i] |= f->maybe[k] == r->pattern->inputs.at[i];
+    r->optional_cast = arena_array(f->a, r->pattern->nodes.n, sizeof *r->optional_cast);
+    for (size_t i = 0; i < r->pattern->inputs.n; i++) r->optional[i] = is_marked(f, r->pattern->inputs.at[i]);
+    for (size_t i = 0; i < r->pattern->nodes.n; i++) r->optional_cast[i] = is_marked(f, r->pattern->nodes.at[i]->out[0]);
     for (size_t i = 0; i < r->pattern->nodes.n; i++)
         for (int k = 0; k < f->n_recompute; k++) r->recompute[i] |= f->recompute[k] == r->pattern->nodes.at[i];
     check_pattern(L, r);
@@ -266,6 +281,7 @@ Loc front_rule_loc(const Front *f, const Rule *r, const char *text) {
 static int l_missing(lua_State *L) {
     Front *f = front_of(L);
     const char *key = luaL_tolstring(L, 2, NULL), *what = lua_tostring(L, lua_upvalueindex(1));
+    if (!*what && !strcmp(key, "layer")) return lua_pushnil(L), 1; /* in none */
     for (size_t i = 0; f->rule && !*what && i < f->rule->pattern->inputs.n; i++)
         if (!strcmp(f->rule->pattern->inputs.at[i]->name, key)) return lua_pushnil(L), 1; /* optional and absent */
     return raise(L, key, *what ? "%s %s" : "%sm has no %s: match has no parameter of this name", what, key);
@@ -296,12 +312,14 @@ struct When {
     Value *const *bound;
     Node *const *matched;
     size_t n_matched;
+    const char *scope;
 };
 
 /* m.attr.slice.width is the first matched slice's, m.attr.slice[2].width the second's. */
 static void push_all_attrs(lua_State *L, const When *w) {
     lua_newtable(L);
     for (size_t i = 0; i < w->n_matched; i++) {
+        if (!w->matched[i]) continue;
         const char *op = op_info(w->matched[i]->op)->name;
         push_attrs(L, w->matched[i]);
         if (lua_getfield(L, -2, op) == LUA_TNIL) { /* the first of its op also holds the list */
@@ -321,6 +339,16 @@ static void push_all_attrs(lua_State *L, const When *w) {
     strict(L, "m.attr: the pattern has no op");
 }
 
+/* Into the table on top. */
+static void push_place(lua_State *L, const char *scope) {
+    int64_t layer;
+    lua_pushstring(L, scope);
+    lua_setfield(L, -2, "scope");
+    if (!scope_number(scope, "layer", &layer)) return;
+    lua_pushinteger(L, layer);
+    lua_setfield(L, -2, "layer");
+}
+
 static int l_when(lua_State *L) {
     const When *w = lua_touserdata(L, 1);
     lua_rawgeti(L, LUA_REGISTRYINDEX, w->r->when);
@@ -332,17 +360,18 @@ static int l_when(lua_State *L) {
     }
     push_all_attrs(L, w);
     lua_setfield(L, -2, "attr");
+    push_place(L, w->scope);
     strict(L, "");
     lua_call(L, 1, 1);
     if (!lua_isboolean(L, -1)) return bad(L, w->r, "when gave %s, expects true or false", luaL_typename(L, -1));
     return 1;
 }
 
-bool front_when(Front *f, const Rule *r, Value *const *bound, Node *const *matched, size_t n_matched, bool *failed, Err *e) {
+bool front_when(Front *f, const Rule *r, Value *const *bound, Node *const *matched, size_t n_matched, const char *scope, bool *failed, Err *e) {
     *failed = false;
     if (r->when < 0) return true;
     lua_State *L = f->L;
-    When w = {r, bound, matched, n_matched};
+    When w = {r, bound, matched, n_matched, scope};
     f->mode = MODE_WHEN;
     f->rule = (Rule *)r;
     f->scope = arena_printf(f->a, "rule %s", r->name);

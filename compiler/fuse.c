@@ -9,6 +9,7 @@
 #include "fuse.h"
 
 #include "match.h"
+#include "scope.h"
 
 typedef struct Group Group; /* an accepted match */
 struct Group {
@@ -24,6 +25,7 @@ struct Fuser {
     Graph *g;
     Arena *tmp;
     FuseLog *log;
+    FuseOffList *off;
     Err *e;
     bool failed;     /* e is set */
     Group **taken;   /* by Node.id: the group that a node is in */
@@ -87,8 +89,10 @@ static Trial trial_of(Fuser *f, const Match *m) {
     Trial t = {.m = m};
     t.inside = arena_array(f->tmp, f->g->nodes.n, sizeof *t.inside);
     t.copy = arena_array(f->tmp, f->g->nodes.n, sizeof *t.copy);
-    for (size_t i = 0; i < pattern_of(&t)->nodes.n; i++) add_in_order(f, &t, m->node[i]);
-    for (int i = 0; i < m->n_cast; i++) add_in_order(f, &t, m->cast[i]);
+    for (size_t i = 0; i < pattern_of(&t)->nodes.n; i++)
+        if (m->node[i]) add_in_order(f, &t, m->node[i]);
+    for (int i = 0; i < m->n_cast; i++)
+        if (!t.inside[m->cast[i]->id]) add_in_order(f, &t, m->cast[i]);
     return t;
 }
 
@@ -224,11 +228,14 @@ static bool check_cycle(Fuser *f, const Trial *t) {
     return true;
 }
 
+static const Node *root_of(const Match *m) { return m->node[pattern_root(m->pattern)->id]; }
+
 static bool check_when(Fuser *f, const Match *m) {
     const Rule *r = m->pattern->rule;
     bool failed = false;
     if (r->when < 0) return true;
-    bool yes = front_when(f->front, r, m->value, m->node, r->pattern->nodes.n, &failed, f->e);
+    const char *scope = scope_path(f->tmp, &root_of(m)->loc);
+    bool yes = front_when(f->front, r, m->value, m->node, r->pattern->nodes.n, scope, &failed, f->e);
     if (failed) f->failed = true;
     return yes && !failed ? true : refuse(f, "when() said no");
 }
@@ -281,16 +288,22 @@ static Value *in_body(const Trial *t, const Node *fused, const ValueList *made, 
     die("fuse: rule %s: %s comes from outside but is no input", fused->rule, v->name);
 }
 
+/* Where an optional cast is absent, the value that stands for it may be an output itself. */
+static void add_output(Node *n, Value *v) {
+    for (int i = 0; i < n->n_out; i++)
+        if (n->out[i] == v) return;
+    n->out[n->n_out++] = v;
+}
+
 static Node *fused_node(const Fuser *f, const Trial *t) {
     const Rule *r = t->m->pattern->rule;
     Node *n = arena_alloc(f->g->arena, sizeof *n);
     n->op = OP_FUSED;
     n->rule = arena_strdup(f->g->arena, r->name);
-    n->loc = t->m->node[pattern_root(t->m->pattern)->id]->loc;
+    n->loc = root_of(t->m)->loc;
     n->n_in = n->n_kernel_in = n->n_body_in = (int)r->pattern->inputs.n;
     for (int i = 0; i < n->n_in; i++) n->in[i] = t->m->value[r->pattern->inputs.at[i]->id];
-    n->n_out = (int)r->pattern->outputs.n;
-    for (int i = 0; i < n->n_out; i++) n->out[i] = t->m->value[r->pattern->outputs.at[i]->id];
+    for (size_t i = 0; i < r->pattern->outputs.n; i++) add_output(n, t->m->value[r->pattern->outputs.at[i]->id]);
     n->n_kernel = r->n_kernel;
     memcpy(n->kernel, r->kernel, sizeof n->kernel);
     n->body = graph_new(f->g->arena, r->name);
@@ -317,12 +330,17 @@ static void take(Fuser *f, const Trial *t) {
 
 /* --- rules -------------------------------------------------------------------------------------------------------- */
 
+static bool check_off(Fuser *f, const Match *m) {
+    const FuseOff *off = fuse_off_here(f->off, m->pattern->rule->name, root_of(m));
+    return !off || refuse(f, "--no-fusion %s@%s", off->rule, off->scope);
+}
+
 /* match_at's callback: true ends the search, on success or on an error. */
 static bool try_match(void *ctx, const Match *m) {
     Fuser *f = ctx;
     if (!check_when(f, m)) return f->failed;
     Trial t = trial_of(f, m);
-    if (!check_readers(f, &t) || !check_overlap(f, &t) || !check_cycle(f, &t)) return false;
+    if (!check_readers(f, &t) || !check_overlap(f, &t) || !check_cycle(f, &t) || !check_off(f, m)) return false;
     take(f, &t);
     return true;
 }
@@ -381,31 +399,42 @@ static void replace(Fuser *f) {
     graph_prune(f->g);
 }
 
-static bool is_off(const Rule *r, const char *const *off, size_t n_off) {
-    for (size_t i = 0; i < n_off; i++)
-        if (!strcmp(off[i], "all") || !strcmp(off[i], r->name)) return true;
+static bool names(const FuseOff *o, const char *rule) { return !strcmp(o->rule, "all") || !strcmp(o->rule, rule); }
+
+bool fuse_is_off(const FuseOffList *l, const char *rule) {
+    for (size_t i = 0; i < l->n; i++)
+        if (!l->at[i].scope && names(&l->at[i], rule)) return true;
     return false;
 }
 
+const FuseOff *fuse_off_here(FuseOffList *l, const char *rule, const Node *root) {
+    const FuseOff *off = NULL;
+    Arena *tmp = arena_new();
+    const char *path = scope_path(tmp, &root->loc);
+    for (size_t i = 0; i < l->n; i++)
+        if (l->at[i].scope && names(&l->at[i], rule) && scope_within(path, l->at[i].scope)) l->at[i].kept++, off = &l->at[i];
+    arena_free(tmp);
+    return off;
+}
+
 /* The rules that are on, by descending priority, else in the order of the list. */
-static RuleList in_order(Arena *a, const RuleList *rules, const char *const *off, size_t n_off) {
+static RuleList in_order(Arena *a, const RuleList *rules, const FuseOffList *off) {
     RuleList l = {0};
     for (size_t i = 0; i < rules->n; i++) {
         Rule *r = rules->at[i];
-        if (is_off(r, off, n_off)) continue;
+        if (fuse_is_off(off, r->name)) continue;
         PUSH(a, l, r);
         for (size_t k = l.n - 1; k && l.at[k - 1]->priority < r->priority; k--) l.at[k] = l.at[k - 1], l.at[k - 1] = r;
     }
     return l;
 }
 
-bool fuse_run(Front *front, Graph *g, const RuleList *rules, const char *const *off, size_t n_off, FuseLog *log,
-              Err *e) {
+bool fuse_run(Front *front, Graph *g, const RuleList *rules, FuseOffList *off, FuseLog *log, Err *e) {
     Arena *tmp = arena_new();
-    Fuser f = {.front = front, .g = g, .tmp = tmp, .log = log, .e = e};
+    Fuser f = {.front = front, .g = g, .tmp = tmp, .log = log, .off = off, .e = e};
     f.taken = arena_array(tmp, g->nodes.n, sizeof *f.taken);
     readers_build(tmp, g);
-    RuleList l = in_order(tmp, rules, off, n_off);
+    RuleList l = in_order(tmp, rules, off);
     bool ok = true;
     for (size_t i = 0; i < l.n && ok; i++) ok = apply(&f, l.at[i]);
     if (ok && l.n) replace(&f);

@@ -25,14 +25,29 @@ struct FuseLog {
     size_t n, cap;
 };
 
+typedef struct FuseOff FuseOff; /* a rule that is not applied: --no-fusion */
+struct FuseOff {
+    const char *rule;  /* "all": any; "elementwise": the inlined chains */
+    const char *scope; /* the part of the graph (scope.h); NULL: everywhere */
+    int kept;          /* matches that were not fused for this, where it has a scope */
+};
+typedef struct FuseOffList FuseOffList;
+struct FuseOffList {
+    FuseOff *at;
+    size_t n, cap;
+};
+bool fuse_is_off(const FuseOffList *l, const char *rule); /* everywhere */
+/* Is the rule off where `root`, a match's root, lies? Counts it. NULL when it is not. */
+const FuseOff *fuse_off_here(FuseOffList *l, const char *rule, const Node *root);
+
 /* Replaces each match of the rules by a FUSED node. Rules in descending priority, then file order; in a rule, matches in
- * topological order. `off`: names of rules not to apply ("all": none). Casts between matched nodes are matched through and
- * become part of the body. */
-bool fuse_run(Front *f, Graph *g, const RuleList *rules, const char *const *off, size_t n_off, FuseLog *log, Err *e);
+ * topological order. A match lies where its root lies. Casts between matched nodes are matched through and become part of the
+ * body. */
+bool fuse_run(Front *f, Graph *g, const RuleList *rules, FuseOffList *off, FuseLog *log, Err *e);
 
 /* Inlines elementwise ops behind a node into its kernel as a hook, where accepts(ctx, node) says that the node's template
  * has one. Runs after fuse_run. Extends FUSED nodes in place, wraps plain ones (rule "elementwise", kernel = the op's own). */
-bool fuse_elementwise(Graph *g, bool (*accepts)(void *ctx, const Node *n), void *ctx, FuseLog *log, Err *e);
+bool fuse_elementwise(Graph *g, bool (*accepts)(void *ctx, const Node *n), void *ctx, FuseOffList *off, FuseLog *log, Err *e);
 
 /* Makes a plain node FUSED, with a copy of itself as body and its op's own kernel. Its inputs are padded with NULL to the most
  * that the op takes, so that what is appended never takes the place of an absent one. */

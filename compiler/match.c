@@ -7,7 +7,8 @@
  * A pattern has a handful of nodes, so a choice simply copies the match.
  *
  * Casts: where the pattern passes a value from one of its nodes to another, the graph may have casts between the two. A
- * placeholder stands for exactly the value that the node reads. */
+ * placeholder stands for exactly the value that the node reads. A cast that the pattern marks maybe() is matched where the graph has
+ * it; where not, its input stands for it: so one rule has a value and its rounding, in fast, and just the value in strict. */
 #include "match.h"
 
 /* --- readers ------------------------------------------------------------------------------------------------------ */
@@ -37,6 +38,8 @@ const NodeList *readers(const Value *v) { return v->mark; }
 
 static bool placeholder(const Value *pv) { return !pv->def; }
 
+static bool optional_cast(const Rule *r, const Node *pn) { return r->optional_cast && r->optional_cast[pn->id]; }
+
 static bool number(Pattern *p, Err *e) {
     const Rule *r = p->rule;
     const Graph *g = r->pattern;
@@ -46,7 +49,7 @@ static bool number(Pattern *p, Err *e) {
         g->nodes.at[i]->id = (int)i;
         for (int k = 0; k < g->nodes.at[i]->n_out; k++) g->nodes.at[i]->out[k]->id = (int)n++;
     }
-    if (!g->nodes.n) return err_at(e, &r->loc, "rule %s: the pattern has no op", r->name);
+    if (!pattern_root(p)) return err_at(e, &r->loc, "rule %s: the pattern has no op", r->name);
     if (g->nodes.n > PATTERN_NODES || n > PATTERN_VALUES || g->inputs.n > MAX_IN || g->outputs.n > MAX_OUT)
         return err_at(e, &r->loc, "rule %s: the pattern is too large (at most %d ops, %d inputs, %d outputs)", r->name,
                       PATTERN_NODES, MAX_IN, MAX_OUT);
@@ -106,7 +109,12 @@ static bool check_outputs(const Rule *r, Err *e) {
     return true;
 }
 
-Node *pattern_root(const Pattern *p) { return p->rule->pattern->nodes.at[p->rule->pattern->nodes.n - 1]; }
+Node *pattern_root(const Pattern *p) {
+    const NodeList *l = &p->rule->pattern->nodes;
+    for (size_t i = l->n; i-- > 0;)
+        if (!optional_cast(p->rule, l->at[i])) return l->at[i];
+    return NULL;
+}
 
 bool pattern_open(Pattern *p, const Rule *r, Err *e) {
     *p = (Pattern){.rule = r};
@@ -135,6 +143,8 @@ static bool is_cast(const Value *v) { return v->def && v->def->op == OP_cast; }
 /* How a node's input compares with the pattern's. */
 typedef enum Fit { FITS, EXTRA, ABSENT, OTHER_VALUE, OTHER_OP, OTHER_RESULT, MANY_CASTS } Fit;
 
+static Fit bind_optional_cast(Match *m, const Value *pv, Value *gv);
+
 static Fit bind_input(Match *m, const Value *pv, Value *gv) {
     if (!pv) return gv ? EXTRA : FITS;
     if (placeholder(pv)) {
@@ -144,6 +154,7 @@ static Fit bind_input(Match *m, const Value *pv, Value *gv) {
         return bind(m, pv, gv) ? FITS : OTHER_VALUE;
     }
     if (!gv) return ABSENT;
+    if (optional_cast(m->pattern->rule, pv->def)) return bind_optional_cast(m, pv, gv);
     for (; is_cast(gv) && pv->def->op != OP_cast; gv = gv->def->in[0])
         if (!add_cast(m, gv->def)) return MANY_CASTS;
     if (!gv->def || gv->def->op != pv->def->op) return OTHER_OP;
@@ -163,6 +174,29 @@ static const Attr *other_attr(const Node *pn, const Node *gn) {
     for (int i = 0; i < pn->n_attr; i++)
         if (!same_attr(&pn->attr[i], node_attr(gn, pn->attr[i].name))) return &pn->attr[i];
     return NULL;
+}
+
+/* Is the optional cast pn absent? */
+static bool lacks(const Match *m, const Node *pn) {
+    int in = pn->in[0]->id, out = pn->out[0]->id;
+    return m->bound[in] && m->bound[out] && m->value[in] == m->value[out];
+}
+
+static Fit bind_optional_cast(Match *m, const Value *pv, Value *gv) {
+    const Value *source = pv->def->in[0];
+    bool bound = m->bound[pv->id];
+    if (bound && !lacks(m, pv->def)) return m->value[pv->id] == gv ? FITS : OTHER_VALUE;
+    if (!bound && is_cast(gv) && !other_attr(pv->def, gv->def)) return bind(m, pv, gv) ? FITS : OTHER_VALUE;
+    Fit fit = bind_input(m, source, gv);
+    return fit != FITS || bind(m, pv, m->value[source->id]) ? fit : OTHER_VALUE;
+}
+
+/* Nobody casts v as pn does. */
+static bool uncast(const Node *pn, const Value *v) {
+    const NodeList *l = readers(v);
+    for (size_t i = 0; i < l->n; i++)
+        if (l->at[i]->op == OP_cast && !other_attr(pn, l->at[i])) return false;
+    return true;
 }
 
 static bool is_matched(const Match *m, const Node *gn) {
@@ -211,8 +245,9 @@ static const char *described(Arena *a, const Value *v) {
     return arena_printf(a, "%s, the result of %s", v->name, op_info(v->def->op)->name);
 }
 
-static const char *wanted(Arena *a, const Value *pv) {
+static const char *wanted(Arena *a, const Rule *r, const Value *pv) {
     if (!pv) return "nothing";
+    while (pv->def && optional_cast(r, pv->def)) pv = pv->def->in[0];
     if (placeholder(pv)) return pv->name;
     const char *op = op_info(pv->def->op)->name;
     return pv->def->n_out > 1 ? arena_printf(a, "result %d of %s", pv->index + 1, op) : op;
@@ -226,9 +261,9 @@ static bool note_input(const Search *s, const Match *m, size_t ops, const Node *
                *name = op_input_name(a, gn->op, i);
     if (!name) name = "input";
     if (fit == MANY_CASTS) return note(s, ops, i, "%s: more than %d casts", at, MATCH_CASTS);
-    if (fit == ABSENT) return note(s, ops, i, "%s has no %s, where the pattern has %s", at, name, wanted(a, pv));
+    if (fit == ABSENT) return note(s, ops, i, "%s has no %s, where the pattern has %s", at, name, wanted(a, s->pattern->rule, pv));
     if (fit != OTHER_VALUE || !placeholder(pv))
-        return note(s, ops, i, "%s: its %s is %s, where the pattern has %s", at, name, described(a, gv), wanted(a, pv));
+        return note(s, ops, i, "%s: its %s is %s, where the pattern has %s", at, name, described(a, gv), wanted(a, s->pattern->rule, pv));
     const Value *before = m->value[pv->id];
     return note(s, ops, i, "%s: its %s is %s%s, but %s stands for %s%s before", at, name, gv ? gv->name : "absent",
                 gv && is_cast(gv) ? " (a cast)" : "", pv->name, before ? before->name : "nothing",
@@ -313,11 +348,17 @@ static bool try_readers(const Search *s, const Match *m, size_t k, const Value *
 static bool extend(const Search *s, const Match *m, size_t k) {
     if (k == s->pattern->rule->pattern->nodes.n) return s->accept(s->ctx, m);
     const Node *pn = s->pattern->plan[k];
+    bool optional = optional_cast(s->pattern->rule, pn);
+    if (optional && lacks(m, pn)) return extend(s, m, k + 1);
     for (int i = 0; i < pn->n_out; i++)
         if (m->bound[pn->out[i]->id]) return try_node(s, m, k, m->value[pn->out[i]->id]->def);
     for (int i = 0; i < pn->n_in; i++) {
         const Value *pv = pn->in[i];
         if (!pv || !m->bound[pv->id] || !m->value[pv->id]) continue;
+        if (optional && uncast(pn, m->value[pv->id])) {
+            Match next = *m;
+            return bind(&next, pn->out[0], m->value[pv->id]) && extend(s, &next, k + 1);
+        }
         if (try_readers(s, m, k, m->value[pv->id])) return true;
         return is_nearer(s, k, 0) && note_readers(s, k, pn, m->value[pv->id]);
     }

@@ -16,7 +16,7 @@ const NodeList *readers(const Value *v);
 enum { PATTERN_NODES = 32, PATTERN_VALUES = 64, MATCH_CASTS = 32 };
 
 /* A rule's pattern, checked, its nodes and values numbered (their id), its nodes in an order in which each one after the
- * first is reached from those before it. The first is the root: the pattern's last node. */
+ * first is reached from those before it. The first is the root: the pattern's last node that is no optional cast. */
 typedef struct Pattern Pattern;
 struct Pattern {
     const Rule *rule;
@@ -29,7 +29,7 @@ Node *pattern_root(const Pattern *p);
 typedef struct Match Match;
 struct Match {
     const Pattern *pattern;
-    Node *node[PATTERN_NODES];
+    Node *node[PATTERN_NODES];    /* NULL: an optional cast that is absent; its input's value is its own */
     Value *value[PATTERN_VALUES]; /* NULL and bound: an absent optional input */
     bool bound[PATTERN_VALUES];
     Node *cast[MATCH_CASTS]; /* casts between matched nodes, that the pattern does not name */

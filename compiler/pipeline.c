@@ -106,10 +106,9 @@ static bool takes_chain(void *ctx, const Node *n) {
 }
 
 static bool pass_elementwise(Compile *c, Err *e) {
-    for (size_t i = 0; i < c->o.no_fusion.n; i++)
-        if (!strcmp(c->o.no_fusion.at[i], "all") || !strcmp(c->o.no_fusion.at[i], "elementwise")) return true;
-    for (size_t i = 0; i < c->program->graphs.n; i++)
-        if (!fuse_elementwise(c->program->graphs.at[i], takes_chain, c, &c->log, e)) return false;
+    for (size_t i = 0; i < c->program->graphs.n && !fuse_is_off(&c->off, "elementwise"); i++)
+        if (!fuse_elementwise(c->program->graphs.at[i], takes_chain, c, &c->off, &c->log, e)) return false;
+    rules_off_unused(c);
     return true;
 }
 

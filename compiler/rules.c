@@ -3,6 +3,7 @@
 
 #include "ir/near.h"
 #include "part.h"
+#include "scope.h"
 
 /* --- kernels -------------------------------------------------------------------------------------------------------- */
 
@@ -57,32 +58,64 @@ static bool check_recipe(Compile *c, const Rule *r, const char *recipe, const ch
 
 /* --- off ------------------------------------------------------------------------------------------------------------ */
 
-typedef struct Names Names;
-struct Names {
-    const char **at;
-    size_t n, cap;
-};
-
-static bool has_name(const Names *l, const char *name) {
-    for (size_t i = 0; i < l->n; i++)
-        if (!strcmp(l->at[i], name) || !strcmp(l->at[i], "all")) return true;
+static bool unknown_rule(const Compile *c, const char *given, const char *name, Err *e) {
+    Near near = {name};
+    for (size_t i = 0; i < c->rules.n; i++) near_try(&near, c->rules.at[i]->name);
+    err_set(e, "--no-fusion %s: there is no such rule%s%s%s; there are all, elementwise", given, NEAR_HINT(near));
+    for (size_t i = 0; i < c->rules.n; i++) err_add(e, ", %s", c->rules.at[i]->name);
     return false;
+}
+
+bool rules_off(Compile *c, Err *e) {
+    for (size_t i = 0; i < c->o.no_fusion.n; i++) {
+        const char *given = c->o.no_fusion.at[i], *at = strchr(given, '@');
+        FuseOff off = {.rule = arena_strndup(c->a, given, at ? (size_t)(at - given) : strlen(given)), .scope = at ? at + 1 : NULL};
+        bool known = !strcmp(off.rule, "all") || !strcmp(off.rule, "elementwise");
+        for (size_t k = 0; k < c->rules.n; k++) known |= !strcmp(c->rules.at[k]->name, off.rule);
+        if (!known) return unknown_rule(c, given, off.rule, e);
+        if (off.scope && !scope_check(off.scope, e)) return err_wrap(e, "--no-fusion %s", given);
+        PUSH(c->a, c->off, off);
+    }
+    return true;
+}
+
+static bool is_somewhere(const Program *p, Arena *a, const char *scope) {
+    for (size_t g = 0; g < p->graphs.n; g++)
+        for (size_t i = 0; i < p->graphs.at[g]->nodes.n; i++)
+            if (scope_within(scope_path(a, &p->graphs.at[g]->nodes.at[i]->loc), scope)) return true;
+    return false;
+}
+
+static bool check_scopes(const Compile *c, Err *e) {
+    for (size_t i = 0; i < c->off.n; i++) {
+        const FuseOff *o = &c->off.at[i];
+        if (o->scope && !is_somewhere(c->program, c->a, o->scope))
+            return err_set(e, "--no-fusion %s@%s: no op lies in %s; there are %s", o->rule, o->scope, o->scope, scope_list(c->a, c->program));
+    }
+    return true;
+}
+
+void rules_off_unused(const Compile *c) {
+    for (size_t i = 0; i < c->off.n; i++) {
+        const FuseOff *o = &c->off.at[i];
+        if (o->scope && !o->kept && !fuse_is_off(&c->off, o->rule))
+            fprintf(stderr, "warning: --no-fusion %s@%s changes nothing: without it nothing is fused there by that name\n", o->rule, o->scope);
+    }
 }
 
 static void warn(const Rule *r, const char *what) {
     fprintf(stderr, "warning: %s:%d: rule %s %s\n", r->loc.file, r->loc.line, r->name, what);
 }
 
-/* Those of --no-fusion, and those whose kernel this target has not. */
-static bool find_off(Compile *c, Names *off, Err *e) {
-    for (size_t i = 0; i < c->o.no_fusion.n; i++) PUSH(c->a, *off, c->o.no_fusion.at[i]);
+/* Those whose kernel this target has not. */
+static bool leave_out(Compile *c, Err *e) {
     for (size_t i = 0; i < c->rules.n; i++) {
         const Rule *r = c->rules.at[i];
         const char *why = NULL;
-        for (int k = 0; k < r->n_kernel && !why && !has_name(off, r->name); k++)
+        for (int k = 0; k < r->n_kernel && !why && !fuse_is_off(&c->off, r->name); k++)
             if (!check_recipe(c, r, r->kernel[k].name, &why, e)) return false;
         if (!why) continue;
-        PUSH(c->a, *off, r->name);
+        PUSH(c->a, c->off, (FuseOff){.rule = r->name});
         PUSH(c->a, c->log, ((FuseEvent){r->name, "all", "*", FUSE_REFUSED, why}));
         if (r->given) warn(r, arena_printf(c->a, "is left out: %s", why));
     }
@@ -119,7 +152,7 @@ static void warn_unused(Compile *c, const Rule *r) {
     else if (nearest) warn(r, arena_printf(c->a, "fits nowhere; nearest in %s: %s", nearest->graph, nearest->why));
 }
 
-static void count_rules(Compile *c, const Names *off) {
+static void count_rules(Compile *c) {
     Plan *p = &c->plan;
     p->n_rules = (int)c->rules.n;
     p->rules = arena_array(c->a, c->rules.n, sizeof *p->rules);
@@ -127,15 +160,14 @@ static void count_rules(Compile *c, const Names *off) {
         const Rule *r = c->rules.at[i];
         const FuseEvent *v;
         p->rules[i] = (PlanRule){.name = r->name, .hash = r->hash, .uses = count(&c->log, r->name, FUSE_DONE, &v)};
-        if (r->given && !p->rules[i].uses && !has_name(off, r->name)) warn_unused(c, r);
+        if (r->given && !p->rules[i].uses && !fuse_is_off(&c->off, r->name)) warn_unused(c, r);
     }
 }
 
 bool rules_apply(Compile *c, Err *e) {
-    Names off = {0};
-    if (!find_off(c, &off, e)) return false;
+    if (!check_scopes(c, e) || !leave_out(c, e)) return false;
     for (size_t i = 0; i < c->program->graphs.n; i++)
-        if (!fuse_run(c->front, c->program->graphs.at[i], &c->rules, off.at, off.n, &c->log, e)) return false;
-    count_rules(c, &off);
+        if (!fuse_run(c->front, c->program->graphs.at[i], &c->rules, &c->off, &c->log, e)) return false;
+    count_rules(c);
     return true;
 }

@@ -4,6 +4,11 @@
 
 #include "compile.h"
 
+/* Reads --no-fusion NAME and NAME@SCOPE into c->off. A name that no rule has is an error. */
+bool rules_off(Compile *c, Err *e);
+/* Behind the passes that fuse: warns of each NAME@SCOPE that changed nothing. */
+void rules_off_unused(const Compile *c);
+
 /* The pass: applies the rules that are on and that this target has kernels for, counts them in the plan, and warns of each rule
  * of --fusions that came to nothing. A kernel that no target has is an error at the rule's line. */
 bool rules_apply(Compile *c, Err *e);

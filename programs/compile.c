@@ -1,5 +1,6 @@
 /* gptoss-compile: a graph file to plan.bin. Options are rows of `options` (ir/cli.h); all work is in pipeline.c. */
 #include "compiler/compile.h"
+#include "compiler/rules.h"
 #include "compiler/sources.h"
 
 #include <dirent.h>
@@ -30,7 +31,7 @@ static const CliOption options[] = {
 
     {.kind = CLI_GROUP, .help = "Fusions"},
     {0, "fusions", CLI_LIST, AT(fusions), "FILE.lua", "add the rules of this file (may be given again)"},
-    {0, "no-fusion", CLI_LIST, AT(no_fusion), "NAME|all", "leave this rule out (may be given again;\n\"elementwise\": the inlined chains)"},
+    {0, "no-fusion", CLI_LIST, AT(no_fusion), "NAME|all", "leave this rule out (may be given again;\n\"elementwise\": the inlined chains); NAME@SCOPE: only\nthere: NAME@layer3, @layer0..11, @layer.attn"},
     {0, "templates", CLI_LIST, AT(templates), "DIR", "add or replace kernel templates (may be given again)"},
     {0, "override", CLI_TEXT, AT(override), "DIR", "use edited sources from --emit where DIR has them"},
 
@@ -154,17 +155,7 @@ static bool load_rules(Compile *c, Err *e) {
     for (size_t i = 0; i < c->o.fusions.n; i++)
         if (!front_rules(c->front, c->o.fusions.at[i], &c->rules, e)) return false;
     for (size_t i = shipped; i < c->rules.n; i++) c->rules.at[i]->given = true;
-    for (size_t i = 0; i < c->o.no_fusion.n; i++) {
-        const char *name = c->o.no_fusion.at[i];
-        bool known = !strcmp(name, "all") || !strcmp(name, "elementwise");
-        for (size_t k = 0; k < c->rules.n; k++) known |= !strcmp(c->rules.at[k]->name, name);
-        if (known) continue;
-        err_set(e, "--no-fusion %s: there is no such rule; there are all, elementwise", name);
-        for (size_t k = 0; k < c->rules.n; k++)
-            err_add(e, ", %s", c->rules.at[k]->name);
-        return false;
-    }
-    return true;
+    return rules_off(c, e);
 }
 
 static bool prepare(Compile *c, Err *e) {

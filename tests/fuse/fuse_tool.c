@@ -3,7 +3,7 @@
  *   fuse_tool GRAPH.lua RULES.lua|- OPTION…      in the root of the repository
  *     graph FILE     instead of GRAPH.lua
  *     rules FILE     another file of rules, after those of RULES.lua
- *     off NAME       a rule not to apply
+ *     off NAME[@SCOPE]    a rule not to apply
  *     precision fast|strict    run precision first;  kv16: with a bf16 KV cache
  *     hook KERNEL    run fuse_elementwise; this kernel has a hook ("all": every one)
  *     log            no dump
@@ -23,8 +23,9 @@ typedef struct Test Test;
 struct Test {
     Arena *a;
     const char *graph, *precision;
-    const char *file[8], *off[8], *hook[8];
-    size_t n_file, n_off, n_hook;
+    const char *file[8], *hook[8];
+    size_t n_file, n_hook;
+    FuseOffList off;
     bool kv16, log_only, misses;
 };
 
@@ -106,14 +107,15 @@ static void check_same_numbers(Arena *a, const Graph *g, const Graph *h) {
 /* --- checks ------------------------------------------------------------------------------------------------------- */
 
 static void check_nothing_done(const Test *t, Front *f, const Program *p, const RuleList *rules) {
-    const char *all = "all";
+    FuseOff all = {.rule = "all"};
+    FuseOffList on = {0}, off = {&all, 1, 1};
     const RuleList none = {0};
     Program *q = copy(t->a, p);
     FuseLog log = {0};
     Err e;
     for (size_t i = 0; i < q->graphs.n; i++)
-        if (!fuse_run(f, q->graphs.at[i], &none, NULL, 0, &log, &e) ||
-            !fuse_run(f, q->graphs.at[i], rules, &all, 1, &log, &e))
+        if (!fuse_run(f, q->graphs.at[i], &none, &on, &log, &e) ||
+            !fuse_run(f, q->graphs.at[i], rules, &off, &log, &e))
             die("without rules: %s", e.msg);
     if (log.n || strcmp(dump(t->a, p), dump(t->a, q))) die("without rules the graph changed:\n%s", dump(t->a, q));
 }
@@ -189,9 +191,9 @@ static bool run(Test *t, Err *e) {
         before = copy(t->a, p);
         check_nothing_done(t, f, p, &rules);
     }
-    for (size_t i = 0; ok && i < p->graphs.n; i++) ok = fuse_run(f, p->graphs.at[i], &rules, t->off, t->n_off, &log, e);
+    for (size_t i = 0; ok && i < p->graphs.n; i++) ok = fuse_run(f, p->graphs.at[i], &rules, &t->off, &log, e);
     for (size_t i = 0; ok && t->n_hook && i < p->graphs.n; i++)
-        ok = fuse_elementwise(p->graphs.at[i], accepts, t, &log, e);
+        ok = fuse_elementwise(p->graphs.at[i], accepts, t, &t->off, &log, e);
     if (ok) {
         check(t, before, p);
         print_log(t, &log);
@@ -207,11 +209,17 @@ static bool push(const char **list, size_t *n, const char *arg) {
     return true;
 }
 
+static void push_off(Test *t, const char *arg) {
+    const char *at = strchr(arg, '@');
+    FuseOff off = {arena_strndup(t->a, arg, strcspn(arg, "@")), at ? at + 1 : NULL, 0};
+    PUSH(t->a, t->off, off);
+}
+
 static bool option(Test *t, const char *word, const char *arg) {
     if (!strcmp(word, "precision")) t->precision = arg;
     else if (!strcmp(word, "graph")) t->graph = arg;
     else if (!strcmp(word, "rules")) return push(t->file, &t->n_file, arg);
-    else if (!strcmp(word, "off")) return push(t->off, &t->n_off, arg);
+    else if (!strcmp(word, "off")) push_off(t, arg);
     else if (!strcmp(word, "hook")) return push(t->hook, &t->n_hook, arg);
     else return false;
     return true;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "compiler/front.h"
+#include "compiler/scope.h"
 
 /* A checkpoint that differs from toy.lua. */
 static const ModelConfig small = {
@@ -25,6 +26,8 @@ static void dump_rule(const Rule *r) {
         if (r->optional[i]) printf("optional %s\n", r->pattern->inputs.at[i]->name);
     for (size_t i = 0; i < r->pattern->nodes.n; i++)
         if (r->recompute[i]) printf("recompute %s\n", node_name(r->pattern->nodes.at[i]));
+    for (size_t i = 0; i < r->pattern->nodes.n; i++)
+        if (r->optional_cast[i]) printf("optional %s\n", node_name(r->pattern->nodes.at[i]));
     fputs(t.at, stdout);
     text_free(&t);
 }
@@ -35,7 +38,7 @@ static bool try_when(Front *f, const Rule *r, const Program *p, Err *e) {
     Value *bound[MAX_IN] = {0};
     bool failed;
     for (size_t i = 0; i < r->pattern->inputs.n; i++) bound[i] = graph_find(g, r->pattern->inputs.at[i]->name);
-    bool yes = front_when(f, r, bound, g->nodes.at, g->nodes.n, &failed, e);
+    bool yes = front_when(f, r, bound, g->nodes.at, g->nodes.n, scope_path(p->arena, &g->nodes.at[g->nodes.n - 1]->loc), &failed, e);
     if (!failed) printf("when %s: %s\n", r->name, yes ? "yes" : "no");
     return !failed;
 }

@@ -92,4 +92,45 @@ for graph in step head; do
     report recipe/buckets-$graph "$(jq -r '.graphs[] | . as $g | [.launches[] | {node, linear: (.kernel | startswith("linear_")), b: .buckets[]}] | group_by(.node)[]
         | select((map(.b) | unique) != $g.buckets or (any(.linear) and (map(select(.linear) | .b) | sort) != $g.buckets)) | .[0].node' $out/plan.json || echo 'jq failed')"
 done
+
+# --- a value and its rounding as results of one rule, in some layers only: right in fast and in strict, one kernel for all of them
+cat >$out/both.lua <<'LUA'
+return fusion {
+  name = "norm_both",
+  priority = 20,
+  match = function(x, g, w, b)
+    local n = rmsnorm(x, g)
+    return n, maybe(cast(n, { to = "bf16" })), topk(linear(n, w, b))
+  end,
+  when = function(m) return m.layer % 2 == 1 and m.scope == "layer" .. m.layer .. ".mlp" end,
+}
+LUA
+for precision in fast strict; do
+    results=3 && [ $precision = fast ] && results=4
+    compile --arch host --precision $precision --fusions $out/both.lua --dump fuse
+    report both/results-$precision "$(got=$(grep -B1 '^  rule norm_both' $out/said | grep FUSED | sed 's/ = FUSED.*//' | awk -F': ' '{print $1, NF - 1}' | tr '\n' ' ')
+        [ "$got" = "layer1.mlp.n $results layer3.mlp.n $results " ] || echo "$got")"
+    out/gptoss-exec $out/plan.bin --self-test --device host >$out/self 2>&1
+    report both/self-test-$precision "$([ $? = 0 ] && grep -q '^ok rmsnorm_.*N128' $out/self || grep -v '^ok' $out/self)"
+    out/gptoss-exec --inspect $out/plan.bin --json >$out/plan.json # layers 1 and 3 run the same kernels
+    report both/shared-$precision "$(jq -r '.graphs[0].launches | map(select(.node == "layer1.mlp.n").kernel) == map(select(.node == "layer3.mlp.n").kernel) and (map(select(.node == "layer1.mlp.n")) | length > 1)' $out/plan.json | grep -vx true)"
+done
+
+# --- off in a part of the graph
+explained() { awk -v rule="$1" -v why="$2" '$2 == rule && index($0, why) {print $1, $4}' $out/said | tr '\n' ' '; } # RULE WHY
+compile --arch host --explain --no-fusion mlp1_swiglu@layer1..2 --no-fusion mlp2_combine@layer2 --no-fusion qkv_rope_kv@layer.attn --no-fusion elementwise@layer3.mlp
+got() { [ "$(explained "$1" "$2")" = "$3" ] || explained "$1" "$2"; } # what became of a rule
+report scope/rule "$(got mlp1_swiglu '' 'fused layer0.mlp.swiglu: refused layer1.mlp.swiglu: refused layer2.mlp.swiglu: fused layer3.mlp.swiglu: ')"
+report scope/alternative "$(got swiglu_mlp2 '' 'refused layer0.mlp.mlp2: refused layer1.mlp.mlp2: fused layer2.mlp.mlp2: refused layer3.mlp.mlp2: ')"
+report scope/range "$(got qkv_rope_kv 'no-fusion qkv_rope_kv@layer.attn' 'refused layer0.attn.kv: refused layer1.attn.kv: refused layer2.attn.kv: refused layer3.attn.kv: ')"
+report scope/elementwise "$([ -n "$(explained elementwise 'no-fusion elementwise@layer3.mlp')" ] && ! grep -q '^fused   elementwise .* layer3.mlp' $out/said && grep -q '^fused   elementwise .* layer2.mlp' $out/said || cat $out/said)"
+report scope/silent "$(cat $out/err)"
+compile --arch host --report json --no-fusion all@layer
+report scope/all "$(jq -r '.rules[] | select(.uses > 0).name' $out/said | tr '\n' ' ' | grep -vx 'final_norm_unembed ')"
+compile --arch host --no-fusion mlp1_swiglu@layer2.attn
+report scope/nothing "$(says 'warning: --no-fusion mlp1_swiglu@layer2.attn changes nothing')"
+wrong() { compile --arch host --no-fusion "$2" && echo 'exit 0'; report "scope/$1" "$(says "$3")"; }
+wrong absent mlp1_swiglu@layer4 'error: --no-fusion mlp1_swiglu@layer4: no op lies in layer4; there are layer0..3.attn, layer0..3.mlp'
+wrong name mlp1_swigl@layer0 'error: --no-fusion mlp1_swigl@layer0: there is no such rule (did you mean mlp1_swiglu?)'
+for part in layer3..1 layer0. '' 3 layer0..; do wrong "form-$part" "mlp1_swiglu@$part" "no scope; one is written layer7, layer0..11, layer0..11.attn or layer.attn"; done
 exit $failed

@@ -1,0 +1,5 @@
+-- run: --rules @
+return fusion {
+  name = "r",
+  match = function(x, layer) return linear(x, layer) end,
+}
