@@ -117,7 +117,7 @@ static int l_shape_index(lua_State *L) {
     }
     push_dim(L, t->dim[i - 1]);
     if (f->mode == MODE_WHEN && !dim_is_const(t->dim[i - 1]))
-        return raise(L, "shape", "%s.shape[%d] is %s: testing a symbolic dimension", b->v->name, (int)i, luaL_tolstring(L, -1, NULL));
+        return raise(L, "shape", "%s.shape[%d] is %s: testing a symbolic dimension; see docs/fusions.md, when", b->v->name, (int)i, luaL_tolstring(L, -1, NULL));
     return 1;
 }
 

@@ -7,6 +7,7 @@
 enum { WHEN_STEPS = 10000000 };
 
 #define RULE "fusion rule"
+#define SEE(section) "; see docs/fusions.md, " section
 
 static int bad(lua_State *L, const Rule *r, const char *fmt, ...) PRINTF(3, 4);
 static int bad(lua_State *L, const Rule *r, const char *fmt, ...) {
@@ -30,7 +31,7 @@ static int l_maybe(lua_State *L) {
     Front *f = in_match(L, "maybe");
     Value *v = ops_test_value(L, 1);
     bool is_cast = v && v->def && v->def->op == OP_cast;
-    if (!v || (v->kind != VALUE_INPUT && !is_cast)) return raise(L, "maybe", "maybe: expects a parameter of match, or a cast's result");
+    if (!v || (v->kind != VALUE_INPUT && !is_cast)) return raise(L, "maybe", "maybe: expects a parameter of match, or a cast's result" SEE("match"));
     if (f->n_maybe == (int)LEN(f->maybe)) return raise(L, "maybe", "maybe: too many");
     f->maybe[f->n_maybe++] = v;
     lua_settop(L, 1);
@@ -41,7 +42,7 @@ static int l_recompute(lua_State *L) {
     Front *f = in_match(L, "recompute");
     Value *v = ops_test_value(L, 1);
     if (!v || v->kind != VALUE_NODE) return raise(L, "recompute", "recompute: expects an op's result");
-    if (!(op_info(v->def->op)->flags & OPF_CHEAP)) return raise(L, "recompute", "recompute: %s is too dear to be computed twice", op_info(v->def->op)->name);
+    if (!(op_info(v->def->op)->flags & OPF_CHEAP)) return raise(L, "recompute", "recompute: %s is too dear to be computed twice" SEE("match"), op_info(v->def->op)->name);
     if (f->n_recompute == (int)LEN(f->recompute)) return raise(L, "recompute", "recompute: too many");
     f->recompute[f->n_recompute++] = v->def;
     lua_settop(L, 1);
@@ -66,7 +67,7 @@ static int push_placeholders(lua_State *L, const Rule *r) {
         if (!name) die("front_rules: match has no debug information");
         if (graph_find(r->pattern, name)) return bad(L, r, "match has two parameters %s", name);
         for (size_t k = 0; k < LEN(places); k++)
-            if (!strcmp(name, places[k])) return bad(L, r, "a parameter of match cannot be called %s: when(m) has something else there", name);
+            if (!strcmp(name, places[k])) return bad(L, r, "a parameter of match cannot be called %s: when(m) has something else there" SEE("when"), name);
         Value *v = graph_input(r->pattern, name, (Type){.rank = -1});
         v->loc = r->loc;
         ops_push_value(L, v);
@@ -83,7 +84,7 @@ static bool is_marked(const Front *f, const Value *v) {
 /* What match returned, from stack index `first` on. */
 static void read_outputs(lua_State *L, Rule *r, int first) {
     int n = lua_gettop(L) - first + 1;
-    if (n < 1) bad(L, r, "match returns nothing");
+    if (n < 1) bad(L, r, "match returns nothing" SEE("match"));
     if (n > MAX_OUT) bad(L, r, "match returns more than %d values", MAX_OUT);
     for (int i = first; i <= lua_gettop(L); i++) {
         Value *v = ops_test_value(L, i);
@@ -111,7 +112,7 @@ static void check_pattern(lua_State *L, const Rule *r) {
     const Graph *g = r->pattern;
     for (size_t i = 0; i < g->nodes.n; i++) {
         const Node *n = g->nodes.at[i];
-        if (!reached(g, n)) raise_loc(L, &n->loc, "fusion %s: %s is not part of what match returns", r->name, node_name(n));
+        if (!reached(g, n)) raise_loc(L, &n->loc, "fusion %s: %s is not part of what match returns" SEE("match"), r->name, node_name(n));
         for (int k = 0; k < n->n_in && k < op_info(n->op)->min_in; k++)
             for (size_t j = 0; j < g->inputs.n; j++)
                 if (n->in[k] == g->inputs.at[j] && r->optional[j])
@@ -128,7 +129,7 @@ static void read_match(lua_State *L, Rule *r) {
     f->mode = MODE_PATTERN;
     f->scope = arena_printf(f->a, "rule %s", r->name);
     f->n_maybe = f->n_recompute = 0;
-    if (lua_getfield(L, 1, "match") != LUA_TFUNCTION) bad(L, r, "match is missing (a function)");
+    if (lua_getfield(L, 1, "match") != LUA_TFUNCTION) bad(L, r, "match is missing (a function)" SEE("A first rule"));
     int fn = lua_gettop(L), n = push_placeholders(L, r);
     lua_call(L, n, LUA_MULTRET);
     read_outputs(L, r, fn);
@@ -155,12 +156,12 @@ static const char *kernel_name(lua_State *L, const Rule *r) {
 /* {T = 64, "few"}, {"rmsnorm", "linear"}: on top of the stack. Several names: ops with launches of their own; "rmsnorm/linear". */
 static KernelChoice read_choice(lua_State *L, const Rule *r, bool last) {
     KernelChoice k = {.max_t = INT64_MAX};
-    if (!lua_istable(L, -1)) bad(L, r, "a recipe lists entries like { T = 64, \"kernel\" }, the last without T");
+    if (!lua_istable(L, -1)) bad(L, r, "a recipe lists entries like { T = 64, \"kernel\" }, the last without T" SEE("Kernels"));
     lua_pushnil(L);
     while (lua_next(L, -2)) {
         bool is_t = lua_type(L, -2) == LUA_TSTRING && !strcmp(lua_tostring(L, -2), "T");
         bool is_name = lua_isinteger(L, -2);
-        if (!is_t && !is_name) bad(L, r, "a recipe's entry has T and names of kernels, nothing else");
+        if (!is_t && !is_name) bad(L, r, "a recipe's entry has T and names of kernels, nothing else" SEE("Kernels"));
         if (is_name) k.name = k.name ? arena_printf(front_of(L)->a, "%s/%s", k.name, kernel_name(L, r)) : kernel_name(L, r);
         if (is_t && (!lua_isinteger(L, -1) || lua_tointeger(L, -1) < 1)) bad(L, r, "a recipe's T must be an integer of at least 1");
         if (is_t) k.max_t = lua_tointeger(L, -1);
@@ -205,7 +206,7 @@ static void check_keys(lua_State *L, const Rule *r) {
     while (lua_next(L, 1)) {
         bool ok = false;
         for (size_t i = 0; i < LEN(known); i++) ok |= lua_type(L, -2) == LUA_TSTRING && !strcmp(lua_tostring(L, -2), known[i]);
-        if (!ok) bad(L, r, "no key %s (name, match, when, kernel, priority)", luaL_tolstring(L, -2, NULL));
+        if (!ok) bad(L, r, "no key %s (name, match, when, kernel, priority)" SEE("A first rule"), luaL_tolstring(L, -2, NULL));
         lua_pop(L, 1);
     }
 }
@@ -363,7 +364,7 @@ static int l_when(lua_State *L) {
     push_place(L, w->scope);
     strict(L, "");
     lua_call(L, 1, 1);
-    if (!lua_isboolean(L, -1)) return bad(L, w->r, "when gave %s, expects true or false", luaL_typename(L, -1));
+    if (!lua_isboolean(L, -1)) return bad(L, w->r, "when gave %s, expects true or false" SEE("when"), luaL_typename(L, -1));
     return 1;
 }
 

@@ -78,7 +78,7 @@ static bool plan(Pattern *p, Err *e) {
     bool planned[PATTERN_NODES] = {0}, value[PATTERN_VALUES] = {0};
     for (size_t k = 0; k < g->nodes.n; k++) {
         Node *n = k ? next_in_plan(g, planned, value) : pattern_root(p);
-        if (!n) return err_at(e, &r->loc, "rule %s: the pattern falls into parts that share no value", r->name);
+        if (!n) return err_at(e, &r->loc, "rule %s: the pattern falls into parts that share no value; see docs/fusions.md, match", r->name);
         p->plan[k] = n;
         planned[n->id] = true;
         for (int i = 0; i < n->n_in; i++)

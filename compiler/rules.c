@@ -104,7 +104,7 @@ void rules_off_unused(const Compile *c) {
 }
 
 static void warn(const Rule *r, const char *what) {
-    fprintf(stderr, "warning: %s:%d: rule %s %s\n", r->loc.file, r->loc.line, r->name, what);
+    fprintf(stderr, "warning: %s:%d: rule %s %s; see docs/fusions.md, Reading the outcome\n", r->loc.file, r->loc.line, r->name, what);
 }
 
 /* Those whose kernel this target has not. */

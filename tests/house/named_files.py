@@ -51,9 +51,10 @@ def main():
             continue
         with open(path, encoding='utf-8', errors='replace') as f:
             text = f.read()
+        own = set(re.findall(r'^```lua\n-- ([\w.]+)', text, re.M))  # an example that the page gives
         for c in pattern.finditer(text):
             for m in NAME.finditer(c.group()):
-                if not known(m.group(), os.path.dirname(path)):
+                if m.group() not in own and not known(m.group(), os.path.dirname(path)):
                     print('%s:%d: %s' % (path, text.count('\n', 0, c.start() + m.start()) + 1, m.group()))
 
 
