@@ -10,7 +10,7 @@
 typedef struct Options Options; /* gptoss-compile's command line */
 struct Options {
     const char *graph, *arch, *output, *model, *precision, *override, *dump, *emit, *report;
-    bool kv16, kv32, explain, no_cache, swap_embeddings, tune;
+    bool kv16, kv32, dot, explain, no_cache, swap_embeddings, tune;
     int64_t max_batch, max_tokens, max_seq, workers;
     CliList fusions, templates, no_fusion;
 };
@@ -28,6 +28,7 @@ struct Compile {
     FuseOffList off; /* --no-fusion, and rules that this target has no kernel for */
     TemplateList templates;
     Program *program;
+    const Program *before; /* the graphs as they were before the rules, for the report's page; else NULL */
     FuseLog log;
     Plan plan;
     bool lowered; /* the plan holds its sources */
@@ -46,9 +47,10 @@ bool compile_templates(const Compile *c, bool host, TemplateList *list, Err *e);
 /* Runs every pass; afterwards c->plan is complete. Nothing is written but --dump (stdout) and progress (stderr). */
 bool compile_run(Compile *c, Err *e);
 
-/* --report text|json and --explain on stdout. */
+/* --report text|json|html and --explain on stdout. */
 void report_text(const Compile *c, Text *t);
-bool report_json(const Compile *c, Text *t);
+void report_json(const Compile *c, Text *t); /* with --explain: among the rest */
+bool report_html(const Compile *c, Text *t, Err *e); /* page.c */
 void report_explain(const Compile *c, Text *t);
 
 #endif

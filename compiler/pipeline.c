@@ -94,8 +94,16 @@ static bool pass_graph(Compile *c, Err *e) {
 
 static bool is_strict(const Compile *c) { return !strcmp(c->o.precision, "strict"); }
 
+static const Program *copy_of(const Program *p) {
+    Program *q = program_new(p->arena, p->name);
+    for (size_t i = 0; i < p->graphs.n; i++) PUSH(p->arena, q->graphs, graph_clone(p->arena, p->graphs.at[i]));
+    return q;
+}
+
 static bool pass_precision(Compile *c, Err *e) {
-    return precision_run(c->program, is_strict(c), c->o.kv16 || (!is_strict(c) && !c->o.kv32), e);
+    if (!precision_run(c->program, is_strict(c), c->o.kv16 || (!is_strict(c) && !c->o.kv32), e)) return false;
+    if (c->o.report && !strcmp(c->o.report, "html")) c->before = copy_of(c->program);
+    return true;
 }
 
 Maker compile_maker(const Compile *c) { return (Maker){c->a, &c->templates, c->o.precision, c->target}; }
@@ -238,7 +246,7 @@ static bool wanted(const char *dump, const char *pass) { return dump && (!strcmp
 
 static bool print_dump(const Compile *c, const char *pass, double ms, char **last, Err *e) {
     Text t = {0};
-    program_dump(c->program, &t);
+    (c->o.dot ? program_dot : program_dump)(c->program, &t);
     bool same = *last && !strcmp(*last, t.at);
     fprintf(stderr, "-- after %s%s, %.1f ms\n", pass, same ? " (unchanged)" : "", ms);
     if (!same || strcmp(c->o.dump, "all")) fputs(t.at, stdout);

@@ -1,10 +1,10 @@
 /* report.c - what the compiler did: kernels and their registers, rules, sizes. See compile.h. */
-#include "compile.h"
-#include "rules.h"
+#include "report.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
+
+#include "rules.h"
 
 static const RtcKernel *rtc_kernel(const Compile *c, const PlanKernel *k) {
     const RtcJob *j = c->jobs ? &c->jobs[k->module] : NULL;
@@ -55,8 +55,8 @@ void report_text(const Compile *c, Text *t) {
 static json_t *kernel_json(const Compile *c, int i) {
     const PlanKernel *k = &c->plan.kernels[i];
     const RtcKernel *r = rtc_kernel(c, k);
-    json_t *j = json_pack("{s:s, s:s, s:s, s:i, s:i, s:s}", "symbol", k->symbol, "template", k->template_name, "module",
-                          c->plan.modules[k->module].name, "uses", plan_uses(&c->plan, i), "block", (int)k->block,
+    json_t *j = json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:s}", "symbol", k->symbol, "template", k->template_name, "module",
+                          c->plan.modules[k->module].name, "uses", plan_uses(&c->plan, i), "block", (int)k->block, "lds_dynamic", (int)k->lds,
                           "reduction", k->reduction);
     if (!r) return j;
     const struct {
@@ -77,7 +77,25 @@ static json_t *kernel_json(const Compile *c, int i) {
     return j;
 }
 
-bool report_json(const Compile *c, Text *t) {
+static const char *const outcomes[] = {[FUSE_DONE] = "fused", [FUSE_REFUSED] = "refused", [FUSE_MISSED] = "missed"};
+
+/* Of a rule that fits nowhere, only where it came nearest. */
+static bool is_told(const Compile *c, const FuseEvent *v) {
+    return v->outcome != FUSE_MISSED || v == rules_nearest(&c->log, v->rule);
+}
+
+json_t *report_events(const Compile *c) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < c->log.n; i++) {
+        const FuseEvent *v = &c->log.at[i];
+        if (is_told(c, v))
+            json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:s}", "outcome", outcomes[v->outcome], "rule", v->rule, "graph",
+                                                  v->graph, "node", v->node, "why", v->why));
+    }
+    return list;
+}
+
+json_t *report_object(const Compile *c) {
     const Plan *p = &c->plan;
     json_t *kernels = json_array(), *rules = json_array(), *launches = json_object();
     for (int i = 0; i < p->n_kernels; i++) json_array_append_new(kernels, kernel_json(c, i));
@@ -90,20 +108,23 @@ bool report_json(const Compile *c, Text *t) {
                   "precision", p->precision, "compiler", c->compiler, "jit_seconds", c->seconds_jit, "weight_bytes",
                   (json_int_t)bytes_of(p, BUF_WEIGHT), "scratch_bytes", (json_int_t)p->scratch, "kv_page_bytes",
                   (json_int_t)page_bytes(p), "launches", launches, "rules", rules, "kernels", kernels);
-    char *s = top ? json_dumps(top, JSON_INDENT(2)) : NULL;
+    if (!top) die("report: cannot make JSON");
+    return top;
+}
+
+void report_json(const Compile *c, Text *t) {
+    json_t *top = report_object(c);
+    if (c->o.explain) json_object_set_new(top, "explain", report_events(c));
+    char *s = json_dumps(top, JSON_INDENT(2));
     if (!s) die("report: cannot make JSON");
     text_add(t, "%s\n", s);
     free(s);
     json_decref(top);
-    return true;
 }
 
 void report_explain(const Compile *c, Text *t) {
     for (size_t i = 0; i < c->log.n; i++) {
         const FuseEvent *v = &c->log.at[i];
-        if (v->outcome == FUSE_MISSED && v != rules_nearest(&c->log, v->rule)) continue;
-        static const char *const words[] = {
-            [FUSE_DONE] = "fused", [FUSE_REFUSED] = "refused", [FUSE_MISSED] = "missed"};
-        text_add(t, "%-7s %-20s %-7s %s: %s\n", words[v->outcome], v->rule, v->graph, v->node, v->why);
+        if (is_told(c, v)) text_add(t, "%-7s %-20s %-7s %s: %s\n", outcomes[v->outcome], v->rule, v->graph, v->node, v->why);
     }
 }

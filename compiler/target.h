@@ -11,6 +11,8 @@ struct Target {
     const char *prelude, *options, *id;
     int wave, matrix, lds, lds_all;
     const char *features; /* that a target id may name: "sramecc xnack" */
+    const char *machine;  /* of this arch, and what its data sheet allows: bytes and operations a second; 0: unknown */
+    double bandwidth, peak_fast, peak_strict;
 };
 const Target *target_find(const char *arch); /* NULL when there is none */
 

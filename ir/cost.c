@@ -151,15 +151,24 @@ static double written(const Node *n, int out, const Work *w) {
     return v->type.rank == 5 ? kv_line(v, w) * tokens(w) : line(v, w) * (double)w->slots;
 }
 
+/* Of a pool, only a page's size is asked for. */
+static Work one_page(const Work *w) {
+    Work at = *w;
+    at.sizes.of[SYM_P] = 1;
+    return at;
+}
+
+double cost_read(const Node *n, int i, const Work *w) {
+    Work at = one_page(w);
+    for (int k = 0; k < i; k++)
+        if (n->in[k] == n->in[i]) return 0;
+    return n->in[i] ? read_of(n, i, &at) : 0;
+}
+
 Cost cost_node(const Node *n, const Work *w) {
     Cost c = {.flops = flops_of(n, w)};
-    Work at = *w;
-    at.sizes.of[SYM_P] = 1; /* of a pool, only a page's size is asked for */
-    for (int i = 0; i < n->n_in; i++) {
-        bool again = false;
-        for (int k = 0; k < i; k++) again |= n->in[k] == n->in[i];
-        if (n->in[i] && !again) c.read += read_of(n, i, &at);
-    }
+    Work at = one_page(w);
+    for (int i = 0; i < n->n_in; i++) c.read += cost_read(n, i, w);
     for (int i = 0; i < n->n_out; i++) c.written += written(n, i, &at);
     return c;
 }

@@ -22,6 +22,7 @@ struct Cost {
 };
 
 Cost cost_node(const Node *n, const Work *w);
+double cost_read(const Node *n, int i, const Work *w); /* bytes of input i; 0 where it is absent or an earlier input again */
 double cost_experts(int64_t experts, int64_t topk, int64_t tokens); /* that so many tokens reach, on average */
 
 #endif

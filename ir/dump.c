@@ -53,7 +53,7 @@ static void quoted(Text *t, const char *s) {
     text_add(t, "\"");
 }
 
-static void attrs(Text *t, const Node *n) {
+void node_dump_attrs(const Node *n, Text *t) {
     if (!n->n_attr) return;
     text_add(t, " {");
     for (int i = 0; i < n->n_attr; i++) {
@@ -102,7 +102,7 @@ static void node(Text *t, const Node *n, int depth) {
     text_add(t, " = %s(", op_info(n->op)->name);
     inputs(t, n);
     text_add(t, ")");
-    attrs(t, n);
+    node_dump_attrs(n, t);
     if (n->loc.scope && *n->loc.scope) text_add(t, "  @ %s", n->loc.scope);
     text_add(t, "\n");
     if (n->op == OP_FUSED) fused(t, n, depth);

@@ -263,7 +263,9 @@ bool program_verify(const Program *p, Err *e);
 /* The dump is stable (no pointers, times, paths) and program_load reads it back to an equal program.
  * Format: see dump.c's header. */
 void program_dump(const Program *p, Text *t);
+void program_dot(const Program *p, Text *t); /* for graphviz: dot.c */
 void graph_dump(const Graph *g, Text *t);
+void node_dump_attrs(const Node *n, Text *t); /* " {eps=1e-05}"; nothing when it has none */
 Program *program_load(Arena *a, const char *text, const char *file, Err *e); /* "file:line:col: error: …" */
 
 /* "file:line:col: error: MSG\n<source line>\n<caret>\n  in <scope>". Returns false. */

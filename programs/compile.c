@@ -38,8 +38,9 @@ static const CliOption options[] = {
     {.kind = CLI_GROUP, .help = "Looking inside"},
     {0, "emit", CLI_TEXT, AT(emit), "DIR", "write the emitted sources there"},
     {0, "dump", CLI_TEXT, AT(dump), "STAGE|all", "print the graphs after a pass"},
+    {0, "dot", CLI_FLAG, AT(dot), NULL, "print them for graphviz: --dump fuse --dot | dot -Tsvg"},
     {0, "explain", CLI_FLAG, AT(explain), NULL, "say which rules matched, and why others did not"},
-    {0, "report", CLI_CHOICE, AT(report), "text|json", "registers, LDS, spills of every kernel"},
+    {0, "report", CLI_CHOICE, AT(report), "text|json|html", "registers, LDS, spills of every kernel; html: a page with\nthe graph before and after, sources, a roofline"},
 
     {.kind = CLI_GROUP, .help = "Running"},
     {'j', "jobs", CLI_INT, AT(workers), "N", "compilers at once (one per CPU)", 1, 1024},
@@ -83,8 +84,8 @@ static bool check(Arena *a, Options *o, Err *e) {
     if (!target_parse(a, o->arch, &target, &o->arch, e)) return false;
     if (o->swap_embeddings && !o->model) return err_set(e, "--swap-embeddings says how --model FILE.bin is read; there is no --model");
     if (o->kv16 && o->kv32) return err_set(e, "--kv16 and --kv32 exclude each other");
+    if (o->dot && !o->dump) return err_set(e, "--dot says how --dump prints; there is no --dump");
     if (o->report && o->dump) return err_set(e, "--report and --dump both write to stdout: one at a time");
-    if (o->explain && o->report && !strcmp(o->report, "json")) return err_set(e, "--report json and --explain both write to stdout: one at a time");
     if (o->emit && o->override && same_folder(o->emit, o->override)) return err_set(e, "--emit and --override name one folder: edited files would be overwritten");
     return check_output(o, e);
 }
@@ -178,10 +179,13 @@ static bool finish(const Compile *c, bool compiled, Err *e) {
     if (c->o.emit && c->lowered && !sources_write(&c->plan, c->o.emit, e)) return false;
     if (compiled && !plan_write(&c->plan, c->o.output, e)) return false;
     Text t = {0};
-    if (c->o.explain) report_explain(c, &t);
-    if (compiled && c->o.report && !strcmp(c->o.report, "text")) report_text(c, &t);
-    if (compiled && c->o.report && !strcmp(c->o.report, "json")) report_json(c, &t);
-    bool ok = !t.n || file_write("-", t.at, t.n, e);
+    bool ok = true;
+    const char *report = compiled && c->o.report ? c->o.report : "";
+    if (c->o.explain && (!*report || !strcmp(report, "text"))) report_explain(c, &t); /* the others have it inside */
+    if (!strcmp(report, "text")) report_text(c, &t);
+    if (!strcmp(report, "json")) report_json(c, &t);
+    if (!strcmp(report, "html")) ok = report_html(c, &t, e);
+    ok = ok && (!t.n || file_write("-", t.at, t.n, e));
     text_free(&t);
     return ok;
 }

@@ -55,8 +55,9 @@ usage plan/nothing 'nothing to do' out/gptoss-exec x
 usage mkmodel/layout 'a layout of its own' out/gptoss-mkmodel tests/models/tiny.json "$out/m.bin" --layout openai
 usage mkmodel/dtype 'holds f32 only' out/gptoss-mkmodel tests/models/tiny.json "$out/m.bin" --dtype mxfp4
 usage compile/tune '--tune is not implemented yet' out/gptoss-compile graphs/toy.lua --arch host --tune
-usage compile/html 'it is text or json' out/gptoss-compile graphs/toy.lua --arch host --report html
-usage compile/stdout 'one at a time' out/gptoss-compile graphs/toy.lua --arch host --report json --explain
+usage compile/report 'it is text, json or html' out/gptoss-compile graphs/toy.lua --arch host --report htm
+usage compile/stdout 'one at a time' out/gptoss-compile graphs/toy.lua --arch host --report json --dump fuse
+usage compile/dot 'there is no --dump' out/gptoss-compile graphs/toy.lua --arch host --dot
 usage compile/folder 'No such file' out/gptoss-compile graphs/toy.lua --arch host -o "$out/no/plan.bin"
 usage compile/emit '--emit.*No such file' out/gptoss-compile graphs/toy.lua --arch host -o "$out/x.bin" --emit "$out/no/src"
 for id in gfx90a: gfx90a:xnack gfx90a:foo- gfx90a::xnack- gfx90a:xnack-- sm_90:xnack- host:avx2+; do
@@ -136,6 +137,7 @@ report install "$([ $? = 0 ] || tail -3 "$out/log")"
 report install/readable "$(find "$out/root/usr" ! -perm -444 -o -type d ! -perm -555 | head -3)"
 report install/no-old-rules "$(ls "$out/root/usr/share/gptoss/lua/fusions/old.lua" 2>/dev/null)"
 report install/runs "$(cd / && "$out/root/usr/bin/gptoss-compile" "$out/root/usr/share/gptoss/graphs/toy.lua" --arch host -o "$out/i.bin" 2>&1)"
+report install/page "$(cd / && "$out/root/usr/bin/gptoss-compile" "$out/root/usr/share/gptoss/graphs/toy.lua" --arch host -o "$out/i.bin" --report html 2>&1 | tail -1 | grep -vx '</html>')"
 make -s uninstall DESTDIR="$out/root" PREFIX=/usr >"$out/log" 2>&1
 report uninstall "$(find "$out/root" ! -type d)"
 exit $failed

@@ -1,0 +1,69 @@
+#!/bin/bash
+# What the compiler says of its work: --report json and html, --explain with them, --dump as dot. The page is looked at in chromium where
+# that is installed: its DOM, from the command line.
+cd "$(dirname "$0")/../.." || exit 1
+out=$PWD/out/tests/report
+rm -rf "$out" && mkdir -p "$out"
+failed=0
+report() { if [ -z "$2" ]; then echo "ok $1"; else echo "FAIL $1: ${2//$'\n'/ / }"; failed=1; fi; }
+compile() { out/gptoss-compile "$@" -o "$out/plan.bin" 2>"$out/err" || cat "$out/err"; } # GRAPH options…
+check() { python3 tests/report/check.py "$@" 2>&1 | tail -5; }
+
+# --- json, and --explain inside
+compile graphs/tiny.lua --arch host --explain >"$out/explain"
+compile graphs/tiny.lua --arch host --report json --explain >"$out/explain.json"
+compile graphs/tiny.lua --arch host --report json >"$out/report.json"
+report json/explain "$(jq -r '.explain[] | [.outcome, .rule, .graph, .node + ":", .why] | join(" ")' "$out/explain.json" | diff - <(tr -s ' ' <"$out/explain") | head -3)"
+report json/alone "$(jq 'has("explain")' "$out/report.json" | grep -vx false)"
+report json/same "$(diff <(jq -S 'del(.explain, .jit_seconds)' "$out/explain.json") <(jq -S 'del(.jit_seconds)' "$out/report.json") | head -3)"
+
+# --- dot
+compile graphs/tiny.lua --arch host --dump fuse --dot >"$out/fuse.dot"
+compile graphs/tiny.lua --arch host --dump fuse >"$out/fuse.ir"
+report dot/nodes "$(diff <(grep -c ' \[label=' "$out/fuse.dot") <(awk '/^graph/ {on = 1} / = / && !/^ / {n++} END {print n}' "$out/fuse.ir"))"
+report dot/edges "$(sed -n 's/^ *\("[^"]*"\) \[label=.*/\1/p' "$out/fuse.dot" | sort >"$out/declared"; grep -- '->' "$out/fuse.dot" | grep -o '"[^"]*"' | sort -u | comm -23 - "$out/declared" | head -3; [ "$(grep -c -- '->' "$out/fuse.dot")" -gt 40 ] || echo 'too few')"
+report dot/dump "$(out/gptoss-compile graphs/tiny.lua --arch host --dot 2>&1 | grep -q -- 'there is no --dump' || echo taken)"
+if command -v dot >/dev/null; then report dot/graphviz "$(dot -Tsvg -o "$out/fuse.svg" "$out/fuse.dot" 2>&1; grep -c '<g id="node' "$out/fuse.svg" | grep -vx "$(grep -c ' \[label=' "$out/fuse.dot")")"
+else echo 'skip dot/graphviz: no dot'; fi
+
+# --- the page
+compile graphs/tiny.lua --arch host --report html >"$out/tiny.html"
+report html/data "$(check data "$out/tiny.html" "$out/report.json" "$out/explain.json")"
+compile graphs/gpt-oss-20b.lua --arch gfx90a --report html >"$out/20b.html"
+compile graphs/gpt-oss-120b.lua --arch gfx90a --report html >"$out/120b.html"
+for m in tiny 20b 120b; do
+    report html/size-$m "$([ "$(stat -c %s "$out/$m.html")" -lt 5000000 ] || stat -c %s "$out/$m.html")"
+    report html/no-network-$m "$(grep -aoE '(https?:)?//[a-z0-9.-]+\.[a-z]+/[^" ]*|@import|url\([^)]*\)|(src|srcset|action)=' "$out/$m.html" | grep -vxF '//www.w3.org/2000/svg' | grep -vF 'http://www.w3.org/2000/svg' | head -3)"
+done
+browser=$(command -v chromium || command -v chromium-browser)
+if [ -z "$browser" ]; then echo 'skip html/browser: no chromium'; exit $failed; fi
+
+# look NAME PAGE#HASH SCRIPT: the DOM after the page's own script and this one
+look() {
+    local page=${2%%#*} hash=${2#"${2%%#*}"}
+    python3 tests/report/check.py instrument "$out/$page" "$out/look.html" "$3"
+    timeout 60 "$browser" --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --user-data-dir="$out/profile" --window-size=1400,1000 --dump-dom "file://$out/look.html$hash" >"$out/$1.dom" 2>"$out/$1.log"
+}
+dom() { report "html/$1" "$(check dom "$out/$1.dom" "${@:2}")"; }
+
+look 20b 20b.html ''
+dom 20b error= before.total=650 before.drawn=56 after.drawn=16 dots=16 label='layer 0, 2 … 22 (×12)' details='Open a node'
+look 120b 120b.html ''
+dom 120b error= before.total=974 before.drawn=56 after.drawn=16 label='layer 1, 3 … 35 (×18)'
+look unfolded 120b.html "document.getElementById('unfold').click()"
+dom unfolded error= before.drawn=974 after.drawn=254
+look opened '20b.html#step/layer4.mlp.swiglu.bf16' ''
+dom opened error= details='3 ops, fused by mlp1_swiglu' body=3 details='FLOP a byte' details='expert_linear.stream.hip' members=3
+look before '20b.html#step/layer0.attn.k.rope' ''
+dom before error= details='Now part of layer0.attn.q.rope.bf16 (qkv_rope_kv)' open=layer0.attn.k.rope
+look head '20b.html#logits/logits' ''
+dom head error= graph=logits details='final_norm_unembed'
+key() { echo "const key = (e, k) => e.dispatchEvent(new KeyboardEvent('keydown', { key: k, bubbles: true, cancelable: true }));
+    const first = document.querySelector('#after .node[tabindex=\"0\"]'); first.focus(); $*"; }
+look keys 20b.html "$(key "for (let i = 0; i < 3; i++) key(document.activeElement, 'ArrowDown'); key(document.activeElement, 'Enter'); document.documentElement.dataset.focus = document.activeElement.id")"
+dom keys error= details='attention' open=layer0.attn.heads.bf16 focus=details
+look escape 20b.html "$(key "key(first, 'ArrowDown'); key(document.activeElement, 'Enter'); key(document.activeElement, 'Escape'); document.documentElement.dataset.at = document.activeElement.dataset.name")"
+dom escape error= at=x
+look host tiny.html ''
+dom host error= dots=0 before.drawn=56
+exit $failed
