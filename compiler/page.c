@@ -6,9 +6,9 @@
  *   work       [{name, T, S, slots, depth}]: the steps that costs are given for
  *   sources    {prelude, modules: [{name, text}]}: text without the prelude, which all begin with
  *   graphs     [{name, before, after}]: each {inputs: [[name, type, kind]], nodes, outputs}; "prepare" has no before
- * A node is {name, op, out: [[name, type]], in: [name or null], attrs, scope, cost: [[read, written, flops]] for each work}; of after
- * also reads: [[bytes of each input]] for each work, launches: [[kernel, above, upto]] by tokens, and of a fused one rule, kernels, hook
- * and body, a graph. "prepare" runs once and has no costs. */
+ * A node is {name, op, out: [[name, type]], in: [name or null], attrs, scope}; outside of bodies for each work cost: [[read, written,
+ * flops]] and reads: [[bytes of each input]] ("prepare" runs once and has none); of after launches: [[kernel, above, upto]] by tokens;
+ * of a fused one rule, kernels, hook and body, a graph. */
 #include "report.h"
 
 #include <stdlib.h>
@@ -144,7 +144,7 @@ static json_t *graph_json(const Page *p, const Graph *g, const PlanGraph *in_pla
     for (size_t i = 0; i < g->nodes.n; i++) {
         json_t *j = node_json(p, g->nodes.at[i]);
         if (costs) json_object_set_new(j, "cost", cost_json(p, g->nodes.at[i]));
-        if (costs && in_plan) json_object_set_new(j, "reads", reads_json(p, g->nodes.at[i]));
+        if (costs) json_object_set_new(j, "reads", reads_json(p, g->nodes.at[i]));
         if (in_plan) json_object_set_new(j, "launches", launches_json(in_plan, (int)i));
         json_array_append_new(nodes, j);
     }

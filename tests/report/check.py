@@ -67,6 +67,7 @@ def dom(path, *wanted):
         "before.drawn": len(nodes(before)), "after.drawn": len(nodes(after)), "body": len(nodes(part(opened, 'id="body"', "</pre>"))) if 'id="body"' in opened else 0,
         "members": sum(" member" in n for n in nodes(before)), "dots": len(re.findall(r'<circle class="dot"', text)),
         "open": ",".join(name(n) for n in nodes(before + after) if " open" in n),
+        "partner": ",".join(name(n) for n in nodes(after) if " member" in n),
         "graph": next((n for n in ("prepare", "logits", "sample", "step") if f'aria-label="after" data-graph="{n}"' in text), ""),
         "focus": attr("focus"),
     }

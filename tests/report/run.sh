@@ -55,7 +55,7 @@ dom unfolded error= before.drawn=974 after.drawn=254
 look opened '20b.html#step/layer4.mlp.swiglu.bf16' ''
 dom opened error= details='3 ops, fused by mlp1_swiglu' body=3 details='FLOP a byte' details='expert_linear.stream.hip' members=3
 look before '20b.html#step/layer0.attn.k.rope' ''
-dom before error= details='Now part of layer0.attn.q.rope.bf16 (qkv_rope_kv)' open=layer0.attn.k.rope
+dom before error= details='Now part of layer0.attn.q.rope.bf16 (qkv_rope_kv)' open=layer0.attn.k.rope partner=layer0.attn.q.rope.bf16
 look head '20b.html#logits/logits' ''
 dom head error= graph=logits details='final_norm_unembed'
 key() { echo "const key = (e, k) => e.dispatchEvent(new KeyboardEvent('keydown', { key: k, bubbles: true, cancelable: true }));
