@@ -120,9 +120,9 @@ static const Node *behind_casts(const Node *n) {
 }
 
 /* Values that others read are exported or recomputed. From the last node to the first: a copied node's inputs are read by
- * the original. */
+ * the original. A cast is copied unasked, whether the pattern names it or not. */
 static bool check_readers(Fuser *f, Trial *t) {
-    const bool *recompute = t->m->pattern->rule->recompute;
+    const Rule *rule = t->m->pattern->rule;
     for (size_t i = t->nodes.n; i-- > 0;) {
         Node *n = t->nodes.at[i];
         int k = pattern_index(t, n);
@@ -130,7 +130,7 @@ static bool check_readers(Fuser *f, Trial *t) {
             const Value *v = n->out[j];
             if (exported(t, v)) continue;
             const Node *r = outside_reader(f, t, v);
-            bool output = graph_is_output(f->g, v), may_copy = k < 0 || (recompute && recompute[k]);
+            bool output = graph_is_output(f->g, v), may_copy = k < 0 || rule->optional_cast[k] || rule->recompute[k];
             if ((r || output) && may_copy) t->copy[n->id] = true;
             else if (output) return refuse(f, "%s is an output of the graph (export it or mark it recompute)", v->name);
             else if (r)
