@@ -43,11 +43,14 @@ static void add_work(Page *p, const char *name, int64_t tokens, int64_t slots, i
 
 static void choose_work(Page *p) {
     const Plan *plan = &p->c->plan;
-    int64_t depth = plan->max_seq / 2 < 1024 ? plan->max_seq / 2 : 1024, most = plan->max_batch < plan->max_tokens ? plan->max_batch : plan->max_tokens;
+    int64_t depth = plan->max_seq / 2 < 1024 ? plan->max_seq / 2 : 1024,
+            most = plan->max_batch < plan->max_tokens ? plan->max_batch : plan->max_tokens;
     int64_t some = most < 8 ? most : 8, prompt = plan->max_tokens < plan->max_seq ? plan->max_tokens : plan->max_seq;
     add_work(p, arena_printf(p->tmp, "decode, 1 request at depth %lld", (long long)depth), 1, 1, depth);
-    add_work(p, arena_printf(p->tmp, "decode, %lld requests at depth %lld", (long long)some, (long long)depth), some, some, depth);
-    add_work(p, arena_printf(p->tmp, "decode, %lld requests at depth %lld", (long long)most, (long long)depth), most, most, depth);
+    add_work(p, arena_printf(p->tmp, "decode, %lld requests at depth %lld", (long long)some, (long long)depth), some,
+             some, depth);
+    add_work(p, arena_printf(p->tmp, "decode, %lld requests at depth %lld", (long long)most, (long long)depth), most,
+             most, depth);
     add_work(p, arena_printf(p->tmp, "a prompt, %lld tokens at once", (long long)prompt), prompt, 1, 0);
 }
 
@@ -55,8 +58,9 @@ static json_t *work_json(const Page *p) {
     json_t *list = json_array();
     for (int i = 0; i < p->n_work; i++) {
         const Work *w = &p->work[i].work;
-        json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I}", "name", p->work[i].name, "T", (json_int_t)w->sizes.of[SYM_T], "slots",
-                                              (json_int_t)w->slots, "depth", (json_int_t)w->depth));
+        json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I}", "name", p->work[i].name, "T",
+                                              (json_int_t)w->sizes.of[SYM_T], "slots", (json_int_t)w->slots, "depth",
+                                              (json_int_t)w->depth));
     }
     return list;
 }
@@ -109,7 +113,8 @@ static json_t *graph_json(const Page *p, const Graph *g, const PlanGraph *in_pla
 static void add_fused(const Page *p, json_t *j, const Node *n) {
     json_t *kernels = json_array();
     for (int i = 0; i < n->n_kernel; i++) {
-        const char *upto = n->kernel[i].max_t == INT64_MAX ? "" : arena_printf(p->tmp, ", up to %lld", (long long)n->kernel[i].max_t);
+        const char *upto =
+            n->kernel[i].max_t == INT64_MAX ? "" : arena_printf(p->tmp, ", up to %lld", (long long)n->kernel[i].max_t);
         json_array_append_new(kernels, json_string(arena_printf(p->tmp, "%s%s", n->kernel[i].name, upto)));
     }
     json_object_set_new(j, "rule", json_string(n->rule));
@@ -124,8 +129,8 @@ static json_t *node_json(const Page *p, const Node *n) {
     node_dump_attrs(n, &attrs);
     for (int i = 0; i < n->n_out; i++) json_array_append_new(out, typed(p->tmp, n->out[i]));
     for (int i = 0; i < n->n_in; i++) json_array_append_new(in, n->in[i] ? json_string(n->in[i]->name) : json_null());
-    json_t *j = json_pack("{s:s, s:s, s:o, s:o, s:s, s:s}", "name", node_name(n), "op", op_info(n->op)->name, "out", out, "in", in, "attrs",
-                          attrs.n ? attrs.at : "", "scope", scope_path(p->tmp, &n->loc));
+    json_t *j = json_pack("{s:s, s:s, s:o, s:o, s:s, s:s}", "name", node_name(n), "op", op_info(n->op)->name, "out",
+                          out, "in", in, "attrs", attrs.n ? attrs.at : "", "scope", scope_path(p->tmp, &n->loc));
     text_free(&attrs);
     if (n->op == OP_FUSED) add_fused(p, j, n);
     return j;

@@ -58,7 +58,8 @@ bool scope_check(const char *part, Err *e) {
     do {
         Step s = next_step(&p);
         if (!s.n_name || s.first > s.last || (!*p && p > part && p[-1] == '.'))
-            return err_set(e, "%s is no scope; one is written layer7, layer0..11, layer0..11.attn or layer.attn", *part ? part : "\"\"");
+            return err_set(e, "%s is no scope; one is written layer7, layer0..11, layer0..11.attn or layer.attn",
+                           *part ? part : "\"\"");
     } while (*p);
     return true;
 }
@@ -91,7 +92,9 @@ static void see(Arena *a, SeenList *l, const char *path) {
     s.first = next_step(&s.rest);
     for (size_t i = 0; i < l->n; i++) {
         Step *t = &l->at[i].first;
-        if (t->n_name != s.first.n_name || strncmp(t->name, s.first.name, t->n_name) || t->numbered != s.first.numbered || strcmp(l->at[i].rest, s.rest)) continue;
+        if (t->n_name != s.first.n_name || strncmp(t->name, s.first.name, t->n_name) ||
+            t->numbered != s.first.numbered || strcmp(l->at[i].rest, s.rest))
+            continue;
         if (s.first.first < t->first) t->first = s.first.first;
         if (s.first.last > t->last) t->last = s.first.last;
         return;
