@@ -10,8 +10,9 @@
 //! where  K % 32 == 0
 //! const  ROWS = x_RANK == 3 ? R : 1
 //! const  ROW = (WAVE == 32 ? ceil(K, 64) * 64 : K) + 8
+//! const  PIECE = w_MXFP4 ? 5 : 2
 //! const  STAGES = 4
-//! const  RING = WAVE == 32 ? ceil(STAGES * (w_MXFP4 ? 2728 : 4104), 128) * 128 : 0
+//! const  RING = WAVE == 32 ? ceil(STAGES * (PIECE * (w_MXFP4 ? 544 : 2048) + 8), 128) * 128 : 0
 //! where  ROWS * ROW * 2 + R * RING + 8192 <= LDS_ALL
 //! grid   min(ceil(N, 16), WAVE == 32 ? 528 : 832), T
 //! block  R * WAVE
@@ -28,24 +29,28 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     __shared__ __attribute__((aligned(16))) char table[Unit<W>::LDS_BYTES + 16];
     __shared__ real part[ROW_PARTS];
     __shared__ float results[2][R][SLAB];
-    static_assert(Stream<W, K, STAGES>::RING <= RING, "the head knows the ring's size");
+    static_assert(Stream<W, K, PIECE, STAGES>::RING <= RING, "the head knows the ring's size");
     const int rank = threadIdx.x / WAVE, t = blockIdx.y, slabs = slabs_of(N), stride = (int)gridDim.x;
     if (t >= row_count(a)) return;
+    bf16(*rows)[ROW] = (bf16(*)[ROW])(lds + R * RING);
+    auto stage = [&] {
+        if (X_PLAIN && ROWS == 1) stage_row<R * WAVE, K>(rows[0], a.x + (long)t * K, threadIdx.x);
+        else if (X_PLAIN) stage_rows<R, K>(rows, ROWS, [&](int i) { return a.x + (long)(t * ROWS + i) * K; });
+        for (int i = 0; !X_PLAIN && i < ROWS; i++) {
+            const real row = X_ROW ? x_stat(row_sum<R>([&](int q) { return x_sum(a, t * ROWS + i, q); }, part)) : 0;
+            strided<ROW, R * WAVE>(threadIdx.x, [&](int k) { rows[i][k] = k < K ? bf16_of(x_at(a, row, t * ROWS + i, k)) : 0; });
+        }
+    };
     if (!IDS_EARLY) overlap_wait();
     const int expert = a.ids[(long)t * R + rank], n = (slabs - (int)blockIdx.x + stride - 1) / stride;
     const float *bias = a.b + (long)expert * N;
     auto where = [&](int i) { return slab_at(w, (long)expert * slabs + blockIdx.x + i * stride, K); };
-    Stream<W, K, STAGES> stream;
+    Stream<W, K, PIECE, STAGES> stream;
+    if (!IDS_EARLY) stage(); // before the weights are asked for: behind them it would wait
     stream.begin(where, n, lds + rank * RING);
-    if (IDS_EARLY) overlap_wait();
+    if (IDS_EARLY) overlap_wait(), stage();
     overlap_next();
     const Dequant d = Unit<W>::dequant(table);
-    bf16(*rows)[ROW] = (bf16(*)[ROW])(lds + R * RING);
-    if (X_PLAIN) stage_rows<R, K>(rows, ROWS, [&](int i) { return a.x + (long)(t * ROWS + i) * K; });
-    for (int i = 0; !X_PLAIN && i < ROWS; i++) {
-        const real row = X_ROW ? x_stat(row_sum<R>([&](int q) { return x_sum(a, t * ROWS + i, q); }, part)) : 0;
-        strided<ROW, R * WAVE>(threadIdx.x, [&](int k) { rows[i][k] = k < K ? bf16_of(x_at(a, row, t * ROWS + i, k)) : 0; });
-    }
     __syncthreads();
     for (int s = 0; s < n; s++) {
         const int slab = blockIdx.x + s * stride;

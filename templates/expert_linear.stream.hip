@@ -6,18 +6,21 @@
 //! front  x
 //! behind pairs
 //! layout w = fragment
+//! early  ids
 //! where  K % 32 == 0 && E <= 1024
 //! const  TILE = WAVE == 32 ? 128 : 64
 //! const  WAVES = WAVE == 32 ? 8 : 4
 //! const  ROW = (WAVE == 32 ? ceil(K, 64) * 64 : K) + 8
+//! const  PIECE = w_MXFP4 ? 5 : 2
 //! const  STAGES = 4
-//! const  RING = WAVE == 32 ? ceil(STAGES * (w_MXFP4 ? 2728 : 4104), 128) * 128 : 0
+//! const  RING = WAVE == 32 ? ceil(STAGES * (PIECE * (w_MXFP4 ? 544 : 2048) + 8), 128) * 128 : 0
 //! const  TOKENS = min(16, (LDS_ALL - 8192 - WAVES * RING) / (ROW * 2))
 //! where  TOKENS > 0
 //! group  perm, tiles = ids, TILE
 //! grid   WAVE == 32 ? 132 : 208
 //! block  WAVES * WAVE
 //! lds    min(T, TOKENS) * ROW * 2 + WAVES * RING + 128
+//! overlaps
 //! reduce mma16
 //! tol    fast 1e-12, sm_90 1e-10
 // The weights of every expert that some pairs are routed to, streamed once for TOKENS of them: the slabs of all, one list, are dealt out to
@@ -53,8 +56,9 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     __shared__ __attribute__((aligned(16))) char table[Unit<W>::LDS_BYTES + 16];
     __shared__ Piece piece[PIECES];
     __shared__ int pieces;
-    static_assert(Stream<W, K, STAGES>::RING <= RING, "the head knows the ring's size");
+    static_assert(Stream<W, K, PIECE, STAGES>::RING <= RING, "the head knows the ring's size");
     const int wave = threadIdx.x / WAVE, slabs = slabs_of(N);
+    if (!IDS_EARLY) overlap_wait();
     if (wave == 0) {
         const int n = cut(a, piece);
         if (threadIdx.x == 0) pieces = n;
@@ -67,8 +71,10 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
         const int at = first + i * WAVES;
         return slab_at(w, (long)piece[at / slabs].expert * slabs + at % slabs, K);
     };
-    Stream<W, K, STAGES> stream;
+    Stream<W, K, PIECE, STAGES> stream;
     stream.begin(where, n, lds + wave * RING);
+    if (IDS_EARLY) overlap_wait();
+    overlap_next();
     const Dequant d = Unit<W>::dequant(table);
     for (int i = from / slabs, s = 0; i * slabs < upto; i++) {
         const Piece p = piece[i];

@@ -4,15 +4,18 @@
 //! priority 15
 //! behind pairs
 //! layout w = fragment
+//! early  ids
 //! where  K % 32 == 0
 //! const  TILE = 128
 //! const  SLABS = 12
-//! const  STAGE = SLABS * (w_MXFP4 ? 544 : 2048) + TILE * 128 + 16
-//! const  STAGES = min(20, (LDS_ALL - 1024 - TILE * 8) / STAGE)
+//! const  PIECE = w_MXFP4 ? 5 : 1
+//! const  PART = PIECE * (w_MXFP4 ? 544 : 2048)
+//! const  PIECES = w_MXFP4 ? 3 : 4
+//! const  STAGES = min(16, (LDS_ALL - PIECES * (SLABS * PART + 16)) / (TILE * 128 + 16))
 //! group  perm, tiles = ids, TILE
 //! grid   132
 //! block  512
-//! lds    STAGES * STAGE + TILE * 8 + 1024
+//! lds    STAGES * (TILE * 128 + 16) + PIECES * (SLABS * PART + 16)
 //! overlaps
 //! reduce mma16
 //! tol    fast 1e-10
@@ -20,9 +23,9 @@
 // pairs routed to it (arch/sm_90.gemm.h).
 
 template <class W> DEVICE void compute(const Args &a, const W *w) {
-    extern __shared__ __attribute__((aligned(128))) char lds[];
-    typedef Gemm<W, K, N, SLABS, TILE, STAGES> Product;
-    static_assert(Product::BYTES <= STAGES * STAGE + TILE * 8 + 1024, "the head knows the ring's size");
+    extern __shared__ __attribute__((aligned(1024))) char lds[];
+    typedef Gemm<W, K, N, SLABS, TILE, STAGES, PIECE, PIECES> Product;
+    static_assert(Product::BYTES == STAGES * (TILE * 128 + 16) + PIECES * (SLABS * PART + 16), "the head knows the ring's size");
     const int row_tiles = (slabs_of(N) + SLABS - 1) / SLABS, tiles = E + row_count(a) * R;
     auto items = [&](int i) {
         const int at = blockIdx.x + i * (int)gridDim.x, *tile = a.tiles + at / row_tiles * 4;
@@ -30,7 +33,7 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
         return Item{tile[0], at % row_tiles * SLABS, tile[1], tile[2]};
     };
     auto row = [&](int p) { return x_RANK == 3 ? a.perm[p] : a.perm[p] / R; };
-    Product::template run<false>(w, row_count(a) * R <= E * TILE, a.x, lds, items, row, [&](const Item &it, const Acc &acc, int i, int slab, int p) {
+    Product::template run<IDS_EARLY>(w, row_count(a) * R <= E * TILE, a.x, lds, items, row, [&](const Item &it, const Acc &acc, int i, int slab, int p) {
         const int pair = a.perm[p];
         slab_out<GROUP>(acc, i, slab, N, a.b + (long)it.expert * N, out_row, [&](int j, const float *v) { out(a, pair, j, v); });
     });

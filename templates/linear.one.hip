@@ -9,9 +9,10 @@
 //! where  K % 32 == 0
 //! const  WAVES = 4
 //! const  STREAMS = WAVE == 32 && ceil(N, 16) <= 1056 ? 2 : WAVES
-//! const  STAGES = ceil(N, 16) <= 264 ? 8 : 4
+//! const  PIECE = w_MXFP4 ? 5 : ceil(N, 16) <= 1056 ? 4 : 2
+//! const  STAGES = 4
 //! const  ROW = (WAVE == 32 ? ceil(K, 64) * 64 : K) + 8
-//! const  RING = WAVE == 32 ? ceil(STAGES * (w_MXFP4 ? 2728 : 4104), 128) * 128 : 0
+//! const  RING = WAVE == 32 ? ceil(STAGES * (PIECE * (w_MXFP4 ? 544 : 2048) + 8), 128) * 128 : 0
 //! where  ROW * 2 + STREAMS * RING + 8192 <= LDS_ALL
 //! grid   min(ceil(N, 16 * STREAMS), WAVE == 32 ? 264 : 416)
 //! block  WAVES * WAVE
@@ -27,13 +28,13 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     extern __shared__ __attribute__((aligned(128))) char lds[];
     __shared__ __attribute__((aligned(16))) char table[Unit<W>::LDS_BYTES + 16];
     __shared__ real part[ROW_PARTS];
-    static_assert(Stream<W, K, STAGES>::RING <= RING, "the head knows the ring's size");
+    static_assert(Stream<W, K, PIECE, STAGES>::RING <= RING, "the head knows the ring's size");
     const int wave = threadIdx.x / WAVE, first = wave * (int)gridDim.x + blockIdx.x, stride = STREAMS * (int)gridDim.x, slabs = slabs_of(N);
     if (row_count(a) == 0) return;
     const int n = wave < STREAMS && first < slabs ? (slabs - first + stride - 1) / stride : 0;
     bf16(*rows)[ROW] = (bf16(*)[ROW])(lds + STREAMS * RING);
     auto where = [&](int i) { return slab_at(w, first + i * stride, K); };
-    Stream<W, K, STAGES> stream;
+    Stream<W, K, PIECE, STAGES> stream;
     stream.begin(where, n, lds + wave * RING);
     overlap_wait();
     overlap_next();

@@ -8,8 +8,9 @@
 //! where  K % 32 == 0
 //! const  WAVES = 4
 //! const  ROW = (WAVE == 32 ? ceil(K, 64) * 64 : K) + 8
+//! const  PIECE = w_MXFP4 ? 5 : 2
 //! const  STAGES = 4
-//! const  RING = WAVE == 32 ? ceil(STAGES * (w_MXFP4 ? 2728 : 4104), 128) * 128 : 0
+//! const  RING = WAVE == 32 ? ceil(STAGES * (PIECE * (w_MXFP4 ? 544 : 2048) + 8), 128) * 128 : 0
 //! const  TOKENS = min(16, (LDS_ALL - 8192 - WAVES * RING) / (ROW * 2))
 //! where  TOKENS > 0
 //! grid   min(ceil(N, 16 * WAVES), WAVE == 32 ? 264 : 416), ceil(T, TOKENS)
@@ -25,14 +26,14 @@
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     extern __shared__ __attribute__((aligned(128))) char lds[];
     __shared__ __attribute__((aligned(16))) char table[Unit<W>::LDS_BYTES + 16];
-    static_assert(Stream<W, K, STAGES>::RING <= RING, "the head knows the ring's size");
+    static_assert(Stream<W, K, PIECE, STAGES>::RING <= RING, "the head knows the ring's size");
     const int wave = threadIdx.x / WAVE, first = wave * (int)gridDim.x + blockIdx.x, stride = WAVES * (int)gridDim.x, slabs = slabs_of(N);
     const int t0 = blockIdx.y * TOKENS, left = row_count(a) - t0, count = left < TOKENS ? left : TOKENS;
     if (count <= 0) return;
     const int n = first < slabs ? (slabs - first + stride - 1) / stride : 0;
     bf16(*rows)[ROW] = (bf16(*)[ROW])(lds + WAVES * RING);
     auto where = [&](int i) { return slab_at(w, first + i * stride, K); };
-    Stream<W, K, STAGES> stream;
+    Stream<W, K, PIECE, STAGES> stream;
     stream.begin(where, n, lds + wave * RING);
     overlap_wait();
     overlap_next();

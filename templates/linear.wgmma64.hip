@@ -7,21 +7,23 @@
 //! layout w = fragment
 //! where  K % 16 == 0
 //! const  TOKENS = 64
-//! const  SLABS = N >= 8 * 16 * 132 ? 8 : N >= 4 * 16 * 132 ? 4 : 2
-//! const  STAGE = SLABS * (w_MXFP4 ? 544 : 2048) + TOKENS * 128 + 16
-//! const  STAGES = min(20, (LDS_ALL - 1024 - TOKENS * 8) / STAGE)
+//! const  SLABS = N > 4 * 16 * 132 ? 8 : ceil(N, 16 * 132)
+//! const  PIECE = w_MXFP4 ? 5 : 2
+//! const  PART = PIECE * (w_MXFP4 ? 544 : 2048)
+//! const  PIECES = min(8, 131072 / (SLABS * PART))
+//! const  STAGES = min(16, (LDS_ALL - PIECES * (SLABS * PART + 16)) / (TOKENS * 128 + 16))
 //! grid   132
 //! block  SLABS == 8 ? 384 : 256
-//! lds    STAGES * STAGE + TOKENS * 8 + 1024
+//! lds    STAGES * (TOKENS * 128 + 16) + PIECES * (SLABS * PART + 16)
 //! overlaps
 //! reduce mma16
 //! tol    fast 1e-12
 // As linear.wgmma.hip where reading the weights is what takes time: row tiles small enough that every multiprocessor has some.
 
 template <class W> DEVICE void compute(const Args &a, const W *w) {
-    extern __shared__ __attribute__((aligned(128))) char lds[];
-    typedef Gemm<W, K, N, SLABS, TOKENS, STAGES> Product;
-    static_assert(Product::BYTES <= STAGES * STAGE + TOKENS * 8 + 1024, "the head knows the ring's size");
+    extern __shared__ __attribute__((aligned(1024))) char lds[];
+    typedef Gemm<W, K, N, SLABS, TOKENS, STAGES, PIECE, PIECES> Product;
+    static_assert(Product::BYTES == STAGES * (TOKENS * 128 + 16) + PIECES * (SLABS * PART + 16), "the head knows the ring's size");
     const Dense items = Dense::plan(row_count(a), N, SLABS, TOKENS);
     Product::template run<true>(w, items.parts == 1, a.x, lds, items, [](int t) { return t; }, [&](const Item &, const Acc &acc, int i, int slab, int t) {
         slab_out<GROUP>(acc, i, slab, N, HAS_B ? a.b : 0, out_row, [&](int j, const float *v) { out(a, t, j, v); });

@@ -4,7 +4,7 @@ DEVICE int stream_token() { return lane_line(); }
 DEVICE void overlap_wait() {}
 DEVICE void overlap_next() {}
 
-template <class W, int K, int> struct Stream {
+template <class W, int K, int, int> struct Stream {
     enum { RING = 0, UNITS = (K + UNIT_K - 1) / UNIT_K, WANT = sizeof(Unit<W>) > 32 ? 4 : 8, DEPTH = UNITS < WANT ? UNITS : WANT, UP = (UNITS + DEPTH - 1) / DEPTH * DEPTH };
     Unit<W> unit[DEPTH];
     int at, count;

@@ -2,12 +2,14 @@
 // while the tensor cores work on the unit before. Tokens are B, from shared memory. Each result is one accumulator to which the k16 steps
 // are added in ascending order: the signature of lib/matrix.h, and the bits of mma.sync (H200, 2026-11-29).
 //
-// All of a block's warpgroups but the last multiply; the last one moves data, a unit of k a stage, around a ring:
-//   warp 0      weights, a bulk copy a slab
-//   warps 1-3   tokens' rows, gathered by cp.async into the tile of 128-byte swizzled rows that wgmma reads
-//   full[s]     4 arrivals: the weights' (with their bytes), and the token warps', LAG stages late, when their copies are there and fenced
-//   empty[s]    one arrival a multiplying warp
-// A block goes from item to item (a row tile times a token tile) without draining the ring.
+// All of a block's warpgroups but the last multiply; the last one moves data around two rings, weights PIECE units at a time, since a
+// bulk copy costs its warp 66 clocks however small it is (H200, 2026-11-29: 544 bytes at a time, 200 µs for what 65 µs would read):
+//   warp 0      weights, a bulk copy a slab and piece
+//   warps 1-3   tokens' rows, a unit of k a stage, gathered by cp.async into the tile of 128-byte swizzled rows that wgmma reads
+//   full        of a piece: one arrival, with its bytes; of a unit of tokens: one of each token warp, LAG stages late, when its copies are
+//               there and fenced
+//   empty       one arrival a multiplying warp
+// A block goes from item to item (a row tile times a token tile) without draining the rings.
 
 // --- wgmma (PTX ISA: wgmma.mma_async m64nNk16) ---
 
@@ -95,32 +97,39 @@ struct Dense {
     }
 };
 
-template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm {
+template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, int PIECES> struct Gemm {
     enum {
-        UNITS = (K + UNIT_K - 1) / UNIT_K, UNIT = Unit<W>::BYTES, WEIGHTS = SLABS * UNIT, ROW = UNIT_K * 2, TILE = TOKENS * ROW,
-        GROUPS = (SLABS + 3) / 4, MOVERS = 96, // GROUPS: multiplying warpgroups, MOVERS: threads that gather tokens
-        LAG = STAGES / 3 > 5 ? 5 : STAGES / 3,
+        UNITS = (K + UNIT_K - 1) / UNIT_K, UNIT = Unit<W>::BYTES, PART = PIECE * UNIT, WEIGHTS = SLABS * PART, ROW = UNIT_K * 2, TILE = TOKENS * ROW,
+        GROUPS = (SLABS + 3) / 4, MOVERS = 96, APART = MOVERS / 8, EACH = (TOKENS + APART - 1) / APART, // GROUPS: multiplying warpgroups, MOVERS: threads that gather tokens
+        LAG = STAGES / 2 > 5 ? 5 : STAGES / 2,
         // Registers of who multiplies and of who moves: together what a launch of 384 threads (168 each) or 512 (128) has
         TAKE = GROUPS == 1 ? 0 : GROUPS == 3 ? 152 : TOKENS > 128 ? 224 : 208, GIVE = (GROUPS == 3 ? 512 : 504) - GROUPS * TAKE,
-        // Shared memory, from a multiple of 1,024 on
-        AT_WEIGHTS = STAGES * TILE, AT_ROWS = AT_WEIGHTS + STAGES * WEIGHTS, AT_FULL = AT_ROWS + 2 * TOKENS * 4, AT_EMPTY = AT_FULL + STAGES * 8,
-        BYTES = AT_EMPTY + STAGES * 8 + 1024
+        // Shared memory
+        AT_WEIGHTS = STAGES * TILE, AT_BARRIERS = AT_WEIGHTS + PIECES * WEIGHTS, BYTES = AT_BARRIERS + (STAGES + PIECES) * 16
     };
-    static_assert(STAGES >= LAG + 3 && TOKENS % 32 == 0 && WEIGHTS % 16 == 0 && GROUPS <= 3, "a tile, and a ring that cannot lock up");
+    static_assert(STAGES >= LAG + 2 && PIECES >= 2 && TOKENS % 32 == 0 && UNIT % 16 == 0 && GROUPS <= 3, "a tile, and rings that cannot lock up");
 
-    struct Ring {
+    template <int STAGES_OF, int BARRIERS, int DATA, int BYTES_OF> struct Ring { // its data and barriers lie in lds from DATA and BARRIERS on
         char *lds;
-        unsigned base, stage, phase;
+        unsigned stage, phase;
         METHOD void next() {
-            if (++stage == STAGES) stage = 0, phase ^= 1u;
+            if (++stage == STAGES_OF) stage = 0, phase ^= 1u;
         }
-        METHOD unsigned full(unsigned s) const { return base + AT_FULL + 8 * s; }
-        METHOD unsigned empty(unsigned s) const { return base + AT_EMPTY + 8 * s; }
+        METHOD unsigned full(unsigned s) const { return shared_address(lds) + BARRIERS + 16 * s; }
+        METHOD unsigned empty(unsigned s) const { return full(s) + 8; }
+        METHOD void wait_full() const { barrier_wait(full(stage), phase); }
+        METHOD void wait_empty() const { barrier_wait(empty(stage), phase ^ 1u); }
+        METHOD unsigned at() const { return shared_address(lds) + DATA + stage * BYTES_OF; }
+        METHOD void open(int fulls) const { // by one thread
+            for (int s = 0; s < STAGES_OF; s++) barrier_init(full(s), fulls), barrier_init(empty(s), 4 * GROUPS);
+        }
     };
+    typedef Ring<STAGES, AT_BARRIERS, 0, TILE> TokenRing;
+    typedef Ring<PIECES, AT_BARRIERS + STAGES * 16, AT_WEIGHTS, WEIGHTS> WeightRing;
 
     // --- warp 0 of the last warpgroup ---
 
-    template <class Items> METHOD static void move_weights(const W *w, Ring r, Items items, bool once) {
+    template <class Items> METHOD static void move_weights(const W *w, WeightRing r, Items items, bool once) {
         const int lane = threadIdx.x % WAVE, slabs = slabs_of(N);
         const u64 policy = once ? evict_first() : evict_normal();
         for (int i = 0;; i++) {
@@ -128,11 +137,12 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm 
             if (it.count == 0) break;
             const int live = slabs - it.slab < SLABS ? slabs - it.slab : SLABS;
             const char *from = slab_at(w, (long)it.expert * slabs + it.slab + lane, K);
-            for (int u = 0; u < UNITS; u++, from += UNIT, r.next()) {
-                barrier_wait(r.empty(r.stage), r.phase);
-                if (lane == 0) barrier_expect(r.full(r.stage), live * UNIT);
+            for (int left = UNITS * UNIT; left > 0; left -= PART, from += PART, r.next()) {
+                const int bytes = left < PART ? left : PART;
+                r.wait_empty();
+                if (lane == 0) barrier_expect(r.full(r.stage), live * bytes);
                 __syncwarp();
-                if (lane < live) copy_bulk(r.base + AT_WEIGHTS + r.stage * WEIGHTS + lane * UNIT, from, UNIT, r.full(r.stage), policy);
+                if (lane < live) copy_bulk(r.at() + lane * PART, from, bytes, r.full(r.stage), policy);
             }
         }
     }
@@ -140,22 +150,24 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm 
     // --- its other three ---
 
     // A thread has 16 bytes of every 12th row. Chunk c of row r lies where c ^ r % 8 would: 12 rows on, that differs in bit 2 alone.
-    template <class Items, class Row> METHOD static void move_tokens(const bf16 *x, Ring r, Items items, Row row) {
+    template <class Items, class Row> METHOD static void move_tokens(const bf16 *x, TokenRing r, Items items, Row row) {
         const int t = threadIdx.x - GROUPS * 128 - WAVE, lane = t % WAVE, chunk = t % 8, first = t / 8;
-        int rows = AT_ROWS, done = 0, pending = 0;
-        for (int i = 0;; i++, rows ^= AT_ROWS ^ (AT_ROWS + TOKENS * 4)) { // two lists of rows: not all of the warps are done with the one
+        const unsigned even = first * ROW + (chunk ^ first % 8) * 16, odd = even ^ 64;
+        int done = 0, pending = 0;
+        for (int i = 0;; i++) {
             const Item it = items(i);
             if (it.count == 0) break;
-            unsigned *list = (unsigned *)(r.lds + rows);
-            for (int k = t; k < it.count; k += MOVERS) list[k] = row(it.first + k) * (unsigned)(K * 2);
-            asm volatile("bar.sync 1, %0;" ::"n"((int)MOVERS) : "memory");
-            for (int u = 0; u < UNITS; u++) {
-                barrier_wait(r.empty(r.stage), r.phase);
-                const char *from = (const char *)x + u * ROW + chunk * 16;
-                const int bytes = u * UNIT_K + chunk * 8 < K ? 16 : 0;
-                unsigned to = r.base + r.stage * TILE + first * ROW, flip = (chunk ^ first % 8) * 16;
-#pragma unroll 4
-                for (int k = first; k < it.count; k += MOVERS / 8, to += MOVERS / 8 * ROW, flip ^= 64) copy_16(to + flip, bytes ? from + list[k] : (const char *)x, bytes);
+            unsigned at[EACH]; // clamped, so that where row(t) is t this is one register
+#pragma unroll
+            for (int k = 0; k < EACH; k++) at[k] = row(it.first + (first + k * APART < it.count ? first + k * APART : 0)) * (unsigned)(K * 2);
+            const char *from = (const char *)x + chunk * 16;
+            for (int u = 0; u < UNITS; u++, from += ROW) {
+                r.wait_empty();
+                const int bytes = K % UNIT_K == 0 || u * UNIT_K + chunk * 8 < K ? 16 : 0;
+                const unsigned to = r.at();
+#pragma unroll
+                for (int k = 0; k < EACH; k++)
+                    if (first + k * APART < it.count) copy_16(to + (k % 2 ? odd : even) + k * (APART * ROW), bytes ? from + at[k] : (const char *)x, bytes);
                 copy_commit();
                 r.next();
                 if (++pending <= LAG) continue;
@@ -167,7 +179,7 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm 
         copy_wait<0>();
         for (; pending; pending--) arrived(r, lane, done);
     }
-    METHOD static void arrived(const Ring &r, int lane, int &done) {
+    METHOD static void arrived(const TokenRing &r, int lane, int &done) {
         proxy_fence();
         __syncwarp();
         if (lane == 0) barrier_arrive(r.full(done));
@@ -176,12 +188,22 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm 
 
     // --- the others ---
 
-    // Codes are read while the unit before is multiplied; bf16 would only take registers.
-    enum { AHEAD = sizeof(W) == 1 };
-    METHOD static Unit<W> weights(const Ring &r) { // a warp without a slab reads what another does, to no avail
-        const int slab = threadIdx.x / WAVE < SLABS ? threadIdx.x / WAVE : SLABS - 1;
-        return Unit<W>::read(r.lds + AT_WEIGHTS + r.stage * WEIGHTS + slab * UNIT);
-    }
+    // A warp's slab of the pieces, a unit after the other; a warp without a slab reads what another does, to no avail.
+    struct Slab {
+        WeightRing r;
+        int unit; // of the piece
+        METHOD Unit<W> next() {
+            const int own = threadIdx.x / WAVE, slab = SLABS % 4 == 0 || own < SLABS ? own : SLABS - 1;
+            if (unit == 0) r.wait_full();
+            return Unit<W>::read(r.lds + AT_WEIGHTS + r.stage * WEIGHTS + slab * PART + unit * UNIT);
+        }
+        METHOD void taken(bool last) { // the unit is in registers; last: of the slab
+            if (PIECE > 1 && ++unit < PIECE && !last) return;
+            __syncwarp();
+            if (threadIdx.x % WAVE == 0) barrier_arrive(r.empty(r.stage));
+            unit = 0, r.next();
+        }
+    };
     METHOD static void steps(AFragment *a, Unit<bf16> &u) {
 #pragma unroll
         for (int s = 0; s < STEPS; s++) a[s] = bf16_fragment(u.part, s);
@@ -191,47 +213,51 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm 
         Dequant::fragments(a, u.codes, u.scales);
     }
 
-    // Multiplies a unit, whose A is `now`; makes the next one's, if there is one, in `then`.
-    template <int WIDTH> METHOD static void unit(float *d, const AFragment *now, AFragment *then, Ring &r, unsigned &last, bool begun, bool more) {
+    // Codes are read while the unit before is multiplied; bf16 would only take registers.
+    enum { AHEAD = sizeof(W) == 1 };
+    // Multiplies unit u, whose A is `now`; makes the next one's, if there is one, in `then`.
+    template <int WIDTH> METHOD static void unit(float *d, const AFragment *now, AFragment *then, TokenRing &r, Slab &slab, int u) {
+        const bool more = u + 1 < UNITS;
         // Tokens' rows: 128-byte swizzle, 8 rows in 1,024 bytes (PTX ISA: matrix descriptor)
-        const u64 tile = (u64)((r.base + r.stage * TILE) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
+        const u64 tile = (u64)(r.at() >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
         Unit<W> w = {}; // zero: what is left undefined on a path costs ptxas registers
         wgmma_fence();
 #pragma unroll
         for (int s = 0; s < STEPS; s++) Wgmma<WIDTH>::multiply(d, now[s], tile + 2 * s);
         wgmma_commit();
-        const unsigned stage = r.stage;
+        const unsigned before = r.empty(r.stage ? r.stage - 1 : STAGES - 1);
         r.next();
-        if (AHEAD && more) barrier_wait(r.full(r.stage), r.phase), w = weights(r);
+        if (more) r.wait_full();
+        if (AHEAD && more) w = slab.next();
         wgmma_wait<1>(); // the unit before this one is done: its A and its stage are free
-        if (begun && threadIdx.x % WAVE == 0) barrier_arrive(r.empty(last));
-        if (!AHEAD && more) barrier_wait(r.full(r.stage), r.phase), w = weights(r);
-        if (more) steps(then, w);
-        last = stage;
+        if (u > 0 && threadIdx.x % WAVE == 0) barrier_arrive(before);
+        if (!AHEAD && more) w = slab.next();
+        if (more) steps(then, w), slab.taken(u + 2 == UNITS);
     }
-    template <int WIDTH> METHOD static void product(float *d, Ring &r) {
+    template <int WIDTH> METHOD static void product(float *d, TokenRing &r, Slab &slab) {
         AFragment a[2][STEPS];
-        unsigned last = 0;
-        barrier_wait(r.full(r.stage), r.phase);
-        Unit<W> w = weights(r);
+        r.wait_full();
+        Unit<W> w = slab.next();
         steps(a[0], w);
+        slab.taken(UNITS == 1);
 #pragma unroll 1
         for (int u = 0; u < UNITS; u += 2) {
-            unit<WIDTH>(d, a[0], a[1], r, last, u > 0, u + 1 < UNITS);
-            if (u + 1 < UNITS) unit<WIDTH>(d, a[1], a[0], r, last, true, u + 2 < UNITS);
+            unit<WIDTH>(d, a[0], a[1], r, slab, u);
+            asm volatile("" : "+r"(u)); // of an even number of units, ptxas finds no registers and serialises wgmma
+            if (u + 1 < UNITS) unit<WIDTH>(d, a[1], a[0], r, slab, u + 1);
         }
         wgmma_wait<0>();
 #pragma unroll
         for (int i = 0; i < WIDTH / 2; i++) asm volatile("" : "+f"(d[i])::"memory"); // not read above the wait
-        if (threadIdx.x % WAVE == 0) barrier_arrive(r.empty(last));
+        if (threadIdx.x % WAVE == 0) barrier_arrive(r.empty(r.stage ? r.stage - 1 : STAGES - 1));
     }
     // The narrowest of the widths that holds `count` tokens.
-    template <int WIDTH, int... MORE> METHOD static void product_of(float *d, Ring &r, int count) {
-        if constexpr (sizeof...(MORE) == 0) product<WIDTH>(d, r);
-        else if (count <= WIDTH) product<WIDTH>(d, r);
-        else product_of<MORE...>(d, r, count);
+    template <int WIDTH, int... MORE> METHOD static void product_of(float *d, TokenRing &r, Slab &slab, int count) {
+        if constexpr (sizeof...(MORE) == 0) product<WIDTH>(d, r, slab);
+        else if (count <= WIDTH) product<WIDTH>(d, r, slab);
+        else product_of<MORE...>(d, r, slab, count);
     }
-    template <class Items, class Out> METHOD static void multiply(Ring r, Items items, Out out) {
+    template <class Items, class Out> METHOD static void multiply(TokenRing r, Slab slab, Items items, Out out) {
         Item it = items(0);
         for (int i = 1; it.count; i++) {
             const Item next = items(i);
@@ -241,9 +267,9 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm 
                 d[k] = 0;
                 asm volatile("" : "+f"(d[k])); // a register, no constant that each width would treat in its own way
             }
-            if constexpr (TOKENS == 64) product_of<8, 16, 32, 48, 64>(d, r, it.count);
-            else if constexpr (TOKENS == 128) product_of<8, 16, 32, 48, 64, 80, 96, 112, 128>(d, r, it.count);
-            else product_of<32, 64, 96, 128, 160, 192, 224, 256>(d, r, it.count);
+            if constexpr (TOKENS == 64) product_of<8, 16, 32, 48, 64>(d, r, slab, it.count);
+            else if constexpr (TOKENS == 128) product_of<8, 16, 32, 48, 64, 80, 96, 112, 128>(d, r, slab, it.count);
+            else product_of<32, 64, 96, 128, 160, 192, 224, 256>(d, r, slab, it.count);
             if (threadIdx.x / WAVE < SLABS) give(d, it, it.slab + threadIdx.x / WAVE, out);
             it = next;
         }
@@ -269,10 +295,11 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm 
     // mostly read once. STATIC: which items there are does not depend on the launch before, so that weights may be on their way before it ends.
     template <bool STATIC, class Items, class Row, class Out>
     DEVICE void run(const W *w, bool once, const bf16 *x, char *lds, Items items, Row row, Out out) {
-        const unsigned at = shared_address(lds), base = (at + 1023u) & ~1023u;
-        Ring r = {lds + (base - at), base, 0, 0};
+        if (shared_address(lds) % 1024) __trap(); // the swizzle goes by addresses; the caller declares it so
+        const TokenRing tokens = {lds, 0, 0};
+        const WeightRing weights = {lds, 0, 0};
         if (threadIdx.x == 0) {
-            for (int s = 0; s < STAGES; s++) barrier_init(r.full(s), 4), barrier_init(r.empty(s), 4 * GROUPS);
+            tokens.open(3), weights.open(1);
             barrier_init_fence();
             proxy_fence();
         }
@@ -281,12 +308,11 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES> struct Gemm 
         if (!STATIC || warp != 0) overlap_wait(), overlap_next();
         if (warp < 0) {
             if constexpr (TAKE) more_registers<TAKE>();
-            multiply(r, items, out);
+            multiply(tokens, Slab{weights, 0}, items, out);
             return;
         }
         if constexpr (TAKE) fewer_registers<GIVE>();
-        r.phase = 1; // all stages are empty
-        if (warp == 0) move_weights(w, r, items, once);
-        else move_tokens(x, r, items, row);
+        if (warp == 0) move_weights(w, weights, items, once);
+        else move_tokens(x, tokens, items, row);
     }
 };

@@ -88,10 +88,9 @@ template <int GROUPS> struct Feed<mxfp4, GROUPS> {
 
 // --- the ring ---
 
-template <class W, int K, int STAGES> struct Stream {
-    // Stages of about 4 KB of bf16 or 2.7 KB of MXFP4
+template <class W, int K, int U, int STAGES> struct Stream {
     enum {
-        BYTES = Unit<W>::BYTES, UNITS = (K + UNIT_K - 1) / UNIT_K, U = BYTES > 1024 ? 2 : 5, WHOLE = UNITS / U, REST = UNITS % U, PARTS = WHOLE + (REST > 0),
+        BYTES = Unit<W>::BYTES, UNITS = (K + UNIT_K - 1) / UNIT_K, WHOLE = UNITS / U, REST = UNITS % U, PARTS = WHOLE + (REST > 0),
         STAGE = U * BYTES, RING = (STAGES * STAGE + STAGES * 8 + 127) / 128 * 128
     };
     char *ring;

@@ -16,7 +16,7 @@
 //   AFragment, BFragment, bf16_fragment(part, s), b_fragment(row, k), mma(acc, a, b)
 //   Dequant                   what turning codes into bf16 takes; LDS_BYTES of shared memory, open(lds) by the block, and
 //                             fragment(codes, scale, s)
-//   Stream<W, K, STAGES>      a wave's slabs, streamed: RING bytes of shared memory a wave, begin, slab (below)
+//   Stream<W, K, PIECE, STAGES>    a wave's slabs, streamed in STAGES pieces of PIECE units: RING bytes of shared memory a wave, begin, slab (below)
 //   overlap_wait(), overlap_next()   a launch that overlaps the one before it waits; lets the next one begin, not before it has waited: so
 //                             that what the launch before it wrote is there for the next one at once (early, compiler/template.h)
 
@@ -59,7 +59,7 @@ DEVICE constexpr int units_of(int k) { return (k + UNIT_K - 1) / UNIT_K; }
 // Where slab `slab` of w, whose rows are k wide, begins.
 template <class W> DEVICE const char *slab_at(const W *w, long slab, int k) { return (const char *)w + slab * units_of(k) * Unit<W>::BYTES; }
 
-// Stream<W, K, STAGES> s: a wave computes whole slabs, one after the other, its loads running ahead of it and on into the next slab.
+// Stream<W, K, PIECE, STAGES> s: a wave computes whole slabs, one after the other, its loads running ahead of it and on into the next slab.
 //   s.begin(where, n, ring)      where(i): the address of its i-th slab of n, by any lane. Reads weights only, so that it may come
 //                                before overlap_wait(). ring: its RING bytes, 128-byte aligned
 //   s.slab<G>(acc, row, where, d)    acc[0 … G-1] += the next slab times G * TILE_N tokens; row(t): token t's, in shared memory, zero from K on
