@@ -5,14 +5,14 @@
 //! behind pairs
 //! layout w = fragment
 //! where  K % 16 == 0
-//! const  TOKENS = 256
-//! const  SLABS = 8
+//! const  TOKENS = 128
+//! const  SLABS = 12
 //! const  PIECE = w_MXFP4 ? 5 : 1
 //! const  PART = PIECE * (w_MXFP4 ? 544 : 2048)
 //! const  PIECES = w_MXFP4 ? 3 : 4
 //! const  STAGES = min(16, (LDS_ALL - PIECES * (SLABS * PART + 16)) / (TOKENS * 128 + 16))
 //! grid   132
-//! block  384
+//! block  512
 //! lds    STAGES * (TOKENS * 128 + 16) + PIECES * (SLABS * PART + 16)
 //! overlaps
 //! reduce mma16

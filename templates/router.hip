@@ -76,7 +76,7 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     fetch(wave * PER);
     overlap_wait();
     overlap_next();
-    for (int i = 0; i < count; i++) strided<K, THREADS>(threadIdx.x, [&](int k) { row[i][place(k)] = a.x[(long)(t0 + i) * K + k]; });
+    for (int i = 0; i < count; i++) strided<K, THREADS>(threadIdx.x, [&](int k) { return a.x[(long)(t0 + i) * K + k]; }, [&](int k, float v) { row[i][place(k)] = v; });
     __syncthreads();
     if (wave < count * ROW_PARTS) { // as row_sum, of several rows at once
         const float *own = row[wave / ROW_PARTS];
@@ -88,9 +88,8 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     __syncthreads();
     for (int i = 0; i < count; i++) {
         const real scale = rms_scale(parts_sum(part[i]), K, EPS);
-        strided<K, THREADS>(threadIdx.x, [&](int k) {
-            float &v = row[i][place(k)];
-            v = normed(v, scale, a.g[k]);
+        strided<K, THREADS>(threadIdx.x, [&](int k) { return normed(row[i][place(k)], scale, a.g[k]); }, [&](int k, float v) {
+            row[i][place(k)] = v;
             out(a, t0 + i, k, v);
         });
     }

@@ -20,6 +20,13 @@ static __device__ inline float shuffle_xor(float v, int mask) { return __shfl_xo
 static __device__ inline u64_ shuffle_xor(u64_ v, int mask) { return __shfl_xor_sync(~0u, v, mask); }
 static __device__ inline double shuffle_xor(double v, int mask) { return __shfl_xor_sync(~0u, v, mask); }
 
+static __device__ inline unsigned short convert_bf16(float f) {
+    unsigned short h;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(h) : "f"(f));
+    return h;
+}
+#define CONVERT_BF16(f) convert_bf16(f)
+
 // The lanes where p holds, one bit each.
 static __device__ inline u64_ wave_ballot(bool p) { return __ballot_sync(~0u, p); }
 static __device__ inline int bit_count(u64_ m) { return __popcll(m); }

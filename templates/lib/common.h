@@ -8,6 +8,7 @@
 //   uniform(v)                    v, which is the same in all lanes, as a scalar
 //   device_fence()                what this thread wrote is there for the device before what it does next; and the other way round
 //   device_add(p, v)              of int in device memory; returns what was there
+//   CONVERT_BF16(f)               where one instruction does what bf16_of says
 //   for MATRIX targets also what matrix.h lists
 // and, where the compiler lacks them, __builtin_fma, __builtin_fmaf, __builtin_inf, __builtin_inff.
 
@@ -35,10 +36,32 @@ template <int N, int STRIDE, class Do> DEVICE void strided(int first, const Do &
     }
 }
 
+// keep(i, make(i)) for the same i; of 32 turns all make comes first: a load behind a store that could be of the same memory waits.
+template <int N, int STRIDE, class Make, class Keep> DEVICE void strided(int first, const Make &make, const Keep &keep) {
+    enum { WHOLE = N / STRIDE, TURNS = (N + STRIDE - 1) / STRIDE, MOST = 32, EACH = MOST < TURNS ? MOST : TURNS };
+#pragma unroll 1
+    for (int from = 0; from < TURNS; from += MOST) {
+        decltype(make(0)) made[EACH];
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int at = first + (from + i) * STRIDE;
+            if (from + i < WHOLE || at < N) made[i] = make(at);
+        }
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const int at = first + (from + i) * STRIDE;
+            if (from + i < WHOLE || at < N) keep(at, made[i]);
+        }
+    }
+}
+
 // --- element types ---
 
 DEVICE float f32_of(bf16 h) { return as_f32((unsigned)h << 16); }
 DEVICE bf16 bf16_of(float f) { // nearest even; NaN stays NaN
+#ifdef CONVERT_BF16
+    return CONVERT_BF16(f);
+#endif
     const unsigned u = as_u32(f);
     if ((u & 0x7fffffffu) > 0x7f800000u) return (bf16)(u >> 16 | 0x40u);
     return (bf16)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);

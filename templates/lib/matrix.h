@@ -78,8 +78,8 @@ template <int THREADS, int K, int ROW> DEVICE void stage_row(bf16 (&to)[ROW], co
     static_assert(ROW % 8 == 0 && K % 8 == 0, "cells of 16 bytes");
     strided<ROW / 8, THREADS>(thread, [&](int i) {
         const u32x4 zero = {};
-        *(u32x4 *)&to[i * 8] = i * 8 < K ? *(const u32x4 *)(from + i * 8) : zero;
-    });
+        return i * 8 < K ? *(const u32x4 *)(from + i * 8) : zero;
+    }, [&](int i, const u32x4 &v) { *(u32x4 *)&to[i * 8] = v; });
 }
 // By a block of WAVES: row(i) of `count`, a wave a row.
 template <int WAVES, int K, int ROW, class Row> DEVICE void stage_rows(bf16 (*to)[ROW], int count, Row row) {
