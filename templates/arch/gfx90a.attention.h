@@ -5,24 +5,32 @@ enum { ACC_HEADS = 1, HEAD_LANES = 16 };
 
 DEVICE int lane_head() { return lane_line(); }
 
+DEVICE int unknown(int i) {
+    asm volatile("" : "+v"(i));
+    return i;
+}
+
 template <int D> struct Pages {
     enum { PARTS = (D + 31) / 32, SEGMENTS = (D + 63) / 64, TILES = SEGMENTS * 4, LDS = 0 };
     typedef unsigned u32x2 __attribute__((vector_size(8)));
-    s16x8 query[PARTS], key[4][PARTS]; // 8 neighbours: of two steps, by the same order of k on both sides
+    struct Query {
+        s16x8 part[PARTS];
+        METHOD void ask(const bf16 *q) {
+#pragma unroll
+            for (int c = 0; c < PARTS; c++) {
+                const s16x8 zero = {};
+                part[c] = c * 32 + lane_quarter() * 8 < D ? *(const s16x8 *)(q + c * 32 + lane_quarter() * 8) : zero;
+            }
+        }
+    };
+    s16x8 key[4][PARTS]; // 8 neighbours: of two steps, by the same order of k on both sides
     u32x2 value[4][4][SEGMENTS];       // of keys 4 * quarter …
 
     // Columns from D on are copies of others and never stored.
     METHOD static int column(int tile, int row) { return tile / 4 * 64 + row * 4 + tile % 4; }
     METHOD static int row_of(int row, int lo, int hi) { return row < lo ? lo : row > hi ? hi : row; }
     METHOD void begin(char *) {}
-    METHOD void ask(const bf16 *q) {
-#pragma unroll
-        for (int c = 0; c < PARTS; c++) {
-            const s16x8 zero = {};
-            query[c] = c * 32 + lane_quarter() * 8 < D ? *(const s16x8 *)(q + c * 32 + lane_quarter() * 8) : zero;
-        }
-    }
-    METHOD void fetch_keys(const bf16 *page, int lo, int hi) {
+    METHOD void fetch_keys(const bf16 *page, int lo, int hi, bool) {
 #pragma unroll
         for (int m = 0; m < 4; m++)
 #pragma unroll
@@ -31,7 +39,7 @@ template <int D> struct Pages {
                 key[m][c] = *(const s16x8 *)(page + row_of(m * 16 + lane_line(), lo, hi) * D + (k < D ? k : D - 8));
             }
     }
-    METHOD void fetch_values(const bf16 *page, int lo, int hi) {
+    METHOD void fetch_values(const bf16 *page, int lo, int hi, bool) {
 #pragma unroll
         for (int m = 0; m < 4; m++)
 #pragma unroll
@@ -42,22 +50,29 @@ template <int D> struct Pages {
                     value[m][i][c] = *(const u32x2 *)(page + row_of(m * 16 + lane_quarter() * 4 + i, lo, hi) * D + (n < D ? n : D - 4));
                 }
     }
-    METHOD void scores(Acc *s) const {
+    template <int N> METHOD void scores(Acc (*s)[4], const Query *q) const {
 #pragma unroll
         for (int c = 0; c < PARTS; c++)
 #pragma unroll
-            for (int m = 0; m < 4; m++) s[m].c = mfma_8k(key[m][c], query[c], s[m].c);
+            for (int m = 0; m < 4; m++)
+#pragma unroll
+                for (int t = 0; t < N; t++) s[t][m].c = mfma_8k(key[m][c], q[t].part[c], s[t][m].c);
     }
-    METHOD void add(Acc *o, const Acc *weight) const {
+    template <int N, class Part> METHOD void add(Part *part, const Acc (*weight)[4]) const {
 #pragma unroll
         for (int m = 0; m < 4; m++) {
-            const s16x4 b = {(short)bf16_of(weight[m].c[0]), (short)bf16_of(weight[m].c[1]), (short)bf16_of(weight[m].c[2]), (short)bf16_of(weight[m].c[3])};
+            s16x4 b[N];
+#pragma unroll
+            for (int t = 0; t < N; t++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) b[t][i] = (short)bf16_of(weight[t][m].c[i]);
 #pragma unroll
             for (int j = 0; j < TILES; j++) {
                 const unsigned half = j % 2 ? 0x07060302u : 0x05040100u;
                 const u32x2 *v[4] = {&value[m][0][j / 4], &value[m][1][j / 4], &value[m][2][j / 4], &value[m][3][j / 4]};
                 const u32x2 a = {__builtin_amdgcn_perm((*v[1])[j / 2 % 2], (*v[0])[j / 2 % 2], half), __builtin_amdgcn_perm((*v[3])[j / 2 % 2], (*v[2])[j / 2 % 2], half)};
-                mma(o[j], __builtin_bit_cast(s16x4, a), b);
+#pragma unroll
+                for (int t = 0; t < N; t++) mma(part[t].o[j], __builtin_bit_cast(s16x4, a), b[t]);
             }
         }
     }

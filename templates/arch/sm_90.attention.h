@@ -29,30 +29,38 @@ DEVICE unsigned pair_of(float low, float high) { // nearest even, as bf16_of
     return r;
 }
 
+DEVICE int unknown(int i) {
+    asm volatile("" : "+r"(i));
+    return i;
+}
+
 template <int D> struct Pages {
     enum { TILES = D / 16, CELLS = D / 8, STRIDE = D * 2 + 16, PART = 64 * STRIDE, LDS = 2 * PART };
-    BFragment query[D / 16];
+    struct Query {
+        BFragment part[D / 16];
+        METHOD void ask(const bf16 *q) {
+#pragma unroll
+            for (int s = 0; s < D / 16; s++)
+#pragma unroll
+                for (int i = 0; i < 2; i++) part[s].r[i] = *(const unsigned *)(q + s * 16 + i * 8 + threadIdx.x % 4 * 2);
+        }
+    };
     unsigned keys, values;
 
     METHOD static int column(int tile, int row) { return tile * 16 + row; }
     METHOD void begin(char *lds) { keys = shared_address(lds), values = keys + PART; }
-    METHOD void ask(const bf16 *q) {
-#pragma unroll
-        for (int s = 0; s < D / 16; s++)
-#pragma unroll
-            for (int i = 0; i < 2; i++) query[s].r[i] = *(const unsigned *)(q + s * 16 + i * 8 + threadIdx.x % 4 * 2);
-    }
-    METHOD static void fetch(unsigned to, const bf16 *page, int lo, int hi) {
+    // Unless used nothing is copied: it would come on top of what is fetched next.
+    METHOD static void fetch(unsigned to, const bf16 *page, int lo, int hi, bool used) {
 #pragma unroll 8 // 16 at once take 100 registers
-        for (int i = 0; i < 64 * CELLS / WAVE; i++) {
+        for (int i = 0; used && i < 64 * CELLS / WAVE; i++) {
             const int at = i * WAVE + threadIdx.x % WAVE, row = at / CELLS, cell = at % CELLS;
             copy_16(to + row * STRIDE + cell * 16, page + row * D + cell * 8, row >= lo && row <= hi);
         }
         copies_end();
     }
-    METHOD void fetch_keys(const bf16 *page, int lo, int hi) { fetch(keys, page, lo, hi); }
-    METHOD void fetch_values(const bf16 *page, int lo, int hi) { fetch(values, page, lo, hi); }
-    METHOD void scores(Acc *s) {
+    METHOD void fetch_keys(const bf16 *page, int lo, int hi, bool used) { fetch(keys, page, lo, hi, used); }
+    METHOD void fetch_values(const bf16 *page, int lo, int hi, bool used) { fetch(values, page, lo, hi, used); }
+    template <int N> METHOD void scores(Acc (*s)[4], const Query *q) {
         const int lane = threadIdx.x % WAVE;
         copies_wait_but_last();
 #pragma unroll
@@ -61,23 +69,28 @@ template <int D> struct Pages {
 #pragma unroll
             for (int m = 0; m < 4; m++) load_x(row[m].r, keys + (m * 16 + lane % 16) * STRIDE + (2 * k + lane / 16) * 16);
 #pragma unroll
-            for (int m = 0; m < 4; m++) mma(s[m], row[m], query[k]);
+            for (int m = 0; m < 4; m++)
+#pragma unroll
+                for (int t = 0; t < N; t++) mma(s[t][m], row[m], q[t].part[k]);
         }
         __syncwarp();
     }
-    METHOD void add(Acc *o, const Acc *weight) {
+    template <int N, class Part> METHOD void add(Part *part, const Acc (*weight)[4]) {
         const int lane = threadIdx.x % WAVE;
         copies_wait_but_last();
 #pragma unroll
         for (int m = 0; m < 4; m++) {
-            BFragment b;
+            BFragment b[N];
 #pragma unroll
-            for (int i = 0; i < 2; i++) b.r[i] = turned(pair_of(weight[m].c[2 * i], weight[m].c[2 * i + 1]));
+            for (int t = 0; t < N; t++)
+#pragma unroll
+                for (int i = 0; i < 2; i++) b[t].r[i] = turned(pair_of(weight[t][m].c[2 * i], weight[t][m].c[2 * i + 1]));
 #pragma unroll
             for (int j = 0; j < D / 16; j++) {
                 AFragment v;
                 load_turned(v.r, values + (m * 16 + lane % 8 + lane / 16 * 8) * STRIDE + (2 * j + lane / 8 % 2) * 16);
-                mma(o[j], v, b);
+#pragma unroll
+                for (int t = 0; t < N; t++) mma(part[t].o[j], v, b[t]);
             }
         }
         __syncwarp();

@@ -15,10 +15,9 @@ DEVICE int row_count(const Args &a) { return a.step[0]; }
 // Column n of row t of every result.
 DEVICE real own_sum(const Args &a, int t, int q) {
     real sum = 0;
-#pragma unroll 32
-    for (int n = q * WAVE + threadIdx.x % WAVE; n < 64; n += ROW_PARTS * WAVE) {
+    strided<64, ROW_PARTS * WAVE>(q * WAVE + threadIdx.x % WAVE, [&](int n) {
         sum = add_square((load(a.x, (long)t * 64 + n)), sum);
-    }
+    });
     return wave_sum(sum);
 }
 DEVICE real own_stat(real sum) { return rms_scale(sum, 64, 1.0000000000000001e-05); }
@@ -37,7 +36,7 @@ DEVICE void run(const Args &a) {
     const int t = blockIdx.x;
     if (t >= row_count(a) * R) return;
     const real row = own_stat(row_sum<256 / WAVE>([&](int q) { return own_sum(a, t, q); }, part));
-    for (int n = threadIdx.x; n < COLUMNS; n += 256) each(a, row, t, n);
+    strided<COLUMNS, 256>(threadIdx.x, [&](int n) { each(a, row, t, n); });
 }
 }
 extern "C" __global__ __launch_bounds__(256) void cast_N64(const int *__restrict__ step, const float *__restrict__ x, const float *__restrict__ g, bf16 *__restrict__ y) {
@@ -63,10 +62,9 @@ DEVICE int row_count(const Args &a) { return a.step[1]; }
 // Column n of row t of every result.
 DEVICE real own_sum(const Args &a, int t, int q) {
     real sum = 0;
-#pragma unroll 32
-    for (int n = q * WAVE + threadIdx.x % WAVE; n < 64; n += ROW_PARTS * WAVE) {
+    strided<64, ROW_PARTS * WAVE>(q * WAVE + threadIdx.x % WAVE, [&](int n) {
         sum = add_square((load(a.x, (long)t * 64 + n)), sum);
-    }
+    });
     return wave_sum(sum);
 }
 DEVICE real own_stat(real sum) { return rms_scale(sum, 64, 1.0000000000000001e-05); }
@@ -85,7 +83,7 @@ DEVICE void run(const Args &a) {
     const int t = blockIdx.x;
     if (t >= row_count(a) * R) return;
     const real row = own_stat(row_sum<256 / WAVE>([&](int q) { return own_sum(a, t, q); }, part));
-    for (int n = threadIdx.x; n < COLUMNS; n += 256) each(a, row, t, n);
+    strided<COLUMNS, 256>(threadIdx.x, [&](int n) { each(a, row, t, n); });
 }
 }
 extern "C" __global__ __launch_bounds__(256) void cast_N64v2(const int *__restrict__ step, const float *__restrict__ x, const float *__restrict__ g, bf16 *__restrict__ y) {

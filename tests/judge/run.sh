@@ -128,7 +128,7 @@ wrong "ties to the higher index"         topk_softmax.hip 's/(unsigned)~index/(u
 wrong "the best expert twice"            router.hip 's|below = best;|below = r ? best : below;|' router
 wrong "sum in float"                     map.hip 's/double \(combine[0-9]*_sum\) = 0/float \1 = 0/; s/const double sum = combine/const float sum = combine/' combine $unfused
 wrong "window of one more"               attention.pages.hip 's/pos - WINDOW + 1/pos - WINDOW/' attention
-wrong "no sink"                          attention.pages.hip 's/a.sinks\[head(h)\], 1, 0/a.sinks[head(h)], 0, 0/' attention
+wrong "no sink"                          attention.pages.hip 's/a.sinks\[query_head(kv, head0, h)\], 1, 0/a.sinks[query_head(kv, head0, h)], 0, 0/' attention
 wrong "the token itself unseen"          attention.pages.hip 's/key >= lo \&\& key <= hi/key >= lo \&\& key <= (hi ? hi - 1 : 0)/' attention
 wrong "values where keys belong"         map.hip 's/load(a.v, (long)/load(a.k, (long)/' kv_write $unfused
 wrong "values over the keys"             linear.one.hip    's/ \* 2L \* 2 + 2 + (n/ * 2L * 2 + (n/' linear_K128_N384
