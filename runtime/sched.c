@@ -239,7 +239,7 @@ static void stop(Sched *s, size_t request) {
 static void finish(Sched *s, size_t request) {
     Request *r = &s->requests[request];
     r->done = true;
-    s->stats.spared += r->max_new - r->n_out;
+    s->stats.finished++, s->stats.spared += r->max_new - r->n_out;
     stop(s, request);
     queue_done(s->queue);
 }

@@ -68,7 +68,8 @@ struct SchedStep {
 typedef struct SchedStats SchedStats;
 struct SchedStats {
     int64_t steps, prompt_tokens, generated, peak_pages, pages, in_flight, peak_in_flight;
-    int64_t spared; /* tokens that the requests which are done might have generated, and did not */
+    int64_t finished; /* requests */
+    int64_t spared;   /* tokens that the requests which are done might have generated, and did not */
 };
 
 /* Pages of a group that a request of `positions` positions can hold at once; keep: with those that `back` keeps. */

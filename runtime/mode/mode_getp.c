@@ -1,5 +1,5 @@
 /* mode_getp.c - -m getp (and getp_cpu): every request of a file, greedily, to a file of ids. Formats: docs/formats.md. */
-#include "mode.h"
+#include "fleet.h"
 
 #include <jansson.h>
 #include <errno.h>
@@ -97,55 +97,40 @@ static bool verify(const Session *s, const char *want, const Text *got, Verdict 
 typedef struct Summary Summary;
 struct Summary {
     size_t requests, skipped;
-    double seconds;
-    SchedStats stats;
+    Fleet fleet; /* zeros: nothing was run */
 };
 
 static void summary_text(const Session *s, const Summary *m) {
-    double t = m->seconds > 0 ? m->seconds : 1e-9;
+    const SchedStats st = fleet_stats(&m->fleet);
+    double t = m->fleet.seconds > 0 ? m->fleet.seconds : 1e-9;
     fprintf(stderr,
             "%s on %s: %zu requests (%zu skipped), %" PRId64 " prompt + %" PRId64 " generated tokens in %" PRId64
             " steps, %.2f s (load %.2f s): "
             "%.1f generated tok/s, %.1f tok/s in all; at most %" PRId64 " in flight, %" PRId64 " KV pages\n",
-            s->o->mode, s->dev ? s->dev->ops->name : "no device", m->requests, m->skipped, m->stats.prompt_tokens,
-            m->stats.generated, m->stats.steps, m->seconds, s->load_seconds, (double)m->stats.generated / t,
-            (double)(m->stats.generated + m->stats.prompt_tokens) / t, m->stats.peak_in_flight, m->stats.peak_pages);
+            s->o->mode, s->dev->ops->name, m->requests, m->skipped, st.prompt_tokens, st.generated, st.steps, m->fleet.seconds,
+            fleet_load_seconds(&m->fleet), (double)st.generated / t, (double)(st.generated + st.prompt_tokens) / t,
+            st.peak_in_flight, st.peak_pages);
+    fleet_print(&m->fleet);
 }
 
 static void summary_json(const Session *s, const Summary *m, const Verdict *v, FILE *to) {
-    double t = m->seconds > 0 ? m->seconds : 1e-9;
-    json_t *j =
-        json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I}", "mode", s->o->mode, "device",
-                  s->dev ? s->dev->ops->name : "none", "requests", (json_int_t)m->requests, "skipped",
-                  (json_int_t)m->skipped, "prompt_tokens", (json_int_t)m->stats.prompt_tokens, "generated_tokens",
-                  (json_int_t)m->stats.generated, "steps", (json_int_t)m->stats.steps, "seconds", m->seconds,
-                  "load_seconds", s->load_seconds, "generated_per_second", (double)m->stats.generated / t,
-                  "peak_in_flight", (json_int_t)m->stats.peak_in_flight, "peak_pages", (json_int_t)m->stats.peak_pages);
+    const SchedStats st = fleet_stats(&m->fleet);
+    double t = m->fleet.seconds > 0 ? m->fleet.seconds : 1e-9;
+    json_t *j = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I}", "mode", s->o->mode, "device",
+                          s->dev->ops->name, "requests", (json_int_t)m->requests, "skipped", (json_int_t)m->skipped,
+                          "prompt_tokens", (json_int_t)st.prompt_tokens, "generated_tokens", (json_int_t)st.generated, "steps",
+                          (json_int_t)st.steps, "seconds", m->fleet.seconds, "load_seconds", fleet_load_seconds(&m->fleet),
+                          "generated_per_second", (double)st.generated / t, "peak_in_flight", (json_int_t)st.peak_in_flight,
+                          "peak_pages", (json_int_t)st.peak_pages);
     if (s->o->truth)
         json_object_set_new(j, "verify",
                             json_pack("{s:I, s:I, s:I, s:I, s:s?}", "requests", (json_int_t)v->lines, "equal_requests",
                                       (json_int_t)v->equal_lines, "tokens", (json_int_t)v->tokens, "equal_tokens",
                                       (json_int_t)v->equal_tokens, "first_difference", v->first.at));
-    Text profile = {0};
-    if (s->o->profile && s->dev && s->dev->ops->profile) {
-        s->dev->ops->profile(s->dev, &profile, true);
-        json_object_set_new(j, "profile", profile.at ? json_loads(profile.at, 0, NULL) : json_null());
-    }
+    json_object_set_new(j, "devices", fleet_json(&m->fleet));
     json_dumpf(j, to, JSON_INDENT(2));
     fputc('\n', to);
-    text_free(&profile);
     json_decref(j);
-}
-
-static bool run(Session *s, Requests *r, Summary *m, Err *e) {
-    if (!session_load(s, e)) return false;
-    Sched *sched = session_sched(s, &s->exec, 1, r->at, r->n, true, e);
-    double begin = seconds_now();
-    bool ok = sched && session_run(s, sched, r, s->o->mode, NULL, NULL, e);
-    m->seconds = seconds_now() - begin;
-    if (sched) m->stats = sched_stats(sched);
-    sched_free(sched);
-    return ok;
 }
 
 bool mode_getp(Session *s, Err *e) {
@@ -165,7 +150,7 @@ bool mode_getp(Session *s, Err *e) {
     if (s->o->print && !s->tok && !session_tokenizer(s, e)) return false;
     Requests r = requests_make(s, &p, "nothing is generated");
     Summary m = {.requests = p.n, .skipped = p.n - r.n};
-    bool ok = !r.n || run(s, &r, &m, e);
+    bool ok = !r.n || fleet_run(&m.fleet, s, &r, s->o->mode, NULL, NULL, e);
     if (ok) {
         text_put(&t, "", 0);
         write_lines(&p, &r, &t);
@@ -174,9 +159,11 @@ bool mode_getp(Session *s, Err *e) {
         summary_text(s, &m);
         if (ok && truth) ok = verify(s, truth, &t, &v, e);
         if (s->o->json) summary_json(s, &m, &v, !file_is_stdout(output) && !s->o->print ? stdout : stderr);
-        if (s->dev && !s->o->json) session_profile(s);
+        if (!s->o->json) fleet_profile(&m.fleet);
         ok = ok && requests_left(s, &p, &r, e); /* their lines are written, empty as they are */
+        ok = ok && fleet_whole(&m.fleet, e);
     }
+    fleet_close(&m.fleet);
     text_free(&t);
     text_free(&v.first);
     return ok;
