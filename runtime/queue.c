@@ -36,8 +36,19 @@ static int heavier(const void *a, const void *b, void *weight) {
     return wi != wk ? (wi < wk ? 1 : -1) : i < k ? -1 : i > k;
 }
 
-void queue_heaviest_first(Queue *q, const int64_t *weight) {
+/* Of order[0 … n-1] taker t gets each takers-th from t on, in one piece. */
+static void deal(Queue *q, size_t takers, size_t n) {
+    size_t *dealt = calloc(n + 1, sizeof *dealt), k = 0;
+    if (!dealt) die("queue: out of memory");
+    for (size_t t = 0; t < takers; t++)
+        for (size_t i = t; i < n; i += takers) dealt[k++] = q->order[i];
+    memcpy(q->order, dealt, n * sizeof *dealt);
+    free(dealt);
+}
+
+void queue_heaviest_first(Queue *q, const int64_t *weight, size_t takers, size_t at_once) {
     qsort_r(q->order, q->n, sizeof *q->order, heavier, (void *)(uintptr_t)weight);
+    deal(q, takers, q->n / takers < at_once ? q->n : takers * at_once);
 }
 
 static void add(Queue *q, int64_t takers) {

@@ -10,8 +10,9 @@ typedef struct Queue Queue;
 Queue *queue_new(size_t n); /* of requests 0 … n-1, in that order; not one of them is done */
 void queue_free(Queue *q);  /* NULL is fine */
 /* Before any is taken: those with the largest weight [n] come first, of equal ones the first. What takes longest is then not begun
- * last, when the other devices have nothing left to do. */
-void queue_heaviest_first(Queue *q, const int64_t *weight);
+ * last, when others have nothing left to do. `takers` take `at_once` each to begin with: these are dealt, so that none of them gets
+ * the heaviest all. */
+void queue_heaviest_first(Queue *q, const int64_t *weight, size_t takers, size_t at_once);
 
 /* A scheduler begins to take, and ends. */
 void queue_join(Queue *q);

@@ -709,9 +709,17 @@ static int by_time(const void *x, const void *y) {
     return a->ms < b->ms ? 1 : a->ms > b->ms ? -1 : strcmp(a->symbol, b->symbol);
 }
 
+/* Launches are counted when they are waited for: those behind the last wait too. A device that failed has the others. */
+static void count_all(Gpu *g) {
+    Err e;
+    for (int i = 0; i < STREAMS && !g->hung && use(g, &e); i++)
+        if (g->stream[i].handle) (void)drain(g, &g->stream[i], &e);
+}
+
 void gpu_profile(Device *d, Text *t, bool json) {
     Gpu *g = (Gpu *)d;
     double sum = 0;
+    count_all(g);
     size_t n = 0;
     for (const DeviceKernel *k = g->kernels; k; k = k->next) sum += k->ms, n += k->launches > 0;
     DeviceKernel **list = calloc(n + 1, sizeof *list);

@@ -62,6 +62,15 @@ Device *device_open(const char *name, int index, const Plan *p, const DeviceOpti
     return NULL;
 }
 
+int device_count(const char *name, const Plan *p) {
+    for (size_t i = 0; i < LEN(table); i++) {
+        const char *arch = table[i].arch;
+        bool it = strcmp(name, "auto") ? !strcmp(table[i].name, name) : arch && !strncmp(p->arch, arch, strlen(arch));
+        if (it && table[i].ops) return table[i].ops->count();
+    }
+    return 0;
+}
+
 static int not_several(const DeviceOps *ops, Err *e) {
     Text t = {0};
     if (ops->list) ops->list(&t);

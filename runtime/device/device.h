@@ -93,6 +93,7 @@ const DeviceOps *device_find(const char *name); /* NULL when there is no such de
 /* name "auto": the device that matches the plan's arch, else an error naming --device emu|ref and --arch host. */
 Device *device_open(const char *name, int index, const Plan *p, const DeviceOptions *o, Err *e);
 void device_close(Device *d); /* NULL is fine */
+int device_count(const char *name, const Plan *p); /* of what device_open with this name would open one of */
 /* Are there n devices of d's kind (n 0: as many as there are), and does each of those run the plan? Their number; 0: no, with an
  * error that lists those that there are. */
 int device_several(const Device *d, int64_t n, const Plan *p, Err *e);

@@ -122,7 +122,7 @@ static void meet(Fleet *f) {
 }
 
 static const char *device_of(const FleetMember *m, char *name, size_t n) {
-    snprintf(name, n, "%s %d", m->fleet->first->dev->ops->name, (int)(m - m->fleet->at));
+    snprintf(name, n, "%.20s %d", m->fleet->first->dev->ops->name, (int)(m - m->fleet->at));
     return name;
 }
 
@@ -152,7 +152,9 @@ static void *work(void *arg) {
     meet(m->fleet);
     if (!ok) return NULL;
     if (!member_run(m, &m->why)) fail(m), give_back(m);
+    pthread_mutex_lock(&m->fleet->lock);
     m->stats = sched_stats(m->sched);
+    pthread_mutex_unlock(&m->fleet->lock);
     return NULL;
 }
 
@@ -163,17 +165,21 @@ static void order(Fleet *f) {
     const Requests *r = f->requests;
     int64_t *steps = arena_array(f->first->arena, r->n + 1, sizeof *steps);
     for (size_t i = 0; i < r->n; i++) steps[i] = r->at[i].max_new + r->at[i].n_ids / f->first->chunk;
-    queue_heaviest_first(f->queue, steps);
+    queue_heaviest_first(f->queue, steps, (size_t)(f->n - f->first->index), (size_t)f->first->slots);
 }
 
-static void start(FleetMember *m) {
-    m->started = !pthread_create(&m->thread, NULL, work, m);
-    if (m->started) return;
-    err_set(&m->why, "no thread could be started for it");
+/* One that never gets to work. */
+static void lose(FleetMember *m, const char *why) {
+    err_set(&m->why, "%s", why);
     fail(m);
     pthread_mutex_lock(&m->fleet->lock);
     m->fleet->arrived++;
     pthread_mutex_unlock(&m->fleet->lock);
+}
+
+static void start(FleetMember *m) {
+    m->started = !pthread_create(&m->thread, NULL, work, m);
+    if (!m->started) lose(m, "no thread could be started for it");
 }
 
 bool fleet_run(Fleet *f, Session *s, Requests *r, const char *what, AfterStep *after, void *ctx, Err *e) {
@@ -183,10 +189,11 @@ bool fleet_run(Fleet *f, Session *s, Requests *r, const char *what, AfterStep *a
     pthread_cond_init(&f->changed, NULL);
     order(f);
     s->queue = f->queue;
-    for (int i = 0; i < f->n; i++) f->at[i].fleet = f, f->at[i].s = i ? &f->at[i].own : s;
-    for (int i = 1; i < f->n; i++) start(&f->at[i]);
-    work(&f->at[0]);
-    for (int i = 1; i < f->n; i++)
+    for (int i = 0; i < f->n; i++) f->at[i].fleet = f, f->at[i].s = i == s->index ? s : &f->at[i].own;
+    for (int i = 0; i < s->index; i++) lose(&f->at[i], s->lost[i].msg);
+    for (int i = s->index + 1; i < f->n; i++) start(&f->at[i]);
+    work(&f->at[s->index]);
+    for (int i = 0; i < f->n; i++)
         if (f->at[i].started) pthread_join(f->at[i].thread, NULL);
     f->seconds = seconds_now() - f->begin;
     progress_end(&f->bar);
@@ -197,7 +204,7 @@ bool fleet_run(Fleet *f, Session *s, Requests *r, const char *what, AfterStep *a
 void fleet_close(Fleet *f) {
     if (!f->first) return;
     for (int i = 0; i < f->n; i++) sched_free(f->at[i].sched);
-    for (int i = 1; i < f->n; i++)
+    for (int i = 0; i < f->n; i++)
         if (f->at[i].own.o) session_close(&f->at[i].own);
     queue_free(f->queue);
     f->first->queue = NULL;
@@ -244,12 +251,12 @@ void fleet_print(const Fleet *f) {
     char name[32];
     for (int i = 0; f->n > 1 && i < f->n; i++) {
         const FleetMember *m = &f->at[i];
-        fprintf(stderr,
-                "  %s %s: %" PRId64 " requests, %.1f%% of the generated tokens in %" PRId64 " steps; of %.2f GiB %.2f free before, "
-                "%.2f with weights (%s) and KV cache%s\n",
-                device_of(m, name, sizeof name), m->before.name, m->stats.finished, 100 * part(f, m), m->stats.steps,
-                (double)m->before.memory_total / 0x1p30, (double)m->before.memory_free / 0x1p30,
-                (double)m->after.memory_free / 0x1p30, m->weights ? m->weights : "none", m->failed ? "; it failed" : "");
+        fprintf(stderr, "  %s %s: %" PRId64 " requests, %.1f%% of the generated tokens, in %" PRId64 " steps", device_of(m, name, sizeof name),
+                m->before.name, m->stats.finished, 100 * part(f, m), m->stats.steps);
+        if (m->after.memory_total)
+            fprintf(stderr, "; of %.2f GiB free before %.2f, with weights (from %s) and KV cache %.2f", (double)m->after.memory_total / 0x1p30,
+                    (double)m->before.memory_free / 0x1p30, m->weights, (double)m->after.memory_free / 0x1p30);
+        fprintf(stderr, "%s\n", m->failed ? "; it failed" : "");
     }
 }
 
@@ -281,7 +288,7 @@ static json_t *member_json(const Fleet *f, const FleetMember *m) {
                           (json_int_t)m->before.memory_total, "free_before", (json_int_t)m->before.memory_free, "free_loaded",
                           (json_int_t)m->after.memory_free);
     if (m->failed) json_object_set_new(j, "error", json_string(m->why.msg));
-    if (s->o && s->o->profile && s->dev && s->dev->ops->profile) json_object_set_new(j, "profile", profile_json(s));
+    if (f->first->o->profile && s->dev && s->dev->ops->profile) json_object_set_new(j, "profile", profile_json(s));
     return j;
 }
 

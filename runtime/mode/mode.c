@@ -134,13 +134,25 @@ Device *session_device(const Session *s, const char *name, Err *e) {
     return device_open(name, s->index, s->plan, &d, e);
 }
 
+/* The first that can be opened of those of -g: one that cannot is left out, unless all are. */
+static bool open_first(Session *s, const char *name, Err *e) {
+    int64_t n = s->o->gpus ? s->o->gpus : device_count(name, s->plan);
+    s->lost = arena_array(s->arena, n > 0 ? (size_t)n : 1, sizeof *s->lost);
+    do {
+        Err *why = &s->lost[s->index];
+        if ((s->dev = session_device(s, name, why))) return true;
+    } while (++s->index < n);
+    *e = s->lost[0];
+    return false;
+}
+
 static bool open_device(Session *s, Err *e) {
     const char *name = s->o->device;
     if (!strcmp(s->o->mode, "getp_cpu")) {
         if (strcmp(name, "auto") && strcmp(name, "ref")) return err_set(e, "-m getp_cpu runs on ref, not on %s", name);
         name = "ref";
     }
-    if (!(s->dev = session_device(s, name, e))) return false;
+    if (!open_first(s, name, e)) return false;
     s->devices = s->o->gpus == 1 ? 1 : device_several(s->dev, s->o->gpus, s->plan, e);
     return s->devices > 0;
 }

@@ -29,6 +29,7 @@ struct Session {
     Tok *tok; /* opened when text must be read */
     int index;    /* of the device among those of its kind */
     int devices;  /* -g */
+    Err *lost;    /* [index] why the devices before it could not be opened */
     bool borrows; /* plan, model and tokenizer are another session's */
     Queue *queue; /* that its schedulers take from; NULL: each has its own */
     Device *dev;

@@ -8,7 +8,8 @@
  * FAKEHIP_ARCH, FAKEHIP_MEMORY (bytes): of each device, the last in the list of all that follow; FAKEHIP_NO_PEER=I-K,… or all (I cannot
  * read K's memory); FAKEHIP_FAIL=CALL:N:ERROR,… (call N of CALL returns ERROR), FAKEHIP_FAULT=N, FAKEHIP_HANG=N (launch N faults; never
  * ends), each with :DEVICE behind it: of this device's calls; FAKEHIP_LOG=FILE (counts of calls at exit, with several devices also
- * those of each, CALL@DEVICE; and "cpus N": how many the thread could use that last asked for pinned memory). */
+ * those of each, CALL@DEVICE, and "cpu@DEVICE N"; "cpus N": how many the thread could use, the first of them N, that last asked for
+ * pinned memory). */
 #define __HIP_PLATFORM_AMD__ 1
 #include <hip/hip_runtime_api.h>
 
@@ -47,7 +48,7 @@ struct Ops {
 typedef struct Object Object; /* whatever has a handle */
 struct Object {
     Kind kind;
-    void *p; /* memory */
+    void *p; /* memory; of a module what it was loaded from */
     size_t size;
     int device;
     Ops ops, captured; /* of a stream or a graph */
@@ -66,7 +67,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Object *objects;
 static EmuMem *memory;
 static int wrong, launches, pinned_cpus; /* pinned_cpus: CPUs of the thread that last asked for pinned memory */
-static int launches_of[DEVICES];
+static int launches_of[DEVICES], pinned_first[DEVICES]; /* pinned_first: the first of those CPUs */
 static bool hung[DEVICES], reaches[DEVICES][DEVICES]; /* reaches: peer access was enabled */
 static size_t in_use[DEVICES];
 static bool initialised;
@@ -143,6 +144,7 @@ __attribute__((destructor)) static void at_exit(void) {
         fprintf(f, "%s %d\n", counts[i].call, counts[i].n);
         for (int d = 0; d < devices() && devices() > 1; d++) fprintf(f, "%s@%d %d\n", counts[i].call, d, counts[i].of[d]);
     }
+    for (int d = 0; f && d < devices() && devices() > 1; d++) fprintf(f, "cpu@%d %d\n", d, pinned_first[d]);
     if (f) fprintf(f, "cpus %d\n", pinned_cpus), fclose(f);
     if (wrong) fflush(stdout), _exit(99);
 }
@@ -238,7 +240,7 @@ static bool needed(const Object *o) {
         for (size_t i = 0; s->kind == STREAM && i < s->ops.n; i++) {
             const Op *op = &s->ops.at[i];
             if (op->event == o || (op->function && op->function->module == o)) return true;
-            if (o->p && op->kind != LAUNCH && (overlaps(op->dst, op->n, o) || overlaps(op->src, op->n, o))) return true;
+            if (o->kind != MODULE && o->p && op->kind != LAUNCH && (overlaps(op->dst, op->n, o) || overlaps(op->src, op->n, o))) return true;
         }
     return false;
 }
@@ -455,6 +457,7 @@ hipError_t hipMemGetInfo(size_t *free_bytes, size_t *total) CALL({
                 *p = o->p;
                 cpu_set_t set;
                 pinned_cpus = sched_getaffinity(0, sizeof set, &set) ? 0 : CPU_COUNT(&set);
+                for (pinned_first[current] = 0; pinned_cpus && !CPU_ISSET(pinned_first[current], &set);) pinned_first[current]++;
             })
 
                 hipError_t hipHostFree(void *p) CALL({
@@ -525,7 +528,7 @@ hipError_t hipEventRecord(hipEvent_t event, hipStream_t stream) CALL({
         Object *o = find(EVENT, event);
         if (!o) REFUSE(hipErrorInvalidHandle, "no event");
         for (Object *s = objects; s && !o->done; s = s->next)
-            if (s->kind == STREAM && advance(s) != hipSuccess) result = s->error;
+            if (s->kind == STREAM && s->device == o->device && advance(s) != hipSuccess) result = s->error;
         if (!o->done && !result) result = hipErrorNotReady;
     })
 
@@ -589,16 +592,25 @@ hipError_t hipEventRecord(hipEvent_t event, hipStream_t stream) CALL({
     return memcmp(h.e_ident, ELFMAG, SELFMAG) ? 0 : h.e_shoff + (size_t)h.e_shnum * h.e_shentsize;
 }
 
+/* Decoded already, for another device. */
+static EmuModule *decoded(const void *image) {
+    for (Object *o = objects; o; o = o->next)
+        if (o->kind == MODULE && o->p == image) return o->code;
+    return NULL;
+}
+
 hipError_t hipModuleLoadData(hipModule_t *module, const void *image) CALL({
     Err e = {""};
     size_t size = elf_size(image);
-    EmuModule *code = size ? emu_load(image, size, &e) : NULL;
+    EmuModule *code = decoded(image);
+    if (!code && size) code = emu_load(image, size, &e);
     if (!code) {
         result = hipErrorNoBinaryForGpu;
         break;
     }
     Object *o = make(MODULE);
     o->code = code;
+    o->p = (void *)(uintptr_t)image;
     *module = (hipModule_t)o;
 })
 
@@ -610,8 +622,10 @@ hipError_t hipModuleLoadData(hipModule_t *module, const void *image) CALL({
             next = f->next;
             if (f->kind == FUNCTION && f->module == o) drop(f);
         }
-        emu_unload(o->code);
+        EmuModule *code = o->code;
+        const void *image = o->p;
         drop(o);
+        if (!decoded(image)) emu_unload(code);
     })
 
         hipError_t hipModuleGetFunction(hipFunction_t *function, hipModule_t module, const char *name) CALL({
