@@ -148,3 +148,33 @@ done
 [ -z "$bad" ] && [ "$n" -gt 20 ] && ok "each of $n calls failing" || fail "each call failing" "$n:$bad"
 else echo "skip hip: no HIP headers (libamdhip64-dev), so no fake HIP library"
 fi
+
+# --- the same of CUDA, whose kernels do nothing here: who does what, and where
+cuda_dir=$PWD/out/tests/fakecuda
+if [ -f "$cuda_dir/libcuda.so.1" ]; then
+out/tests/handmade_tool "$tmp/hand.bin" --cuda && out/gptoss-mkmodel tests/models/tiny.json "$tmp/hand" --seed 3 2>/dev/null
+printf '6\n1 2 3\n4\n5 6\n%s\n7\n8 9\n' "$(seq -s' ' 1 30)" >"$tmp/cuda_in"
+cuda() { # of three devices
+    rm -f "$tmp/ids"
+    FAKECUDA_DEVICES=3 LD_LIBRARY_PATH=$cuda_dir FAKECUDA_LOG=$tmp/log GPTOSS_HANG_SECONDS=2 $exec "$tmp/hand.bin" -w "$tmp/hand" --device cuda -m getp --input-ids -i "$tmp/cuda_in" -o "$tmp/ids" -n 40 --json "$@" >"$tmp/out" 2>"$tmp/err"
+}
+tidy() { # NAME STATUS WANTED PATTERN-OF-THE-LOG: the ids are -g 1's
+    if [ "$2" != "$3" ]; then fail "$1" "exit $2: $(tail -1 "$tmp/err")"
+    elif ! cmp -s "$tmp/ids" "$tmp/want"; then fail "$1" "$(cmp "$tmp/ids" "$tmp/want" 2>&1)"
+    elif tr '\n' ' ' <"$tmp/log" | grep -qE "wrong 0 $4\$"; then ok "$1"
+    else fail "$1" "$(tr '\n' ' ' <"$tmp/log") $(grep -m1 WRONG "$tmp/err")"; fi
+}
+each='device 0 replays [1-9][0-9]* peers 0 device 1 replays [1-9][0-9]* peers [1-9][0-9]* device 2 replays [1-9][0-9]* peers [1-9][0-9]* '
+cuda; code=$?; cp "$tmp/ids" "$tmp/want"; tidy cuda_one $code 0 'device 0 replays [1-9][0-9]* peers 0 '
+cuda -g 3; tidy cuda_three $? 0 "$each"
+json cuda_weights '[d["weights"] for d in j["devices"]] == ["disk", "peer", "peer"] and all(d["requests"] == 2 for d in j["devices"])'
+FAKECUDA_NO_PEER=1 cuda -g 2; tidy cuda_no_peers $? 0 'device 0 replays [1-9][0-9]* peers 0 device 1 replays [1-9][0-9]* peers 0 '
+grep -q 'device cuda 1 cannot reach device cuda 0 .*: its weights come through host memory' "$tmp/err" && ok cuda_no_peers_said || fail cuda_no_peers_said "$(cat "$tmp/err")"
+FAKECUDA_FAIL_PEER=2:4 cuda -g 3; tidy cuda_peer_fails $? 1 'device 0 replays [1-9][0-9]* peers 0 device 1 replays [1-9][0-9]* peers [1-9][0-9]* device 2 replays 0 peers 4 '
+FAKECUDA_FAIL=1:9 cuda -g 3; tidy cuda_fails $? 1 "$each"
+FAKECUDA_FAIL=0:9 cuda -g 3; tidy cuda_first_fails $? 1 "$each"
+FAKECUDA_HANG=2:9 cuda -g 3; tidy cuda_hangs $? 1 "$each"; grep -q 'device cuda 2 is left out, and 2 of its requests go to others: .*hung' "$tmp/err" && ok cuda_hang_said || fail cuda_hang_said "$(cat "$tmp/err")"
+CUDA_VISIBLE_DEVICES=2,1 cuda -g all; json cuda_visible '[d["name"] for d in j["devices"]] == ["Fake H100 2", "Fake H100 1"]'
+cuda -g 4; refused cuda_too_many $? '-g 4: of device cuda there are 3: +cuda 0  Fake H100 0.*cuda 2  Fake'
+else echo "skip cuda: no cuda.h (nvidia-cuda-dev), so no fake CUDA driver"
+fi
