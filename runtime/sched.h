@@ -81,7 +81,7 @@ typedef struct Sched Sched;
 Sched *sched_new(const SchedOptions *o, Request *requests, size_t n, Err *e);
 void sched_free(Sched *s);
 enum { SCHED_STEPS = 2 }; /* that may be made and not committed */
-/* Valid until its commit. NULL: nothing can run, or needs to, before the next commit; if there is none to come, all is done that
+/* Valid until the sched_next behind its commit. NULL: nothing can run, or needs to, before the next commit; if there is none to come, all is done that
  * nobody else has taken. */
 const SchedStep *sched_next(Sched *s);
 void sched_commit(Sched *s, const int32_t *ids /* [n_rows] of the oldest step not committed */);

@@ -80,7 +80,7 @@ static void draw(Fleet *f) {
              (double)(st.generated + st.prompt_tokens) / (now - f->begin));
     progress_draw(&f->bar, share(f, &st), detail);
     if (!say) return;
-    fprintf(stderr, "%s: %s\n", f->what, detail);
+    fprintf(stderr, "%s: %s\n", f->work.what, detail);
     f->said = now;
 }
 
@@ -92,16 +92,29 @@ static void show(FleetMember *m) {
     pthread_mutex_unlock(&m->fleet->lock);
 }
 
+/* A step of which all is known has gone by. */
+static void tell_finished(Fleet *f, const SchedStep *t) {
+    for (int64_t i = 0; f->work.finished && i < t->n_rows; i++) {
+        size_t request = t->row_request[i];
+        if (!f->requests->at[request].done || f->told[request]) continue;
+        f->told[request] = true;
+        pthread_mutex_lock(&f->lock);
+        f->work.finished(f->work.ctx, request);
+        pthread_mutex_unlock(&f->lock);
+    }
+}
+
 static bool member_run(FleetMember *m, Err *e) {
     Fleet *f = m->fleet;
     const SchedStep *t = NULL;
     const int32_t *ids;
-    m->s->after = f->after, m->s->after_ctx = f->ctx;
-    if (f->after) m->s->ahead = 0;
+    m->s->after = f->work.after, m->s->after_ctx = f->work.ctx;
+    if (f->work.after) m->s->ahead = 0;
     do {
         bool ok;
         while ((ok = session_next(m->s, m->sched, f->requests->at, &t, &ids, e)) && t) {
             sched_commit(m->sched, ids);
+            tell_finished(f, t);
             show(m);
         }
         if (!ok) return false;
@@ -113,7 +126,7 @@ static bool member_run(FleetMember *m, Err *e) {
 static void meet(Fleet *f) {
     pthread_mutex_lock(&f->lock);
     if (++f->arrived == f->n) {
-        progress_begin(&f->bar, f->what);
+        progress_begin(&f->bar, f->work.what);
         f->begin = f->said = f->bar.begin;
         pthread_cond_broadcast(&f->changed);
     }
@@ -182,8 +195,9 @@ static void start(FleetMember *m) {
     if (!m->started) lose(m, "no thread could be started for it");
 }
 
-bool fleet_run(Fleet *f, Session *s, Requests *r, const char *what, AfterStep *after, void *ctx, Err *e) {
-    *f = (Fleet){.first = s, .requests = r, .what = what, .after = after, .ctx = ctx, .n = s->devices, .queue = queue_new(r->n)};
+bool fleet_run(Fleet *f, Session *s, Requests *r, const FleetWork *w, Err *e) {
+    *f = (Fleet){.first = s, .requests = r, .work = *w, .n = s->devices, .queue = queue_new(r->n)};
+    f->told = arena_array(s->arena, r->n + 1, sizeof *f->told);
     f->at = arena_array(s->arena, (size_t)f->n, sizeof *f->at);
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->changed, NULL);

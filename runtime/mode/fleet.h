@@ -13,6 +13,14 @@
 #include <jansson.h>
 #include <pthread.h>
 
+typedef struct FleetWork FleetWork;
+struct FleetWork {
+    const char *what; /* for the bar */
+    AfterStep *after; /* NULL, or called in each step, on the thread of its session */
+    void (*finished)(void *ctx, size_t request); /* NULL, or called for each that is done, one at a time */
+    void *ctx;
+};
+
 typedef struct Fleet Fleet;
 typedef struct FleetMember FleetMember;
 struct FleetMember {
@@ -32,9 +40,8 @@ struct FleetMember {
 struct Fleet {
     Session *first;
     Requests *requests;
-    const char *what;
-    AfterStep *after;
-    void *ctx;
+    FleetWork work;
+    bool *told; /* [requests] finished was called */
     Queue *queue;
     FleetMember *at; /* [n] */
     int n;
@@ -51,9 +58,8 @@ struct Fleet {
     const FleetMember *first_failed;
 };
 
-/* Loads the weights onto s->devices devices and runs the requests to their end. after: NULL, or what is called in each step, on the
- * thread of its session. False: every device has failed; e says how the first did. fleet_close follows in any case. */
-bool fleet_run(Fleet *f, Session *s, Requests *r, const char *what, AfterStep *after, void *ctx, Err *e);
+/* Loads the weights onto s->devices devices and runs the requests to their end. False: every device has failed; e says how the first did. fleet_close follows in any case. */
+bool fleet_run(Fleet *f, Session *s, Requests *r, const FleetWork *w, Err *e);
 /* Did all devices last to the end? False, with e naming those that did not: the work is done all the same. */
 bool fleet_whole(const Fleet *f, Err *e);
 SchedStats fleet_stats(const Fleet *f); /* of all; what is in flight, and pages, added up */

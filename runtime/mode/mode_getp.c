@@ -1,5 +1,6 @@
 /* mode_getp.c - -m getp (and getp_cpu): every request of a file, greedily, to a file of ids. Formats: docs/formats.md. */
 #include "fleet.h"
+#include "ranks.h"
 
 #include <jansson.h>
 #include <errno.h>
@@ -98,11 +99,13 @@ typedef struct Summary Summary;
 struct Summary {
     size_t requests, skipped;
     Fleet fleet; /* zeros: nothing was run */
+    Ranks ranks;
 };
 
 static void summary_text(const Session *s, const Summary *m) {
     const SchedStats st = fleet_stats(&m->fleet);
     double t = m->fleet.seconds > 0 ? m->fleet.seconds : 1e-9;
+    if (m->ranks.n > 1) fprintf(stderr, "rank %d of %d: ", m->ranks.rank, m->ranks.n);
     fprintf(stderr,
             "%s on %s: %zu requests (%zu skipped), %" PRId64 " prompt + %" PRId64 " generated tokens in %" PRId64
             " steps, %.2f s (load %.2f s): "
@@ -128,17 +131,43 @@ static void summary_json(const Session *s, const Summary *m, const Verdict *v, F
                                       (json_int_t)v->equal_lines, "tokens", (json_int_t)v->tokens, "equal_tokens",
                                       (json_int_t)v->equal_tokens, "first_difference", v->first.at));
     json_object_set_new(j, "devices", fleet_json(&m->fleet));
+    if (m->ranks.n > 1) json_object_set_new(j, "rank", json_integer(m->ranks.rank)), json_object_set_new(j, "ranks", json_integer(m->ranks.n));
     json_dumpf(j, to, JSON_INDENT(2));
     fputc('\n', to);
     json_decref(j);
+}
+
+/* This rank's requests, then what the others did. Without Slurm all are this one's. */
+static bool run(Session *s, const char *output, const Prompts *p, Requests *r, Summary *m, Err *e) {
+    *m = (Summary){.requests = p->n, .skipped = p->n - r->n};
+    Ranks *k = &m->ranks;
+    if (!ranks_open(k, s, output, p, r, e)) return false;
+    if (k->n > 1) m->requests = k->mine.n, m->skipped = 0;
+    bool ok = !k->mine.n || fleet_run(&m->fleet, s, &k->mine, &(FleetWork){s->o->mode, NULL, ranks_finished, k}, e);
+    return ranks_end(k, ok, e);
+}
+
+static bool write_results(Session *s, const char *output, const char *truth, const Prompts *p, const Requests *r, const Summary *m, Err *e) {
+    Text t = {0};
+    Verdict v = {0};
+    text_put(&t, "", 0);
+    write_lines(p, r, &t);
+    bool ok = file_write(output, t.at, t.n, e);
+    if (ok) ranks_remove(&m->ranks);
+    if (ok && s->o->print) ok = print_text(s, p, r, e);
+    summary_text(s, m);
+    if (ok && truth) ok = verify(s, truth, &t, &v, e);
+    if (s->o->json) summary_json(s, m, &v, !file_is_stdout(output) && !s->o->print ? stdout : stderr);
+    text_free(&t);
+    text_free(&v.first);
+    return ok;
 }
 
 bool mode_getp(Session *s, Err *e) {
     const char *input = s->o->input ? s->o->input : "data/input.txt",
                *output = s->o->output ? s->o->output : "data/output.txt";
     Prompts p;
-    Text t = {0};
-    Verdict v = {0};
+    Summary m;
     size_t truth_size = 0;
     if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
     if (s->o->print && file_is_stdout(output)) return err_set(e, "--print and -o - both write to stdout: give -o FILE");
@@ -149,22 +178,11 @@ bool mode_getp(Session *s, Err *e) {
     if (!session_output(s, output, input, e) || !prompts_read(s, input, &p, e)) return false;
     if (s->o->print && !s->tok && !session_tokenizer(s, e)) return false;
     Requests r = requests_make(s, &p, "nothing is generated");
-    Summary m = {.requests = p.n, .skipped = p.n - r.n};
-    bool ok = !r.n || fleet_run(&m.fleet, s, &r, s->o->mode, NULL, NULL, e);
-    if (ok) {
-        text_put(&t, "", 0);
-        write_lines(&p, &r, &t);
-        ok = file_write(output, t.at, t.n, e);
-        if (ok && s->o->print) ok = print_text(s, &p, &r, e);
-        summary_text(s, &m);
-        if (ok && truth) ok = verify(s, truth, &t, &v, e);
-        if (s->o->json) summary_json(s, &m, &v, !file_is_stdout(output) && !s->o->print ? stdout : stderr);
-        if (!s->o->json) fleet_profile(&m.fleet);
-        ok = ok && requests_left(s, &p, &r, e); /* their lines are written, empty as they are */
-        ok = ok && fleet_whole(&m.fleet, e);
-    }
+    bool ran = run(s, output, &p, &r, &m, e), ok = ran;
+    if (ok && m.ranks.rank) summary_text(s, &m); /* rank 0 has the results */
+    else if (ok) ok = write_results(s, output, truth, &p, &r, &m, e) && requests_left(s, &p, &r, e); /* theirs are written, empty as they are */
+    if (ran && !s->o->json) fleet_profile(&m.fleet);
+    ok = ok && fleet_whole(&m.fleet, e);
     fleet_close(&m.fleet);
-    text_free(&t);
-    text_free(&v.first);
     return ok;
 }
