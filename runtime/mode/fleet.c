@@ -52,7 +52,7 @@ static bool copy_weights(FleetMember *m, const Session *source, Err *e) {
 static bool member_load(FleetMember *m, Err *e) {
     Fleet *f = m->fleet;
     Session *s = m->s;
-    if (s == &m->own && !session_beside(s, f->first, (int)(m - f->at), e)) return false;
+    if (s != f->first && !session_open_beside(s, f->first, e)) return false;
     const DeviceOps *ops = s->dev->ops;
     if (!ops->info(s->dev, &m->before, e)) return false;
     const Session *source = wait_for_source(m);
@@ -203,7 +203,11 @@ bool fleet_run(Fleet *f, Session *s, Requests *r, const FleetWork *w, Err *e) {
     pthread_cond_init(&f->changed, NULL);
     order(f);
     s->queue = f->queue;
-    for (int i = 0; i < f->n; i++) f->at[i].fleet = f, f->at[i].s = i == s->index ? s : &f->at[i].own;
+    for (int i = 0; i < f->n; i++) {
+        FleetMember *m = &f->at[i];
+        *m = (FleetMember){.fleet = f, .s = i == s->index ? s : &m->own};
+        if (m->s != s) session_beside(m->s, s, i);
+    }
     for (int i = 0; i < s->index; i++) lose(&f->at[i], s->lost[i].msg);
     for (int i = s->index + 1; i < f->n; i++) start(&f->at[i]);
     work(&f->at[s->index]);
@@ -219,7 +223,7 @@ void fleet_close(Fleet *f) {
     if (!f->first) return;
     for (int i = 0; i < f->n; i++) sched_free(f->at[i].sched);
     for (int i = 0; i < f->n; i++)
-        if (f->at[i].own.o) session_close(&f->at[i].own);
+        if (f->at[i].s != f->first) session_close(f->at[i].s);
     queue_free(f->queue);
     f->first->queue = NULL;
     pthread_mutex_destroy(&f->lock);
@@ -265,11 +269,12 @@ void fleet_print(const Fleet *f) {
     char name[32];
     for (int i = 0; f->n > 1 && i < f->n; i++) {
         const FleetMember *m = &f->at[i];
-        fprintf(stderr, "  %s %s: %" PRId64 " requests, %.1f%% of the generated tokens, in %" PRId64 " steps", device_of(m, name, sizeof name),
-                m->before.name, m->stats.finished, 100 * part(f, m), m->stats.steps);
+        fprintf(stderr, "  %s %s: %" PRId64 " requests, %.1f%% of the generated tokens, in %" PRId64 " steps",
+                device_of(m, name, sizeof name), m->before.name, m->stats.finished, 100 * part(f, m), m->stats.steps);
         if (m->after.memory_total)
-            fprintf(stderr, "; of %.2f GiB free before %.2f, with weights (from %s) and KV cache %.2f", (double)m->after.memory_total / 0x1p30,
-                    (double)m->before.memory_free / 0x1p30, m->weights, (double)m->after.memory_free / 0x1p30);
+            fprintf(stderr, "; of %.2f GiB free before %.2f, with weights (from %s) and KV cache %.2f",
+                    (double)m->after.memory_total / 0x1p30, (double)m->before.memory_free / 0x1p30, m->weights,
+                    (double)m->after.memory_free / 0x1p30);
         fprintf(stderr, "%s\n", m->failed ? "; it failed" : "");
     }
 }

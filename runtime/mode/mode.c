@@ -136,7 +136,8 @@ Device *session_device(const Session *s, const char *name, Err *e) {
 
 /* The first that can be opened of those of -g: one that cannot is left out, unless all are. */
 static bool open_first(Session *s, const char *name, Err *e) {
-    int64_t n = s->o->gpus ? s->o->gpus : device_count(name, s->plan);
+    int64_t n = device_count(name, s->plan);
+    if (s->o->gpus && s->o->gpus < n) n = s->o->gpus;
     s->lost = arena_array(s->arena, n > 0 ? (size_t)n : 1, sizeof *s->lost);
     do {
         Err *why = &s->lost[s->index];
@@ -167,12 +168,15 @@ bool session_open(Session *s, const Options *o, Err *e) {
     return open_device(s, e) && open_model(s, e);
 }
 
-bool session_beside(Session *s, const Session *first, int index, Err *e) {
+void session_beside(Session *s, const Session *first, int index) {
     *s = *first;
     s->arena = arena_new();
     s->borrows = true, s->index = index;
     s->dev = NULL, s->exec = NULL, s->rows = NULL;
     memset(s->flight, 0, sizeof s->flight);
+}
+
+bool session_open_beside(Session *s, const Session *first, Err *e) {
     return (s->dev = session_device(s, first->dev->ops->name, e)) != NULL;
 }
 

@@ -60,10 +60,11 @@ void warn(const char *fmt, ...) PRINTF(1, 2);
 /* Opens plan, device and model, and checks options against the plan. Weights come with session_load, once input is read. */
 bool session_open(Session *s, const Options *o, Err *e);
 bool session_load(Session *s, Err *e);
-/* A session on another device of the kind of first's, and its weights, copied from a session that has them. Whatever comes of it,
- * session_close follows, and before that of the first. */
-bool session_beside(Session *s, const Session *first, int index, Err *e);
-bool session_load_from(Session *s, const Session *from, Err *e);
+/* A session of another device of the kind of first's; the device is not opened yet: with session_open_beside, on the thread that will
+ * feed it. Whatever comes of that, session_close follows, and before that of the first. */
+void session_beside(Session *s, const Session *first, int index);
+bool session_open_beside(Session *s, const Session *first, Err *e);
+bool session_load_from(Session *s, const Session *from, Err *e); /* its weights, copied from a session that has them */
 /* Before the work: can path be written, and is it neither the input (NULL: none) nor a file of the model? */
 bool session_output(const Session *s, const char *path, const char *input, Err *e);
 Device *session_device(const Session *s, const char *name, Err *e);

@@ -13,6 +13,7 @@
 
 typedef struct Part Part; /* as it was last seen */
 struct Part {
+    const char *path;
     bool there, ended, failed;
     char host[128];
     Err why;
@@ -34,7 +35,8 @@ static bool read_slurm(Ranks *k, Err *e) {
     const char *tasks = getenv("SLURM_NTASKS"), *step = getenv("SLURM_STEP_ID"), *job = getenv("SLURM_JOB_ID"),
                *restart = getenv("SLURM_RESTART_COUNT");
     k->n = 1;
-    if (step && tasks && (!whole_number(tasks, 1, &k->n) || !whole_number(getenv("SLURM_PROCID"), 0, &k->rank) || k->rank >= k->n))
+    if (step && tasks &&
+        (!whole_number(tasks, 1, &k->n) || !whole_number(getenv("SLURM_PROCID"), 0, &k->rank) || k->rank >= k->n))
         return err_set(e, "SLURM_PROCID and SLURM_NTASKS are no rank and a number of ranks");
     if (k->n > 1 && !job) return err_set(e, "SLURM_NTASKS is %d, and there is no SLURM_JOB_ID to name this run by", k->n);
     k->run = k->n > 1 ? arena_printf(k->s->arena, "%s.%s.%s", job, restart ? restart : "0", step)
@@ -54,7 +56,8 @@ static uint64_t key_of(const Session *s, const Prompts *p) {
     uint64_t h = mix(0, s->plan->file.at, PLAN_HEADER);
     h = mix(h, s->model_path, strlen(s->model_path));
     h = mix(h, &s->steps, sizeof s->steps);
-    h = mix(h, &d->temperature, sizeof d->temperature), h = mix(h, &d->top_p, sizeof d->top_p), h = mix(h, &d->min_p, sizeof d->min_p);
+    h = mix(h, &d->temperature, sizeof d->temperature);
+    h = mix(h, &d->top_p, sizeof d->top_p), h = mix(h, &d->min_p, sizeof d->min_p);
     h = mix(h, &d->top_k, sizeof d->top_k), h = mix(h, &d->seed, sizeof d->seed);
     for (size_t i = 0; i < p->n; i++) h = mix(h, p->at[i].ids ? p->at[i].ids : (int32_t *)&h, p->at[i].n * sizeof *p->at[i].ids);
     return h;
@@ -62,7 +65,9 @@ static uint64_t key_of(const Session *s, const Prompts *p) {
 
 /* --- parts -------------------------------------------------------------------------------------------------------------------- */
 
-static const char *part_path(const Ranks *k, int rank) { return arena_printf(k->s->arena, "%s/part.%s.%d", k->folder, k->run, rank); }
+static const char *part_path(const Ranks *k, int rank) {
+    return arena_printf(k->s->arena, "%s/part.%s.%d", k->folder, k->run, rank);
+}
 
 static bool is_part(const char *name) { return !strncmp(name, "part.", 5); }
 
@@ -198,7 +203,8 @@ bool ranks_open(Ranks *k, Session *s, const char *output, const Prompts *p, Requ
     share(k);
     size_t left = 0;
     for (size_t i = 0; i < r->n; i++) left += !r->at[i].done;
-    if (k->rank == 0 && left < r->n) fprintf(stderr, "%s: %zu of %zu requests are done, by runs before this one\n", folder, r->n - left, r->n);
+    if (k->rank == 0 && left < r->n)
+        fprintf(stderr, "%s: %zu of %zu requests are done, by runs before this one\n", folder, r->n - left, r->n);
     return begin_part(k, e);
 }
 
@@ -254,13 +260,15 @@ static bool has_ended(const char *path, off_t size) {
 }
 
 /* Looks again. True: there is nothing to wait for any more, and what the rank did has been read. False with e set: it cannot be. */
-static bool look(Ranks *k, int rank, Part *p, Err *e) {
-    const char *path = part_path(k, rank);
+static bool look(Ranks *k, Part *p, Err *e) {
+    const char *path = p->path;
     struct stat st;
     double now = seconds_now();
     if (!p->since) p->since = now;
-    if (!stat(path, &st) && (!p->there || changed(&st, &p->seen))) p->since = now, p->seen = st, p->there = true;
-    if (p->there && has_ended(path, p->seen.st_size)) return read_part(k, path, p, e);
+    if (!stat(path, &st) && (!p->there || changed(&st, &p->seen))) {
+        p->since = now, p->seen = st, p->there = true;
+        if (has_ended(path, st.st_size)) return read_part(k, path, p, e);
+    }
     if (now - p->since < patience()) return false;
     if (p->there && !read_part(k, path, p, e)) return false;
     if (p->ended) return true;
@@ -271,11 +279,12 @@ static bool look(Ranks *k, int rank, Part *p, Err *e) {
 
 static bool wait_for_all(Ranks *k, Part *parts, Err *e) {
     const struct timespec nap = {0, 100000000};
+    for (int i = 1; i < k->n; i++) parts[i].path = part_path(k, i);
     for (int waiting = 1; waiting; nanosleep(&nap, NULL)) {
         waiting = 0;
         for (int i = 1; i < k->n; i++) {
             e->msg[0] = 0;
-            if (!parts[i].ended && !look(k, i, &parts[i], e)) waiting++;
+            if (!parts[i].ended && !look(k, &parts[i], e)) waiting++;
             if (*e->msg) return false;
         }
         if (!waiting) break;

@@ -1,9 +1,9 @@
 /* ranks.h - getp's requests shared out to the ranks of a Slurm step, each a process with devices of its own.
  *
- * They meet in a folder beside the output, OUT.parts, on a file system that all of them see. Each rank appends what it has finished,
- * request by request, to a part of its own; rank 0 waits for the others and merges. A rank that dies takes along what it had in
- * flight only: the next run in that folder, with any number of ranks or without Slurm, does what is missing. docs/formats.md says
- * what a part is. */
+ * They meet in a folder beside the output, OUT.parts, on a file system that all of them see. Each rank appends what it has
+ * finished, request by request, to a part of its own; rank 0 waits for the others and merges. A rank that dies takes along what it
+ * had in flight only: the next run in that folder, with any number of ranks or without Slurm, does what is missing.
+ * docs/formats.md says what a part is. */
 #ifndef GPTOSS_RANKS_H
 #define GPTOSS_RANKS_H
 

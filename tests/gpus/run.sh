@@ -133,7 +133,7 @@ FAKEHIP_FAIL=hipGraphLaunch:6:999:0,hipGraphLaunch:9:999:1 two; code=$?; clean b
 FAKEHIP_MEMORY=150000 two; code=$?; clean none_loads $code 1; refused none_loads $code 'error: .*device hip [01]: out of memory'
 
 # Every call that the second device makes, failing once: in the end, the same ids, and nothing is left anywhere.
-few() { rm -f "$tmp/ids"; FAKEHIP_DEVICES=2 run "$tmp/one.bin" -w "$tmp/model" --device hip --input-ids -i "$tmp/in" -m getp -t 4 -n 5 -o "$tmp/ids" "$@"; }
+few() { rm -f "$tmp/ids"; FAKEHIP_DEVICES=2 run "$tmp/one.bin" -w "$tmp/model" --device hip --input-ids -i "$tmp/in" -m getp -t 3 -n 4 -o "$tmp/ids" "$@"; }
 few; cp "$tmp/ids" "$tmp/want"
 few -g 2; grep -oE '^[A-Za-z]+@1 [1-9]' "$tmp/log" | cut -d@ -f1 | grep -vE 'Destroy|Free$|Unload|GetErrorName|PCIBusId|DeviceGetName|GetDeviceProperties' >"$tmp/calls"
 bad= n=0
