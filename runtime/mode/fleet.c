@@ -127,7 +127,7 @@ static void meet(Fleet *f) {
     pthread_mutex_lock(&f->lock);
     if (++f->arrived == f->n) {
         progress_begin(&f->bar, f->work.what);
-        f->begin = f->said = f->bar.begin;
+        f->begin = f->said = f->bar.begin, f->load_seconds = f->begin - f->started;
         pthread_cond_broadcast(&f->changed);
     }
     while (f->arrived < f->n) pthread_cond_wait(&f->changed, &f->lock);
@@ -196,7 +196,7 @@ static void start(FleetMember *m) {
 }
 
 bool fleet_run(Fleet *f, Session *s, Requests *r, const FleetWork *w, Err *e) {
-    *f = (Fleet){.first = s, .requests = r, .work = *w, .n = s->devices, .queue = queue_new(r->n)};
+    *f = (Fleet){.first = s, .requests = r, .work = *w, .n = s->devices, .queue = queue_new(r->n), .started = seconds_now()};
     f->told = arena_array(s->arena, r->n + 1, sizeof *f->told);
     f->at = arena_array(s->arena, (size_t)f->n, sizeof *f->at);
     pthread_mutex_init(&f->lock, NULL);
@@ -251,13 +251,6 @@ SchedStats fleet_stats(const Fleet *f) {
         sum.finished += st->finished, sum.spared += st->spared;
     }
     return sum;
-}
-
-double fleet_load_seconds(const Fleet *f) {
-    double most = 0;
-    for (int i = 0; i < f->n; i++)
-        if (f->at[i].s->load_seconds > most) most = f->at[i].s->load_seconds;
-    return most;
 }
 
 static double part(const Fleet *f, const FleetMember *m) {

@@ -45,14 +45,14 @@ struct Fleet {
     Queue *queue;
     FleetMember *at; /* [n] */
     int n;
-    double seconds; /* from when all were loaded to the end */
+    double load_seconds, seconds; /* until all were loaded; from then to the end */
 
     pthread_mutex_t lock; /* of all that follows, and of the members' failed and stats */
     pthread_cond_t changed;
     const Session *source; /* has the weights */
     int arrived, n_failed;
     bool said_host;
-    double begin;
+    double started, begin;
     Progress bar;
     double said;
     const FleetMember *first_failed;
@@ -63,7 +63,6 @@ bool fleet_run(Fleet *f, Session *s, Requests *r, const FleetWork *w, Err *e);
 /* Did all devices last to the end? False, with e naming those that did not: the work is done all the same. */
 bool fleet_whole(const Fleet *f, Err *e);
 SchedStats fleet_stats(const Fleet *f); /* of all; what is in flight, and pages, added up */
-double fleet_load_seconds(const Fleet *f);
 void fleet_print(const Fleet *f);   /* a line a device, where there are several, to stderr */
 void fleet_profile(const Fleet *f); /* -f: of each device, to stderr */
 json_t *fleet_json(const Fleet *f); /* an object a device, with -f its profile */

@@ -111,7 +111,7 @@ static void summary_text(const Session *s, const Summary *m) {
             " steps, %.2f s (load %.2f s): "
             "%.1f generated tok/s, %.1f tok/s in all; at most %" PRId64 " in flight, %" PRId64 " KV pages\n",
             s->o->mode, s->dev->ops->name, m->requests, m->skipped, st.prompt_tokens, st.generated, st.steps, m->fleet.seconds,
-            fleet_load_seconds(&m->fleet), (double)st.generated / t, (double)(st.generated + st.prompt_tokens) / t,
+            m->fleet.load_seconds, (double)st.generated / t, (double)(st.generated + st.prompt_tokens) / t,
             st.peak_in_flight, st.peak_pages);
     fleet_print(&m->fleet);
 }
@@ -122,7 +122,7 @@ static void summary_json(const Session *s, const Summary *m, const Verdict *v, F
     json_t *j = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I}", "mode", s->o->mode, "device",
                           s->dev->ops->name, "requests", (json_int_t)m->requests, "skipped", (json_int_t)m->skipped,
                           "prompt_tokens", (json_int_t)st.prompt_tokens, "generated_tokens", (json_int_t)st.generated, "steps",
-                          (json_int_t)st.steps, "seconds", m->fleet.seconds, "load_seconds", fleet_load_seconds(&m->fleet),
+                          (json_int_t)st.steps, "seconds", m->fleet.seconds, "load_seconds", m->fleet.load_seconds,
                           "generated_per_second", (double)st.generated / t, "peak_in_flight", (json_int_t)st.peak_in_flight,
                           "peak_pages", (json_int_t)st.peak_pages);
     if (s->o->truth)
