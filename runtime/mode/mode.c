@@ -136,7 +136,7 @@ Device *session_device(const Session *s, const char *name, Err *e) {
 
 /* The first that can be opened of those of -g: one that cannot is left out, unless all are. */
 static bool open_first(Session *s, const char *name, Err *e) {
-    int64_t n = device_count(name, s->plan);
+    int64_t n = s->o->gpus == 1 ? 1 : device_count(name, s->plan);
     if (s->o->gpus && s->o->gpus < n) n = s->o->gpus;
     s->lost = arena_array(s->arena, n > 0 ? (size_t)n : 1, sizeof *s->lost);
     do {
