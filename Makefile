@@ -139,7 +139,7 @@ CUDA_HEADERS := $(dir $(firstword $(wildcard /usr/include/cuda.h $(or $(CUDA_HOM
 tests: $(if $(CUDA_HEADERS),out/tests/fakecuda/libcuda.so.1)
 out/tests/fakecuda/libcuda.so.1: tests/cuda/fake/fakecuda.c
 	@mkdir -p $(@D)
-	$(CC) $(BASE) $(WARN) $(CFLAGS) -isystem $(CUDA_HEADERS) -fPIC -shared -Wl,-soname,$(@F) -o $@ $<
+	$(CC) $(BASE) $(WARN) $(CFLAGS) -isystem $(CUDA_HEADERS) -fPIC -shared -pthread -Wl,-soname,$(@F) -o $@ $<
 
 # Manuals: docs/man with the options that each program lists.
 man: $(PROGRAMS:%=out/man/%.1)

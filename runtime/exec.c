@@ -116,6 +116,20 @@ static bool open_weight(Exec *x, const Model *m, int i, Err *e) {
     return allocate_buf(x, i, e) && upload_weight(x, m, i, e);
 }
 
+/* As the other device has it, be it nothing: a weight that no step reads has gone. */
+static bool copy_buf(Exec *x, int i, Err *e) {
+    const PlanBuf *b = &x->plan->bufs[i];
+    size_t n = type_bytes(&b->type, &x->sizes);
+    if (!x->from->at[i]) return true;
+    if (!x->at[i] && !allocate_buf(x, i, e)) return false;
+    return x->dev->ops->copy_from(x->dev, 0, x->at[i], x->from->dev, x->from->at[i], n, e) || err_wrap(e, "%s", b->name);
+}
+
+static bool copy_weight(Exec *x, int i, Err *e) {
+    x->weight_bytes += type_bytes(&x->plan->bufs[i].type, &x->sizes);
+    return copy_buf(x, i, e);
+}
+
 /* --- weights in other layouts: graph "prepare" ------------------------------------------------------------------------ */
 
 static bool reads_arg(const PlanLaunch *l, int buf) {
@@ -235,6 +249,7 @@ static bool open_input(Exec *x, int i, Err *e) {
     x->input[k] = i;
     if (x->packed && k < IN_ROPE) x->at[i] = x->packed + x->told_at[i];
     else if (!allocate_buf(x, i, e)) return false;
+    if (k == IN_ROPE && x->from) return copy_buf(x, i, e);
     return k == IN_ROPE ? open_rope(x, i, e) : k != IN_BLOCKS || open_blocks(x, i, e);
 }
 
@@ -279,8 +294,8 @@ static bool open_bufs(Exec *x, const Model *m, Err *e) {
     for (int i = 0; i < p->n_bufs; i++) {
         bool ok = false;
         switch (p->bufs[i].kind) {
-        case BUF_WEIGHT: ok = open_weight(x, m, i, e) && prepare_weight(x, i, e); break;
-        case BUF_PACKED: ok = true; break;
+        case BUF_WEIGHT: ok = x->from ? copy_weight(x, i, e) : open_weight(x, m, i, e) && prepare_weight(x, i, e); break;
+        case BUF_PACKED: ok = !x->from || copy_buf(x, i, e); break;
         case BUF_STATE: ok = open_state(x, i, e); break;
         case BUF_INPUT: ok = open_input(x, i, e); break;
         case BUF_LINK: ok = allocate_buf(x, i, e); break;
@@ -359,15 +374,22 @@ static Exec *make(const Plan *p, Device *d) {
 
 Exec *exec_open(const Plan *p, const Model *m, Device *d, Err *e) { return exec_open_shown(p, m, d, NULL, e); }
 
-Exec *exec_open_shown(const Plan *p, const Model *m, Device *d, const ExecLoading *loading, Err *e) {
+/* What was queued is done when this returns, so that others may copy it. */
+static Exec *open_all(const Plan *p, const Model *m, const Exec *from, Device *d, const ExecLoading *loading, Err *e) {
     Exec *x = make(p, d);
-    x->loading = loading;
-    bool ok = open_kernels(x, e) && open_bufs(x, m, e) && open_marks(x, e);
-    x->loading = NULL;
+    x->loading = loading, x->from = from;
+    bool ok = open_kernels(x, e) && open_bufs(x, m, e) && open_marks(x, e) && d->ops->sync(d, 0, e);
+    x->loading = NULL, x->from = NULL;
     if (ok) return x;
     exec_close(x);
     return NULL;
 }
+
+Exec *exec_open_shown(const Plan *p, const Model *m, Device *d, const ExecLoading *loading, Err *e) {
+    return open_all(p, m, NULL, d, loading, e);
+}
+
+Exec *exec_open_from(const Exec *from, Device *d, Err *e) { return open_all(from->plan, NULL, from, d, NULL, e); }
 
 void exec_close(Exec *x) {
     if (!x) return;

@@ -49,6 +49,7 @@ struct Exec {
     DeviceEvent *mark[EXEC_MARKS];
     size_t weight_bytes;        /* of all weights, adopted ones too */
     const ExecLoading *loading; /* while weights are loaded; may be NULL */
+    const Exec *from;           /* while they are copied: the other device's */
     DeviceModule **modules;
     DeviceKernel **kernels;
     void *(
@@ -64,6 +65,9 @@ struct Exec {
 Exec *exec_open(const Plan *p, const Model *m, Device *d, Err *e);
 /* The same, telling how much is loaded. */
 Exec *exec_open_shown(const Plan *p, const Model *m, Device *d, const ExecLoading *loading, Err *e);
+/* The same on another device of the same table, its weights copied from `from` as graph "prepare" left them. That one is not
+ * changed, and need not wait; dev->ops->reach was called for its device. */
+Exec *exec_open_from(const Exec *from, Device *d, Err *e);
 void exec_close(Exec *x);                      /* NULL is fine; before device_close */
 size_t exec_page_bytes(const Plan *p, int kv); /* of one page in all of the group's layers */
 bool exec_kv(Exec *x, const int64_t *pages /* [n_kv] */, Err *e);

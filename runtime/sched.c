@@ -32,7 +32,9 @@ struct Freed {
 struct Sched {
     SchedOptions o;
     Request *requests;
-    size_t n_requests, next, admitted;
+    size_t n_requests, admitted;
+    Queue *queue; /* o.queue, or its own */
+    bool *taken;  /* [n_requests] here */
     Slot *slots;
     Pool *pools;
     SchedStep steps[SCHED_STEPS]; /* step i: i % SCHED_STEPS */
@@ -40,6 +42,7 @@ struct Sched {
     SchedStep *step;              /* the last made */
     Freed *freed;                 /* since the oldest step that is not committed was made; nothing when all are */
     size_t n_freed;
+    bool abandoned;
     SchedStats stats;
 };
 
@@ -120,6 +123,9 @@ Sched *sched_new(const SchedOptions *o, Request *requests, size_t n, Err *e) {
     size_t slots = (size_t)o->slots;
     *s = (Sched){.o = *o, .requests = requests, .n_requests = n};
     s->o.chunk = min64(o->chunk, o->max_tokens);
+    s->queue = o->queue ? o->queue : queue_new(n);
+    s->taken = zeros(n, sizeof *s->taken);
+    queue_join(s->queue);
     s->slots = zeros(slots, sizeof *s->slots);
     s->pools = zeros((size_t)o->n_kv, sizeof *s->pools);
     for (int k = 0; k < o->n_kv; k++) pool_open(&s->pools[k], o, k);
@@ -139,7 +145,9 @@ void sched_free(Sched *s) {
         free(p->free), free(p->table), free(p->first), free(p->end), free(p->held), free(p->reserve), free(p->changed);
     }
     for (int i = 0; i < SCHED_STEPS; i++) step_close(&s->steps[i]);
-    free(s->freed), free(s->slots), free(s->pools), free(s);
+    if (!s->abandoned) queue_leave(s->queue);
+    if (!s->o.queue) queue_free(s->queue);
+    free(s->freed), free(s->slots), free(s->pools), free(s->taken), free(s);
 }
 
 /* --- pages ---------------------------------------------------------------------------------------------------------- */
@@ -229,8 +237,11 @@ static void stop(Sched *s, size_t request) {
 }
 
 static void finish(Sched *s, size_t request) {
-    s->requests[request].done = true;
+    Request *r = &s->requests[request];
+    r->done = true;
+    s->stats.finished++, s->stats.spared += r->max_new - r->n_out;
     stop(s, request);
+    queue_done(s->queue);
 }
 
 /* All that the request in the slot needs of the device has been asked for. */
@@ -245,9 +256,10 @@ static void retire(Sched *s) {
         if (all_asked(s, &s->slots[i]) && !s->requests[s->slots[i].request].keep) stop(s, s->slots[i].request);
 }
 
-static bool fits(const Sched *s, const Request *r) {
+static bool fits(const void *sched, size_t request) {
+    const Sched *s = sched;
     for (int k = 0; k < s->o.n_kv; k++)
-        if (s->pools[k].reserved + worst(s, k, r) > s->pools[k].total) return false;
+        if (s->pools[k].reserved + worst(s, k, &s->requests[request]) > s->pools[k].total) return false;
     return true;
 }
 
@@ -261,12 +273,14 @@ static void begin_at(Sched *s, int slot, int64_t cached) {
 }
 
 static void admit(Sched *s) {
-    for (int slot = 0; slot < s->o.slots && s->next < s->n_requests; slot++) {
-        const Request *r = &s->requests[s->next];
+    for (int slot = 0; slot < s->o.slots; slot++) {
+        size_t i;
         if (s->slots[slot].busy) continue;
-        if (!fits(s, r)) return;
+        if (!queue_take(s->queue, s->stats.in_flight, fits, s, &i)) return;
+        const Request *r = &s->requests[i];
+        s->taken[i] = true;
         for (int k = 0; k < s->o.n_kv; k++) s->pools[k].reserved += s->pools[k].reserve[slot] = worst(s, k, r);
-        s->slots[slot] = (Slot){.busy = true, .request = s->next++, .admitted = s->admitted++};
+        s->slots[slot] = (Slot){.busy = true, .request = i, .admitted = s->admitted++};
         begin_at(s, slot, r->cached);
         if (++s->stats.in_flight > s->stats.peak_in_flight) s->stats.peak_in_flight = s->stats.in_flight;
     }
@@ -342,7 +356,7 @@ const SchedStep *sched_next(Sched *s) {
     size_t after = 0;
     for (int i; t->n < s->o.max_tokens && (i = next_prompt(s, after)) >= 0; after = s->slots[i].admitted + 1)
         add_prompt(s, i);
-    if (!t->n && !open && (s->next < s->n_requests || s->stats.in_flight))
+    if (!t->n && !open && (s->stats.in_flight || (!s->o.queue && queue_waiting(s->queue))))
         die("sched: nothing to run, but requests are left");
     if (!t->n) return NULL;
     list_tables(s);
@@ -391,6 +405,23 @@ void sched_commit(Sched *s, const int32_t *ids) {
     finish_prompts(s, t);
 }
 
+bool sched_wait(Sched *s) { return queue_wait(s->queue); }
+
+size_t sched_abandon(Sched *s) {
+    size_t n = 0;
+    s->abandoned = true;
+    queue_leave(s->queue); /* first: those who stay share what comes back */
+    for (size_t i = s->n_requests; i-- > 0;) {
+        Request *r = &s->requests[i];
+        if (!s->taken[i] || r->done) continue;
+        s->stats.generated -= r->n_out;
+        r->n_out = 0;
+        queue_return(s->queue, i);
+        n++;
+    }
+    return n;
+}
+
 const SchedStep *sched_rewind(Sched *s) {
     SchedStep *t = &s->steps[s->committed % SCHED_STEPS];
     s->step = t;
@@ -427,6 +458,7 @@ bool sched_continue(Sched *s, size_t request, Err *e) {
                            (long long)r->reserve);
     for (int k = 0; k < s->o.n_kv; k++) release_behind(s, k, slot, 0, s->pools[k].first[slot]); /* an older `back`'s */
     r->done = s->slots[slot].parked = false;
+    queue_undone(s->queue);
     s->slots[slot].asked = 0;
     s->stats.in_flight++;
     return true;
@@ -457,11 +489,11 @@ void sched_back(Sched *s, size_t request, int64_t positions) {
 
 void sched_restart(Sched *s, size_t request) {
     int slot = slot_of(s, request);
-    if (slot < 0 || !s->slots[slot].parked || request + 1 != s->n_requests || s->next != s->n_requests)
-        die("sched: request %zu cannot begin again", request);
+    if (slot < 0 || !s->slots[slot].parked) die("sched: request %zu cannot begin again", request);
     leave(s, slot);
     s->requests[request].done = false;
-    s->next = request;
+    queue_undone(s->queue);
+    queue_return(s->queue, request);
 }
 
 const int32_t *sched_table(const Sched *s, int kv, int slot) { return row(s, &s->pools[kv], slot); }

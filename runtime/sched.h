@@ -1,6 +1,6 @@
 /* sched.h - which tokens of which requests go into the next step: slots, KV pages, continuous batching. Host side only.
  *
- * A request is admitted, in input order, when a slot is free and the pool can hold its worst case: prompt plus all it may
+ * A request is admitted, in the queue's order, when a slot is free and the pool can hold its worst case: prompt plus all it may
  * generate, in each KV group; a group with a window holds only the pages that the window and one chunk can touch, as pages
  * wholly behind the window are given back first. So an admitted request never waits for memory: no preemption.
  * A step: first the next token of every request that generates (slot order), then chunks of prompts (admission order).
@@ -14,6 +14,7 @@
 #define GPTOSS_SCHED_H
 
 #include "plan/plan.h"
+#include "queue.h"
 
 typedef struct Request Request;
 struct Request {
@@ -41,6 +42,7 @@ struct SchedOptions {
     const int64_t *window, *pages; /* [n_kv] */
     const int32_t *eos;
     int n_eos;
+    Queue *queue; /* shared with other schedulers of the same requests; NULL: all are this one's, in input order */
 };
 
 typedef struct StepPage
@@ -66,6 +68,8 @@ struct SchedStep {
 typedef struct SchedStats SchedStats;
 struct SchedStats {
     int64_t steps, prompt_tokens, generated, peak_pages, pages, in_flight, peak_in_flight;
+    int64_t finished; /* requests */
+    int64_t spared;   /* tokens that the requests which are done might have generated, and did not */
 };
 
 /* Pages of a group that a request of `positions` positions can hold at once; keep: with those that `back` keeps. */
@@ -77,9 +81,16 @@ typedef struct Sched Sched;
 Sched *sched_new(const SchedOptions *o, Request *requests, size_t n, Err *e);
 void sched_free(Sched *s);
 enum { SCHED_STEPS = 2 }; /* that may be made and not committed */
-/* Valid until its commit. NULL: nothing can run, or needs to, before the next commit; if there is none to come, all is done. */
+/* Valid until the sched_next behind its commit. NULL: nothing can run, or needs to, before the next commit; if there is none to come, all is done that
+ * nobody else has taken. */
 const SchedStep *sched_next(Sched *s);
 void sched_commit(Sched *s, const int32_t *ids /* [n_rows] of the oldest step not committed */);
+/* Behind sched_next's NULL with no commit to come: waits for what others have taken. True: some of it came back, on with
+ * sched_next; false: all is done. */
+bool sched_wait(Sched *s);
+/* The device has failed: what was taken and is not done goes back to the queue, as if it had not begun. Returns how many
+ * requests. Only sched_stats, which counts no token of theirs as generated, and sched_free follow. */
+size_t sched_abandon(Sched *s);
 /* Something went wrong in the oldest step, and the steps behind it will never be committed: the tables are again as it saw
  * them, and are listed in the step returned. Pages may have been overwritten since. Only sched_table and sched_free follow. */
 const SchedStep *sched_rewind(Sched *s);
@@ -92,7 +103,7 @@ int64_t sched_cached(const Sched *s, size_t request); /* positions of a kept req
 /* Of a kept request that is done only the first `positions` count any more. What is then cached is all of them when the pages
  * of their windows are still there (at `back` they are), else nothing: the sequence runs from the start. */
 void sched_back(Sched *s, size_t request, int64_t positions);
-/* A kept request, the last of all, gives back its pages and is to be run from the start; its fields as for sched_new. */
+/* A kept request that is done gives back its pages and is to be run from the start; its fields as for sched_new. */
 void sched_restart(Sched *s, size_t request);
 const int32_t *sched_table(const Sched *s, int kv, int slot); /* row of the block table, -1 where there is no page */
 int64_t sched_free_pages(const Sched *s, int kv);

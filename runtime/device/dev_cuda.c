@@ -99,6 +99,18 @@ static bool overlaps(void) {
     return !fns.version(&version) && version >= 12030;
 }
 
+static int reach(int device, int peer, void *peer_context) {
+    int can = 0, rc = cuda.cuDeviceCanAccessPeer(&can, device, peer);
+    if (!rc) rc = can ? cuda.cuCtxEnablePeerAccess(peer_context, 0) : GPU_NO_PEER;
+    return rc == GPU_PEER_ALREADY ? GPU_OK : rc;
+}
+
+static int copy_peer(void *dst, int device, void *context, const void *src, int peer, void *peer_context, size_t n,
+                     void *stream) {
+    (void)device, (void)peer;
+    return cuda.cuMemcpyPeerAsync(dst, context, src, peer_context, n, stream);
+}
+
 static const char *error_name(int error) {
     const char *name = NULL;
     return cuda.cuGetErrorName(error, &name) || !name ? "unknown error" : name;
@@ -116,6 +128,8 @@ static const GpuApi api = {
     .dynamic_lds = dynamic_lds,
     .launch_overlapping = launch_overlapping,
     .overlaps = overlaps,
+    .reach = reach,
+    .copy_peer = copy_peer,
     .error_name = error_name,
     .none = "does nvidia-smi list it, does CUDA_VISIBLE_DEVICES hide it?",
 };
@@ -125,5 +139,6 @@ static Device *open_device(int index, const Plan *p, const DeviceOptions *o, Err
     return gpu_open(&api, index, p, o, e);
 }
 static void list(Text *t) { gpu_list(&api, t); }
+static bool runs_plan(int index, const Plan *p) { return gpu_runs(&api, index, p); }
 
-const DeviceOps dev_cuda = GPU_OPS("cuda", count, open_device, list);
+const DeviceOps dev_cuda = GPU_OPS("cuda", count, open_device, list, runs_plan);

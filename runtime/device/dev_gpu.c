@@ -5,6 +5,8 @@
  * come back after GPTOSS_HANG_SECONDS (120) is reported as hung, with what was launched last, and the device is not touched
  * again.
  *
+ * A thread that copies from another device (gpu_copy_from) touches nothing of that device's struct but what never changes.
+ *
  * GPTOSS_SYNC_LAUNCHES=1 captures no graphs and waits after each launch: a fault or a hang then names its kernel.
  * GPTOSS_PDL=0: no kernel begins before the one before it has ended, whatever the plan says of it. */
 #include "dev_gpu.h"
@@ -94,6 +96,7 @@ struct Gpu {
     const GpuFns *f;
     int index;
     void *context;
+    const void *reached; /* the device whose memory this one reads straight; NULL: none */
     char arch[64], name[128];
     Stream stream[STREAMS];
     DeviceKernel *kernels; /* newest first */
@@ -314,6 +317,55 @@ bool gpu_sync(Device *d, int stream, Err *e) {
     return s && drain(g, s, e);
 }
 
+/* --- from another device ------------------------------------------------------------------------------------------------- */
+
+bool gpu_reach(Device *d, Device *other, Err *why) {
+    Gpu *g = (Gpu *)d;
+    const Gpu *from = (const Gpu *)other;
+    if (!use(g, why)) return false;
+    int rc = g->api->reach(g->index, from->index, from->context);
+    g->reached = rc ? NULL : from;
+    return !rc || err_set(why, "device %s %d cannot reach device %s %d (%s)", g->api->ops->name, g->index,
+                          g->api->ops->name, from->index, g->api->error_name(rc));
+}
+
+/* A piece lies in the stage once it has come from the other device; the one before it may still be on its way up. */
+static bool copy_piece(Gpu *g, Stream *s, char *dst, Gpu *other, const char *src, size_t n, void *down, Err *e) {
+    char *p = stage(g, s, n, e);
+    if (!p) return false;
+    int rc = g->api->use(other->index, &other->context);
+    if (!rc) rc = g->f->download(p, src, n, down);
+    if (rc) return failed(g, rc, "cannot copy from another device", e);
+    if (!wait_for(g, g->f->stream_query, down, e) || !use(g, e)) return false;
+    rc = g->f->upload(dst, p, n, s->handle);
+    return !rc || failed(g, rc, "cannot copy to the device", e);
+}
+
+/* Through this device's pinned memory, on a stream of the other device that is nobody else's. */
+static bool copy_staged(Gpu *g, Stream *s, char *dst, Gpu *other, const char *src, size_t n, Err *e) {
+    void *down = NULL;
+    int rc = g->api->use(other->index, &other->context);
+    if (!rc) rc = g->f->stream_create(&down, NON_BLOCKING);
+    if (rc) return failed(g, rc, "cannot make a stream of another device", e);
+    bool ok = true;
+    for (size_t at = 0, piece; ok && at < n; at += piece) {
+        piece = n - at < STAGE ? n - at : STAGE;
+        ok = copy_piece(g, s, dst + at, other, src + at, piece, down, e);
+    }
+    Err why;
+    if (!g->hung) g->f->stream_destroy(down);
+    return use(g, ok ? e : &why) && ok;
+}
+
+bool gpu_copy_from(Device *d, int stream, void *dst, Device *other, const void *src, size_t n, Err *e) {
+    Gpu *g = (Gpu *)d, *from = (Gpu *)other;
+    Stream *s = stream_of(g, stream, e);
+    if (!s || !n) return s != NULL;
+    if (g->reached != from) return copy_staged(g, s, dst, from, src, n, e);
+    int rc = g->api->copy_peer(dst, g->index, g->context, src, from->index, from->context, n, s->handle);
+    return !rc || failed(g, rc, "cannot copy from another device", e);
+}
+
 /* --- open, close, info ----------------------------------------------------------------------------------------------------- */
 
 static bool asked(const char *variable) {
@@ -333,6 +385,11 @@ static bool check_arch(Gpu *g, const Plan *p, Err *e) {
     if (g->api->runs(g->arch, p->arch)) return true;
     return err_set(e, "device %s %d (%s) is %s, this plan is for %s: recompile with --arch %.*s", api, g->index,
                    g->name, g->arch, p->arch, (int)strcspn(g->arch, ":"), g->arch);
+}
+
+bool gpu_runs(const GpuApi *api, int index, const Plan *p) {
+    char arch[64];
+    return api->arch(index, arch, sizeof arch) && api->runs(arch, p->arch);
 }
 
 Device *gpu_open(const GpuApi *api, int index, const Plan *p, const DeviceOptions *o, Err *e) {
@@ -652,9 +709,17 @@ static int by_time(const void *x, const void *y) {
     return a->ms < b->ms ? 1 : a->ms > b->ms ? -1 : strcmp(a->symbol, b->symbol);
 }
 
+/* Launches are counted when they are waited for: those behind the last wait too. A device that failed has the others. */
+static void count_all(Gpu *g) {
+    Err e;
+    for (int i = 0; i < STREAMS && !g->hung && use(g, &e); i++)
+        if (g->stream[i].handle) (void)drain(g, &g->stream[i], &e);
+}
+
 void gpu_profile(Device *d, Text *t, bool json) {
     Gpu *g = (Gpu *)d;
     double sum = 0;
+    count_all(g);
     size_t n = 0;
     for (const DeviceKernel *k = g->kernels; k; k = k->next) sum += k->ms, n += k->launches > 0;
     DeviceKernel **list = calloc(n + 1, sizeof *list);

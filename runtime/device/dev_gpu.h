@@ -12,7 +12,9 @@ enum {
     GPU_NO_DEVICE = 100,
     GPU_INVALID_DEVICE = 101,
     GPU_NO_BINARY = 209,
-    GPU_NOT_READY = 600
+    GPU_NO_PEER = 217,
+    GPU_NOT_READY = 600,
+    GPU_PEER_ALREADY = 704
 }; /* the same in both */
 
 typedef struct GpuFns GpuFns; /* each returns 0 or an error number */
@@ -66,6 +68,10 @@ struct GpuApi {
     int (*launch_overlapping)(void *function, const uint32_t grid[3], uint32_t block, uint32_t lds, void *stream,
                               void **params);
     bool (*overlaps)(void); /* does this driver keep that overlap in a captured graph? */
+    /* Lets `device`, which is the calling thread's, read what lies on `peer`: GPU_NO_PEER where it cannot. */
+    int (*reach)(int device, int peer, void *peer_context);
+    int (*copy_peer)(void *dst, int device, void *context, const void *src, int peer, void *peer_context, size_t n,
+                     void *stream);
     const char *(*error_name)(int error);
     const char *none; /* what to do when there is no device */
 };
@@ -84,12 +90,13 @@ bool gpu_load(const char *const *names, size_t n_names, const char *const *dirs,
 int gpu_count(const GpuApi *api);
 Device *gpu_open(const GpuApi *api, int index, const Plan *p, const DeviceOptions *o, Err *e);
 void gpu_list(const GpuApi *api, Text *t);
+bool gpu_runs(const GpuApi *api, int index, const Plan *p);
 
-#define GPU_OPS(NAME, COUNT, OPEN, LIST)                                                                               \
+#define GPU_OPS(NAME, COUNT, OPEN, LIST, RUNS)                                                                               \
     {                                                                                                                  \
-        .name = NAME, .count = COUNT, .open = OPEN, .list = LIST, .close = gpu_close, .info = gpu_info,                \
+        .name = NAME, .count = COUNT, .open = OPEN, .list = LIST, .runs = RUNS, .close = gpu_close, .info = gpu_info,  \
         .alloc = gpu_alloc, .free = gpu_free, .upload = gpu_upload, .download = gpu_download, .fill = gpu_fill,        \
-        .sync = gpu_sync, .module_load = gpu_module_load, .module_unload = gpu_module_unload, .kernel = gpu_kernel,    \
+        .sync = gpu_sync, .reach = gpu_reach, .copy_from = gpu_copy_from, .module_load = gpu_module_load, .module_unload = gpu_module_unload, .kernel = gpu_kernel,    \
         .launch = gpu_launch, .capture_begin = gpu_capture_begin, .capture_end = gpu_capture_end,                      \
         .replay = gpu_replay, .graph_free = gpu_graph_free, .profile = gpu_profile, .event = gpu_event,                \
         .event_free = gpu_event_free, .record = gpu_record, .wait = gpu_wait, .elapsed = gpu_elapsed,                  \
@@ -102,6 +109,8 @@ bool gpu_upload(Device *d, int stream, void *dst, const void *src, size_t n, Err
 bool gpu_download(Device *d, int stream, void *dst, const void *src, size_t n, Err *e);
 bool gpu_fill(Device *d, int stream, void *dst, int byte, size_t n, Err *e);
 bool gpu_sync(Device *d, int stream, Err *e);
+bool gpu_reach(Device *d, Device *other, Err *why);
+bool gpu_copy_from(Device *d, int stream, void *dst, Device *other, const void *src, size_t n, Err *e);
 DeviceModule *gpu_module_load(Device *d, const PlanModule *m, Err *e);
 void gpu_module_unload(Device *d, DeviceModule *m);
 DeviceKernel *gpu_kernel(Device *d, DeviceModule *m, const PlanKernel *k, Err *e);

@@ -85,6 +85,20 @@ static bool runs(const char *device, const char *plan) {
 }
 
 static int instantiate(void **exec, void *graph) { return hip.hipGraphInstantiate(exec, graph, NULL, NULL, 0); }
+
+static int reach(int device, int peer, void *peer_context) {
+    int can = 0, rc = hip.hipDeviceCanAccessPeer(&can, device, peer);
+    (void)peer_context;
+    if (!rc) rc = can ? hip.hipDeviceEnablePeerAccess(peer, 0) : GPU_NO_PEER;
+    return rc == GPU_PEER_ALREADY ? GPU_OK : rc;
+}
+
+static int copy_peer(void *dst, int device, void *context, const void *src, int peer, void *peer_context, size_t n,
+                     void *stream) {
+    (void)context, (void)peer_context;
+    return hip.hipMemcpyPeerAsync(dst, device, src, peer, n, stream);
+}
+
 static const char *error_name(int error) { return hip.hipGetErrorName(error); }
 
 static const GpuApi api = {
@@ -96,6 +110,8 @@ static const GpuApi api = {
     .arch = arch_of,
     .runs = runs,
     .instantiate = instantiate,
+    .reach = reach,
+    .copy_peer = copy_peer,
     .error_name = error_name,
     .none = "is the amdgpu driver loaded, may this user open /dev/kfd and /dev/dri (group render), do "
             "ROCR_VISIBLE_DEVICES and "
@@ -107,5 +123,6 @@ static Device *open_device(int index, const Plan *p, const DeviceOptions *o, Err
     return gpu_open(&api, index, p, o, e);
 }
 static void list(Text *t) { gpu_list(&api, t); }
+static bool runs_plan(int index, const Plan *p) { return gpu_runs(&api, index, p); }
 
-const DeviceOps dev_hip = GPU_OPS("hip", count, open_device, list);
+const DeviceOps dev_hip = GPU_OPS("hip", count, open_device, list, runs_plan);

@@ -62,6 +62,39 @@ Device *device_open(const char *name, int index, const Plan *p, const DeviceOpti
     return NULL;
 }
 
+int device_count(const char *name, const Plan *p) {
+    for (size_t i = 0; i < LEN(table); i++) {
+        const char *arch = table[i].arch;
+        bool it = strcmp(name, "auto") ? !strcmp(table[i].name, name) : arch && !strncmp(p->arch, arch, strlen(arch));
+        if (it && table[i].ops) return table[i].ops->count();
+    }
+    return 0;
+}
+
+static int not_several(const DeviceOps *ops, Err *e) {
+    Text t = {0};
+    if (ops->list) ops->list(&t);
+    if (t.n) err_add(e, ":\n%.*s", (int)t.n - 1, t.at);
+    text_free(&t);
+    return 0;
+}
+
+int device_several(const Device *d, int64_t n, const Plan *p, Err *e) {
+    const DeviceOps *ops = d->ops;
+    int there = ops->count(), all = n ? (int)n : there;
+    if (n > there) {
+        err_set(e, "-g %lld: of device %s there %s %d", (long long)n, ops->name, there == 1 ? "is" : "are", there);
+        return not_several(ops, e);
+    }
+    for (int i = 0; i < all; i++)
+        if (ops->runs && !ops->runs(i, p)) {
+            err_set(e, "-g %d: device %s %d does not run a plan for %s (%s_VISIBLE_DEVICES chooses among these)", all, ops->name, i,
+                    p->arch, strcmp(ops->name, "hip") ? "CUDA" : "HIP");
+            return not_several(ops, e);
+        }
+    return all;
+}
+
 double device_hang_seconds(void) {
     const char *s = getenv("GPTOSS_HANG_SECONDS");
     return s && atof(s) > 0 ? atof(s) : 120;

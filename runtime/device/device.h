@@ -35,6 +35,7 @@ struct DeviceOps {
     bool simulated;        /* emu, ref: slow, their time is no device's, and memory costs something once it is used */
     int (*count)(void);    /* devices that could be opened now */
     void (*list)(Text *t); /* a line for each of them, or why there is none; NULL: count says all */
+    bool (*runs)(int index, const Plan *p); /* is the device of an architecture that the plan's code is for? NULL: all are */
     Device *(*open)(int index, const Plan *p, const DeviceOptions *o, Err *e); /* p: what it will run; checks arch */
     void (*close)(Device *d);
     bool (*info)(Device *d, DeviceInfo *i, Err *e);
@@ -47,6 +48,11 @@ struct DeviceOps {
     bool (*download)(Device *d, int stream, void *dst, const void *src, size_t n, Err *e); /* complete after sync */
     bool (*fill)(Device *d, int stream, void *dst, int byte, size_t n, Err *e);
     bool (*sync)(Device *d, int stream, Err *e);
+    /* Another device of this table, whose memory copy_from is to read: true, by the straight way; false, through host memory, and
+     * why not straight. copy_from: complete after sync; nothing may write what is read, the other device is not waited for, and
+     * its thread may go on. NULL: there is one device only. */
+    bool (*reach)(Device *d, Device *other, Err *why);
+    bool (*copy_from)(Device *d, int stream, void *dst, Device *other, const void *src, size_t n, Err *e);
     /* A buffer's live range begins: its old contents must not be read. NULL where nothing watches. */
     void (*forget)(Device *d, void *p, size_t n);
     /* The launches that follow run whole, or again options.sample of their workgroups. NULL where nothing is sampled. */
@@ -87,6 +93,10 @@ const DeviceOps *device_find(const char *name); /* NULL when there is no such de
 /* name "auto": the device that matches the plan's arch, else an error naming --device emu|ref and --arch host. */
 Device *device_open(const char *name, int index, const Plan *p, const DeviceOptions *o, Err *e);
 void device_close(Device *d); /* NULL is fine */
+int device_count(const char *name, const Plan *p); /* of what device_open with this name would open one of */
+/* Are there n devices of d's kind (n 0: as many as there are), and does each of those run the plan? Their number; 0: no, with an
+ * error that lists those that there are. */
+int device_several(const Device *d, int64_t n, const Plan *p, Err *e);
 void device_list(Text *t);    /* what --list-devices prints */
 double device_hang_seconds(void); /* how long work may not come back: GPTOSS_HANG_SECONDS, else 120 */
 

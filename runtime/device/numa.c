@@ -4,6 +4,7 @@
 #include "ir/base.h"
 
 #include <ctype.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 
@@ -42,13 +43,19 @@ static void read_cpus(int node, cpu_set_t *set) {
     if (f) fclose(f);
 }
 
+/* The CPUs of the thread that called first, before it was bound: the threads that it starts for other devices inherit what it is
+ * bound to, and their devices may be near others of these. */
+static cpu_set_t mine;
+static bool known;
+static void read_mine(void) { known = !sched_getaffinity(0, sizeof mine, &mine); }
+
 void numa_bind(int node) {
-    static _Thread_local cpu_set_t mine; /* as it was before the first call: another device may be near others of them */
-    static _Thread_local bool known;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     const char *asked = getenv("GPTOSS_NUMA");
     cpu_set_t near;
     if (node < 0 || (asked && !strcmp(asked, "0"))) return;
-    if (!known && !(known = !sched_getaffinity(0, sizeof mine, &mine))) return;
+    pthread_once(&once, read_mine);
+    if (!known) return;
     read_cpus(node, &near);
     CPU_AND(&near, &near, &mine);
     if (CPU_COUNT(&near)) sched_setaffinity(0, sizeof near, &near);

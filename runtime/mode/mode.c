@@ -28,14 +28,13 @@ static bool check_limits(Session *s, Err *e) {
     if (o->batch > p->max_batch)
         return err_set(e, "-b %" PRId64 ": the plan has %" PRId64 " slots; recompile with --max-batch", o->batch,
                        p->max_batch);
-    if (o->gpus > 1)
-        return err_set(e, "-g %" PRId64 ": this build runs on one device; several are not implemented yet", o->gpus);
+    if (o->gpus != 1 && strncmp(o->mode, "getp", 4) && strcmp(o->mode, "eval"))
+        return err_set(e, "-g: -m %s runs on one device; getp and eval run on several", o->mode);
     s->sampling = (Sampling){.top_p = 1};
     options_sampling(o, &s->sampling);
     if (!session_draws(s, e)) return false;
     if (s->sampling.temperature <= 0 && !strncmp(o->mode, "getp", 4) && (o->top_p >= 0 || o->min_p >= 0 || o->top_k >= 0))
         warn("-m %s is greedy: -p, --top-k and --min-p mean something with -T above 0", o->mode);
-    s->rows = arena_array(s->arena, (size_t)p->max_batch, sizeof *s->rows);
     s->steps = o->steps > 0 ? o->steps : p->max_seq < DEFAULT_STEPS ? p->max_seq : DEFAULT_STEPS;
     s->slots = (int)(o->batch > 0 ? o->batch : p->max_batch);
     s->chunk = o->chunk > 0 && o->chunk < p->max_tokens ? o->chunk : p->max_tokens;
@@ -132,7 +131,20 @@ static bool open_model(Session *s, Err *e) {
 Device *session_device(const Session *s, const char *name, Err *e) {
     const DeviceOptions d = {
         .threads = (int)s->o->threads, .seed = (uint64_t)s->o->seed_schedule, .profile = s->o->profile, .limit = (uint64_t)s->o->emu_limit};
-    return device_open(name, 0, s->plan, &d, e);
+    return device_open(name, s->index, s->plan, &d, e);
+}
+
+/* The first that can be opened of those of -g: one that cannot is left out, unless all are. */
+static bool open_first(Session *s, const char *name, Err *e) {
+    int64_t n = s->o->gpus == 1 ? 1 : device_count(name, s->plan);
+    if (s->o->gpus && s->o->gpus < n) n = s->o->gpus;
+    s->lost = arena_array(s->arena, n > 0 ? (size_t)n : 1, sizeof *s->lost);
+    do {
+        Err *why = &s->lost[s->index];
+        if ((s->dev = session_device(s, name, why))) return true;
+    } while (++s->index < n);
+    *e = s->lost[0];
+    return false;
 }
 
 static bool open_device(Session *s, Err *e) {
@@ -141,7 +153,9 @@ static bool open_device(Session *s, Err *e) {
         if (strcmp(name, "auto") && strcmp(name, "ref")) return err_set(e, "-m getp_cpu runs on ref, not on %s", name);
         name = "ref";
     }
-    return (s->dev = session_device(s, name, e)) != NULL;
+    if (!open_first(s, name, e)) return false;
+    s->devices = s->o->gpus == 1 ? 1 : device_several(s->dev, s->o->gpus, s->plan, e);
+    return s->devices > 0;
 }
 
 static bool session_plan(Session *s, Err *e) { return (s->plan = plan_open(s->o->plan, e)) || err_wrap(e, "plan"); }
@@ -152,6 +166,18 @@ bool session_open(Session *s, const Options *o, Err *e) {
     if (o->kernels && !strcmp(o->mode, "bench")) /* compilers are forks of this process: not once a GPU is in use */
         limits_compile(s->limits = arena_alloc(s->arena, sizeof *s->limits), s->arena, o->device, s->plan);
     return open_device(s, e) && open_model(s, e);
+}
+
+void session_beside(Session *s, const Session *first, int index) {
+    *s = *first;
+    s->arena = arena_new();
+    s->borrows = true, s->index = index;
+    s->dev = NULL, s->exec = NULL, s->rows = NULL;
+    memset(s->flight, 0, sizeof s->flight);
+}
+
+bool session_open_beside(Session *s, const Session *first, Err *e) {
+    return (s->dev = session_device(s, first->dev->ops->name, e)) != NULL;
 }
 
 bool session_output(const Session *s, const char *path, const char *input, Err *e) {
@@ -178,27 +204,35 @@ static int steps_ahead(const Session *s) {
     return s->dev->ops->event && s->dev->ops->capture_begin; /* without graphs launches are timed or waited for, one by one */
 }
 
+static void loaded(Session *s, double begin, const char *from) {
+    s->load_seconds = seconds_now() - begin;
+    s->ahead = steps_ahead(s);
+    s->rows = arena_array(s->arena, (size_t)s->plan->max_batch, sizeof *s->rows);
+    if (s->o->verbose)
+        fprintf(stderr, "loaded %.1f MiB of weights%s in %.2f s\n", (double)s->exec->weight_bytes / 1048576, from, s->load_seconds);
+}
+
 bool session_load(Session *s, Err *e) {
     double begin = seconds_now();
     Progress bar;
     progress_begin(&bar, "loading");
     s->exec = exec_open_shown(s->plan, s->model, s->dev, &(ExecLoading){show_load, &bar}, e);
     progress_end(&bar);
-    if (!s->exec) return false;
-    s->load_seconds = seconds_now() - begin;
-    s->ahead = steps_ahead(s);
-    if (s->o->verbose)
-        fprintf(stderr, "loaded %.1f MiB of weights in %.2f s\n", (double)s->exec->weight_bytes / 1048576,
-                s->load_seconds);
-    return true;
+    if (s->exec) loaded(s, begin, "");
+    return s->exec != NULL;
+}
+
+bool session_load_from(Session *s, const Session *from, Err *e) {
+    double begin = seconds_now();
+    s->exec = exec_open_from(from->exec, s->dev, e);
+    if (s->exec) loaded(s, begin, arena_printf(s->arena, " from device %d to %d", from->index, s->index));
+    return s->exec != NULL;
 }
 
 void session_close(Session *s) {
     exec_close(s->exec);
     device_close(s->dev);
-    tok_close(s->tok);
-    model_close(s->model);
-    plan_close(s->plan);
+    if (!s->borrows) tok_close(s->tok), model_close(s->model), plan_close(s->plan);
     arena_free(s->arena);
 }
 
@@ -248,7 +282,8 @@ Sched *session_sched_in(Session *s, const int64_t *pages, Request *r, size_t n, 
                             .window = window,
                             .pages = pages,
                             .eos = c->eos,
-                            .n_eos = stop_at_eos ? c->n_eos : 0};
+                            .n_eos = stop_at_eos ? c->n_eos : 0,
+                            .queue = s->queue};
     return sched_new(&o, r, n, e);
 }
 
@@ -437,52 +472,6 @@ bool session_next(Session *s, Sched *sched, const Request *r, const SchedStep **
         return err_wrap(e, "step %" PRId64 " (%" PRId64 " tokens)", s->returned, (int64_t)f->step->n);
     *t = f->step, *ids = f->ids;
     return true;
-}
-
-/* How much of the work is done, a request that stops early counting for a whole one. */
-static double share(const Requests *r, size_t *done) {
-    double sum = 0;
-    *done = 0;
-    for (size_t i = 0; i < r->n; i++) {
-        const Request *q = &r->at[i];
-        *done += q->done;
-        sum += q->done ? 1 : q->max_new ? (double)q->n_out / (double)q->max_new : 0;
-    }
-    return r->n ? sum / (double)r->n : 1;
-}
-
-static void show_progress(const Session *s, const Sched *sched, const Requests *r, Progress *bar, double *said) {
-    char detail[120];
-    double now = seconds_now();
-    bool say = s->o->verbose && !bar->on && now - *said >= 2;
-    if (!progress_due(bar) && !say) return;
-    SchedStats st = sched_stats(sched);
-    size_t done;
-    double part = share(r, &done);
-    snprintf(detail, sizeof detail, "%zu of %zu requests  %.1f tok/s", done, r->n, (double)(st.generated + st.prompt_tokens) / (now - bar->begin));
-    progress_draw(bar, part, detail);
-    if (!say) return;
-    fprintf(stderr, "%s: %s\n", bar->what, detail);
-    *said = now;
-}
-
-bool session_run(Session *s, Sched *sched, Requests *r, const char *what, AfterStep *after, void *ctx, Err *e) {
-    const SchedStep *t = NULL;
-    const int32_t *ids;
-    Progress bar;
-    bool ok;
-    progress_begin(&bar, what);
-    double said = bar.begin;
-    int ahead = s->ahead;
-    s->after = after, s->after_ctx = ctx;
-    if (after) s->ahead = 0;
-    while ((ok = session_next(s, sched, r->at, &t, &ids, e)) && t) {
-        sched_commit(sched, ids);
-        show_progress(s, sched, r, &bar, &said);
-    }
-    s->after = NULL, s->ahead = ahead;
-    progress_end(&bar);
-    return ok;
 }
 
 void session_profile(Session *s) {

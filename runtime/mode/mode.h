@@ -16,6 +16,7 @@ struct Flight {
     Err why;
 };
 
+/* What runs on one device. With -g each device has a session (fleet.h); plan, model and tokenizer are the first's. */
 typedef struct Session Session;
 /* Called when the graph "step" was launched on t, before its rows are sampled; all ids before it are known. */
 typedef bool AfterStep(Session *s, Sched *sched, const SchedStep *t, void *ctx, Err *e);
@@ -26,6 +27,11 @@ struct Session {
     Model *model;
     const char *model_path;
     Tok *tok; /* opened when text must be read */
+    int index;    /* of the device among those of its kind */
+    int devices;  /* -g */
+    Err *lost;    /* [index] why the devices before it could not be opened */
+    bool borrows; /* plan, model and tokenizer are another session's */
+    Queue *queue; /* that its schedulers take from; NULL: each has its own */
     Device *dev;
     Exec *exec;
     int step, sample, logits; /* graphs; -1 when the plan has none */
@@ -38,7 +44,7 @@ struct Session {
     int ahead; /* steps launched before the ids of the one before are known: 1 where work is asynchronous, else 0 */
     Flight flight[EXEC_MARKS]; /* step i of the scheduler: i % EXEC_MARKS */
     int64_t launched, returned;
-    AfterStep *after; /* NULL: nothing; session_run's */
+    AfterStep *after; /* NULL: nothing; fleet_run's */
     void *after_ctx;
     Sampling *rows;             /* [max_batch] of the rows being sampled */
     Sampling sampling;          /* of every request, but for request and position; temperature 0 unless asked for */
@@ -54,6 +60,11 @@ void warn(const char *fmt, ...) PRINTF(1, 2);
 /* Opens plan, device and model, and checks options against the plan. Weights come with session_load, once input is read. */
 bool session_open(Session *s, const Options *o, Err *e);
 bool session_load(Session *s, Err *e);
+/* A session of another device of the kind of first's; the device is not opened yet: with session_open_beside, on the thread that will
+ * feed it. Whatever comes of that, session_close follows, and before that of the first. */
+void session_beside(Session *s, const Session *first, int index);
+bool session_open_beside(Session *s, const Session *first, Err *e);
+bool session_load_from(Session *s, const Session *from, Err *e); /* its weights, copied from a session that has them */
 /* Before the work: can path be written, and is it neither the input (NULL: none) nor a file of the model? */
 bool session_output(const Session *s, const char *path, const char *input, Err *e);
 Device *session_device(const Session *s, const char *name, Err *e);
@@ -114,8 +125,6 @@ bool session_next(Session *s, Sched *sched, const Request *r, const SchedStep **
  * finite. Returns false. */
 bool session_name_nonfinite(Session *s, Sched *sched, const Request *r, int head, const int32_t *rows,
                             const int32_t *slots, int64_t n, Err *e);
-/* Runs requests to their end. after: NULL or what is called in each step. */
-bool session_run(Session *s, Sched *sched, Requests *r, const char *what, AfterStep *after, void *ctx, Err *e);
 void session_profile(Session *s); /* -f: to stderr */
 
 #endif

@@ -11,7 +11,7 @@
  * about the change of the margin between its logits. Its mean over the answers has a bound, which a graph or kernel that is a little
  * wrong, and still answers, exceeds. */
 #include "ir/judge.h"
-#include "mode.h"
+#include "fleet.h"
 
 #include <jansson.h>
 #include <inttypes.h>
@@ -56,9 +56,8 @@ struct Eval {
     } tasks; /* in order of first appearance */
     Prompts prompts;
     Requests requests;
-    float *rows; /* of a slice of logits */
-    double seconds;
-    SchedStats stats;
+    float *rows; /* of a slice of logits, for each device */
+    Fleet fleet;
 };
 
 /* --- the set --------------------------------------------------------------------------------------------------------------- */
@@ -158,7 +157,8 @@ static void count(Session *s, Eval *v) {
 
 /* --- log-probabilities ------------------------------------------------------------------------------------------------------ */
 
-/* The answer's token that should follow what request r has generated; -1: nothing more is scored. */
+/* The answer's token that should follow what request r has generated; -1: nothing more is scored. (What a device scored before it
+ * failed stays: the tokens come again as they were.) */
 static int32_t wanted(const Session *s, const Problem *p, const Request *r) {
     int64_t n = r->n_out;
     if (p->n_scored != n || n > p->n_answer || (n && r->out[n - 1] != p->ids[n - 1])) return -1;
@@ -168,13 +168,14 @@ static int32_t wanted(const Session *s, const Problem *p, const Request *r) {
 /* n rows of the step's sampled ones, the first `from`. */
 static bool score_rows(Session *s, Sched *sched, Eval *v, const SchedStep *t, int64_t from, int64_t n, Err *e) {
     int64_t vocab = s->plan->config.vocab;
+    float *rows = v->rows + s->index * exec_max(s->plan, s->logits) * vocab;
     exec_rows(s->exec, t->rows + from, NULL, n);
     if (!exec_graph(s->exec, s->logits, e) ||
-        !exec_read(s->exec, s->logits_buf, 0, v->rows, (size_t)(n * vocab) * sizeof *v->rows, e))
+        !exec_read(s->exec, s->logits_buf, 0, rows, (size_t)(n * vocab) * sizeof *rows, e))
         return false;
     for (int64_t i = 0; i < n; i++) {
         size_t request = t->row_request[from + i];
-        const float *row = v->rows + i * vocab;
+        const float *row = rows + i * vocab;
         Problem *p = &v->problems.at[v->requests.of[request]];
         int32_t id = wanted(s, p, &v->requests.at[request]);
         if (id < 0) continue;
@@ -207,14 +208,8 @@ static bool run(Session *s, Eval *v, Err *e) {
     v->requests = r;
     if (s->logits >= 0)
         v->rows =
-            arena_array(s->arena, (size_t)(exec_max(s->plan, s->logits) * s->plan->config.vocab), sizeof *v->rows);
-    if (!session_load(s, e)) return false;
-    Sched *sched = session_sched(s, &s->exec, 1, r.at, r.n, true, e);
-    double begin = seconds_now();
-    bool ok = sched && session_run(s, sched, &r, s->o->mode, s->logits < 0 ? NULL : score_step, v, e);
-    v->seconds = seconds_now() - begin;
-    if (sched) v->stats = sched_stats(sched);
-    sched_free(sched);
+            arena_array(s->arena, (size_t)(s->devices * exec_max(s->plan, s->logits) * s->plan->config.vocab), sizeof *v->rows);
+    bool ok = fleet_run(&v->fleet, s, &v->requests, &(FleetWork){s->o->mode, s->logits < 0 ? NULL : score_step, NULL, v}, e);
     for (size_t k = 0; ok && k < r.n; k++) grade(s, &r.at[k], &v->problems.at[r.of[k]]);
     if (ok) count(s, v);
     return ok;
@@ -239,6 +234,7 @@ static double mean(double sum, int64_t n) { return n ? sum / (double)n : 0; }
 
 static void print_table(const Session *s, const Eval *v, FILE *to) {
     Task all = total(v);
+    const SchedStats st = fleet_stats(&v->fleet);
     fprintf(to, "%-12s %8s %9s %12s %16s %10s %7s\n", "task", "right", "problems", "exact match", "log-probability",
             "recorded", "drift");
     for (size_t i = 0; i <= v->tasks.n; i++) {
@@ -250,7 +246,8 @@ static void print_table(const Session *s, const Eval *v, FILE *to) {
         fputc('\n', to);
     }
     fprintf(stderr, "eval on %s: %zu problems, %" PRId64 " prompt + %" PRId64 " generated tokens, %.2f s\n",
-            s->dev->ops->name, v->problems.n, v->stats.prompt_tokens, v->stats.generated, v->seconds);
+            s->dev->ops->name, v->problems.n, st.prompt_tokens, st.generated, v->fleet.seconds);
+    fleet_print(&v->fleet);
 }
 
 static double drift_bound(int64_t answers) { return DRIFT + (answers ? DRIFT_OF_ONE / (double)answers : 0); }
@@ -265,6 +262,7 @@ static void add_log_probability(json_t *o, const Task *t) {
 
 static void print_json(const Session *s, const Eval *v, FILE *to) {
     Task all = total(v);
+    const SchedStats st = fleet_stats(&v->fleet);
     json_t *tasks = json_array();
     for (size_t i = 0; i < v->tasks.n; i++) {
         const Task *t = &v->tasks.at[i];
@@ -276,8 +274,8 @@ static void print_json(const Session *s, const Eval *v, FILE *to) {
     json_t *j =
         json_pack("{s:s, s:s, s:o, s:I, s:I, s:f, s:I, s:I, s:f}", "mode", s->o->mode, "device", s->dev->ops->name,
                   "tasks", tasks, "right", (json_int_t)all.right, "problems", (json_int_t)all.problems, "exact_match",
-                  percent(all.right, all.problems) / 100, "prompt_tokens", (json_int_t)v->stats.prompt_tokens,
-                  "generated_tokens", (json_int_t)v->stats.generated, "seconds", v->seconds);
+                  percent(all.right, all.problems) / 100, "prompt_tokens", (json_int_t)st.prompt_tokens,
+                  "generated_tokens", (json_int_t)st.generated, "seconds", v->fleet.seconds);
     add_log_probability(j, &all);
     json_dumpf(j, to, JSON_INDENT(2));
     fputc('\n', to);
@@ -328,8 +326,9 @@ bool mode_eval(Session *s, Err *e) {
     FILE *to = s->o->output && file_is_stdout(s->o->output) ? stderr : stdout; /* one thing on stdout */
     if (ok && s->o->json) print_json(s, &v, to);
     else if (ok) print_table(s, &v, to);
-    if (ok) session_profile(s);
-    ok = ok && within_bound(&v, e);
+    if (ok) fleet_profile(&v.fleet);
+    ok = ok && within_bound(&v, e) && fleet_whole(&v.fleet, e);
+    fleet_close(&v.fleet);
     for (size_t i = 0; i < v.problems.n; i++) text_free(&v.problems.at[i].got);
     return ok;
 }

@@ -1,5 +1,6 @@
 /* mode_getp.c - -m getp (and getp_cpu): every request of a file, greedily, to a file of ids. Formats: docs/formats.md. */
-#include "mode.h"
+#include "fleet.h"
+#include "ranks.h"
 
 #include <jansson.h>
 #include <errno.h>
@@ -97,54 +98,68 @@ static bool verify(const Session *s, const char *want, const Text *got, Verdict 
 typedef struct Summary Summary;
 struct Summary {
     size_t requests, skipped;
-    double seconds;
-    SchedStats stats;
+    Fleet fleet; /* zeros: nothing was run */
+    Ranks ranks;
 };
 
 static void summary_text(const Session *s, const Summary *m) {
-    double t = m->seconds > 0 ? m->seconds : 1e-9;
+    const SchedStats st = fleet_stats(&m->fleet);
+    double t = m->fleet.seconds > 0 ? m->fleet.seconds : 1e-9;
+    if (m->ranks.n > 1) fprintf(stderr, "rank %d of %d: ", m->ranks.rank, m->ranks.n);
     fprintf(stderr,
             "%s on %s: %zu requests (%zu skipped), %" PRId64 " prompt + %" PRId64 " generated tokens in %" PRId64
             " steps, %.2f s (load %.2f s): "
             "%.1f generated tok/s, %.1f tok/s in all; at most %" PRId64 " in flight, %" PRId64 " KV pages\n",
-            s->o->mode, s->dev ? s->dev->ops->name : "no device", m->requests, m->skipped, m->stats.prompt_tokens,
-            m->stats.generated, m->stats.steps, m->seconds, s->load_seconds, (double)m->stats.generated / t,
-            (double)(m->stats.generated + m->stats.prompt_tokens) / t, m->stats.peak_in_flight, m->stats.peak_pages);
+            s->o->mode, s->dev->ops->name, m->requests, m->skipped, st.prompt_tokens, st.generated, st.steps, m->fleet.seconds,
+            m->fleet.load_seconds, (double)st.generated / t, (double)(st.generated + st.prompt_tokens) / t,
+            st.peak_in_flight, st.peak_pages);
+    fleet_print(&m->fleet);
 }
 
 static void summary_json(const Session *s, const Summary *m, const Verdict *v, FILE *to) {
-    double t = m->seconds > 0 ? m->seconds : 1e-9;
-    json_t *j =
-        json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I}", "mode", s->o->mode, "device",
-                  s->dev ? s->dev->ops->name : "none", "requests", (json_int_t)m->requests, "skipped",
-                  (json_int_t)m->skipped, "prompt_tokens", (json_int_t)m->stats.prompt_tokens, "generated_tokens",
-                  (json_int_t)m->stats.generated, "steps", (json_int_t)m->stats.steps, "seconds", m->seconds,
-                  "load_seconds", s->load_seconds, "generated_per_second", (double)m->stats.generated / t,
-                  "peak_in_flight", (json_int_t)m->stats.peak_in_flight, "peak_pages", (json_int_t)m->stats.peak_pages);
+    const SchedStats st = fleet_stats(&m->fleet);
+    double t = m->fleet.seconds > 0 ? m->fleet.seconds : 1e-9;
+    json_t *j = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I}", "mode", s->o->mode, "device",
+                          s->dev->ops->name, "requests", (json_int_t)m->requests, "skipped", (json_int_t)m->skipped,
+                          "prompt_tokens", (json_int_t)st.prompt_tokens, "generated_tokens", (json_int_t)st.generated, "steps",
+                          (json_int_t)st.steps, "seconds", m->fleet.seconds, "load_seconds", m->fleet.load_seconds,
+                          "generated_per_second", (double)st.generated / t, "peak_in_flight", (json_int_t)st.peak_in_flight,
+                          "peak_pages", (json_int_t)st.peak_pages);
     if (s->o->truth)
         json_object_set_new(j, "verify",
                             json_pack("{s:I, s:I, s:I, s:I, s:s?}", "requests", (json_int_t)v->lines, "equal_requests",
                                       (json_int_t)v->equal_lines, "tokens", (json_int_t)v->tokens, "equal_tokens",
                                       (json_int_t)v->equal_tokens, "first_difference", v->first.at));
-    Text profile = {0};
-    if (s->o->profile && s->dev && s->dev->ops->profile) {
-        s->dev->ops->profile(s->dev, &profile, true);
-        json_object_set_new(j, "profile", profile.at ? json_loads(profile.at, 0, NULL) : json_null());
-    }
+    json_object_set_new(j, "devices", fleet_json(&m->fleet));
+    if (m->ranks.n > 1) json_object_set_new(j, "rank", json_integer(m->ranks.rank)), json_object_set_new(j, "ranks", json_integer(m->ranks.n));
     json_dumpf(j, to, JSON_INDENT(2));
     fputc('\n', to);
-    text_free(&profile);
     json_decref(j);
 }
 
-static bool run(Session *s, Requests *r, Summary *m, Err *e) {
-    if (!session_load(s, e)) return false;
-    Sched *sched = session_sched(s, &s->exec, 1, r->at, r->n, true, e);
-    double begin = seconds_now();
-    bool ok = sched && session_run(s, sched, r, s->o->mode, NULL, NULL, e);
-    m->seconds = seconds_now() - begin;
-    if (sched) m->stats = sched_stats(sched);
-    sched_free(sched);
+/* This rank's requests, then what the others did. Without Slurm all are this one's. */
+static bool run(Session *s, const char *output, const Prompts *p, Requests *r, Summary *m, Err *e) {
+    *m = (Summary){.requests = p->n, .skipped = p->n - r->n};
+    Ranks *k = &m->ranks;
+    if (!ranks_open(k, s, output, p, r, e)) return false;
+    if (k->n > 1) m->requests = k->mine.n, m->skipped = 0;
+    bool ok = !k->mine.n || fleet_run(&m->fleet, s, &k->mine, &(FleetWork){s->o->mode, NULL, ranks_finished, k}, e);
+    return ranks_end(k, ok, e);
+}
+
+static bool write_results(Session *s, const char *output, const char *truth, const Prompts *p, const Requests *r, const Summary *m, Err *e) {
+    Text t = {0};
+    Verdict v = {0};
+    text_put(&t, "", 0);
+    write_lines(p, r, &t);
+    bool ok = file_write(output, t.at, t.n, e);
+    if (ok) ranks_remove(&m->ranks);
+    if (ok && s->o->print) ok = print_text(s, p, r, e);
+    summary_text(s, m);
+    if (ok && truth) ok = verify(s, truth, &t, &v, e);
+    if (s->o->json) summary_json(s, m, &v, !file_is_stdout(output) && !s->o->print ? stdout : stderr);
+    text_free(&t);
+    text_free(&v.first);
     return ok;
 }
 
@@ -152,8 +167,7 @@ bool mode_getp(Session *s, Err *e) {
     const char *input = s->o->input ? s->o->input : "data/input.txt",
                *output = s->o->output ? s->o->output : "data/output.txt";
     Prompts p;
-    Text t = {0};
-    Verdict v = {0};
+    Summary m;
     size_t truth_size = 0;
     if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
     if (s->o->print && file_is_stdout(output)) return err_set(e, "--print and -o - both write to stdout: give -o FILE");
@@ -164,20 +178,11 @@ bool mode_getp(Session *s, Err *e) {
     if (!session_output(s, output, input, e) || !prompts_read(s, input, &p, e)) return false;
     if (s->o->print && !s->tok && !session_tokenizer(s, e)) return false;
     Requests r = requests_make(s, &p, "nothing is generated");
-    Summary m = {.requests = p.n, .skipped = p.n - r.n};
-    bool ok = !r.n || run(s, &r, &m, e);
-    if (ok) {
-        text_put(&t, "", 0);
-        write_lines(&p, &r, &t);
-        ok = file_write(output, t.at, t.n, e);
-        if (ok && s->o->print) ok = print_text(s, &p, &r, e);
-        summary_text(s, &m);
-        if (ok && truth) ok = verify(s, truth, &t, &v, e);
-        if (s->o->json) summary_json(s, &m, &v, !file_is_stdout(output) && !s->o->print ? stdout : stderr);
-        if (s->dev && !s->o->json) session_profile(s);
-        ok = ok && requests_left(s, &p, &r, e); /* their lines are written, empty as they are */
-    }
-    text_free(&t);
-    text_free(&v.first);
+    bool ran = run(s, output, &p, &r, &m, e), ok = ran;
+    if (ok && m.ranks.rank) summary_text(s, &m); /* rank 0 has the results */
+    else if (ok) ok = write_results(s, output, truth, &p, &r, &m, e) && requests_left(s, &p, &r, e); /* theirs are written, empty as they are */
+    if (ran && !s->o->json) fleet_profile(&m.fleet);
+    ok = ok && fleet_whole(&m.fleet, e);
+    fleet_close(&m.fleet);
     return ok;
 }

@@ -4,6 +4,9 @@
 
 #include "plan/plan.h"
 
+#include <errno.h>
+#include <stdlib.h>
+
 #define AT(field) offsetof(Options, field)
 #define TEXT_OF(x) #x
 #define NUMBER(x) TEXT_OF(x)
@@ -54,7 +57,7 @@ static const CliOption rows[] = {
     {'n', "steps", CLI_INT, AT(steps), "STEPS",
      "forward passes of a request, prompt included\n"
      "(default 1024, chat 32768; at most the plan's)", .least = 1, .tag = GENERATE | CHAT | GETP | BENCH | PARITY | EVAL},
-    {'b', "batch", CLI_INT, AT(batch), "BATCH", "requests in flight (default: what plan and memory allow; bench: 1)", .least = 1},
+    {'b', "batch", CLI_INT, AT(batch), "BATCH", "requests in flight on a device\n(default: what plan and memory allow; bench: 1)", .least = 1},
     {'t', "lines", CLI_INT, AT(lines), "LINES", "only the first LINES requests", .tag = GETP | LOGITS | PARITY | EVAL},
     {0, "prefill-chunk", CLI_INT, AT(chunk), "N", "prompt tokens of a request in one step (default: the plan's most)", .least = 1},
     {0, "kv-memory", CLI_SIZE, AT(kv_memory), "SIZE", "bytes for the KV cache, e.g. 512M, 16G (default: as needed)"},
@@ -95,7 +98,7 @@ static const CliOption rows[] = {
     {0, "device", CLI_TEXT, AT(device), "NAME",
      "auto, hip, cuda, host, emu or ref\n"
      "(default auto: what the plan was compiled for)"},
-    {'g', "gpus", CLI_INT, AT(gpus), "GPUS", "devices to use (default 1)", .least = 1},
+    {'g', "gpus", CLI_TEXT, AT(gpus_asked), "GPUS", "getp, eval: devices to use, a number or all (default 1)"},
     {0, "threads", CLI_INT, AT(threads), "N", "CPU threads of host, emu and ref (default: all)", .most = 4096},
     {0, "seed-schedule", CLI_INT, AT(seed_schedule), "N", "emu: draw the order of waves from N (0: in order)"},
     {0, "emu-limit", CLI_INT, AT(emu_limit), "N", "emu: a kernel is hung after N instructions of a workgroup (2^25)", .least = 1},
@@ -168,6 +171,17 @@ static bool check_output(const Options *o, Err *e) {
     return true;
 }
 
+static bool read_gpus(Options *o, Err *e) {
+    char *end;
+    o->gpus = 1;
+    if (!o->gpus_asked) return true;
+    if (!strcmp(o->gpus_asked, "all")) return o->gpus = 0, true;
+    errno = 0;
+    o->gpus = strtoll(o->gpus_asked, &end, 10);
+    if (end != o->gpus_asked && !*end && !errno && o->gpus >= 1 && o->gpus <= INT32_MAX) return true;
+    return err_set(e, "-g %s: it is a number of devices, 1 or more, or all", o->gpus_asked);
+}
+
 static bool check(const Options *o, const CliParsed *parsed, Err *e) {
     if (o->list_devices) return true;
     if (!o->plan) return err_set(e, "no plan given");
@@ -188,7 +202,7 @@ static bool was_given(const CliParsed *parsed, size_t at) {
 
 bool options_parse(Options *o, int argc, char **argv, bool *done, Err *e) {
     CliParsed parsed;
-    *o = (Options){.device = "auto", .steps = -1, .batch = -1, .lines = -1, .chunk = -1, .gpus = 1,
+    *o = (Options){.device = "auto", .steps = -1, .batch = -1, .lines = -1, .chunk = -1,
                    .temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1, .max_answer = -1, .seed = -1, .repetitions = -1, .reasoning = "medium"};
     if (!cli_parse(&options_cli, o, argc, argv, &parsed, e)) return false;
     if ((*done = parsed.done)) return true;
@@ -198,5 +212,5 @@ bool options_parse(Options *o, int argc, char **argv, bool *done, Err *e) {
     o->plan = argv[0];
     o->words = argv + (parsed.words > 0);
     o->n_words = parsed.words - (parsed.words > 0);
-    return check(o, &parsed, e);
+    return read_gpus(o, e) && check(o, &parsed, e);
 }

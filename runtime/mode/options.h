@@ -16,7 +16,9 @@ struct Options {
     char *const *words; /* what follows the plan on the command line: the prompt of generate and chat */
     int n_words;
     CliList stops;
-    int64_t gpus, threads, seed, seed_schedule; /* seed, top_k: -1: not given */
+    const char *gpus_asked;
+    int64_t gpus; /* 0: all */
+    int64_t threads, seed, seed_schedule; /* seed, top_k: -1: not given */
     int64_t top_k, max_answer;
     int64_t emu_limit; /* 0: not given */
     int64_t sample; /* --self-test: workgroups of a launch; 0: all */

@@ -2,10 +2,14 @@
  * the real ones; launches run in runtime/emu. Strict where the real one is lax or undefined:
  *   - nothing runs when it is queued: streams run when they are queried, so a host that reads too early reads nothing;
  *   - every handle, pointer and size is checked; what is freed while a stream still needs it is an error;
+ *   - a stream, its events, modules and memory belong to one device, which must be the calling thread's;
  *   - what was not allowed is printed ("fakehip: WRONG: …") and, like what is left at exit, makes the exit status 99.
- * Environment: FAKEHIP_DEVICES (1), FAKEHIP_ARCH, FAKEHIP_MEMORY (bytes of a device), FAKEHIP_FAIL=CALL:N:ERROR (call N of CALL returns
- * ERROR), FAKEHIP_FAULT=N, FAKEHIP_HANG=N (launch N faults; never ends), FAKEHIP_LOG=FILE (counts of calls at
- * exit, and "cpus N": how many the thread could use that last asked for pinned memory). */
+ * Environment: FAKEHIP_DEVICES (1), of which ROCR_VISIBLE_DEVICES and then HIP_VISIBLE_DEVICES, or CUDA_VISIBLE_DEVICES, choose;
+ * FAKEHIP_ARCH, FAKEHIP_MEMORY (bytes): of each device, the last in the list of all that follow; FAKEHIP_NO_PEER=I-K,… or all (I cannot
+ * read K's memory); FAKEHIP_FAIL=CALL:N:ERROR,… (call N of CALL returns ERROR), FAKEHIP_FAULT=N, FAKEHIP_HANG=N (launch N faults; never
+ * ends), each with :DEVICE behind it: of this device's calls; FAKEHIP_LOG=FILE (counts of calls at exit, with several devices also
+ * those of each, CALL@DEVICE, and "cpu@DEVICE N"; "cpus N": how many the thread could use, the first of them N, that last asked for
+ * pinned memory). */
 #define __HIP_PLATFORM_AMD__ 1
 #include <hip/hip_runtime_api.h>
 
@@ -24,7 +28,7 @@ static const char *const kind_names[KINDS] = {"device memory", "host memory", "s
 
 typedef struct Op Op; /* what a stream will do */
 struct Op {
-    enum { UPLOAD, DOWNLOAD, FILL, LAUNCH, RECORD } kind;
+    enum { UPLOAD, DOWNLOAD, PEER, FILL, LAUNCH, RECORD } kind;
     void *dst, *event;
     const void *src;
     size_t n;
@@ -44,7 +48,7 @@ struct Ops {
 typedef struct Object Object; /* whatever has a handle */
 struct Object {
     Kind kind;
-    void *p; /* memory */
+    void *p; /* memory; of a module what it was loaded from */
     size_t size;
     int device;
     Ops ops, captured; /* of a stream or a graph */
@@ -57,20 +61,65 @@ struct Object {
     Object *next;
 };
 
+enum { DEVICES = 16 };
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Object *objects;
 static EmuMem *memory;
 static int wrong, launches, pinned_cpus; /* pinned_cpus: CPUs of the thread that last asked for pinned memory */
-static size_t in_use;
+static int launches_of[DEVICES], pinned_first[DEVICES]; /* pinned_first: the first of those CPUs */
+static bool hung[DEVICES], reaches[DEVICES][DEVICES]; /* reaches: peer access was enabled */
+static size_t in_use[DEVICES];
 static bool initialised;
 static _Thread_local int current;
 
 static struct Count {
     const char *call;
-    int n;
+    int n, of[DEVICES];
 } counts[64];
 
 static long env(const char *name, long otherwise) { return getenv(name) ? atol(getenv(name)) : otherwise; }
+
+/* Entry `device` of a list "a,b,…", or its last. */
+static void env_of(const char *name, int device, const char *otherwise, char *to, size_t n) {
+    const char *s = getenv(name) ? getenv(name) : otherwise;
+    for (const char *comma; device-- && (comma = strchr(s, ','));) s = comma + 1;
+    snprintf(to, n, "%.*s", (int)strcspn(s, ","), s);
+}
+
+/* Keeps of n devices those that the variable lists, up to the first number that is none of them. */
+static int visible(const char *variable, int *devices, int n) {
+    const char *s = getenv(variable);
+    int old[DEVICES], kept = 0;
+    if (!s) return n;
+    memcpy(old, devices, sizeof old);
+    for (char *end; kept < DEVICES; s = end + 1) {
+        long i = strtol(s, &end, 10);
+        if (end == s || i < 0 || i >= n) break;
+        devices[kept++] = old[i];
+        if (*end != ',') break;
+    }
+    return kept;
+}
+
+/* The devices that the program sees, as numbers of those there are. */
+static int seen(int devices[DEVICES]) {
+    int n = (int)env("FAKEHIP_DEVICES", 1);
+    for (int i = 0; i < DEVICES; i++) devices[i] = i;
+    n = visible("ROCR_VISIBLE_DEVICES", devices, n < DEVICES ? n : DEVICES);
+    return visible(getenv("HIP_VISIBLE_DEVICES") ? "HIP_VISIBLE_DEVICES" : "CUDA_VISIBLE_DEVICES", devices, n);
+}
+
+static int devices(void) {
+    int numbers[DEVICES];
+    return seen(numbers);
+}
+
+static int number(int device) {
+    int numbers[DEVICES];
+    seen(numbers);
+    return numbers[device];
+}
 
 static void complain(const char *call, const char *fmt, ...) {
     va_list ap;
@@ -84,12 +133,18 @@ static void complain(const char *call, const char *fmt, ...) {
 
 __attribute__((destructor)) static void at_exit(void) {
     int left[KINDS] = {0};
-    for (Object *o = objects; o; o = o->next) left[o->kind]++;
+    const char *hang = getenv("FAKEHIP_HANG");
+    bool any = hang && !strchr(hang, ':'); /* a slow machine may find another launch hung first */
+    for (Object *o = objects; o; o = o->next) left[o->kind] += !any && !hung[o->device];
     left[FUNCTION] = 0; /* goes with its module */
     for (int k = 0; k < KINDS; k++)
-        if (left[k] && !getenv("FAKEHIP_HANG")) complain("exit", "%d of %s not freed", left[k], kind_names[k]);
+        if (left[k]) complain("exit", "%d of %s not freed", left[k], kind_names[k]);
     FILE *f = getenv("FAKEHIP_LOG") ? fopen(getenv("FAKEHIP_LOG"), "w") : NULL;
-    for (size_t i = 0; f && i < LEN(counts) && counts[i].call; i++) fprintf(f, "%s %d\n", counts[i].call, counts[i].n);
+    for (size_t i = 0; f && i < LEN(counts) && counts[i].call; i++) {
+        fprintf(f, "%s %d\n", counts[i].call, counts[i].n);
+        for (int d = 0; d < devices() && devices() > 1; d++) fprintf(f, "%s@%d %d\n", counts[i].call, d, counts[i].of[d]);
+    }
+    for (int d = 0; f && d < devices() && devices() > 1; d++) fprintf(f, "cpu@%d %d\n", d, pinned_first[d]);
     if (f) fprintf(f, "cpus %d\n", pinned_cpus), fclose(f);
     if (wrong) fflush(stdout), _exit(99);
 }
@@ -99,16 +154,19 @@ __attribute__((destructor)) static void at_exit(void) {
 /* Counts the call; the error that FAKEHIP_FAIL wants of it. */
 static hipError_t enter(const char *call) {
     size_t i = 0;
-    const char *fail = getenv("FAKEHIP_FAIL");
     char name[64];
-    int at, error;
+    int at, error, device;
     while (i < LEN(counts) - 1 && counts[i].call && strcmp(counts[i].call, call)) i++;
     counts[i].call = call;
     counts[i].n++;
+    counts[i].of[current]++;
     if (!initialised && strcmp(call, "hipInit")) complain(call, "before hipInit");
-    if (fail && sscanf(fail, "%63[^:]:%d:%d", name, &at, &error) == 3 && !strcmp(name, call) && counts[i].n == at) {
+    for (const char *fail = getenv("FAKEHIP_FAIL"); fail; fail = strchr(fail, ',') ? strchr(fail, ',') + 1 : NULL) {
+        int n = sscanf(fail, "%63[^:]:%d:%d:%d", name, &at, &error, &device);
+        if (n < 3 || strcmp(name, call) || (n == 4 && device != current)) continue;
+        if (at != (n == 4 ? counts[i].of[current] : counts[i].n)) continue;
         for (Object *o = objects; o && !strcmp(call, "hipStreamEndCapture"); o = o->next)
-            o->capturing = false; /* it ends all the same */
+            if (o->device == current) o->capturing = false; /* it ends all the same */
         return (hipError_t)error;
     }
     return hipSuccess;
@@ -182,12 +240,21 @@ static bool needed(const Object *o) {
         for (size_t i = 0; s->kind == STREAM && i < s->ops.n; i++) {
             const Op *op = &s->ops.at[i];
             if (op->event == o || (op->function && op->function->module == o)) return true;
-            if (o->p && op->kind != LAUNCH && (overlaps(op->dst, op->n, o) || overlaps(op->src, op->n, o))) return true;
+            if (o->kind != MODULE && o->p && op->kind != LAUNCH && (overlaps(op->dst, op->n, o) || overlaps(op->src, op->n, o))) return true;
         }
     return false;
 }
 
-static hipError_t run_launch(const Op *op) {
+/* Is the launch that begins now on the device the one that the variable, "N" or "N:DEVICE", names? */
+static bool meant(const char *variable, int device, int before) {
+    int n, of;
+    const char *s = getenv(variable);
+    int fields = s ? sscanf(s, "%d:%d", &n, &of) : 0;
+    if (fields == 2) return of == device && launches_of[device] + 1 - before == n;
+    return fields == 1 && launches + 1 - before == n;
+}
+
+static hipError_t run_launch(const Op *op, int device) {
     Err e = {""};
     EmuLaunch l = {.kernel = op->function->kernel->name,
                    .dynamic_lds = op->lds,
@@ -195,7 +262,8 @@ static hipError_t run_launch(const Op *op) {
                    .kernarg_size = op->args_size};
     memcpy(l.grid, op->grid, sizeof l.grid);
     memcpy(l.block, op->block, sizeof l.block);
-    if (++launches == env("FAKEHIP_FAULT", -1)) return hipErrorIllegalAddress;
+    launches++, launches_of[device]++;
+    if (meant("FAKEHIP_FAULT", device, 1)) return hipErrorIllegalAddress;
     if (emu_launch(op->function->code, memory, &l, NULL, &e)) return hipSuccess;
     complain("launch", "%s", e.msg);
     return hipErrorLaunchFailure;
@@ -207,10 +275,16 @@ static hipError_t advance(Object *s) {
     if (!s->ops.n) return hipSuccess;
     Op op = s->ops.at[0];
     Err e = {""};
-    if (op.kind == LAUNCH && launches + 1 == env("FAKEHIP_HANG", -1)) return hipErrorNotReady;
+    if (hung[s->device]) return hipErrorNotReady;
+    if (op.kind == LAUNCH && meant("FAKEHIP_HANG", s->device, 0)) return hung[s->device] = true, hipErrorNotReady;
     memmove(s->ops.at, s->ops.at + 1, --s->ops.n * sizeof op);
     switch (op.kind) {
     case UPLOAD:
+        memcpy(op.dst, op.src, op.n);
+        emu_mem_mark(memory, op.dst, op.n, true);
+        break;
+    case PEER:
+        if (!emu_mem_check(memory, op.src, op.n, &e)) complain("peer copy", "%s", e.msg);
         memcpy(op.dst, op.src, op.n);
         emu_mem_mark(memory, op.dst, op.n, true);
         break;
@@ -223,7 +297,7 @@ static hipError_t advance(Object *s) {
         emu_mem_mark(memory, op.dst, op.n, true);
         break;
     case LAUNCH:
-        s->error = run_launch(&op);
+        s->error = run_launch(&op, s->device);
         if (s->error) s->ops.n = 0; /* nothing of a broken context runs any more */
         break;
     case RECORD: ((Object *)op.event)->done = true, ((Object *)op.event)->time = seconds(); break;
@@ -231,15 +305,22 @@ static hipError_t advance(Object *s) {
     return s->error ? s->error : s->ops.n ? hipErrorNotReady : hipSuccess;
 }
 
-static void finish_all(void) {
+static void finish_all(int device) {
     for (Object *s = objects; s; s = s->next)
-        while (s->kind == STREAM && advance(s) == hipErrorNotReady) {}
+        while (s->kind == STREAM && s->device == device && advance(s) == hipErrorNotReady) {}
 }
 
 /* --- devices ---------------------------------------------------------------------------------------------------------------------- */
 
-static int devices(void) { return (int)env("FAKEHIP_DEVICES", 1); }
-static size_t capacity(void) { return (size_t)env("FAKEHIP_MEMORY", 1l << 30); }
+static size_t capacity(int device) {
+    char bytes[64];
+    env_of("FAKEHIP_MEMORY", number(device), "1073741824", bytes, sizeof bytes);
+    return strtoull(bytes, NULL, 10);
+}
+
+static void arch_of(int device, char *to, size_t n) {
+    env_of("FAKEHIP_ARCH", number(device), "gfx90a:sramecc+:xnack-", to, n);
+}
 
 hipError_t hipInit(unsigned int flags) CALL({
     if (flags) REFUSE(hipErrorInvalidValue, "flags %u", flags);
@@ -260,25 +341,23 @@ hipError_t hipInit(unsigned int flags) CALL({
         hipError_t hipRuntimeGetVersion(int *version) CALL({ *version = 50221153; }) hipError_t
     hipDeviceGetName(char *name, int len, hipDevice_t device) CALL({
         if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
-        snprintf(name, (size_t)len, "Fake MI250 %d", device);
+        snprintf(name, (size_t)len, "Fake MI250 %d", number(device));
     }) hipError_t hipDeviceGetPCIBusId(char *id, int len, int device) CALL({
         if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
-        snprintf(id, (size_t)len, "0000:C%d:00.0", device);
+        snprintf(id, (size_t)len, "0000:C%d:00.0", number(device));
     }) hipError_t hipGetDeviceProperties(hipDeviceProp_t *p, int device) CALL({
-        const char *arch = getenv("FAKEHIP_ARCH");
         if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
         memset(p, 0, sizeof *p);
         snprintf(p->name, sizeof p->name, "Fake MI250 gfx90a");
-        snprintf(p->gcnArchName, sizeof p->gcnArchName, "%s", arch ? arch : "gfx90a:sramecc+:xnack-");
+        arch_of(device, p->gcnArchName, sizeof p->gcnArchName);
     })
 #ifdef ROCM_6
     /* As ROCm 6 and 7 have it: another layout, the arch at byte 1160; the old entry point must not be called then. */
     hipError_t hipGetDevicePropertiesR0600(void *p, int device) CALL({
-        const char *arch = getenv("FAKEHIP_ARCH");
         if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
         memset(p, 0, 1472);
         snprintf(p, 256, "AMD Instinct gfx90a");
-        snprintf((char *)p + 1160, 256, "%s", arch ? arch : "gfx90a:sramecc+:xnack-");
+        arch_of(device, (char *)p + 1160, 256);
     })
 #endif
         hipError_t hipSetDevice(int device) CALL({
@@ -290,6 +369,7 @@ hipError_t hipInit(unsigned int flags) CALL({
     case hipErrorOutOfMemory: return "hipErrorOutOfMemory";
     case hipErrorNoDevice: return "hipErrorNoDevice";
     case hipErrorInvalidDevice: return "hipErrorInvalidDevice";
+    case hipErrorPeerAccessUnsupported: return "hipErrorPeerAccessUnsupported";
     case hipErrorNoBinaryForGpu: return "hipErrorNoBinaryForGpu";
     case hipErrorNotFound: return "hipErrorNotFound";
     case hipErrorNotReady: return "hipErrorNotReady";
@@ -299,24 +379,53 @@ hipError_t hipInit(unsigned int flags) CALL({
     return "hipErrorUnknown";
 }
 
+static bool no_peer(int device, int peer) {
+    const char *s = getenv("FAKEHIP_NO_PEER");
+    int i, k;
+    if (s && !strcmp(s, "all")) return true;
+    for (; s; s = strchr(s, ',') ? strchr(s, ',') + 1 : NULL)
+        if (sscanf(s, "%d-%d", &i, &k) == 2 && i == device && k == peer) return true;
+    return false;
+}
+
+hipError_t hipDeviceCanAccessPeer(int *can, int device, int peer) CALL({
+    if (device < 0 || device >= devices() || peer < 0 || peer >= devices() || device == peer)
+        REFUSE(hipErrorInvalidDevice, "devices %d and %d", device, peer);
+    *can = !no_peer(device, peer);
+})
+
+hipError_t hipDeviceEnablePeerAccess(int peer, unsigned int flags) CALL({
+    if (peer < 0 || peer >= devices() || flags) REFUSE(hipErrorInvalidDevice, "device %d, flags %u", peer, flags);
+    if (no_peer(current, peer)) REFUSE(hipErrorPeerAccessUnsupported, "device %d cannot reach %d", current, peer);
+    if (reaches[current][peer]) result = hipErrorPeerAccessAlreadyEnabled;
+    reaches[current][peer] = true;
+})
+
 /* --- memory ------------------------------------------------------------------------------------------------------------------------- */
 
 static bool any_capture(void) {
     for (Object *o = objects; o; o = o->next)
-        if (o->kind == STREAM && o->capturing) return true;
+        if (o->kind == STREAM && o->device == current && o->capturing) return true;
+    return false;
+}
+
+/* Does what a call uses belong to the calling thread's device? */
+static bool own(const char *call, const Object *o) {
+    if (o->device == current) return true;
+    complain(call, "a %s of device %d, the thread's is %d", kind_names[o->kind], o->device, current);
     return false;
 }
 
 hipError_t hipMemGetInfo(size_t *free_bytes, size_t *total) CALL({
-    *total = capacity();
-    *free_bytes = in_use < capacity() ? capacity() - in_use : 0;
+    *total = capacity(current);
+    *free_bytes = in_use[current] < *total ? *total - in_use[current] : 0;
 })
 
     hipError_t hipMalloc(void **p, size_t n) CALL({
         Err e = {""};
         if (!n) REFUSE(hipErrorInvalidValue, "0 bytes");
         if (any_capture()) REFUSE(hipErrorStreamCaptureUnsupported, "while capturing");
-        if (in_use + n > capacity()) {
+        if (in_use[current] + n > capacity(current)) {
             result = hipErrorOutOfMemory;
             break;
         }
@@ -325,16 +434,17 @@ hipError_t hipMemGetInfo(size_t *free_bytes, size_t *total) CALL({
             REFUSE(hipErrorUnknown, "%s", e.msg);
         memset(o->p, 0xA5, n);
         o->size = n;
-        in_use += n;
+        in_use[current] += n;
         *p = o->p;
     })
 
         hipError_t hipFree(void *p) CALL({
             Object *o = region(DEVICE_MEMORY, p, 1);
             if (!o || o->p != p) REFUSE(hipErrorInvalidValue, "%p is no allocation", p);
-            finish_all();
+            finish_all(o->device);
+            if (needed(o)) REFUSE(hipErrorInvalidValue, "another device still copies from it");
             emu_mem_remove(memory, p);
-            in_use -= o->size;
+            in_use[o->device] -= o->size;
             free(p);
             drop(o);
         })
@@ -347,6 +457,7 @@ hipError_t hipMemGetInfo(size_t *free_bytes, size_t *total) CALL({
                 *p = o->p;
                 cpu_set_t set;
                 pinned_cpus = sched_getaffinity(0, sizeof set, &set) ? 0 : CPU_COUNT(&set);
+                for (pinned_first[current] = 0; pinned_cpus && !CPU_ISSET(pinned_first[current], &set);) pinned_first[current]++;
             })
 
                 hipError_t hipHostFree(void *p) CALL({
@@ -397,6 +508,7 @@ hipError_t hipMemGetInfo(size_t *free_bytes, size_t *total) CALL({
                         static hipError_t queue(const char *call, hipStream_t stream, const Op *op) {
     Object *s = find(STREAM, stream);
     if (!s) return complain(call, "no stream (the null stream waits for all others: make one)"), hipErrorInvalidHandle;
+    if (!own(call, s)) return hipErrorInvalidHandle;
     if (s->capturing && op->kind != LAUNCH)
         return complain(call, "into a capturing stream"), hipErrorStreamCaptureUnsupported;
     push(s->capturing ? &s->captured : &s->ops, op);
@@ -406,7 +518,7 @@ hipError_t hipMemGetInfo(size_t *free_bytes, size_t *total) CALL({
 hipError_t hipEventRecord(hipEvent_t event, hipStream_t stream) CALL({
     Object *o = find(EVENT, event);
     Op op = {.kind = RECORD, .event = o};
-    if (!o) REFUSE(hipErrorInvalidHandle, "no event");
+    if (!o || !own(__func__, o)) REFUSE(hipErrorInvalidHandle, "no event");
     result = queue(__func__, stream, &op);
     o->recorded = true;
     o->done = false;
@@ -416,7 +528,7 @@ hipError_t hipEventRecord(hipEvent_t event, hipStream_t stream) CALL({
         Object *o = find(EVENT, event);
         if (!o) REFUSE(hipErrorInvalidHandle, "no event");
         for (Object *s = objects; s && !o->done; s = s->next)
-            if (s->kind == STREAM && advance(s) != hipSuccess) result = s->error;
+            if (s->kind == STREAM && s->device == o->device && advance(s) != hipSuccess) result = s->error;
         if (!o->done && !result) result = hipErrorNotReady;
     })
 
@@ -434,7 +546,8 @@ hipError_t hipEventRecord(hipEvent_t event, hipStream_t stream) CALL({
 
             hipError_t hipMemcpyHtoDAsync(hipDeviceptr_t dst, void *src, size_t n, hipStream_t stream) CALL({
                 Op op = {.kind = UPLOAD, .dst = dst, .src = src, .n = n};
-                if (!n || !region(DEVICE_MEMORY, dst, n))
+                Object *to = region(DEVICE_MEMORY, dst, n);
+                if (!n || !to || !own(__func__, to))
                     REFUSE(hipErrorInvalidValue, "%zu bytes to %p, which are no device memory", n, (void *)dst);
                 if (!region(HOST_MEMORY, src, n))
                     REFUSE(hipErrorInvalidValue, "from pageable memory: not asynchronous");
@@ -443,7 +556,8 @@ hipError_t hipEventRecord(hipEvent_t event, hipStream_t stream) CALL({
 
                 hipError_t hipMemcpyDtoHAsync(void *dst, hipDeviceptr_t src, size_t n, hipStream_t stream) CALL({
                     Op op = {.kind = DOWNLOAD, .dst = dst, .src = src, .n = n};
-                    if (!n || !region(DEVICE_MEMORY, src, n))
+                    Object *from = region(DEVICE_MEMORY, src, n);
+                    if (!n || !from || !own(__func__, from))
                         REFUSE(hipErrorInvalidValue, "%zu bytes from %p, which are no device memory", n, (void *)src);
                     if (!region(HOST_MEMORY, dst, n))
                         REFUSE(hipErrorInvalidValue, "to pageable memory: not asynchronous");
@@ -453,10 +567,22 @@ hipError_t hipEventRecord(hipEvent_t event, hipStream_t stream) CALL({
                     hipError_t
     hipMemsetD8Async(hipDeviceptr_t dst, unsigned char byte, size_t n, hipStream_t stream) CALL({
         Op op = {.kind = FILL, .dst = dst, .n = n, .byte = byte};
-        if (!n || !region(DEVICE_MEMORY, dst, n))
+        Object *to = region(DEVICE_MEMORY, dst, n);
+        if (!n || !to || !own(__func__, to))
             REFUSE(hipErrorInvalidValue, "%zu bytes at %p, which are no device memory", n, (void *)dst);
         result = queue(__func__, stream, &op);
     })
+
+        hipError_t hipMemcpyPeerAsync(void *dst, int device, const void *src, int peer, size_t n, hipStream_t stream) CALL({
+            Op op = {.kind = PEER, .dst = dst, .src = src, .n = n};
+            Object *to = region(DEVICE_MEMORY, dst, n);
+            Object *from = region(DEVICE_MEMORY, src, n);
+            if (!n || !to || !from || to->device != device || from->device != peer || !own(__func__, to))
+                REFUSE(hipErrorInvalidValue, "%zu bytes from %p of device %d to %p of %d: not there", n, src, peer, dst, device);
+            if (device == peer || !reaches[device][peer])
+                REFUSE(hipErrorInvalidValue, "no peer access from %d to %d: through host memory, slowly", device, peer);
+            result = queue(__func__, stream, &op);
+        })
 
     /* --- modules and launches --------------------------------------------------------------------------------------------------------------- */
 
@@ -466,16 +592,25 @@ hipError_t hipEventRecord(hipEvent_t event, hipStream_t stream) CALL({
     return memcmp(h.e_ident, ELFMAG, SELFMAG) ? 0 : h.e_shoff + (size_t)h.e_shnum * h.e_shentsize;
 }
 
+/* Decoded already, for another device. */
+static EmuModule *decoded(const void *image) {
+    for (Object *o = objects; o; o = o->next)
+        if (o->kind == MODULE && o->p == image) return o->code;
+    return NULL;
+}
+
 hipError_t hipModuleLoadData(hipModule_t *module, const void *image) CALL({
     Err e = {""};
     size_t size = elf_size(image);
-    EmuModule *code = size ? emu_load(image, size, &e) : NULL;
+    EmuModule *code = decoded(image);
+    if (!code && size) code = emu_load(image, size, &e);
     if (!code) {
         result = hipErrorNoBinaryForGpu;
         break;
     }
     Object *o = make(MODULE);
     o->code = code;
+    o->p = (void *)(uintptr_t)image;
     *module = (hipModule_t)o;
 })
 
@@ -487,8 +622,10 @@ hipError_t hipModuleLoadData(hipModule_t *module, const void *image) CALL({
             next = f->next;
             if (f->kind == FUNCTION && f->module == o) drop(f);
         }
-        emu_unload(o->code);
+        EmuModule *code = o->code;
+        const void *image = o->p;
         drop(o);
+        if (!decoded(image)) emu_unload(code);
     })
 
         hipError_t hipModuleGetFunction(hipFunction_t *function, hipModule_t module, const char *name) CALL({
@@ -511,14 +648,15 @@ hipError_t hipModuleLoadData(hipModule_t *module, const void *image) CALL({
                                              hipStream_t stream, void **params, void **extra) CALL({
                 Object *o = find(FUNCTION, f);
                 Op op = {.kind = LAUNCH, .function = o, .grid = {gx, gy, gz}, .block = {bx, by, bz}, .lds = lds};
-                if (!o) REFUSE(hipErrorInvalidHandle, "no function");
+                if (!o || !own(__func__, o->module)) REFUSE(hipErrorInvalidHandle, "no function");
                 if (!gx || !gy || !gz || !bx || !by || !bz || bx * by * bz > 1024)
                     REFUSE(hipErrorInvalidValue, "grid %u %u %u of %u %u %u", gx, gy, gz, bx, by, bz);
                 if (!params || extra) REFUSE(hipErrorInvalidValue, "not by params");
                 op.args_size = o->kernel->explicit_bytes; /* gptoss passes pointers only */
                 for (size_t i = 0; i < op.args_size / 8; i++) {
                     memcpy(&op.args[i], params[i], 8);
-                    if (op.args[i] && !region(DEVICE_MEMORY, (void *)op.args[i], 1))
+                    Object *at = op.args[i] ? region(DEVICE_MEMORY, (void *)op.args[i], 1) : NULL;
+                    if (op.args[i] && (!at || !own(__func__, at)))
                         REFUSE(hipErrorInvalidValue, "argument %zu is no device memory", i);
                 }
                 result = result ? result : queue(__func__, stream, &op);
@@ -562,7 +700,7 @@ hipError_t hipModuleLoadData(hipModule_t *module, const void *image) CALL({
 
             hipError_t hipGraphLaunch(hipGraphExec_t exec, hipStream_t stream) CALL({
                 Object *x = find(EXEC, exec);
-                if (!x) REFUSE(hipErrorInvalidHandle, "no graph exec");
+                if (!x || !own(__func__, x)) REFUSE(hipErrorInvalidHandle, "no graph exec");
                 for (size_t i = 0; i < x->ops.n && !result; i++) {
                     if (!find(FUNCTION, x->ops.at[i].function))
                         REFUSE(hipErrorInvalidHandle, "a kernel of it has been unloaded");

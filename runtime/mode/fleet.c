@@ -1,0 +1,311 @@
+/* fleet.c - see fleet.h. Threads meet twice: where the weights are, and when all are loaded. */
+#include "fleet.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+/* --- loading -------------------------------------------------------------------------------------------------------------- */
+
+/* The session that has the weights; NULL: this member is to read them, as those before it have failed. */
+static const Session *wait_for_source(FleetMember *m) {
+    Fleet *f = m->fleet;
+    pthread_mutex_lock(&f->lock);
+    for (;;) {
+        int failed = 0;
+        while (&f->at[failed] < m && f->at[failed].failed) failed++;
+        if (f->source || &f->at[failed] == m) break;
+        pthread_cond_wait(&f->changed, &f->lock);
+    }
+    const Session *source = f->source;
+    pthread_mutex_unlock(&f->lock);
+    return source;
+}
+
+static bool read_weights(FleetMember *m, Err *e) {
+    Fleet *f = m->fleet;
+    if (!session_load(m->s, e)) return false;
+    m->weights = "disk";
+    pthread_mutex_lock(&f->lock);
+    f->source = m->s;
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+    return true;
+}
+
+static void say_host(Fleet *f, const Err *why) {
+    pthread_mutex_lock(&f->lock);
+    if (!f->said_host) warn("%s: its weights come through host memory", why->msg);
+    f->said_host = true;
+    pthread_mutex_unlock(&f->lock);
+}
+
+static bool copy_weights(FleetMember *m, const Session *source, Err *e) {
+    Device *d = m->s->dev;
+    Err why = {""};
+    bool straight = d->ops->reach(d, source->dev, &why);
+    if (!straight) say_host(m->fleet, &why);
+    if (!session_load_from(m->s, source, e)) return false;
+    m->weights = straight ? "peer" : "host";
+    return true;
+}
+
+static bool member_load(FleetMember *m, Err *e) {
+    Fleet *f = m->fleet;
+    Session *s = m->s;
+    if (s != f->first && !session_open_beside(s, f->first, e)) return false;
+    const DeviceOps *ops = s->dev->ops;
+    if (!ops->info(s->dev, &m->before, e)) return false;
+    const Session *source = wait_for_source(m);
+    if (source ? !copy_weights(m, source, e) : !read_weights(m, e)) return false;
+    m->sched = session_sched(s, &s->exec, 1, f->requests->at, f->requests->n, true, e);
+    return m->sched && ops->info(s->dev, &m->after, e);
+}
+
+/* --- running -------------------------------------------------------------------------------------------------------------- */
+
+/* How much of the work is done, a request that stops early counting for a whole one. */
+static double share(const Fleet *f, const SchedStats *st) {
+    int64_t all = 0;
+    for (size_t i = 0; i < f->requests->n; i++) all += f->requests->at[i].max_new;
+    return all ? (double)(st->generated + st->spared) / (double)all : 1;
+}
+
+static void draw(Fleet *f) {
+    char detail[120];
+    double now = seconds_now();
+    bool say = f->first->o->verbose && !f->bar.on && now - f->said >= 2;
+    if (!progress_due(&f->bar) && !say) return;
+    SchedStats st = fleet_stats(f);
+    snprintf(detail, sizeof detail, "%" PRId64 " of %zu requests  %.1f tok/s", st.finished, f->requests->n,
+             (double)(st.generated + st.prompt_tokens) / (now - f->begin));
+    progress_draw(&f->bar, share(f, &st), detail);
+    if (!say) return;
+    fprintf(stderr, "%s: %s\n", f->work.what, detail);
+    f->said = now;
+}
+
+/* A step is done. Who finds the lock taken goes on: the next step will tell. */
+static void show(FleetMember *m) {
+    if (pthread_mutex_trylock(&m->fleet->lock)) return;
+    m->stats = sched_stats(m->sched);
+    draw(m->fleet);
+    pthread_mutex_unlock(&m->fleet->lock);
+}
+
+/* A step of which all is known has gone by. */
+static void tell_finished(Fleet *f, const SchedStep *t) {
+    for (int64_t i = 0; f->work.finished && i < t->n_rows; i++) {
+        size_t request = t->row_request[i];
+        if (!f->requests->at[request].done || f->told[request]) continue;
+        f->told[request] = true;
+        pthread_mutex_lock(&f->lock);
+        f->work.finished(f->work.ctx, request);
+        pthread_mutex_unlock(&f->lock);
+    }
+}
+
+static bool member_run(FleetMember *m, Err *e) {
+    Fleet *f = m->fleet;
+    const SchedStep *t = NULL;
+    const int32_t *ids;
+    m->s->after = f->work.after, m->s->after_ctx = f->work.ctx;
+    if (f->work.after) m->s->ahead = 0;
+    do {
+        bool ok;
+        while ((ok = session_next(m->s, m->sched, f->requests->at, &t, &ids, e)) && t) {
+            sched_commit(m->sched, ids);
+            tell_finished(f, t);
+            show(m);
+        }
+        if (!ok) return false;
+    } while (sched_wait(m->sched));
+    return true;
+}
+
+/* Nobody begins before all have come, loaded or failed: what is copied stands still, and the queue is shared fairly. */
+static void meet(Fleet *f) {
+    pthread_mutex_lock(&f->lock);
+    if (++f->arrived == f->n) {
+        progress_begin(&f->bar, f->work.what);
+        f->begin = f->said = f->bar.begin, f->load_seconds = f->begin - f->started;
+        pthread_cond_broadcast(&f->changed);
+    }
+    while (f->arrived < f->n) pthread_cond_wait(&f->changed, &f->lock);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static const char *device_of(const FleetMember *m, char *name, size_t n) {
+    snprintf(name, n, "%.20s %d", m->fleet->first->dev->ops->name, (int)(m - m->fleet->at));
+    return name;
+}
+
+static void fail(FleetMember *m) {
+    Fleet *f = m->fleet;
+    char name[32];
+    pthread_mutex_lock(&f->lock);
+    m->failed = true;
+    if (!f->n_failed++) f->first_failed = m;
+    if (f->n > 1 && !m->sched) warn("device %s is left out: %s", device_of(m, name, sizeof name), m->why.msg);
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static void give_back(FleetMember *m) {
+    char name[32];
+    size_t back = sched_abandon(m->sched);
+    if (m->fleet->n > 1)
+        warn("device %s is left out, and %zu of its requests go to others: %s", device_of(m, name, sizeof name), back, m->why.msg);
+}
+
+static void *work(void *arg) {
+    FleetMember *m = arg;
+    bool ok = member_load(m, &m->why);
+    if (!ok) fail(m);
+    if (!ok && m->sched) give_back(m);
+    meet(m->fleet);
+    if (!ok) return NULL;
+    if (!member_run(m, &m->why)) fail(m), give_back(m);
+    pthread_mutex_lock(&m->fleet->lock);
+    m->stats = sched_stats(m->sched);
+    pthread_mutex_unlock(&m->fleet->lock);
+    return NULL;
+}
+
+/* --- all of them ------------------------------------------------------------------------------------------------------------ */
+
+/* What takes most steps is begun first: tokens come one by one, a prompt in chunks. */
+static void order(Fleet *f) {
+    const Requests *r = f->requests;
+    int64_t *steps = arena_array(f->first->arena, r->n + 1, sizeof *steps);
+    for (size_t i = 0; i < r->n; i++) steps[i] = r->at[i].max_new + r->at[i].n_ids / f->first->chunk;
+    queue_heaviest_first(f->queue, steps, (size_t)(f->n - f->first->index), (size_t)f->first->slots);
+}
+
+/* One that never gets to work. */
+static void lose(FleetMember *m, const char *why) {
+    err_set(&m->why, "%s", why);
+    fail(m);
+    pthread_mutex_lock(&m->fleet->lock);
+    m->fleet->arrived++;
+    pthread_mutex_unlock(&m->fleet->lock);
+}
+
+static void start(FleetMember *m) {
+    m->started = !pthread_create(&m->thread, NULL, work, m);
+    if (!m->started) lose(m, "no thread could be started for it");
+}
+
+bool fleet_run(Fleet *f, Session *s, Requests *r, const FleetWork *w, Err *e) {
+    *f = (Fleet){.first = s, .requests = r, .work = *w, .n = s->devices, .queue = queue_new(r->n), .started = seconds_now()};
+    f->told = arena_array(s->arena, r->n + 1, sizeof *f->told);
+    f->at = arena_array(s->arena, (size_t)f->n, sizeof *f->at);
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->changed, NULL);
+    order(f);
+    s->queue = f->queue;
+    for (int i = 0; i < f->n; i++) {
+        FleetMember *m = &f->at[i];
+        *m = (FleetMember){.fleet = f, .s = i == s->index ? s : &m->own};
+        if (m->s != s) session_beside(m->s, s, i);
+    }
+    for (int i = 0; i < s->index; i++) lose(&f->at[i], s->lost[i].msg);
+    for (int i = s->index + 1; i < f->n; i++) start(&f->at[i]);
+    work(&f->at[s->index]);
+    for (int i = 0; i < f->n; i++)
+        if (f->at[i].started) pthread_join(f->at[i].thread, NULL);
+    f->seconds = seconds_now() - f->begin;
+    progress_end(&f->bar);
+    if (f->n_failed == f->n) *e = f->first_failed->why;
+    return f->n_failed < f->n;
+}
+
+void fleet_close(Fleet *f) {
+    if (!f->first) return;
+    for (int i = 0; i < f->n; i++) sched_free(f->at[i].sched);
+    for (int i = 0; i < f->n; i++)
+        if (f->at[i].s != f->first) session_close(f->at[i].s);
+    queue_free(f->queue);
+    f->first->queue = NULL;
+    pthread_mutex_destroy(&f->lock);
+    pthread_cond_destroy(&f->changed);
+}
+
+/* --- results ------------------------------------------------------------------------------------------------------------------ */
+
+bool fleet_whole(const Fleet *f, Err *e) {
+    char name[32];
+    if (!f->n_failed) return true;
+    err_set(e, "%d of %d devices failed; the others did all the work, and the results are whole:", f->n_failed, f->n);
+    for (int i = 0; i < f->n; i++)
+        if (f->at[i].failed) err_add(e, "\n  %s: %.400s", device_of(&f->at[i], name, sizeof name), f->at[i].why.msg);
+    return false;
+}
+
+SchedStats fleet_stats(const Fleet *f) {
+    SchedStats sum = {0};
+    for (int i = 0; i < f->n; i++) {
+        const SchedStats *st = &f->at[i].stats;
+        sum.steps += st->steps, sum.prompt_tokens += st->prompt_tokens, sum.generated += st->generated;
+        sum.pages += st->pages, sum.peak_pages += st->peak_pages;
+        sum.in_flight += st->in_flight, sum.peak_in_flight += st->peak_in_flight;
+        sum.finished += st->finished, sum.spared += st->spared;
+    }
+    return sum;
+}
+
+static double part(const Fleet *f, const FleetMember *m) {
+    int64_t all = fleet_stats(f).generated;
+    return all ? (double)m->stats.generated / (double)all : 0;
+}
+
+void fleet_print(const Fleet *f) {
+    char name[32];
+    for (int i = 0; f->n > 1 && i < f->n; i++) {
+        const FleetMember *m = &f->at[i];
+        fprintf(stderr, "  %s %s: %" PRId64 " requests, %.1f%% of the generated tokens, in %" PRId64 " steps",
+                device_of(m, name, sizeof name), m->before.name, m->stats.finished, 100 * part(f, m), m->stats.steps);
+        if (m->after.memory_total)
+            fprintf(stderr, "; of %.2f GiB free before %.2f, with weights (from %s) and KV cache %.2f",
+                    (double)m->after.memory_total / 0x1p30, (double)m->before.memory_free / 0x1p30, m->weights,
+                    (double)m->after.memory_free / 0x1p30);
+        fprintf(stderr, "%s\n", m->failed ? "; it failed" : "");
+    }
+}
+
+void fleet_profile(const Fleet *f) {
+    char name[32];
+    for (int i = 0; i < f->n; i++) {
+        if (!f->at[i].s->dev) continue;
+        if (f->n > 1 && f->first->o->profile) fprintf(stderr, "device %s:\n", device_of(&f->at[i], name, sizeof name));
+        session_profile(f->at[i].s);
+    }
+}
+
+static json_t *profile_json(const Session *s) {
+    Text t = {0};
+    s->dev->ops->profile(s->dev, &t, true);
+    json_t *j = t.at ? json_loads(t.at, 0, NULL) : NULL;
+    text_free(&t);
+    return j ? j : json_null();
+}
+
+static json_t *member_json(const Fleet *f, const FleetMember *m) {
+    char name[32];
+    const Session *s = m->s;
+    json_t *j = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:s?, s:I, s:I, s:I}", "device",
+                          device_of(m, name, sizeof name), "name", m->before.name, "requests", (json_int_t)m->stats.finished,
+                          "prompt_tokens", (json_int_t)m->stats.prompt_tokens, "generated_tokens",
+                          (json_int_t)m->stats.generated, "steps", (json_int_t)m->stats.steps, "share", part(f, m),
+                          "load_seconds", s->load_seconds, "weights", m->weights, "memory",
+                          (json_int_t)m->before.memory_total, "free_before", (json_int_t)m->before.memory_free, "free_loaded",
+                          (json_int_t)m->after.memory_free);
+    if (m->failed) json_object_set_new(j, "error", json_string(m->why.msg));
+    if (f->first->o->profile && s->dev && s->dev->ops->profile) json_object_set_new(j, "profile", profile_json(s));
+    return j;
+}
+
+json_t *fleet_json(const Fleet *f) {
+    json_t *list = json_array();
+    for (int i = 0; i < f->n; i++) json_array_append_new(list, member_json(f, &f->at[i]));
+    return list;
+}
