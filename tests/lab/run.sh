@@ -89,6 +89,17 @@ done
 report dump/same "$([ -s "$out/small.ir.kernels" ] || cat "$out/err"; diff "$out/small.lua.kernels" "$out/small.ir.kernels")"
 report dump/config "$(out/gptoss-compile "$out/small.ir" --arch host -o "$out/x.bin" 2>&1 | grep -q 'a dump states no config: --model names' || echo taken)"
 
+# --- ranges for profilers: every node, entered and left in turn
+cat >"$out/roctx.c" <<'C'
+int dprintf(int to, const char *fmt, ...);
+int roctxRangePushA(const char *name) { return dprintf(2, "push %s\n", name); }
+int roctxRangePop(void) { return dprintf(2, "pop\n"); }
+C
+cc -shared -fPIC -o "$out/libroctx64.so.4" "$out/roctx.c"
+GPTOSS_RANGES=roctx LD_LIBRARY_PATH=$out out/gptoss-exec "$out/small.ir.bin" -m bench --tg 1 -r 1 2>&1 >/dev/null | grep -E '^(push|pop)' >"$out/ranges"
+report ranges/roctx "$(grep -qx 'push layer1.attn.heads' "$out/ranges" && grep -qx 'push ids' "$out/ranges" || head -3 "$out/ranges"; awk '/^push/ {if (on++) bad = 1} /^pop/ {on--} END {exit bad || on || !NR}' "$out/ranges" || echo 'they do not alternate')"
+report ranges/none "$(GPTOSS_RANGES=rocktx out/gptoss-exec "$out/small.ir.bin" -m bench --tg 1 -r 1 2>&1 >/dev/null | grep -q 'GPTOSS_RANGES=rocktx: no such library' || echo 'no warning')"
+
 # --- two plans, speed, ledger, bisect
 for i in a b; do out/gptoss-compile "$out/small.lua" --arch host --max-batch 2 --max-tokens 8 -o "$out/$i.bin" $([ $i = b ] && echo --no-fusion all) 2>/dev/null; done
 (cd "$out" && $lab a.bin b.bin --pp 8 --tg 4 --lines 2 --steps 4 --pairs 6 --seconds 0 --format json >page 2>err)
