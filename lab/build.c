@@ -253,5 +253,5 @@ void build_rules(Lab *lab) {
     }
     json_object_set_new(lab->page, "rules", page);
     bool tried = lab->o->rules.n && lab->plan[1].plan;
-    if (tried && !json_array_size(json_object_get(page, "fired"))) lab_wrong(lab, "no rule fired: nothing was changed");
+    if (tried && !json_array_size(json_object_get(page, "fired"))) lab_wrong(lab, "no rule fired");
 }

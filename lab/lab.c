@@ -106,23 +106,28 @@ void lab_note_run(Lab *lab) {
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
     json_t *rules = json_array();
     for (size_t i = 0; i < lab->o->rules.n; i++) json_array_append_new(rules, json_string(lab->o->rules.at[i]));
+    for (size_t i = 0; i < lab->o->templates.n; i++)
+        json_array_append_new(rules, json_string(lab->o->templates.at[i]));
     json_object_update_new(lab->page, json_pack("{s:s, s:s, s:s, s:s?, s:o}", "date", date, "machine", host, "first",
                                                 lab->o->first, "second", lab->o->second, "tried", rules));
 }
 
 /* --- the run ------------------------------------------------------------------------------------------------------------- */
 
+/* The word for it: "wrong" is for what was judged. */
+static const char *verdict(const Lab *lab) {
+    bool fired = json_array_size(json_object_get(json_object_get(lab->page, "rules"), "fired"));
+    if (!lab->plan[1].plan) return "not built";
+    if (!lab->wrong.n) return "right";
+    if (lab->wrong.n > 1) return "wrong";
+    if (!lab->o->second && !fired && (lab->o->rules.n || diff_none(lab))) return "not applied";
+    return verdict_device(lab) ? "wrong" : "not judged";
+}
+
 static void note_result(Lab *lab) {
     json_t *why = json_array();
     for (size_t i = 0; i < lab->wrong.n; i++) json_array_append_new(why, json_string(lab->wrong.at[i]));
-    bool fired = json_array_size(json_object_get(json_object_get(lab->page, "rules"), "fired")),
-         tried = lab->o->rules.n;
-    const char *is = !lab->plan[1].plan ? "not built"
-                     : !lab->wrong.n    ? "right"
-                     : tried && !fired  ? "not applied"
-                                        : "wrong";
-    json_object_set_new(lab->page, "result",
-                        json_pack("{s:b, s:s, s:o}", "right", !lab->wrong.n, "is", is, "why", why));
+    json_object_set_new(lab->page, "result", json_pack("{s:b, s:s, s:o}", "right", !lab->wrong.n, "is", verdict(lab), "why", why));
 }
 
 static void say(const Lab *lab, const char *what) {
@@ -148,8 +153,9 @@ static bool compare(Lab *lab, Err *e) {
     if (!lab->plan[1].plan) return true;
     diff_graphs(lab);
     diff_sources(lab);
-    bool same = lab->wrong.n && diff_none(lab); /* a rule that came to nothing */
-    return lab_device(lab, lab->plan[0].plan->arch, e) && (same || (build_model(lab, e) && judge_both(lab, e)));
+    bool nothing = !lab->o->second && diff_none(lab);
+    if (nothing && !lab->wrong.n) lab_wrong(lab, "nothing was changed: no template was taken");
+    return lab_device(lab, lab->plan[0].plan->arch, e) && (nothing || (build_model(lab, e) && judge_both(lab, e)));
 }
 
 static bool print_page(const Lab *lab, Err *e) {

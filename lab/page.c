@@ -56,11 +56,14 @@ static void add_result(const json_t *page, Text *t) {
     static const char *const words[][2] = {{"right", "RIGHT: every kernel and the whole are within tolerance"},
                                            {"wrong", "WRONG"},
                                            {"not built", "NOT BUILT"},
-                                           {"not applied", "NOT APPLIED"}};
+                                           {"not applied", "NOT APPLIED"},
+                                           {"not judged", "NOT JUDGED"}};
+    bool whole_judged = json_object_get(json_object_get(page, "end_to_end"), "parity") != NULL;
     json_t *w;
     size_t i;
     for (i = 0; i < LEN(words); i++)
-        if (!strcmp(json_text(result, "is"), words[i][0])) text_add(t, "verdict   %s\n", words[i][1]);
+        if (!strcmp(json_text(result, "is"), words[i][0]))
+            text_add(t, "verdict   %s\n", i || whole_judged ? words[i][1] : "RIGHT, as far as it was judged: every kernel alone, not the whole");
     json_array_foreach(why, i, w) if (i < SHOWN) text_add(t, "          %s\n", json_string_value(w));
     if (json_array_size(why) > SHOWN) text_add(t, "          and %zu more\n", json_array_size(why) - SHOWN);
     const json_t *reduced = json_object_get(page, "reduced");

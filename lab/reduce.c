@@ -407,6 +407,8 @@ bool reduce_run(Lab *lab, Err *e) {
     c.vocab = p->config.vocab, c.max_batch = p->max_batch, c.max_tokens = p->max_tokens, c.max_seq = p->max_seq;
     if (!wrong && !c.error) return true; /* no single kernel is to blame */
     if (!(c.program = source_program(&c, e)) || !any_model(lab, c.vocab, &c.model, e)) return false;
+    if (c.error && !try_text(&c, arena_printf(lab->a, "program none\n%s", a_step), &fails, e)) return false;
+    if (fails) return not_reduced(lab, "it fails with any graph");
     for (size_t i = 0; i < c.program->graphs.n && !fails; i++) {
         if (wrong && strcmp(c.program->graphs.at[i]->name, json_text(wrong, "graph"))) continue;
         if (begin(&c, c.program->graphs.at[i], wrong) && !try_part(&c, &fails, e)) return false;

@@ -1,7 +1,9 @@
 /* gptoss-lab: what a fusion rule does. Options are rows of `options` (ir/cli.h); the work is in lab/. */
 #include "lab/lab.h"
 
+#include <errno.h>
 #include <signal.h>
+#include <unistd.h>
 
 #define AT(field) offsetof(LabOptions, field)
 
@@ -64,6 +66,16 @@ static const Cli cli = {
     .n = LEN(options),
 };
 
+static bool check_files(const LabOptions *o, Err *e) {
+    for (size_t i = 0; i < o->rules.n; i++) {
+        const char *end = strrchr(o->rules.at[i], '.');
+        if (end && !strcmp(end, ".lua") && access(o->rules.at[i], R_OK)) return err_set(e, "--rule %s: %s", o->rules.at[i], strerror(errno));
+    }
+    for (size_t i = 0; i < o->templates.n; i++)
+        if (access(o->templates.at[i], R_OK | X_OK)) return err_set(e, "--templates %s: %s", o->templates.at[i], strerror(errno));
+    return true;
+}
+
 static bool check(LabOptions *o, int words, Err *e) {
     if (o->ledger + o->bisect + (o->replay != NULL) > 1) return err_set(e, "one at a time: --ledger, --bisect, --replay");
     if (o->ledger || o->replay) return !words || err_set(e, "%s takes no graph", o->ledger ? "--ledger" : "--replay");
@@ -74,6 +86,7 @@ static bool check(LabOptions *o, int words, Err *e) {
         return true;
     }
     if (!o->arch) return err_set(e, "--arch is missing: gfx90a, sm_90 or host");
+    if (!check_files(o, e)) return false;
     return o->bisect || o->rules.n || o->templates.n || err_set(e, "nothing to try: give --rule or --templates, or --bisect");
 }
 

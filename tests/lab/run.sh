@@ -33,9 +33,16 @@ report rule/overlap "$(ends 0; says 'fired   first: 2 places' 'lost    second: 2
 try host --no-speed --rule missed.lua
 report rule/missed "$(ends 1; says '^verdict   NOT APPLIED' 'missed  nowhere: nearest in step: softmax at layer0.mlp.p: its x is layer0.mlp.best')"
 try host --no-speed --rule notemplate.lua
-report rule/no-template "$(ends 1; says '^verdict   NOT BUILT' 'notemplate.lua:1:.*: error: fusion bare: no template is for a kernel my_kernel' 'smallest graph that still fails')"
+report rule/no-template "$(ends 1; says '^verdict   NOT BUILT' 'notemplate.lua:1:.*: error: fusion bare: no template is for a kernel my_kernel' 'not reduced: it fails with any graph')"
 try host --no-speed --rule mlp1_swiglu
 report rule/shipped "$(ends 0; says 'fired   mlp1_swiglu: 2 places' '\+ 2 x layer\*.mlp.swiglu.bf16 = mlp1_swiglu')"
+
+if out/gptoss-exec --list-devices | grep -q '^cuda.*: 0 here'; then
+    try sm_90 --no-speed --rule structural.lua
+    report rule/not-judged "$(ends 1; says '^verdict   NOT JUDGED' '^rules     fired   norm_linear: 4 places')"
+else echo "skip rule/not-judged: a device is here"; fi
+(cd "$out" && $lab small.lua --arch host --rule none.lua) >"$out/page" 2>"$out/err" && code=0 || code=$?
+report rule/no-file "$([ $code = 2 ] && grep -q -- '--rule none.lua: No such file' "$out/err" || cat "$out/err")"
 
 # --- templates
 variant() { rm -rf "$out/$1" && cp -r "$here/templates" "$out/$1" && sed -i "$2" "$out/$1"/own_norm.*; }
