@@ -106,8 +106,7 @@ void lab_note_run(Lab *lab) {
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
     json_t *rules = json_array();
     for (size_t i = 0; i < lab->o->rules.n; i++) json_array_append_new(rules, json_string(lab->o->rules.at[i]));
-    for (size_t i = 0; i < lab->o->templates.n; i++)
-        json_array_append_new(rules, json_string(lab->o->templates.at[i]));
+    for (size_t i = 0; i < lab->o->templates.n; i++) json_array_append_new(rules, json_string(lab->o->templates.at[i]));
     json_object_update_new(lab->page, json_pack("{s:s, s:s, s:s, s:s?, s:o}", "date", date, "machine", host, "first",
                                                 lab->o->first, "second", lab->o->second, "tried", rules));
 }
@@ -127,7 +126,8 @@ static const char *verdict(const Lab *lab) {
 static void note_result(Lab *lab) {
     json_t *why = json_array();
     for (size_t i = 0; i < lab->wrong.n; i++) json_array_append_new(why, json_string(lab->wrong.at[i]));
-    json_object_set_new(lab->page, "result", json_pack("{s:b, s:s, s:o}", "right", !lab->wrong.n, "is", verdict(lab), "why", why));
+    json_object_set_new(lab->page, "result",
+                        json_pack("{s:b, s:s, s:o}", "right", !lab->wrong.n, "is", verdict(lab), "why", why));
 }
 
 static void say(const Lab *lab, const char *what) {

@@ -85,8 +85,15 @@ const char *diff_without_layers(Arena *a, const char *s); /* "layer12.attn" as "
 bool verdict_alone(Lab *lab, Err *e);
 bool verdict_end_to_end(Lab *lab, Err *e);
 bool verdict_parity(Lab *lab, Err *e); /* -m parity of the plan with the rule, where that can be run */
-/* Checks of one plan, each a line of --self-test --json; NULL with e set when it could not be run. *how: how it ended, "" when well. */
-json_t *verdict_checks(Lab *lab, const char *plan, const char *only, int64_t schedule, const char **how, Err *e);
+typedef struct CheckOptions CheckOptions;
+struct CheckOptions {
+    const char *only; /* part of a kernel's symbol; NULL: all */
+    int64_t schedule; /* of waves, on emu; 0: in order */
+    int sample;       /* workgroups of a launch, on emu; 0: all */
+};
+/* Checks of one plan, each a line of --self-test --json; NULL with e set when it could not be run. *how: how it ended, ""
+ * when well. */
+json_t *verdict_checks(Lab *lab, const char *plan, const CheckOptions *o, const char **how, Err *e);
 const char *verdict_device(const Lab *lab); /* on which numbers are looked at */
 
 /* cost.c */

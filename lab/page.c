@@ -63,7 +63,9 @@ static void add_result(const json_t *page, Text *t) {
     size_t i;
     for (i = 0; i < LEN(words); i++)
         if (!strcmp(json_text(result, "is"), words[i][0]))
-            text_add(t, "verdict   %s\n", i || whole_judged ? words[i][1] : "RIGHT, as far as it was judged: every kernel alone, not the whole");
+            text_add(t, "verdict   %s\n",
+                     i || whole_judged ? words[i][1]
+                                       : "RIGHT, as far as it was judged: every kernel alone, not the whole");
     json_array_foreach(why, i, w) if (i < SHOWN) text_add(t, "          %s\n", json_string_value(w));
     if (json_array_size(why) > SHOWN) text_add(t, "          and %zu more\n", json_array_size(why) - SHOWN);
     const json_t *reduced = json_object_get(page, "reduced");
@@ -193,9 +195,14 @@ static void add_alone(const json_t *page, Text *t) {
     }
     head(t, &section);
     if (new) text_add(t, "%zu more new kernels%s; ", new, shown == SHOWN ? "" : ", all right");
-    text_add(t, "%lld checks of the other kernels are right", whole(alone, "other_checks"));
+    if (json_is_true(json_object_get(alone, "new_only")))
+        text_add(t, "the other kernels are too long for the emulator");
+    else text_add(t, "%lld checks of the other kernels are right", whole(alone, "other_checks"));
+    if (json_object_get(alone, "unfinished")) text_add(t, ", the rest was %s", json_text(alone, "unfinished"));
     if (whole(alone, "left_out"))
-        text_add(t, "; %lld were left out, too long for this device", whole(alone, "left_out"));
+        text_add(t, "; %lld checks were left out, too long for this device", whole(alone, "left_out"));
+    if (whole(alone, "sample"))
+        text_add(t, " (of new kernels %lld workgroups a launch were run)", whole(alone, "sample"));
     text_add(t, " (on %s)\n", json_text(alone, "device"));
 }
 

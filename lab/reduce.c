@@ -126,7 +126,7 @@ static bool same_failure(Case *c, const json_t *check) {
 
 static bool kernel_fails(Case *c, const char *plan, bool *fails, Err *e) {
     const char *how;
-    json_t *lines = verdict_checks(c->lab, plan, NULL, c->schedule, &how, e), *line;
+    json_t *lines = verdict_checks(c->lab, plan, &(CheckOptions){.schedule = c->schedule}, &how, e), *line;
     size_t i;
     if (!lines) return false;
     *fails = *how != 0;
@@ -414,7 +414,8 @@ bool reduce_run(Lab *lab, Err *e) {
         if (begin(&c, c.program->graphs.at[i], wrong) && !try_part(&c, &fails, e)) return false;
     }
     if (!fails) return not_reduced(lab, "a part of the graph alone does not fail");
-    if (!fewer_nodes(&c, e) || (wrong && !smaller_dimensions(&c, e))) return false; /* what does not build does not for its size */
+    if (!fewer_nodes(&c, e) || (wrong && !smaller_dimensions(&c, e)))
+        return false; /* what does not build does not for its size */
     return save(&c, e);
 }
 

@@ -15,11 +15,18 @@
 
 #include "ir/rowstat.h"
 
-enum { SCHEDULES = 3, SHORTEST = 3, LONGEST = 40 /* of made-up prompts */ };
+enum { SCHEDULES = 3, SAMPLE = 16 /* workgroups */, SHORTEST = 3, LONGEST = 40 /* of made-up prompts */ };
 static const double LOOSE = 100; /* as the self-test's */
 static const double FLOOR =
     1e-12; /* what generated kernels are held to in fast (templates/map.hip); nobody need be better */
 static const double REF_WEIGHTS = 4e9; /* bytes; beyond that ref would take hours */
+static const double EMU_WEIGHTS = 1e9; /* … and the emulator, with kernels that are not new, too */
+
+static double weights_of(const Plan *p) {
+    double sum = 0;
+    for (int i = 0; i < p->n_bufs; i++) sum += p->bufs[i].kind == BUF_WEIGHT ? (double)p->bufs[i].size : 0;
+    return sum;
+}
 
 /* --- what is asked ------------------------------------------------------------------------------------------------------- */
 
@@ -46,14 +53,15 @@ static json_t *json_lines(const char *text) {
     return list;
 }
 
-json_t *verdict_checks(Lab *lab, const char *plan, const char *only, int64_t schedule, const char **how, Err *e) {
+json_t *verdict_checks(Lab *lab, const char *plan, const CheckOptions *o, const char **how, Err *e) {
     Args args = {0};
     Said s;
     exec_args(lab, &args, plan, NULL, verdict_device(lab));
     args_add(lab->a, &args, "--self-test");
     args_add(lab->a, &args, "--json");
-    args_pair(lab->a, &args, "--only", only);
-    if (schedule) args_int(lab->a, &args, "--seed-schedule", schedule);
+    args_pair(lab->a, &args, "--only", o->only);
+    if (o->schedule) args_int(lab->a, &args, "--seed-schedule", o->schedule);
+    if (o->sample) args_int(lab->a, &args, "--sample", o->sample);
     if (!child_run(lab->a, &args, lab->o->limit, &s, e)) return NULL;
     json_t *list = json_lines(s.out.at);
     bool ended = s.ok || !strncmp(s.how, "exit status 1", 13); /* a check failed, or it could not begin */
@@ -185,7 +193,7 @@ static void add_lines(Lab *lab, json_t *alone, const json_t *lines, int64_t sche
     json_int_t others = json_integer_value(json_object_get(alone, "other_checks"));
     json_array_foreach(lines, i, line) {
         if (json_object_get(line, "loose") && !schedule) add_loose(lab, alone, line);
-        else if (json_object_get(line, "left_out"))
+        else if (json_object_get(line, "left_out") && !json_object_get(alone, "sample"))
             json_object_set(alone, "left_out", json_object_get(line, "left_out"));
         else if (json_object_get(line, "kernel")) {
             if (is_new(lab, line) || json_is_false(json_object_get(line, "ok"))) add_check(lab, rows, line, schedule);
@@ -195,40 +203,67 @@ static void add_lines(Lab *lab, json_t *alone, const json_t *lines, int64_t sche
     json_object_set_new(alone, "other_checks", json_integer(others));
 }
 
-/* A check that did not come to its end, of the kernel's first node. */
-static json_t *ended_check(const Plan *p, int kernel, const char *ended) {
-    const PlanKernel *k = &p->kernels[kernel];
+/* The first node that launches the kernel; NULL: none does. */
+static const Node *node_of(const Plan *p, int kernel, const char **graph) {
     for (int g = 0; g < p->n_graphs; g++)
-        for (int l = 0; l < p->graphs[g].n_launches; l++) {
-            if (p->graphs[g].launches[l].kernel != kernel) continue;
-            const Node *n = program_graph(p->program, p->graphs[g].name)->nodes.at[p->graphs[g].launches[l].node];
-            return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:f, s:s}", "kernel", k->symbol, "template",
-                             k->template_name, "graph", p->graphs[g].name, "node", node_name(n), "rule",
-                             n->op == OP_FUSED ? n->rule : "", "ok", 0, "rows", 0, "tolerance", k->nmse, "says", ended);
-        }
+        for (int l = 0; l < p->graphs[g].n_launches; l++)
+            if (p->graphs[g].launches[l].kernel == kernel) {
+                *graph = p->graphs[g].name;
+                return program_graph(p->program, *graph)->nodes.at[p->graphs[g].launches[l].node];
+            }
     return NULL;
 }
 
-/* It did not come to its end: which of the new kernels was it? Each once more, in a process of its own. */
-static bool find_crash(Lab *lab, json_t *alone, const char *how, Err *e) {
+/* What the self-test would say of a kernel's first node, had it come to an end; NULL: nothing launches it. */
+static json_t *ended_check(const Plan *p, int kernel, const char *ended) {
+    const PlanKernel *k = &p->kernels[kernel];
+    const char *graph;
+    const Node *n = node_of(p, kernel, &graph);
+    if (!n) return NULL;
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:f, s:s}", "kernel", k->symbol, "template", k->template_name,
+                     "graph", graph, "node", node_name(n), "rule", n->op == OP_FUSED ? n->rule : "", "ok", 0, "rows", 0,
+                     "tolerance", k->nmse, "says", ended);
+}
+
+/* Each new kernel by itself, in a process of its own. */
+static bool check_each(Lab *lab, json_t *alone, int64_t schedule, int sample, bool *found, Err *e) {
     const Plan *b = lab->plan[1].plan;
-    json_t *rows = json_object_get(alone, "kernels");
-    bool found = false;
+    *found = false;
     for (int i = 0; i < b->n_kernels; i++) {
-        const char *symbol = b->kernels[i].symbol, *ended;
-        if (has_kernel(lab->plan[0].plan, symbol) && !given_template(lab, b->kernels[i].template_name)) continue;
-        json_t *lines = verdict_checks(lab, lab->plan[1].path, symbol, 0, &ended, e);
-        if (!lines) return false;
-        add_lines(lab, alone, lines, 0);
+        const char *ended;
+        json_t *check = ended_check(b, i, "");
+        bool new = check &&is_new(lab, check);
+        json_decref(check);
+        json_t *lines = new ? verdict_checks(lab, lab->plan[1].path,
+                                             &(CheckOptions){b->kernels[i].symbol, schedule, sample}, &ended, e)
+                            : NULL;
+        if (new && !lines) return false;
+        if (!new) continue;
+        add_lines(lab, alone, lines, schedule);
         json_decref(lines);
-        if (!*ended) continue;
-        found = true;
-        json_t *check = ended_check(b, i, ended);
-        if (check) add_check(lab, rows, check, 0);
+        if (!*ended || !(check = ended_check(b, i, ended))) continue;
+        *found = true;
+        add_check(lab, json_object_get(alone, "kernels"), check, 0);
         json_decref(check);
     }
-    if (!found) lab_wrong(lab, "the self-test did not end: %s", how);
     return true;
+}
+
+/* It did not come to its end: which of the new kernels was it? */
+static bool find_crash(Lab *lab, json_t *alone, const char *how, Err *e) {
+    bool found;
+    if (!check_each(lab, alone, 0, 0, &found, e)) return false;
+    if (!found) json_object_set_new(alone, "unfinished", json_string(how));
+    if (!found && strncmp(how, "not done", 8)) lab_wrong(lab, "the self-test did not end: %s", how);
+    return true;
+}
+
+/* Of new kernels whose checks are too long for the emulator, some workgroups. */
+static bool check_samples(Lab *lab, json_t *alone, Err *e) {
+    bool found;
+    if (!json_object_get(alone, "left_out") || strcmp(json_text(alone, "device"), "emu")) return true;
+    json_object_set_new(alone, "sample", json_integer(SAMPLE));
+    return check_each(lab, alone, 0, SAMPLE, &found, e);
 }
 
 /* A kernel that breaks the device makes those behind it fail: each that failed and is not new is run once more, in a process of its
@@ -240,7 +275,8 @@ static bool look_again(Lab *lab, json_t *alone, Err *e) {
         row = json_array_get(rows, i);
         const char *how, *device = json_text(alone, "device");
         if (!strcmp(device, "emu") || json_is_true(json_object_get(row, "ok")) || is_new(lab, row)) continue;
-        json_t *lines = verdict_checks(lab, lab->plan[1].path, json_text(row, "kernel"), 0, &how, e);
+        json_t *lines =
+            verdict_checks(lab, lab->plan[1].path, &(CheckOptions){.only = json_text(row, "kernel")}, &how, e);
         if (!lines) return false;
         bool right = !*how && json_array_size(lines);
         json_array_foreach(lines, k, line) right = right && !json_is_false(json_object_get(line, "ok"));
@@ -274,14 +310,19 @@ bool verdict_alone(Lab *lab, Err *e) {
     json_t *alone = json_pack("{s:s?, s:[], s:i}", "device", device, "kernels", "other_checks", 0);
     json_object_set_new(lab->page, "alone", alone);
     if (!device) return lab_wrong(lab, "not judged: no device here runs code for %s", lab->plan[1].plan->arch), true;
-    bool emu = !strcmp(device, "emu"), ok = true;
+    bool emu = !strcmp(device, "emu"), ok = true, found, large = emu && weights_of(lab->plan[1].plan) > EMU_WEIGHTS;
+    json_object_set_new(alone, "new_only", json_boolean(large));
     for (int64_t schedule = 0; ok && schedule < (emu ? SCHEDULES : 1); schedule++) {
-        json_t *lines = verdict_checks(lab, lab->plan[1].path, NULL, schedule, &how, e);
+        if (large) {
+            ok = check_each(lab, alone, schedule, 0, &found, e);
+            continue;
+        }
+        json_t *lines = verdict_checks(lab, lab->plan[1].path, &(CheckOptions){.schedule = schedule}, &how, e);
         if ((ok = lines != NULL)) add_lines(lab, alone, lines, schedule);
         json_decref(lines);
         if (ok && *how) return find_crash(lab, alone, how, e) && (conclude_alone(lab, alone), true);
     }
-    ok = ok && look_again(lab, alone, e);
+    ok = ok && look_again(lab, alone, e) && check_samples(lab, alone, e);
     if (ok) conclude_alone(lab, alone);
     return ok;
 }
@@ -365,15 +406,9 @@ static json_t *compare_logits(Lab *lab, const Logits *a, const Logits *b) {
     return j;
 }
 
-static bool ref_is_long(const Plan *p) {
-    double weights = 0;
-    for (int i = 0; i < p->n_bufs; i++) weights += p->bufs[i].kind == BUF_WEIGHT ? (double)p->bufs[i].size : 0;
-    return weights > REF_WEIGHTS;
-}
-
 static void no_ref(const Lab *lab, json_t *to) {
     bool asked = lab->o->no_ref;
-    if (asked || ref_is_long(lab->plan[0].plan))
+    if (asked || weights_of(lab->plan[0].plan) > REF_WEIGHTS)
         json_object_set_new(to, "no_ref",
                             json_string(asked ? "--no-ref" : "a model of this size would take ref hours"));
 }
