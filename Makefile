@@ -1,7 +1,7 @@
 # gptoss: `make demo` and `make check` do everything on a fresh Debian: install what is missing, build, run.
 # `make` builds the programs into out/ (no packages are installed); `make deps` installs only.
 
-PROGRAMS := gptoss-compile gptoss-exec gptoss-tok gptoss-mkmodel gptoss-check
+PROGRAMS := gptoss-compile gptoss-exec gptoss-tok gptoss-mkmodel gptoss-check gptoss-lab
 CC ?= gcc
 CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Wpedantic -Wno-missing-field-initializers $(if $(WERROR),-Werror)
@@ -21,6 +21,7 @@ TEXT := $(call ROOM,text)
 PLAN := $(call ROOM,plan)
 COMPILER := $(call ROOM,compiler)
 EMU := $(call ROOM,runtime/emu)
+LAB := $(call ROOM,lab)
 EXEC := $(foreach room,runtime runtime/device runtime/mode,$(call ROOM,$(room)))
 
 .PHONY: all deps demo check check-all fuzz rebase clean man install uninstall tests
@@ -32,12 +33,14 @@ out/gptoss-exec: $(EXEC) $(EMU) $(PLAN) $(MODEL) $(TEXT) $(RTC) $(IR)
 out/gptoss-tok: $(TEXT) $(IR)
 out/gptoss-mkmodel: $(MODEL) $(IR)
 out/gptoss-check: $(IR)
+out/gptoss-lab: $(LAB) $(PLAN) $(MODEL) $(IR)
 
 out/gptoss-compile: LIBS = $(LUA_LIBS) -ljansson -lzstd -lxxhash -lm -ldl
 out/gptoss-exec: LIBS = -ljansson -lzstd -lxxhash -lpcre2-8 $(EDIT) -lm -ldl
 out/gptoss-tok: LIBS = -ljansson -lpcre2-8 -lxxhash -lm -ldl
 out/gptoss-mkmodel: LIBS = -ljansson -lxxhash -lm -ldl
 out/gptoss-check: LIBS = -lxxhash -lm -ldl
+out/gptoss-lab: LIBS = -ljansson -lzstd -lxxhash -lm -ldl
 
 $(PROGRAMS:%=out/%):
 	$(CC) $(CFLAGS) -pthread $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -78,7 +81,7 @@ rebase: all tests
 # Each tests/*/X.c is a program out/tests/X; it may use everything but the programs' mains.
 TEST_SOURCES := $(filter-out tests/fuzz/%,$(wildcard tests/*/*.c))
 TEST_PROGRAMS := $(patsubst %.c,out/tests/%,$(notdir $(TEST_SOURCES)))
-ALL_OBJECTS := $(COMPILER) $(EXEC) $(EMU) $(PLAN) $(MODEL) $(TEXT) $(RTC) $(IR)
+ALL_OBJECTS := $(LAB) $(COMPILER) $(EXEC) $(EMU) $(PLAN) $(MODEL) $(TEXT) $(RTC) $(IR)
 tests: $(TEST_PROGRAMS)
 
 vpath %.c $(sort $(dir $(TEST_SOURCES)))

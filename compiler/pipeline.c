@@ -80,16 +80,38 @@ bool compile_templates(const Compile *c, bool host, TemplateList *list, Err *e) 
 
 /* --- passes --- */
 
-static bool pass_graph(Compile *c, Err *e) {
-    Plan *p = &c->plan;
+static bool is_dump(const char *path) {
+    size_t n = strlen(path);
+    return n > 3 && !strcmp(path + n - 3, ".ir");
+}
+
+/* A dump (--dump graph, or a part of it) in place of a Lua file. It states no configuration, and its inputs need not be the
+ * executor's: then --self-test is all that can run it. */
+static bool load_dump(Compile *c, Err *e) {
+    const char *text = file_read_text(c->a, c->o.graph, NULL, e);
+    if (!text || !(c->program = program_load(c->a, text, c->o.graph, e)) || !program_verify(c->program, e)) return false;
+    if (!c->model) return err_set(e, "%s: a dump states no config: --model names a checkpoint that does", c->o.graph);
+    c->plan.config = *model_config(c->model);
+    if (c->o.max_seq) c->plan.config.max_seq = c->o.max_seq;
+    return true;
+}
+
+static bool run_lua(Compile *c, Err *e) {
     c->program = front_program(c->front, c->o.graph, e);
     if (!c->program) return false;
     if (!front_config(c->front)) return err_set(e, "%s: its program{} gives no config", c->o.graph);
-    p->config = *front_config(c->front);
+    c->plan.config = *front_config(c->front);
+    return true;
+}
+
+static bool pass_graph(Compile *c, Err *e) {
+    Plan *p = &c->plan;
+    bool dump = is_dump(c->o.graph);
+    if (!(dump ? load_dump(c, e) : run_lua(c, e))) return false;
     p->model_name = c->program->name;
     p->max_seq = p->config.max_seq;
     p->max_blocks = (p->max_seq + KV_PAGE - 1) / KV_PAGE;
-    return interface_check(c, e);
+    return dump || interface_check(c, e);
 }
 
 static bool is_strict(const Compile *c) { return !strcmp(c->o.precision, "strict"); }
@@ -232,7 +254,7 @@ static const struct Pass {
     bool (*run)(Compile *c, Err *e);
     const char *does;
 } passes[] = {
-    {"graph", pass_graph, "run the Lua file"},
+    {"graph", pass_graph, "run the Lua file, or load a dump"},
     {"precision", pass_precision, "insert casts (fast), choose the KV cache's type"},
     {"fuse", rules_apply, "apply the rules of lua/fusions and --fusions"},
     {"elementwise", pass_elementwise, "inline elementwise chains into the kernels that feed them"},

@@ -100,7 +100,8 @@ json_t *report_object(const Compile *c) {
     json_t *kernels = json_array(), *rules = json_array(), *launches = json_object();
     for (int i = 0; i < p->n_kernels; i++) json_array_append_new(kernels, kernel_json(c, i));
     for (int i = 0; i < p->n_rules; i++)
-        json_array_append_new(rules, json_pack("{s:s, s:i}", "name", p->rules[i].name, "uses", p->rules[i].uses));
+        json_array_append_new(rules, json_pack("{s:s, s:i, s:b}", "name", p->rules[i].name, "uses", p->rules[i].uses, "given",
+                                               c->rules.at[i]->given));
     for (int g = 0; g < p->n_graphs; g++)
         json_object_set_new(launches, p->graphs[g].name, json_integer(plan_launches(&p->graphs[g], -1, -1)));
     json_t *top =

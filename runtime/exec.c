@@ -377,7 +377,7 @@ Exec *exec_open(const Plan *p, const Model *m, Device *d, Err *e) { return exec_
 /* What was queued is done when this returns, so that others may copy it. */
 static Exec *open_all(const Plan *p, const Model *m, const Exec *from, Device *d, const ExecLoading *loading, Err *e) {
     Exec *x = make(p, d);
-    x->loading = loading, x->from = from;
+    x->loading = loading, x->from = from, x->ranges = ranges_open();
     bool ok = open_kernels(x, e) && open_bufs(x, m, e) && open_marks(x, e) && d->ops->sync(d, 0, e);
     x->loading = NULL, x->from = NULL;
     if (ok) return x;
@@ -592,7 +592,10 @@ static bool launch_node(Exec *x, int graph, int node, Err *e) {
 
 static bool run_node(Exec *x, int graph, int node, Err *e) {
     begin_node(x, graph, node);
-    return x->dev->ops->run_node ? interpret(x, graph, node, e) : launch_node(x, graph, node, e);
+    if (x->ranges.push) x->ranges.push(node_name(x->ir[graph]->nodes.at[node]));
+    bool ok = x->dev->ops->run_node ? interpret(x, graph, node, e) : launch_node(x, graph, node, e);
+    if (x->ranges.push) x->ranges.pop();
+    return ok;
 }
 
 bool exec_node(Exec *x, int graph, int node, Err *e) { return send_inputs(x, e) && run_node(x, graph, node, e); }

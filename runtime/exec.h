@@ -12,6 +12,7 @@
 
 #include "ir/sampling.h"
 #include "runtime/device/device.h"
+#include "runtime/device/ranges.h"
 
 typedef struct ExecLoading ExecLoading; /* told how many bytes of the weights are there */
 struct ExecLoading {
@@ -59,6 +60,7 @@ struct Exec {
     Sizes sizes;                      /* of the current step and head; SYM_P is set node by node */
     bool keeps;                       /* exec_kv_zero was called */
     int64_t n_decode;                 /* of the current step's tokens */
+    Ranges ranges;
 };
 
 /* Allocates everything but the KV pools and loads the weights. Errors name tensor, expected and found shape. */

@@ -15,6 +15,7 @@
 #include "ir/progress.h"
 
 enum { LIST = 32, REPETITIONS = 5 };
+static const double turn_seconds = 0.05; /* --paced */
 
 typedef struct Numbers Numbers;
 struct Numbers {
@@ -276,15 +277,17 @@ static bool trace(Bench *b, Err *e) {
 
 static json_t *limit_json(double v) { return v > 0 ? json_real(v) : json_null(); }
 
+static json_t *limits_json(const Limits *l) {
+    return json_pack("{s:o, s:o, s:s}", "read_bytes_per_second", limit_json(l->read), "matrix_flops",
+                     limit_json(l->matrix), "note", l->why);
+}
+
 static void report_json(const Bench *b, const Table *t, const DeviceInfo *info, Text *to) {
     const Session *s = b->s;
     json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "mode", "bench", "device", s->dev->ops->name, "name",
                           info->name, "arch", s->plan->arch, "model", s->plan->model_name, "precision",
                           s->plan->precision, s->o->kernels ? "kernels" : "tests", table_json(t));
-    if (s->limits)
-        json_object_set_new(j, "limits",
-                            json_pack("{s:o, s:o, s:s}", "read_bytes_per_second", limit_json(s->limits->read),
-                                      "matrix_flops", limit_json(s->limits->matrix), "note", s->limits->why));
+    if (s->limits) json_object_set_new(j, "limits", limits_json(s->limits));
     char *text = json_dumps(j, JSON_INDENT(1));
     if (!text) die("bench: the results cannot be written as JSON");
     text_add(to, "%s\n", text);
@@ -318,10 +321,72 @@ static bool report(const Bench *b, const Table *t, Err *e) {
     return ok;
 }
 
+/* --- taking turns ------------------------------------------------------------------------------------------------------------------ */
+
+/* Once where time is not real; else as often as makes a turn long enough to be measured. */
+static bool turn_case(Bench *b, const Case *c, json_t *list, Err *e) {
+    double all = 0, seconds;
+    int64_t steps, all_steps = 0, runs = 0;
+    while (!runs || (all < turn_seconds && b->warm)) {
+        if (!run_once(b, c, &seconds, &steps, e)) return err_wrap(e, "%s", case_name(b->s->arena, c));
+        all += seconds, all_steps += steps, runs++;
+    }
+    json_array_append_new(list, json_pack("{s:s, s:I, s:i, s:I, s:I, s:f}", "test", case_name(b->s->arena, c), "depth",
+                                          (json_int_t)c->depth, "batch", c->batch, "steps", (json_int_t)all_steps,
+                                          "tokens", (json_int_t)(c->n * c->batch * runs), "seconds", all));
+    return true;
+}
+
+static bool turn_sweep(Bench *b, json_t *to, Err *e) {
+    json_t *list = json_array();
+    json_object_set_new(to, "tests", list);
+    for (int i = 0; i < b->n_cases; i++)
+        if (!turn_case(b, &b->cases[i], list, e)) return false;
+    return true;
+}
+
+static bool turn_kernels(Bench *b, json_t *to, Err *e) {
+    Table t = {.arena = b->s->arena, .columns = kernel_columns, .n_columns = kernel_n_columns};
+    for (int i = 0; i < b->n_cases; i++)
+        if (!with_step(b, &b->cases[i], step_kernels, &t, e)) return false;
+    json_object_set_new(to, "kernels", table_json(&t));
+    return true;
+}
+
+/* What -f counted so far. */
+static void add_profile(const Session *s, json_t *to) {
+    Text t = {0};
+    if (!s->o->profile || !s->dev->ops->profile) return;
+    s->dev->ops->profile(s->dev, &t, true);
+    json_object_set_new(to, "profile", t.n ? json_loads(t.at, 0, NULL) : json_null());
+    text_free(&t);
+}
+
+static bool turn(Bench *b, Err *e) {
+    const Session *s = b->s;
+    json_t *j = json_pack("{s:s}", "device", s->dev->ops->name);
+    bool ok = s->o->kernels ? turn_kernels(b, j, e) : turn_sweep(b, j, e);
+    if (ok) add_profile(s, j);
+    if (ok && s->limits) json_object_set_new(j, "limits", limits_json(s->limits));
+    char *text = ok ? json_dumps(j, JSON_COMPACT) : NULL;
+    if (ok) ok = text ? printf("%s\n", text) > 0 && cli_stdout(e) : err_set(e, "bench: the turn cannot be written as JSON");
+    free(text);
+    json_decref(j);
+    return ok;
+}
+
+static bool turns(Bench *b, Err *e) {
+    bool ok = !b->s->limits || limits_measure(b->s->limits, b->s->dev, e);
+    for (int c; ok && (c = getchar()) != EOF;)
+        if (c == '\n') ok = turn(b, e);
+    return ok;
+}
+
 bool mode_bench(Session *s, Err *e) {
     bool real = !s->dev->ops->simulated;
     Bench b = {.s = s, .warm = real, .repetitions = real ? REPETITIONS : 1};
     if (s->sample < 0) return err_set(e, "%s: the plan has no graph \"sample\"", s->o->plan);
+    if (s->o->paced && s->o->trace) return err_set(e, "--paced and --trace: one at a time");
     if (s->o->kernels && s->o->trace) return err_set(e, "--kernels and --trace: one at a time");
     if (s->o->repetitions > 0) b.repetitions = (int)s->o->repetitions;
     if (!make_cases(&b, e) || (s->o->trace && !session_output(s, s->o->trace, NULL, e)) || !session_load(s, e) ||
@@ -329,6 +394,7 @@ bool mode_bench(Session *s, Err *e) {
         return false;
     make_ids(&b);
     if (s->o->trace) return trace(&b, e);
+    if (s->o->paced) return turns(&b, e);
     Table t = {.arena = s->arena, .columns = columns, .n_columns = LEN(columns)};
     if (s->o->kernels) t.columns = kernel_columns, t.n_columns = kernel_n_columns;
     bool ok = (s->o->kernels ? kernels(&b, &t, e) : sweep(&b, &t, e)) && report(&b, &t, e);

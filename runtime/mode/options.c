@@ -93,6 +93,7 @@ static const CliOption rows[] = {
     {0, "format", CLI_CHOICE, AT(format), "text|csv|json|md", "how results are printed (default text)", .tag = BENCH},
     {0, "kernels", CLI_FLAG, AT(kernels), NULL, "instead: each kernel of those steps alone, against the limits", .tag = BENCH},
     {0, "trace", CLI_TEXT, AT(trace), "FILE", "instead: those steps node by node, as Chrome's and Perfetto's JSON", .tag = BENCH},
+    {0, "paced", CLI_FLAG, AT(paced), NULL, "a run of all of it, as a line of JSON, for each line read on stdin", .tag = BENCH},
 
     {.kind = CLI_GROUP, .help = "Device"},
     {0, "device", CLI_TEXT, AT(device), "NAME",
@@ -108,8 +109,8 @@ static const CliOption rows[] = {
     {.kind = CLI_GROUP, .help = "Reports"},
     {'f', "profile", CLI_FLAG, AT(profile), NULL, "counts or times of each kernel, on stderr"},
     {0, "json", CLI_FLAG, AT(json), NULL, "getp, bench, parity, eval, inspect: the summary as JSON on stdout\n"
-     "(on stderr where --print or -o - has stdout)",
-     .tag = GETP | BENCH | PARITY | EVAL | INSPECT},
+     "(on stderr where --print or -o - has stdout); self-test: a line a check",
+     .tag = GETP | BENCH | PARITY | EVAL | INSPECT | SELF_TEST},
     {0, "verbose", CLI_FLAG, AT(verbose), NULL, "more on stderr; parity: every stage"},
     {0, "dump-tensor", CLI_TEXT, AT(dump_tensor), "NAME", "parity: write NAME's raw values to NAME.device and NAME.ref", .tag = PARITY},
 };

@@ -25,7 +25,7 @@ struct Options {
     const char *only; /* --self-test: part of a kernel's symbol */
     const char *pp, *tg, *depth, *batches, *format, *trace; /* bench; NULL: not given */
     int64_t repetitions;                                    /* -1: not given */
-    bool kernels;
+    bool kernels, paced;
     size_t kv_memory; /* 0: not given */
     double temperature, top_p, min_p; /* -1: not given */
     bool print, hide_reasoning;

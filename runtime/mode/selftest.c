@@ -5,7 +5,8 @@
  * every boundary between variants and the largest bucket, and at a number that fills several tiles and none exactly; at one row
  * with an ordinary, a tiny and a large one. Outputs are poisoned first: an element that still holds the poison was not written, which is a failure
  * unless the device runs a sample of the blocks only (--sample, emu). Where the reference would take long it computes some of the
- * rows. A line per kernel and T: "ok NAME …" or "FAIL NAME: why".
+ * rows. A line per kernel and T: "ok NAME …" or "FAIL NAME: why"; with --json an object, written before the next kernel starts, so
+ * that what was found outlives a crash.
  * A tolerance that is over LOOSE times what its template's kernels showed is warned of: it would hide a fault. */
 #include "selftest.h"
 #include "ir/judge.h"
@@ -13,6 +14,8 @@
 #include "mode.h"
 
 #include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 
 enum { POISON = 0xFF, /* NaN, and -1: no result of any kernel */ LEAST_ROWS = 4, MOST_TRIALS = 8 };
@@ -62,6 +65,7 @@ struct Trial {
     int64_t rows;  /* tokens of the step, or rows of the head */
     int64_t first; /* the kind of the first row (makeup.h) */
     double nmse;  /* the tolerance: the widest of its launches' */
+    Verdict all;  /* of its outputs together: count, steps, nmse */
     Makeup m;
     Side in[MAX_IN], out[MAX_OUT];
     Side *weights;         /* [MAX_IN] the same for all trials of a node; in[] borrows them */
@@ -482,9 +486,10 @@ static void excuse(Trial *t, int out) {
     }
 }
 
-static void say(const Trial *t, const Verdict *v, int64_t count, Text *line) {
+static void say(const Trial *t, Text *line) {
+    const Verdict *v = &t->all;
     text_add(line, "nmse %.2g of %.2g", v->nmse, t->nmse);
-    if (v->steps) text_add(line, ", %" PRId64 " of %" PRId64 " a bf16 step off", v->steps, count);
+    if (v->steps) text_add(line, ", %" PRId64 " of %" PRId64 " a bf16 step off", v->steps, v->count);
     if (t->some) text_add(line, ", %" PRId64 " of %" PRId64 " rows", t->n_some, t->rows);
 }
 
@@ -495,15 +500,14 @@ static void measure(Check *c, const Trial *t, const Verdict *v) {
 
 static bool judge_all(Check *c, Trial *t, const Tensor *ins, Text *line, Err *e) {
     JudgeNode node = {.n = t->n, .in = ins, .sizes = &t->m.sizes, .threads = c->o->threads, .rule = {.nmse = t->nmse}};
-    Verdict all = {0};
     bool ok = true;
     for (int i = 0; i < t->n->n_out && ok; i++) {
         Verdict v;
         if (c->o->sample || may_stay(t->n)) excuse(t, i);
         ok = judge_node(&node, i, &t->out[i].in, &t->out[i].want, &v, e);
         if (!ok) break;
-        all.count += v.count, all.steps += v.dtype == DT_BF16 ? v.steps : 0;
-        if (v.nmse > all.nmse) all.nmse = v.nmse;
+        t->all.count += v.count, t->all.steps += v.dtype == DT_BF16 ? v.steps : 0;
+        if (!(v.nmse <= t->all.nmse)) t->all.nmse = v.nmse;
         measure(c, t, &v);
         if (!v.fault) continue;
         Text why = {0};
@@ -512,7 +516,7 @@ static bool judge_all(Check *c, Trial *t, const Tensor *ins, Text *line, Err *e)
         text_free(&why);
     }
     judge_node_end(&node);
-    if (ok) say(t, &all, all.count, line);
+    if (ok) say(t, line);
     return ok;
 }
 
@@ -534,6 +538,25 @@ static const PlanKernel *first_tested(const Check *c, const Trial *t) {
     return NULL;
 }
 
+static void print_json(json_t *j) {
+    if (!j) die("selftest: cannot make JSON");
+    json_dumpf(j, stdout, JSON_COMPACT);
+    putchar('\n');
+    json_decref(j);
+}
+
+static void print_trial(const Check *c, const Trial *t, const PlanKernel *k, bool ok, const char *says) {
+    if (!c->o->json) {
+        printf("%s %s T=%" PRId64 "%s %s\n", ok ? "ok" : "FAIL", k->symbol, t->rows, ok ? "" : ":", says);
+        return;
+    }
+    print_json(json_pack("{s:b, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:f, s:I, s:s}", "ok", ok, "kernel", k->symbol, "template",
+                         k->template_name, "graph", t->pg->name, "node", node_name(t->n), "rule",
+                         t->n->op == OP_FUSED ? t->n->rule : "", "rows", (json_int_t)t->rows, "nmse",
+                         isfinite(t->all.nmse) ? json_real(t->all.nmse) : json_null(), "tolerance", t->nmse, "steps",
+                         (json_int_t)t->all.steps, "says", says));
+}
+
 /* A line for each kernel that the trial was made for. */
 static void conclude(Check *c, const Trial *t, bool ok, const char *says) {
     for (int l = 0; l < t->pg->n_launches; l++) {
@@ -542,7 +565,7 @@ static void conclude(Check *c, const Trial *t, bool ok, const char *says) {
         if (!is_tested(c, t, launch)) continue;
         k->rows[k->n] = t->rows, k->first[k->n++] = t->first;
         k->failed = k->failed || !ok;
-        printf("%s %s T=%" PRId64 "%s %s\n", ok ? "ok" : "FAIL", c->plan->kernels[launch->kernel].symbol, t->rows, ok ? "" : ":", says);
+        print_trial(c, t, &c->plan->kernels[launch->kernel], ok, says);
         *(ok ? &c->ok : &c->failed) += 1;
     }
     fflush(stdout);
@@ -608,7 +631,10 @@ static void warn_of_loose(Check *c) {
             first = first && j >= i, tried = tried && c->tried[j].n && !c->tried[j].failed;
             if (judge_measured(&c->tried[j].measured) > most) most = judge_measured(&c->tried[j].measured);
         }
-        if (first && tried && k->nmse > LOOSE * most)
+        if (!first || !tried || k->nmse <= LOOSE * most) continue;
+        if (c->o->json)
+            print_json(json_pack("{s:s, s:f, s:f}", "loose", k->template_name, "tolerance", k->nmse, "measured", most));
+        else
             warn("template %s: its tolerance is %.2g, over %g times what was measured (%.2g): it would hide a fault",
                  k->template_name, k->nmse, LOOSE, most);
     }
@@ -618,8 +644,9 @@ static void check_all(Check *c) {
     const Plan *p = c->plan;
     for (int g = 0; g < p->n_graphs; g++)
         for (size_t n = 0; n < program_graph(p->program, p->graphs[g].name)->nodes.n; n++) check_node(c, &p->graphs[g], (int)n);
-    if (!c->o->only && !c->o->sample) warn_of_loose(c);
-    if (c->left_out)
+    if (!c->o->sample) warn_of_loose(c);
+    if (c->left_out && c->o->json) print_json(json_pack("{s:i}", "left_out", c->left_out));
+    else if (c->left_out)
         fprintf(stderr, "gptoss-exec: %d of %d trials were left out, too long for this device%s\n", c->left_out,
                 c->left_out + c->ok + c->failed,
                 c->o->sample ? " (a launch whose results another one reads runs whole)"

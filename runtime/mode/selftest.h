@@ -11,8 +11,9 @@ struct SelftestOptions {
     int threads;      /* for the reference; 0: all */
     bool sample;      /* the device was opened to run a sample of each launch's blocks */
     const char *only; /* part of a symbol; NULL: all */
+    bool json;
 };
-/* Prints a line per kernel and T on stdout. False when one failed. */
+/* Prints a line per kernel and T on stdout. json: an object a line (docs/formats.md). False when one failed. */
 bool selftest_run(const Plan *p, Device *d, const SelftestOptions *o, Err *e);
 
 #endif

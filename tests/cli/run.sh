@@ -1,5 +1,5 @@
 #!/bin/bash
-# The manners that all five programs share (ir/cli.c, base.c's files): help, environment, mistakes, outputs that are safe.
+# The manners that all six programs share (ir/cli.c, base.c's files): help, environment, mistakes, outputs that are safe.
 cd "$(dirname "$0")/../.." || exit 1
 out=$PWD/out/tests/cli
 rm -rf "$out" && mkdir -p "$out"
@@ -14,7 +14,7 @@ usage() { # NAME PATTERN command…: exit 2, and one line that says it
 }
 
 make -s man >"$out/log" 2>&1
-for p in gptoss-compile gptoss-exec gptoss-tok gptoss-mkmodel gptoss-check; do
+for p in gptoss-compile gptoss-exec gptoss-tok gptoss-mkmodel gptoss-check gptoss-lab; do
     out/$p --help >"$out/help" 2>"$out/err"
     report $p/help "$([ $? = 0 ] && [ ! -s "$out/err" ] && grep -q "^usage: $p " "$out/help" && grep -q '^Examples:' "$out/help" && grep -q '  -h, --help ' "$out/help" || cat "$out/help" "$out/err")"
     report $p/help-width "$(awk 'length > 100' "$out/help")"

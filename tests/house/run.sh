@@ -15,7 +15,8 @@ runtime/emu   ir
 runtime/device ir rtc model plan runtime/emu
 runtime       ir model plan runtime/device
 runtime/mode  ir model text plan runtime runtime/device
-programs      ir rtc model text plan compiler runtime runtime/device runtime/mode
+lab           ir model plan compiler runtime runtime/mode
+programs      ir rtc model text plan compiler runtime runtime/device runtime/mode lab
 '
 result() { [ -z "$2" ] && echo "ok house-$1" || echo "FAIL house-$1: $2"; }
 

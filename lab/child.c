@@ -1,0 +1,184 @@
+/* child.c - see child.h. */
+#include "child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* --- command lines ------------------------------------------------------------------------------------------------------- */
+
+void args_add(Arena *a, Args *to, const char *arg) {
+    PUSH(a, *to, arg);
+    PUSH(a, *to, NULL);
+    to->n--;
+}
+
+void args_pair(Arena *a, Args *to, const char *option, const char *value) {
+    if (!value) return;
+    args_add(a, to, option);
+    args_add(a, to, value);
+}
+
+void args_int(Arena *a, Args *to, const char *option, int64_t value) {
+    args_pair(a, to, option, arena_printf(a, "%lld", (long long)value));
+}
+
+static const char *beside(Arena *a, const char *name) {
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[n > 0 ? n : 0] = 0;
+    char *slash = strrchr(self, '/');
+    return arena_printf(a, "%.*s/%s", slash ? (int)(slash - self) : 0, self, name);
+}
+
+/* --- starting and ending ------------------------------------------------------------------------------------------------- */
+
+/* In the child. What it cannot do it says on the stderr that it was given. */
+static void become(const char *path, char *const *argv, int in, int out, int err) {
+    dup2(in, 0), dup2(out, 1), dup2(err, 2);
+    signal(SIGPIPE, SIG_DFL);
+    execv(path, argv);
+    fprintf(stderr, "%s: %s\n", path, strerror(errno));
+    _exit(127);
+}
+
+static int start(Arena *a, const Args *args, int in, int out, int err, Err *e) {
+    const char *path = beside(a, args->at[0]);
+    if (access(path, X_OK))
+        return err_set(e, "%s: %s (gptoss-lab runs its sibling programs)", path, strerror(errno)), -1;
+    fflush(NULL);
+    int pid = fork();
+    if (pid < 0) return err_set(e, "cannot start %s: %s", args->at[0], strerror(errno)), -1;
+    if (!pid) become(path, (char *const *)args->at, in, out, err);
+    return pid;
+}
+
+static bool make_pipe(int to[2], Err *e) { return !pipe2(to, O_CLOEXEC) || err_set(e, "pipe: %s", strerror(errno)); }
+
+static void note_end(Said *s, int status) {
+    s->ok = WIFEXITED(status) && !WEXITSTATUS(status);
+    if (*s->how) return;
+    if (WIFSIGNALED(status))
+        snprintf(s->how, sizeof s->how, "killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    else if (!s->ok) snprintf(s->how, sizeof s->how, "exit status %d", WEXITSTATUS(status));
+}
+
+/* --- to the end ---------------------------------------------------------------------------------------------------------- */
+
+/* Reads what is there; false at the end of the stream. */
+static bool take(int fd, Text *t) {
+    char block[65536];
+    ssize_t n = read(fd, block, sizeof block);
+    if (n > 0) text_put(t, block, (size_t)n);
+    return n > 0 || (n < 0 && errno == EINTR);
+}
+
+/* Until both streams have ended; false: the time was over first. */
+static bool listen_to(struct pollfd p[2], Said *s, double seconds) {
+    double end = seconds_now() + seconds;
+    while (p[0].fd >= 0 || p[1].fd >= 0) {
+        double left = end - seconds_now();
+        if (left <= 0) return false;
+        if (poll(p, 2, left > 1 ? 1000 : (int)(left * 1000) + 1) < 0 && errno != EINTR) return true;
+        for (int i = 0; i < 2; i++)
+            if (p[i].fd >= 0 && p[i].revents && !take(p[i].fd, i ? &s->err : &s->out)) p[i].fd = -1;
+    }
+    return true;
+}
+
+bool child_run(Arena *a, const Args *args, double seconds, Said *said, Err *e) {
+    int out[2], err[2], status = 0;
+    *said = (Said){.how = ""};
+    text_put(&said->out, "", 0), text_put(&said->err, "", 0);
+    FILE *nothing = fopen("/dev/null", "re");
+    if (!nothing || !make_pipe(out, e) || !make_pipe(err, e)) return false;
+    int pid = start(a, args, fileno(nothing), out[1], err[1], e);
+    fclose(nothing), close(out[1]), close(err[1]);
+    if (pid > 0) {
+        struct pollfd p[2] = {{out[0], POLLIN, 0}, {err[0], POLLIN, 0}};
+        if (!listen_to(p, said, seconds)) {
+            snprintf(said->how, sizeof said->how, "not done within %g s", seconds);
+            kill(pid, SIGKILL);
+        }
+        while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+        note_end(said, status);
+    }
+    close(out[0]), close(err[0]);
+    return pid > 0;
+}
+
+void said_free(Said *s) { text_free(&s->out), text_free(&s->err); }
+
+/* The first line that begins with "error: " behind whatever names its place, else the last one. */
+const char *said_why(Arena *a, const Said *s) {
+    const char *error = strstr(s->err.at, "error: "), *at = s->err.at + s->err.n;
+    if (*s->how && strncmp(s->how, "exit", 4)) return arena_strdup(a, s->how);
+    if (!error) {
+        while (at > s->err.at && at[-1] == '\n') at--;
+        const char *end = at;
+        while (at > s->err.at && at[-1] != '\n') at--;
+        return end > at ? arena_strndup(a, at, (size_t)(end - at)) : arena_strdup(a, s->how);
+    }
+    const char *line = error;
+    while (line > s->err.at && line[-1] != '\n') line--;
+    if (!strncmp(line, "gptoss-", 7)) line = error + strlen("error: "); /* "gptoss-exec: error: " */
+    return arena_strndup(a, line, strcspn(line, "\n"));
+}
+
+/* --- taking turns -------------------------------------------------------------------------------------------------------- */
+
+bool partner_start(Arena *a, const Args *args, Partner *p, Err *e) {
+    int to[2], from[2];
+    *p = (Partner){.err = tmpfile()};
+    if (!p->err) return err_set(e, "a temporary file: %s", strerror(errno));
+    if (!make_pipe(to, e) || !make_pipe(from, e)) return false;
+    p->pid = start(a, args, to[0], from[1], fileno(p->err), e);
+    p->to = to[1], p->from = from[0];
+    close(to[0]), close(from[1]);
+    return p->pid > 0;
+}
+
+/* What it said last on stderr, or how it ended; it has closed its stdout, or is ended now. */
+static void why_ended(Partner *p, Err *e) {
+    Said s = {.how = ""};
+    Arena *a = arena_new();
+    char block[4096];
+    int status = 0;
+    if (waitpid(p->pid, &status, 0) == p->pid) note_end(&s, status);
+    p->pid = 0;
+    rewind(p->err);
+    text_put(&s.err, "", 0);
+    for (size_t n; (n = fread(block, 1, sizeof block, p->err)) > 0;) text_put(&s.err, block, n);
+    err_set(e, "%s", said_why(a, &s));
+    said_free(&s);
+    arena_free(a);
+}
+
+const char *partner_ask(Partner *p, double seconds, Err *e) {
+    double end = seconds_now() + seconds;
+    p->line.n = 0;
+    bool ok = write(p->to, "\n", 1) == 1;
+    while (ok && (!p->line.n || p->line.at[p->line.n - 1] != '\n')) {
+        struct pollfd f = {p->from, POLLIN, 0};
+        int n = poll(&f, 1, 1000);
+        if (n < 0 && errno != EINTR) ok = false;
+        if (n > 0) ok = take(p->from, &p->line);
+        if (!ok || seconds_now() <= end) continue;
+        kill(p->pid, SIGKILL);
+        return why_ended(p, e), err_set(e, "no answer within %g s", seconds), NULL;
+    }
+    return ok ? p->line.at : (why_ended(p, e), NULL);
+}
+
+void partner_end(Partner *p) {
+    if (p->pid > 0) close(p->to), waitpid(p->pid, NULL, 0);
+    if (p->from) close(p->from);
+    if (p->err) fclose(p->err);
+    text_free(&p->line);
+    *p = (Partner){0};
+}

@@ -1,0 +1,288 @@
+/* cost.c - a prefill step and a decode step of both plans, kernel by kernel: launches, registers, LDS, occupancy; the least bytes and
+ * FLOPs of the nodes it computes (ir/cost.h); what it did on the emulator; and the time that follows at least, with what bounds it.
+ *
+ * A node's least work is its last launch's, which writes the results. The predicted time is the largest of
+ *   read   least bytes over the machine's bandwidth         math   FLOPs over its bf16 matrix rate
+ *   issue  instructions over what all SIMDs issue           wave   instructions of the longest wave, one every four cycles
+ * the last two where the emulator counted (gfx90a). Bandwidth and matrix rate are the device's, measured in this run (speed.c), or
+ * the data sheet's. So it is a bound from below: what it leaves out (caches, latency, launching) only adds. */
+#include "lab.h"
+
+#include <math.h>
+
+#include "ir/cost.h"
+
+/* --- machines ------------------------------------------------------------------------------------------------------------ */
+
+typedef struct Machine Machine;
+struct Machine {
+    const char *arch;
+    double read, matrix; /* bytes/s, FLOP/s of bf16 */
+    double units, clock; /* compute units, Hz; 0: no issue model */
+    int simds, waves;    /* of a unit; waves that one SIMD holds */
+    int registers, granule, lds,
+        wave;              /* registers of a lane on a SIMD, allocated so many at a time; LDS of a unit; lanes */
+    int blocks, lds_extra; /* of a unit at most; LDS that each takes besides its own */
+};
+
+/* Data sheets: AMD Instinct MI250, one of its two dies (3.2 TB/s, 362.1 TFLOP/s, 208 units, 1.7 GHz for both); NVIDIA H200 SXM.
+ * Registers and LDS: the CDNA2 ISA manual, 3.6; CUDA programming guide, compute capability 9.0 (four schedulers a unit). */
+static const Machine machines[] = {
+    {"gfx90a", 1.6384e12, 181.05e12, 104, 1.7e9, 4, 8, 512, 8, 65536, 64, 32, 0},
+    {"sm_90", 4.8e12, 989.4e12, 0, 0, 4, 16, 512, 8, 233472, 32, 32, 1024},
+};
+
+static Machine machine_of(const Lab *lab) {
+    const char *arch = lab->plan[0].plan->arch;
+    const json_t *limits = json_object_get(json_object_get(lab->page, "speed"), "limits");
+    Machine m = {.arch = arch, .read = NAN, .matrix = NAN};
+    for (size_t i = 0; i < LEN(machines); i++)
+        if (!strncmp(arch, machines[i].arch, strlen(machines[i].arch))) m = machines[i];
+    double read = json_figure(limits, "read_bytes_per_second"), matrix = json_figure(limits, "matrix_flops");
+    if (!isnan(read)) m.read = read;
+    if (!isnan(matrix)) m.matrix = matrix;
+    return m;
+}
+
+/* Of the waves that a unit can hold, the share that registers, LDS and block size let in. */
+static double occupancy(const Machine *m, const PlanKernel *k) {
+    if (!m->waves || !k->vgprs) return NAN;
+    int registers = ((int)k->vgprs + m->granule - 1) / m->granule * m->granule, most = m->simds * m->waves;
+    int of_block = ((int)k->block + m->wave - 1) / m->wave, by_registers = m->registers / registers * m->simds;
+    int blocks = (by_registers < most ? by_registers : most) / of_block;
+    int lds = (int)(k->lds + k->lds_static);
+    if (lds && m->lds / (lds + m->lds_extra) < blocks) blocks = m->lds / (lds + m->lds_extra);
+    if (blocks > m->blocks) blocks = m->blocks;
+    return (double)(blocks * of_block) / most;
+}
+
+/* --- a step -------------------------------------------------------------------------------------------------------------- */
+
+typedef struct Use Use; /* of one kernel in a step */
+struct Use {
+    const PlanKernel *k;
+    int launches;
+    Cost least;
+};
+typedef struct Uses Uses;
+struct Uses {
+    Use *at;
+    size_t n, cap;
+};
+
+static Use *use_of(Arena *a, Uses *l, const PlanKernel *k) {
+    for (size_t i = 0; i < l->n; i++)
+        if (l->at[i].k == k) return &l->at[i];
+    PUSH(a, *l, ((Use){.k = k}));
+    return &l->at[l->n - 1];
+}
+
+static void add_node(Lab *lab, const Plan *p, const PlanGraph *g, int node, const Work *w, Uses *to) {
+    const Node *n = program_graph(p->program, g->name)->nodes.at[node];
+    Use *last = NULL;
+    int bucket = 0;
+    while (bucket < g->n_buckets - 1 && g->buckets[bucket] < w->sizes.of[g->sym]) bucket++;
+    for (int l = 0; l < g->n_launches; l++) {
+        const PlanLaunch *launch = &g->launches[l];
+        if (launch->node != node || !launch->grid[bucket][0] || !launch->grid[bucket][1] || !launch->grid[bucket][2])
+            continue;
+        last = use_of(lab->a, to, &p->kernels[launch->kernel]);
+        last->launches++;
+    }
+    if (!last) return;
+    Cost c = cost_node(n, w);
+    last->least.read += c.read, last->least.written += c.written, last->least.flops += c.flops;
+}
+
+static Uses uses_of(Lab *lab, const Plan *p, const Work *w) {
+    static const char *const graphs[] = {"step", "sample"};
+    Uses all = {0};
+    for (size_t i = 0; i < LEN(graphs); i++) {
+        int g = plan_graph(p, graphs[i]);
+        for (size_t n = 0; g >= 0 && n < program_graph(p->program, graphs[i])->nodes.n; n++)
+            add_node(lab, p, &p->graphs[g], (int)n, w, &all);
+    }
+    return all;
+}
+
+/* --- what the emulator counted --------------------------------------------------------------------------------------------- */
+
+static const json_t *counts_of(const json_t *list, const char *kernel) {
+    size_t i;
+    json_t *c;
+    json_array_foreach(list, i, c) if (!strcmp(json_text(c, "kernel"), kernel)) return c;
+    return NULL;
+}
+
+/* What was counted in `late` and not yet in `early`. The longest wave is a maximum, and stays. */
+static json_t *counted_between(const json_t *early, const json_t *late) {
+    json_t *list = json_array(), *c, *v;
+    const char *key;
+    size_t i;
+    json_array_foreach(late, i, c) {
+        const json_t *before = counts_of(early, json_text(c, "kernel"));
+        json_t *d = json_object();
+        json_object_foreach(c, key, v) {
+            json_int_t less = strcmp(key, "longest") ? json_integer_value(json_object_get(before, key)) : 0;
+            json_object_set_new(d, key,
+                                json_is_integer(v) ? json_integer(json_integer_value(v) - less) : json_incref(v));
+        }
+        json_array_append_new(list, d);
+    }
+    return list;
+}
+
+/* Of one run of the case, loading left out: a second run less the first. */
+static json_t *count_case(Lab *lab, const LabPlan *p, const char *option, int64_t n, Err *e) {
+    Args args = {0};
+    Partner q;
+    json_t *profile[2] = {NULL, NULL};
+    args_add(lab->a, &args, "gptoss-exec");
+    args_add(lab->a, &args, p->path);
+    args_pair(lab->a, &args, "--mode", "bench");
+    args_pair(lab->a, &args, "--device", "emu");
+    args_pair(lab->a, &args, "--model", lab->model);
+    args_int(lab->a, &args, option, n);
+    args_int(lab->a, &args, "--depth", lab->o->depth);
+    args_add(lab->a, &args, "--profile");
+    args_add(lab->a, &args, "--paced");
+    bool ok = partner_start(lab->a, &args, &q, e);
+    for (int i = 0; i < 2 && ok; i++) {
+        const char *line = partner_ask(&q, lab->o->limit, e);
+        json_t *answer = line ? json_loads(line, 0, NULL) : NULL;
+        profile[i] = json_incref(json_object_get(answer, "profile"));
+        ok = profile[i] != NULL;
+        json_decref(answer);
+    }
+    partner_end(&q);
+    json_t *once = ok ? counted_between(profile[0], profile[1]) : NULL;
+    json_decref(profile[0]), json_decref(profile[1]);
+    return once;
+}
+
+/* Of one decode step alone: what two generated tokens take more than one. */
+static json_t *count_decode(Lab *lab, const LabPlan *p, Err *e) {
+    json_t *one = count_case(lab, p, "--tg", 1, e), *two = one ? count_case(lab, p, "--tg", 2, e) : NULL;
+    json_t *step = two ? counted_between(one, two) : NULL;
+    json_decref(one), json_decref(two);
+    return step;
+}
+
+/* --- figures ------------------------------------------------------------------------------------------------------------- */
+
+typedef struct Bound Bound;
+struct Bound {
+    double seconds;
+    const char *by; /* "" where nothing is known */
+};
+
+static void at_least(Bound *b, double seconds, const char *by) {
+    if (seconds > b->seconds) b->seconds = seconds, b->by = by;
+}
+
+static Bound predict(const Machine *m, const Use *u, const json_t *counts) {
+    Bound b = {0, ""};
+    at_least(&b, (u->least.read + u->least.written) / m->read, "read");
+    at_least(&b, u->least.flops / m->matrix, "math");
+    if (!counts || !m->clock) return b;
+    at_least(&b, json_figure(counts, "instructions") / (m->units * m->clock), "issue");
+    at_least(&b, u->launches * json_figure(counts, "longest") * 4 / m->clock, "wave");
+    return b;
+}
+
+static json_t *use_json(const Machine *m, const Use *u, const json_t *counts) {
+    const PlanKernel *k = u->k;
+    double instructions = json_figure(counts, "instructions");
+    Bound b = predict(m, u, counts);
+    json_t *j =
+        json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:s}", "launches", u->launches, "vgprs",
+                  (int)k->vgprs, "agprs", (int)k->agprs, "sgprs", (int)k->sgprs, "lds", (int)(k->lds + k->lds_static),
+                  "spills", (int)(k->vgpr_spills + k->sgpr_spills), "scratch", (int)k->scratch, "block", (int)k->block,
+                  "least_bytes", u->least.read + u->least.written, "flops", u->least.flops, "bound", b.by);
+    const struct {
+        const char *name;
+        double value;
+    } figure[] = {{"occupancy", occupancy(m, k)},
+                  {"predicted_us", *b.by ? b.seconds * 1e6 : NAN},
+                  {"instructions", instructions},
+                  {"mfma_share", json_figure(counts, "mfma") / instructions},
+                  {"bytes_asked", json_figure(counts, "bytes_read") + json_figure(counts, "bytes_written")}};
+    for (size_t i = 0; i < LEN(figure); i++) json_object_set_new(j, figure[i].name, json_figure_new(figure[i].value));
+    return j;
+}
+
+/* All kernels of a step added up. */
+static json_t *sum_json(const json_t *kernels, const char *side) {
+    static const char *const summed[] = {"launches",     "least_bytes",  "flops",
+                                         "predicted_us", "instructions", "bytes_asked"};
+    json_t *j = json_object(), *k;
+    size_t i;
+    double mfma = 0, instructions = 0;
+    for (size_t s = 0; s < LEN(summed); s++) {
+        double sum = NAN; /* of those that have it */
+        json_array_foreach(kernels, i, k) {
+            double x = json_figure(json_object_get(k, side), summed[s]);
+            if (!isnan(x)) sum = isnan(sum) ? x : sum + x;
+        }
+        json_object_set_new(j, summed[s], json_figure_new(sum));
+    }
+    json_array_foreach(kernels, i, k) {
+        const json_t *of = json_object_get(k, side);
+        double n = json_figure(of, "instructions");
+        if (n > 0) instructions += n, mfma += n * json_figure(of, "mfma_share");
+    }
+    json_object_set_new(j, "mfma_share", json_figure_new(mfma / instructions));
+    return j;
+}
+
+static json_t *row_of(json_t *rows, const char *kernel) {
+    size_t i;
+    json_t *r;
+    json_array_foreach(rows, i, r) if (!strcmp(json_text(r, "kernel"), kernel)) return r;
+    json_array_append_new(rows, r = json_pack("{s:s}", "kernel", kernel));
+    return r;
+}
+
+/* --- tests --------------------------------------------------------------------------------------------------------------- */
+
+static bool count_step(Lab *lab, const LabPlan *p, bool prefill, json_t **counts, Err *e) {
+    *counts = NULL;
+    if (strncmp(p->plan->arch, "gfx90a", 6) || !lab->model || json_object_get(lab->page, "not_counted")) return true;
+    *counts = prefill ? count_case(lab, p, "--pp", lab->o->pp, e) : count_decode(lab, p, e);
+    if (!*counts)
+        json_object_set_new(lab->page, "not_counted", json_string(e->msg)); /* the page says so, and goes on */
+    return true;
+}
+
+static bool add_test(Lab *lab, bool prefill, json_t *list, Err *e) {
+    static const char *const side[] = {"a", "b"};
+    const LabOptions *o = lab->o;
+    const Machine m = machine_of(lab);
+    int64_t n = prefill ? o->pp : 1;
+    const Work w = {.sizes = {{[SYM_T] = n, [SYM_S] = 1, [SYM_P] = 1}},
+                    .slots = 1,
+                    .depth = prefill    ? o->depth
+                             : o->depth ? o->depth
+                                        : 1};
+    json_t *rows = json_array(), *test = json_object();
+    for (int i = 0; i < 2; i++) {
+        json_t *counts;
+        Uses u = uses_of(lab, lab->plan[i].plan, &w);
+        if (!count_step(lab, &lab->plan[i], prefill, &counts, e)) return false;
+        for (size_t k = 0; k < u.n; k++)
+            json_object_set_new(row_of(rows, u.at[k].k->symbol), side[i],
+                                use_json(&m, &u.at[k], counts_of(counts, u.at[k].k->symbol)));
+        json_decref(counts);
+    }
+    json_object_update_new(test, json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "test", prefill ? "prefill" : "decode",
+                                           "tokens", (json_int_t)n, "depth", (json_int_t)w.depth, "a",
+                                           sum_json(rows, "a"), "b", sum_json(rows, "b"), "kernels", rows));
+    json_array_append_new(list, test);
+    return true;
+}
+
+bool cost_tests(Lab *lab, Err *e) {
+    json_t *list = json_array();
+    json_object_set_new(lab->page, "tests", list);
+    return add_test(lab, true, list, e) && add_test(lab, false, list, e);
+}
