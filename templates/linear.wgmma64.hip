@@ -17,7 +17,8 @@
 //! lds    STAGES * (TOKENS * 128 + 16) + PIECES * (SLABS * PART + 16)
 //! overlaps
 //! reduce mma16
-//! tol    fast 1e-12
+//! tol    fast 1e-10
+// NMSE: the sums are those of linear.wgmma.hip, to the bit; at most 1.3e-11 at the 20b's shapes (H200, 2026-11-29).
 // As linear.wgmma.hip where reading the weights is what takes time: row tiles small enough that every multiprocessor has some.
 
 template <class W> DEVICE void compute(const Args &a, const W *w) {

@@ -197,7 +197,7 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, i
             if (unit == 0) r.wait_full();
             return Unit<W>::read(r.lds + AT_WEIGHTS + r.stage * WEIGHTS + slab * PART + unit * UNIT);
         }
-        METHOD void taken(bool last) { // the unit is in registers; last: of the slab
+        METHOD void taken(bool last) { // the unit is in registers, as an instruction that uses it has begun; last: of the slab
             if (PIECE > 1 && ++unit < PIECE && !last) return;
             __syncwarp();
             if (threadIdx.x % WAVE == 0) barrier_arrive(r.empty(r.stage));
@@ -225,6 +225,7 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, i
 #pragma unroll
         for (int s = 0; s < STEPS; s++) Wgmma<WIDTH>::multiply(d, now[s], tile + 2 * s);
         wgmma_commit();
+        slab.taken(u + 1 == UNITS);
         const unsigned before = r.empty(r.stage ? r.stage - 1 : STAGES - 1);
         r.next();
         if (more) r.wait_full();
@@ -232,14 +233,13 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, i
         wgmma_wait<1>(); // the unit before this one is done: its A and its stage are free
         if (u > 0 && threadIdx.x % WAVE == 0) barrier_arrive(before);
         if (!AHEAD && more) w = slab.next();
-        if (more) steps(then, w), slab.taken(u + 2 == UNITS);
+        if (more) steps(then, w);
     }
     template <int WIDTH> METHOD static void product(float *d, TokenRing &r, Slab &slab) {
         AFragment a[2][STEPS];
         r.wait_full();
         Unit<W> w = slab.next();
         steps(a[0], w);
-        slab.taken(UNITS == 1);
 #pragma unroll 1
         for (int u = 0; u < UNITS; u += 2) {
             unit<WIDTH>(d, a[0], a[1], r, slab, u);
