@@ -202,6 +202,7 @@ static bool take_code(Compile *c, Err *e) {
     for (int i = 0; i < p->n_modules; i++) {
         p->modules[i].code = c->jobs[i].code;
         p->modules[i].code_size = c->jobs[i].code_size;
+        p->modules[i].lines = c->jobs[i].lines;
         for (int k = 0; k < c->jobs[i].n_kernels; k++)
             if (!check_kernel(p, c->target, &c->jobs[i], &c->jobs[i].kernels[k], e)) return false;
     }

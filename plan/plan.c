@@ -233,6 +233,7 @@ static json_t *module_json(const PlanModule *m, Text *blobs) {
     json_t *j = RECORD(m, module_fields);
     json_object_set_new(j, "source", text_blob_json(blobs, m->source, strlen(m->source)));
     if (m->code) json_object_set_new(j, "code", blob_json(blobs, m->code, m->code_size));
+    if (m->lines) json_object_set_new(j, "lines", text_blob_json(blobs, m->lines, strlen(m->lines)));
     return j;
 }
 
@@ -500,6 +501,7 @@ static void get_module(Reader *r, const json_t *j, PlanModule *m) {
     m->source = get_text_blob(r, j, "source");
     const json_t *code = json_object_get(j, "code");
     if (code) m->code = get_blob(r, code, "code", &m->code_size);
+    if (json_object_get(j, "lines")) m->lines = get_text_blob(r, j, "lines");
 }
 
 static void get_launch(Reader *r, const json_t *j, PlanLaunch *l, int n_buckets) {

@@ -46,6 +46,7 @@ struct PlanModule {
     const void *code;   /* NULL when the plan carries source only */
     size_t code_size;
     bool overridden; /* the source is not ours but what --override gave */
+    const char *lines; /* of each instruction, as rtc/rtc_lines.c writes it; NULL: not known. The emulator reads it */
 };
 
 typedef struct PlanKernel PlanKernel;

@@ -305,7 +305,7 @@ static int first_like(const RtcJob *jobs, const RtcKey *keys, int i) {
 }
 
 static void copy_results(RtcJob *to, const RtcJob *from) {
-    to->code = from->code, to->code_size = from->code_size;
+    to->code = from->code, to->code_size = from->code_size, to->lines = from->lines;
     to->kernels = from->kernels, to->n_kernels = from->n_kernels;
     to->log = from->log, to->cached = from->cached, to->seconds = 0;
 }
@@ -427,7 +427,7 @@ bool rtc_compile(Arena *a, RtcKind kind, RtcJob *jobs, int n, const RtcOptions *
     if (n <= 0) return true;
     for (int i = 0; i < n; i++) {
         RtcJob *j = &jobs[i];
-        j->code = NULL, j->code_size = 0, j->kernels = NULL, j->n_kernels = 0, j->cached = false, j->seconds = 0;
+        j->code = NULL, j->code_size = 0, j->lines = NULL, j->kernels = NULL, j->n_kernels = 0, j->cached = false, j->seconds = 0;
         j->log = arena_strdup(a, "");
     }
     p.keys = arena_array(a, room, sizeof *p.keys);

@@ -42,6 +42,7 @@ struct RtcJob {
     /* results, in the arena: */
     void *code;
     size_t code_size;
+    char *lines;         /* RTC_HIP: the source line of each instruction, as text (rtc_lines.c); NULL: not known */
     RtcKernel *kernels;
     int n_kernels;
     char *log;           /* the compiler's messages, "" when none; kept on success too (warnings) */

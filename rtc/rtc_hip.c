@@ -36,6 +36,7 @@ struct Hip {
 static const char *const base[] = {
     "-O3", "-std=c++17",
     "-ffp-contract=off", /* what is not written as __builtin_fma is not fused: strict kernels need it, others may undo it */
+    "-gline-tables-only", /* rtc_lines.c keeps of it what the emulator's messages need */
 };
 
 /* hipRTC puts a header of 2,800 declarations before every program: 85 of the 100 ms that a small one takes (2026-11, 2
@@ -190,6 +191,7 @@ static bool hip_compile(void *self, Arena *a, RtcJob *job, Err *e) {
     if ((rc = h->GetCodeSize(p, &job->code_size))) return err_set(e, "no code (%s)", h->GetErrorString(rc));
     job->code = arena_alloc(a, job->code_size);
     if ((rc = h->GetCode(p, job->code))) return err_set(e, "no code (%s)", h->GetErrorString(rc));
+    rtc_lines(a, job);
     return comgr_kernels(h->comgr, a, job, e);
 }
 

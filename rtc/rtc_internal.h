@@ -8,7 +8,7 @@
 #include "rtc.h"
 
 enum {
-    RTC_FORMAT = 2
+    RTC_FORMAT = 3
 }; /* of a cache entry and of a worker's result: raise it when either, or what is counted or refused, changes */
 
 /* What a loaded compiler says of itself; it crosses a socket, so no pointers. */
@@ -59,5 +59,8 @@ typedef struct Comgr Comgr;
 Comgr *comgr_open(Arena *a, const char *beside, bool newest, RtcTool *tool); /* beside: the directory to try first */
 void comgr_archs(Comgr *c, RtcTool *tool);
 bool comgr_kernels(Comgr *c, Arena *a, RtcJob *job, Err *e); /* job->code -> job->kernels, n_kernels */
+
+/* rtc_lines.c: what job->code's debug sections say of lines -> job->lines (NULL: nothing that can be read); job->code without them. */
+void rtc_lines(Arena *a, RtcJob *job);
 
 #endif

@@ -9,7 +9,7 @@
 
 extern const DeviceOps dev_emu; /* the table, at the end */
 
-enum { MEMORY_ALIGN = 256 };
+enum { MEMORY_ALIGN = 256, HOT_LINES = 5 /* of a kernel, in -f */ };
 
 typedef struct Region Region;
 struct Region {
@@ -25,6 +25,7 @@ struct DeviceKernel {
     EmuModule *code;
     const char *symbol; /* the emulator's copy */
     EmuCounts counts;
+    uint64_t *executed; /* of each instruction of the code object; NULL: not asked for */
     DeviceKernel *next;
 };
 
@@ -66,6 +67,7 @@ static void emu_close(Device *d) {
     while (u->n_regions) forget_region(u, u->n_regions - 1);
     for (DeviceKernel *k = u->kernels, *next; k; k = next) {
         next = k->next;
+        free(k->executed);
         free(k);
     }
     emu_mem_free(u->mem);
@@ -157,6 +159,7 @@ static DeviceModule *emu_module_load(Device *d, const PlanModule *m, Err *e) {
     (void)d;
     EmuModule *code = emu_load(m->code, m->code_size, e);
     if (!code) return err_wrap(e, "device emu: %s", m->name), NULL;
+    if (m->lines && !emu_lines(code, m->lines, e)) return emu_unload(code), err_wrap(e, "device emu: %s", m->name), NULL;
     DeviceModule *r = malloc(sizeof *r);
     if (!r) return emu_unload(code), err_set(e, "device emu: out of memory"), NULL;
     r->code = code;
@@ -176,6 +179,8 @@ static DeviceKernel *emu_kernel(Device *d, DeviceModule *m, const PlanKernel *pk
     DeviceKernel *k = calloc(1, sizeof *k);
     if (!k) return err_set(e, "device emu: out of memory"), NULL;
     *k = (DeviceKernel){.code = m->code, .symbol = found->name, .next = u->kernels};
+    if (u->options.profile) k->executed = calloc(emu_instruction_count(m->code), sizeof *k->executed);
+    if (u->options.profile && !k->executed) return free(k), err_set(e, "device emu: out of memory"), NULL;
     return u->kernels = k;
 }
 
@@ -204,6 +209,8 @@ static bool emu_launch_kernel(Device *d, int stream, DeviceKernel *k, const uint
         .seed = u->options.seed,
         .max_instructions = u->options.limit,
         .threads = (uint32_t)u->options.threads,
+        .executed = k->executed,
+        .races = u->options.races,
     };
     l.n_only = sample_blocks(u, grid, only);
     l.only = l.n_only ? only : NULL;
@@ -219,7 +226,23 @@ static json_t *counts_json(const DeviceKernel *k) {
     N(launches), N(waves), N(instructions), N(salu), N(valu), N(mfma), N(smem), N(vmem), N(lds), N(branch), N(barriers);
     N(bytes_read), N(bytes_written), N(lds_bytes), N(longest);
 #undef N
+    json_t *lines = json_array();
+    EmuHot hot[HOT_LINES];
+    size_t n = k->executed ? emu_hot(k->code, k->executed, hot, HOT_LINES) : 0;
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(lines, json_pack("{s:s, s:I, s:I}", "file", hot[i].file, "line", (json_int_t)hot[i].line, "instructions",
+                                               (json_int_t)hot[i].executed));
+    json_object_set_new(j, "hot", lines);
     return j;
+}
+
+/* The lines that most instructions are of, with their share of the kernel's. */
+static void hot_text(const DeviceKernel *k, Text *t) {
+    EmuHot hot[HOT_LINES];
+    size_t n = k->executed ? emu_hot(k->code, k->executed, hot, HOT_LINES) : 0;
+    for (size_t i = 0; i < n; i++)
+        text_add(t, "    %5.1f%% %14llu  %s:%u\n", 100.0 * (double)hot[i].executed / (double)k->counts.instructions,
+                 (unsigned long long)hot[i].executed, hot[i].file, hot[i].line);
 }
 
 static void emu_profile(Device *d, Text *t, bool json) {
@@ -237,7 +260,7 @@ static void emu_profile(Device *d, Text *t, bool json) {
                      (unsigned long long)c->launches, (unsigned long long)c->waves, (unsigned long long)c->instructions,
                      (unsigned long long)c->longest, (unsigned long long)c->valu, (unsigned long long)c->mfma,
                      (unsigned long long)c->vmem, (unsigned long long)c->lds, (unsigned long long)c->bytes_read,
-                     (unsigned long long)c->bytes_written, c->seconds);
+                     (unsigned long long)c->bytes_written, c->seconds), hot_text(k, t);
     }
     char *s = json ? json_dumps(list, JSON_COMPACT) : NULL;
     if (s) text_add(t, "%s", s);

@@ -50,6 +50,7 @@ static Device *open_auto(int index, const Plan *p, const DeviceOptions *o, Err *
 }
 
 Device *device_open(const char *name, int index, const Plan *p, const DeviceOptions *o, Err *e) {
+    if (o->races && strcmp(name, "emu")) return err_set(e, "--races: device %s does not see them; --device emu does", name), NULL;
     if (!strcmp(name, "auto")) return open_auto(index, p, o, e);
     const DeviceOps *ops = device_find(name);
     if (ops) return ops->open(index, p, o, e);

@@ -24,8 +24,9 @@ typedef struct DeviceOptions DeviceOptions; /* zeros: the defaults */
 struct DeviceOptions {
     int threads;     /* host threads of emu, host and ref; 0: one per online CPU */
     uint64_t seed;   /* emu: the order in which waves advance (--seed-schedule); 0: in order */
-    bool profile;    /* GPUs: time every launch (no graphs are captured then) */
+    bool profile;    /* GPUs: time every launch (no graphs are captured then); emu: count per line too */
     uint64_t limit;  /* emu: instructions of a workgroup, beyond which its kernel counts as hung; 0: EMU_MAX_INSTRUCTIONS */
+    bool races;      /* emu: a launch in which two waves race is an error */
     uint32_t sample; /* emu: of each launch run only so many workgroups (2 to DEVICE_MOST_SAMPLE), spread over the grid; 0: all */
 };
 

@@ -31,6 +31,9 @@ bool emu_mem_check(EmuMem *m, const void *p, size_t size, Err *e);
 /* Decodes every kernel of the code object. NULL on error (no comgr, not gfx90a, unknown mnemonic, not an ELF …). */
 EmuModule *emu_load(const void *code_object, size_t size, Err *e);
 void emu_unload(EmuModule *m);
+/* What the plan says of the instructions' source lines (PlanModule.lines): from now on faults, races and hot spots name them. Before
+ * the first launch. False: the text is damaged. */
+bool emu_lines(EmuModule *m, const char *text, Err *e);
 
 typedef struct EmuKernel EmuKernel; /* what the kernel's descriptor and metadata say */
 struct EmuKernel {
@@ -69,8 +72,20 @@ struct EmuLaunch {
     /* Run only these workgroups (linear ids, x fastest), for sampled checks of large kernels; NULL: all. */
     const uint32_t *only;
     size_t n_only;
+    bool races; /* report bytes that two waves touch with nothing between that orders them (race.h); on one thread, slower */
+    uint64_t *executed; /* [emu_instruction_count]: how often each instruction ran, added to; NULL: not counted, which is faster */
 };
 bool emu_launch(EmuModule *m, EmuMem *mem, const EmuLaunch *launch, EmuCounts *counts /* added to; may be NULL */, Err *e);
+
+typedef struct EmuHot EmuHot;
+struct EmuHot {
+    const char *file; /* the module's */
+    uint32_t line;
+    uint64_t executed; /* instructions of waves */
+};
+size_t emu_instruction_count(const EmuModule *m);
+/* The n lines with most in `executed`, the most first; how many there are. 0 where no lines are known. */
+size_t emu_hot(const EmuModule *m, const uint64_t *executed, EmuHot *top, size_t n);
 
 /* Every mnemonic the emulator implements, for the test that insists on a test of each. */
 size_t emu_mnemonic_count(void);

@@ -7,21 +7,38 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "wave.h"
+#include "race.h"
 
 /* --- faults --------------------------------------------------------------------------------------------------------------- */
 
+static void fault_text(const Wave *w, const Inst *i, int lane, const char *fmt, va_list ap, char *to, size_t size) {
+    const Group *g = w->g;
+    const EmuModule *m = g->job->m;
+    char what[512], where[24] = "", line[sizeof(Place) + 2] = "";
+    Place place;
+    vsnprintf(what, sizeof what, fmt, ap);
+    if (lane >= 0) snprintf(where, sizeof where, ", lane %d", lane);
+    if (m->lines && m->lines[i->index].file) snprintf(line, sizeof line, ", %s", inst_place(m, i, &place));
+    snprintf(to, size, "kernel %s, workgroup (%u,%u,%u), wave %u%s, pc 0x%x%s, %s: %s", g->job->k->pub.name, g->id[0], g->id[1], g->id[2],
+             w->id, where, i->pc, line, i->text, what);
+}
+
 void wave_fault(Wave *w, const Inst *i, int lane, const char *fmt, ...) {
-    Group *g = w->g;
-    char what[512], where[24] = "";
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(what, sizeof what, fmt, ap);
+    fault_text(w, i, lane, fmt, ap, w->g->msg, sizeof w->g->msg);
     va_end(ap);
-    if (lane >= 0) snprintf(where, sizeof where, ", lane %d", lane);
-    snprintf(g->msg, sizeof g->msg, "kernel %s, workgroup (%u,%u,%u), wave %u%s, pc 0x%x, %s: %s", g->job->k->pub.name, g->id[0],
-             g->id[1], g->id[2], w->id, where, i->pc, i->text, what);
-    longjmp(g->fault, 1);
+    longjmp(w->g->fault, 1);
+}
+
+void wave_doubt(Wave *w, const Inst *i, int lane, const char *fmt, ...) {
+    Job *job = w->g->job;
+    va_list ap;
+    va_start(ap, fmt);
+    fault_text(w, i, lane, fmt, ap, w->g->msg, sizeof w->g->msg);
+    va_end(ap);
+    if (!w->g->race) longjmp(w->g->fault, 1);
+    if (!*job->doubt) snprintf(job->doubt, sizeof job->doubt, "%s", w->g->msg);
 }
 
 /* --- a wave's start ---------------------------------------------------------------------------------------------------------- */
@@ -95,15 +112,25 @@ static NORETURN void hung(Wave *w) {
                (unsigned long long)g->done, g->n_waves, count_state(g, ST_RUN), count_state(g, ST_BARRIER), count_state(g, ST_END));
 }
 
+static void turn_counted(Wave *w, uint64_t *executed) {
+    do {
+        const Inst *i = w->ip++;
+        w->n[i->count]++, executed[i->index]++;
+        i->run(w, i);
+    } while (--w->budget);
+}
+
 static void wave_turn(Wave *w, uint64_t turn) {
     uint64_t before = 0, after = 0;
     for (int k = 0; k < C_KINDS; k++) before += w->n[k];
     w->budget = turn;
-    do {
-        const Inst *i = w->ip++;
-        w->n[i->count]++;
-        i->run(w, i);
-    } while (--w->budget);
+    if (w->g->executed) turn_counted(w, w->g->executed);
+    else
+        do {
+            const Inst *i = w->ip++;
+            w->n[i->count]++;
+            i->run(w, i);
+        } while (--w->budget);
     for (int k = 0; k < C_KINDS; k++) after += w->n[k];
     w->done += after - before, w->g->done += after - before;
     if (w->g->done >= w->g->limit && w->state == ST_RUN) hung(w);
@@ -118,6 +145,7 @@ static uint64_t draw(uint64_t *state) { /* splitmix64 */
 
 /* Ended waves do not hold up a barrier. */
 static void open_barrier(Group *g) {
+    if (g->race) race_barrier(g->race);
     for (size_t k = 0; k < g->n_waves; k++)
         if (g->waves[k].state == ST_BARRIER) g->waves[k].state = ST_RUN;
 }
@@ -163,6 +191,7 @@ static void unmap(void *p, size_t size) {
 static size_t register_bytes(const Job *j) { return (size_t)j->n_waves * R_VGPRS * LANES * 4; }
 static size_t scratch_bytes(const Job *j) { return (size_t)j->n_waves * LANES * j->k->pub.scratch_bytes; }
 
+static size_t executed_bytes(const Job *j) { return j->launch->executed ? j->m->n_code * sizeof(uint64_t) : 0; }
 static size_t hit_bytes(const Job *j) { return j->m->n_code * sizeof(Region *); }
 static size_t wave_bytes(const Job *j) { return j->n_waves * sizeof(Wave); }
 static size_t lds_bytes(const Job *j) { return 2 * ((size_t)j->lds_size + 16); } /* and as many bytes of its shadow */
@@ -176,6 +205,7 @@ static bool worker_open(Worker *t, Job *job, Err *e) {
     g->waves = map(wave_bytes(job), "waves", job, &ok, e);
     g->lds = map(lds_bytes(job), "LDS", job, &ok, e);
     g->scratch = map(scratch_bytes(job), "scratch", job, &ok, e);
+    g->executed = map(executed_bytes(job), "counts", job, &ok, e);
     if (!ok) return false;
     g->job = job, g->n_waves = job->n_waves, g->lds_size = job->lds_size, g->scratch_size = job->k->pub.scratch_bytes;
     g->limit = job->launch->max_instructions ? job->launch->max_instructions : EMU_MAX_INSTRUCTIONS;
@@ -185,6 +215,7 @@ static bool worker_open(Worker *t, Job *job, Err *e) {
         w->v = t->registers + k * R_VGPRS * LANES;
         w->hit = t->hit;
     }
+    if (job->launch->races) g->race = race_open(g);
     return true;
 }
 
@@ -198,11 +229,14 @@ static void add_counts(EmuCounts *c, const Wave *w) {
 
 static void worker_close(Worker *t) {
     Group *g = &t->g;
+    if (g->race) race_verdict(g->race, &t->job->races);
+    race_close(g->race);
     unmap(t->registers, register_bytes(t->job));
     unmap((void *)t->hit, hit_bytes(t->job));
     unmap(g->waves, wave_bytes(t->job));
     unmap(g->lds, lds_bytes(t->job));
     unmap(g->scratch, scratch_bytes(t->job));
+    unmap(g->executed, executed_bytes(t->job));
 }
 
 static void group_run(Group *g, uint64_t position, uint64_t linear) {
@@ -215,6 +249,7 @@ static void group_run(Group *g, uint64_t position, uint64_t linear) {
     memset(g->lds, 0xa5, g->lds_size);
     memset(g->lds_bits, 0, g->lds_size);
     if (g->scratch) memset(g->scratch, 0xa5, scratch_bytes(job));
+    if (g->race) race_begin(g->race, position);
     if (!setjmp(g->fault)) {
         for (uint32_t k = 0; k < g->n_waves; k++) wave_start(&g->waves[k], g, k);
         uint64_t mix = job->launch->seed + linear * 0x9e3779b97f4a7c15ull;
@@ -255,12 +290,17 @@ static void sum_counts(EmuCounts *to, const EmuCounts *c) {
     if (c->longest > to->longest) to->longest = c->longest;
 }
 
+static void sum_executed(const Worker *t) {
+    for (size_t i = 0; t->g.executed && i < t->job->m->n_code; i++) t->job->launch->executed[i] += t->g.executed[i];
+}
+
 /* As many workers as there is memory for; false when there is none for the first. */
 static bool run_job(Job *job, Err *e) {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     uint64_t n = job->launch->threads ? job->launch->threads : cpus > 0 ? (uint64_t)cpus : 1;
     if (n > job->n_groups) n = job->n_groups;
     if (n > 256) n = 256;
+    if (n && job->launch->races) n = 1;
     if (!n) return true;
     Worker *t = calloc(n, sizeof *t);
     if (!t) return err_set(e, "kernel %s: out of memory: %zu bytes for its threads", job->k->pub.name, (size_t)n * sizeof *t);
@@ -270,7 +310,7 @@ static bool run_job(Job *job, Err *e) {
     while (started < n && !pthread_create(&t[started].thread, NULL, worker_run, &t[started])) started++;
     if (n) worker_run(&t[0]);
     for (uint64_t k = 1; k < started; k++) pthread_join(t[k].thread, NULL);
-    for (uint64_t k = 0; k < n; k++) sum_counts(&job->counts, &t[k].counts), worker_close(&t[k]);
+    for (uint64_t k = 0; k < n; k++) sum_counts(&job->counts, &t[k].counts), sum_executed(&t[k]), worker_close(&t[k]);
     free(t);
     return n > 0;
 }
@@ -354,6 +394,14 @@ static bool check_launch(const Kernel *k, const EmuLaunch *l, Err *e) {
     return true;
 }
 
+/* Races come first: they may be the reason of the rest. */
+static bool verdict(const Job *job, Err *e) {
+    const char *fault = job->failed_at != UINT64_MAX ? job->msg : job->doubt;
+    if (!*job->races.msg) return !*fault || err_set(e, "%s", fault);
+    err_set(e, "%s", job->races.msg);
+    return *fault ? err_add(e, "\n%s", fault) : false;
+}
+
 bool emu_launch(EmuModule *m, EmuMem *mem, const EmuLaunch *l, EmuCounts *counts, Err *e) {
     const Kernel *k = find_kernel(m, l->kernel);
     if (!k) return err_set(e, "no kernel named %s in this code object", l->kernel);
@@ -383,5 +431,5 @@ bool emu_launch(EmuModule *m, EmuMem *mem, const EmuLaunch *l, EmuCounts *counts
     pthread_mutex_destroy(&job.lock);
     arena_free(arena);
     if (!ran) return false;
-    return job.failed_at == UINT64_MAX || err_set(e, "%s", job.msg);
+    return verdict(&job, e);
 }

@@ -2,14 +2,15 @@
  *
  * Alignment: gfx90a under HIP allows unaligned LDS access; only atomics are reported. */
 #include "access.h"
+#include "race.h"
 
-static NORETURN void bad_lds(Wave *w, const Inst *i, int lane, uint32_t offset, uint32_t n, bool write) {
+static void bad_lds(Wave *w, const Inst *i, int lane, uint32_t offset, uint32_t n, bool write) {
     const Group *g = w->g;
     if ((uint64_t)offset + n > g->lds_size)
         wave_fault(w, i, lane, "%s %u bytes at LDS offset %u: outside its %u bytes", write ? "writes" : "reads", n, offset, g->lds_size);
     uint32_t k = 0;
     while (k < n && g->lds_bits[offset + k]) k++;
-    wave_fault(w, i, lane, "reads %u bytes at LDS offset %u: byte %u was never written", n, offset, offset + k);
+    wave_doubt(w, i, lane, "reads %u bytes at LDS offset %u: byte %u was never written", n, offset, offset + k);
 }
 
 static inline bool written(const uint8_t *bits, uint32_t n) {
@@ -25,6 +26,7 @@ static inline bool written(const uint8_t *bits, uint32_t n) {
 uint8_t *lds_at(Wave *w, const Inst *i, int lane, uint32_t offset, uint32_t n, bool write) {
     Group *g = w->g;
     if ((uint64_t)offset + n > g->lds_size) bad_lds(w, i, lane, offset, n, write);
+    if (g->race) race_lds(w, i, offset, n, write);
     if (write) memset(g->lds_bits + offset, 1, n);
     else if (!written(g->lds_bits + offset, n)) bad_lds(w, i, lane, offset, n, write);
     return g->lds + offset;
@@ -37,7 +39,7 @@ static bool dense(const Wave *w, const uint32_t *a, uint32_t offset, uint32_t n,
     const Group *g = w->g;
     uint32_t off = 0, at = a[0] + offset;
     EACH_LANE off |= a[l] ^ (a[0] + (uint32_t)l * n);
-    if (off || ~EXEC || (uint64_t)at + LANES * n > g->lds_size) return false;
+    if (off || ~EXEC || g->race || (uint64_t)at + LANES * n > g->lds_size) return false;
     return write || !memchr(g->lds_bits + at, 0, LANES * n);
 }
 

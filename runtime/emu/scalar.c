@@ -1,5 +1,6 @@
 /* scalar.c - scalar ALU, program flow and scalar memory. The arithmetic is in isa.def. */
 #include "lanemath.h"
+#include "race.h"
 
 #include "access.h"
 
@@ -157,6 +158,14 @@ void run_sx_call(Wave *w, const Inst *i) {
 void run_sx_barrier(Wave *w, const Inst *i) { (void)i, w->state = ST_BARRIER, w->budget = 1; }
 void run_sx_endpgm(Wave *w, const Inst *i) { (void)i, w->state = ST_END, w->budget = 1; }
 void run_sx_trap(Wave *w, const Inst *i) { wave_fault(w, i, -1, "the kernel stops itself (trap or assertion)"); }
+/* The counters that have run down; s_waitcnt's text names those that it waits for. */
+void run_sx_waitcnt(Wave *w, const Inst *i) {
+    if (w->g->race && strstr(i->text, "vmcnt(0)")) race_wait(w);
+}
+void run_sx_invl1(Wave *w, const Inst *i) {
+    (void)i;
+    if (w->g->race) race_acquire(w);
+}
 void run_sx_hint(Wave *w, const Inst *i) { (void)w, (void)i; }
 void run_bad(Wave *w, const Inst *i) { wave_fault(w, i, -1, "cannot be executed"); }
 

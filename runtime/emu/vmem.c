@@ -5,6 +5,7 @@
  * Alignment: HIP runs gfx90a with unaligned access enabled, so loads and stores of any address are legal here as they are
  * there; atomics must be aligned, and are reported. */
 #include "access.h"
+#include "race.h"
 
 #define POINTER(a) ((uint8_t *)(uintptr_t)(a))
 
@@ -27,9 +28,9 @@ static NORETURN void outside(Wave *w, const Inst *i, int lane, uint64_t addr, ui
     wave_fault(w, i, lane, "%s %llu bytes at 0x%llx: outside all memory", verb, size, a);
 }
 
-static NORETURN void unwritten(Wave *w, const Inst *i, int lane, const Region *r, uint64_t at, uint64_t n) {
+static void unwritten(Wave *w, const Inst *i, int lane, const Region *r, uint64_t at, uint64_t n) {
     uint64_t k = bits_clear_at(r->bits, at, n);
-    wave_fault(w, i, lane, "reads %llu bytes at 0x%llx: byte %llu of '%s' was never written", (unsigned long long)n,
+    wave_doubt(w, i, lane, "reads %llu bytes at 0x%llx: byte %llu of '%s' was never written", (unsigned long long)n,
                (unsigned long long)(r->lo + at), (unsigned long long)(at + k), r->name);
 }
 
@@ -46,6 +47,7 @@ static inline const Region *find(Wave *w, const Inst *i, int lane, uint64_t addr
 
 void check_global(Wave *w, const Inst *i, int lane, uint64_t addr, uint64_t n, bool write) {
     const Region *r = find(w, i, lane, addr, n, write);
+    if (w->g->race) race_global(w, i, r, addr, n, write);
     if (!r->bits) return;
     if (write) bits_set(r->bits, addr - r->lo, n);
     else if (!bits_all(r->bits, addr - r->lo, n)) unwritten(w, i, lane, r, addr - r->lo, n);
@@ -80,7 +82,7 @@ static bool check_wave(Wave *w, const Inst *i, const uint64_t *addr, uint64_t ex
     bounds(addr, exec, &lo, &hi);
     const Region *r = w->hit[i->index];
     if (!r || lo < r->lo || hi + n > r->hi || hi + n < hi) r = region_find(&w->g->job->regions, lo);
-    bool one = r && lo >= r->lo && hi + n <= r->hi && hi + n > hi && !(write && r->readonly);
+    bool one = !w->g->race && r && lo >= r->lo && hi + n <= r->hi && hi + n > hi && !(write && r->readonly);
     if (one) w->hit[i->index] = r;
     if (one && !r->bits) return all;
     if (one && write && all) {

@@ -31,6 +31,7 @@ typedef struct Wave Wave;
 typedef struct Inst Inst;
 typedef struct Group Group;
 typedef struct Job Job;
+typedef struct Race Race;
 typedef void Run(Wave *w, const Inst *i);
 
 /* One vector operation over 64 lanes; 64-bit operands are two rows (low, high). */
@@ -180,6 +181,8 @@ struct Group {
     uint8_t *scratch; /* n_waves * 64 lanes * scratch_size, each lane's bytes together */
     uint32_t scratch_size;
     uint64_t limit, done; /* instructions of all its waves */
+    Race *race;           /* NULL: not watched (race.h) */
+    uint64_t *executed;   /* of each instruction, by this thread; NULL: not asked for */
     jmp_buf fault;
     char msg[1024];
 };
@@ -199,6 +202,11 @@ struct Kernel {
     size_t n_hidden;
 };
 
+typedef struct SourceLine SourceLine; /* file: of EmuModule.files, from 1; 0: not known */
+struct SourceLine {
+    uint32_t file, line;
+};
+
 struct EmuModule {
     Arena *arena;
     uint8_t *image; /* the loaded segments at their addresses, page-aligned */
@@ -209,6 +217,9 @@ struct EmuModule {
     size_t n_code;
     uint32_t text_lo, text_hi; /* of the code, in the image */
     int32_t *at_pc;            /* (pc - text_lo) / 4 -> index into code, -1: inside one */
+    SourceLine *lines;           /* of each instruction; NULL: not known */
+    const char **files;
+    uint32_t n_files;
 };
 
 struct Job {
@@ -223,10 +234,20 @@ struct Job {
     pthread_mutex_t lock;
     uint64_t next, failed_at; /* the lowest failed position: results do not depend on the thread count */
     EmuCounts counts;
-    char msg[1024];
+    char msg[1024], doubt[1024]; /* doubt: the first; one thread's only */
+    Err races;                   /* msg "": none */
 };
 
+/* lines.c: "linear.hip:30"; where that is not known "pc 0x1f4". */
+typedef struct Place Place;
+struct Place {
+    char at[240];
+};
+const char *inst_place(const EmuModule *m, const Inst *i, Place *to);
+
 NORETURN void wave_fault(Wave *w, const Inst *i, int lane, const char *fmt, ...) PRINTF(4, 5);
+/* A fault after which the wave could go on. It does where races are watched, for they may be its reason; else it does not return. */
+void wave_doubt(Wave *w, const Inst *i, int lane, const char *fmt, ...) PRINTF(4, 5);
 void wave_jump(Wave *w, const Inst *i, uint64_t address); /* to an address in the image */
 void wave_modes(Wave *w);                                 /* MODE or gpr_idx changed */
 

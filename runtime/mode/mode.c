@@ -130,7 +130,7 @@ static bool open_model(Session *s, Err *e) {
 
 Device *session_device(const Session *s, const char *name, Err *e) {
     const DeviceOptions d = {
-        .threads = (int)s->o->threads, .seed = (uint64_t)s->o->seed_schedule, .profile = s->o->profile, .limit = (uint64_t)s->o->emu_limit};
+        .threads = (int)s->o->threads, .seed = (uint64_t)s->o->seed_schedule, .profile = s->o->profile, .limit = (uint64_t)s->o->emu_limit, .races = s->o->races};
     return device_open(name, s->index, s->plan, &d, e);
 }
 

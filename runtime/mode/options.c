@@ -102,6 +102,7 @@ static const CliOption rows[] = {
     {'g', "gpus", CLI_TEXT, AT(gpus_asked), "GPUS", "getp, eval: devices to use, a number or all (default 1)"},
     {0, "threads", CLI_INT, AT(threads), "N", "CPU threads of host, emu and ref (default: all)", .most = 4096},
     {0, "seed-schedule", CLI_INT, AT(seed_schedule), "N", "emu: draw the order of waves from N (0: in order)"},
+    {0, "races", CLI_FLAG, AT(races), NULL, "emu: fail where two waves touch a byte and nothing orders them"},
     {0, "emu-limit", CLI_INT, AT(emu_limit), "N", "emu: a kernel is hung after N instructions of a workgroup (2^25)", .least = 1},
     {0, "sample", CLI_INT, AT(sample), "N", "self-test on emu: only N workgroups of each launch (default: all)", .least = 2, .most = DEVICE_MOST_SAMPLE, .tag = SELF_TEST},
     {0, "only", CLI_TEXT, AT(only), "NAME", "self-test: only kernels with NAME in their symbol", .tag = SELF_TEST},

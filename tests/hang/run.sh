@@ -24,11 +24,13 @@ printf '1\nreverse ABCDE:\n' >$out/in
 head -1 $model/eval.jsonl >$out/set.jsonl
 
 emu() { timeout 300 out/gptoss-exec $out/$1.bin --device emu "${@:2}" >$out/log 2>$out/err; }
-hung() { # NAME exit-status: what was said names kernel, place and count
-    report "$1" "$([ $2 = 1 ] || echo "exit $2"; cat $out/log $out/err | grep -q 'kernel rmsnorm_N[0-9]*, workgroup (0,0,0), wave [0-3], pc 0x[0-9a-f]*, [a-z].*: hung: no end after [0-9]* instructions of its workgroup (of 4 waves .*); if it is only long, --emu-limit allows more' || { echo said:; tail -1 $out/err; })"
+hung() { # NAME exit-status [LINE of row.hip]: what was said names kernel, place and count
+    report "$1" "$([ $2 = 1 ] || echo "exit $2"; cat $out/log $out/err | grep -q 'kernel rmsnorm_N[0-9]*, workgroup (0,0,0), wave [0-3], pc 0x[0-9a-f]*, '"${3:+row.hip:$3, }"'[a-z].*: hung: no end after [0-9]* instructions of its workgroup (of 4 waves .*); if it is only long, --emu-limit allows more' || { echo said:; tail -1 $out/err; })"
 }
-emu loop -m getp -i $out/in -o $out/o; hung loop $?
-for t in memory barrier deadlock; do emu $t -m getp -i $out/in -o $out/o --emu-limit 100000; hung $t $?; done
+line=$(grep -n '^    const real row = ' templates/row.hip | cut -d: -f1) # where the loop stands instead
+emu loop -m getp -i $out/in -o $out/o; hung loop $? $line
+emu memory -m getp -i $out/in -o $out/o --emu-limit 100000; hung memory $? $line
+for t in barrier deadlock; do emu $t -m getp -i $out/in -o $out/o --emu-limit 100000; hung $t $?; done
 report deadlock-waves "$(grep -q '(of 4 waves 1 run, 3 wait at a barrier, 0 have ended)' $out/err || cat $out/err)"
 emu loop -m getp -i $out/in -o $out/o --emu-limit 100000 --seed-schedule 3 --threads 1; hung schedule $?
 emu loop --self-test --only rmsnorm --emu-limit 100000; hung self-test $?

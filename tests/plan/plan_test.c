@@ -23,8 +23,8 @@ static Plan *full_plan(void) {
     for (int i = 0; i < 200000; i++) source[i] = "int x;\n"[i % 7];
     p->model_path = "/models/caf\xe9/\xff";
     p->n_modules = 2, p->modules = arena_array(p->arena, 2, sizeof *p->modules);
-    p->modules[0] = (PlanModule){"linear.hip", source, code, sizeof code, false};
-    p->modules[1] = (PlanModule){"source_only.hip", "", NULL, 0, true};
+    p->modules[0] = (PlanModule){"linear.hip", source, code, sizeof code, false, "FILE linear.hip\n64 1 3\n"};
+    p->modules[1] = (PlanModule){"source_only.hip", "", NULL, 0, true, NULL};
     p->n_kernels = 2, p->kernels = arena_array(p->arena, 2, sizeof *p->kernels);
     p->kernels[0] = (PlanKernel){
         "k0", "linear", "mfma16x16x16, K in 4 segments", 0, 256, 65536, 5e-324, 512, 256, 104, 65536, UINT32_MAX, 0, 1};
@@ -118,7 +118,7 @@ static const char *difference(const Plan *a, const Plan *b) {
     for (int i = 0; i < a->n_modules; i++) {
         const PlanModule *x = &a->modules[i], *y = &b->modules[i];
         if (x->overridden != y->overridden || strcmp(x->name, y->name) || strcmp(x->source, y->source) ||
-            !x->code != !y->code || x->code_size != y->code_size || (x->code && memcmp(x->code, y->code, x->code_size)))
+            strcmp(x->lines ? x->lines : "none", y->lines ? y->lines : "none") || !x->code != !y->code || x->code_size != y->code_size || (x->code && memcmp(x->code, y->code, x->code_size)))
             return "modules";
     }
     for (int i = 0; i < a->n_kernels; i++)

@@ -2,6 +2,7 @@
  * Build rtc/ with -DRTC_TEST: a worker then crashes, hangs or exits when an environment variable names its job. */
 #include "rtc/rtc.h"
 
+#include <elf.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -436,6 +437,41 @@ static void test_many(void) {
     END;
 }
 
+/* The bytes that are loaded, of any code object: sections that take memory, one behind the other. */
+static Text loaded(const RtcJob *j) {
+    Text t = {0};
+    Elf64_Ehdr h;
+    memcpy(&h, j->code, sizeof h);
+    for (int i = 0; i < h.e_shnum; i++) {
+        Elf64_Shdr s;
+        memcpy(&s, (const char *)j->code + h.e_shoff + (size_t)i * sizeof s, sizeof s);
+        if (s.sh_flags & SHF_ALLOC && s.sh_type != SHT_NOBITS) text_put(&t, (const char *)j->code + s.sh_offset, s.sh_size);
+    }
+    return t;
+}
+
+/* Lines are taken from debug information, which changes no byte that is loaded and is not kept. */
+static void test_lines(void) {
+    BEGIN;
+    static const char *const none[] = {"-g0"};
+    RtcJob with[] = {job("mfma.hip", mfma), job("two.hip", two)}, without[] = {with[0], with[1]};
+    for (int i = 0; i < 2; i++) without[i].options = none, without[i].n_options = 1;
+    CHECK(rtc_compile(a, RTC_HIP, with, 2, &(RtcOptions){.no_cache = true}, &e), "%s", e.msg);
+    CHECK(rtc_compile(a, RTC_HIP, without, 2, &(RtcOptions){.no_cache = true}, &e), "%s", e.msg);
+    for (int i = 0; i < 2; i++) {
+        CHECK(with[i].lines && !without[i].lines, "%s", with[i].name);
+        Text x = loaded(&with[i]), y = loaded(&without[i]);
+        bool same = x.n > 500 && x.n == y.n && !memcmp(x.at, y.at, x.n);
+        text_free(&x), text_free(&y);
+        CHECK(same, "%s: other code", with[i].name);
+        CHECK(!memmem(with[i].code, with[i].code_size, "CompileSource", 13), "%s: debug sections are left", with[i].name);
+    }
+    /* q stands in lines 2 to 6, its barrier and what is around it in the last but one */
+    CHECK(!strncmp(with[1].lines, "FILE two.hip\n", 13), "%s", with[1].lines);
+    CHECK(strstr(with[1].lines, " 1 5\n") && strstr(with[1].lines, " 1 1\n") && !strstr(with[1].lines, " 1 7\n"), "%s", with[1].lines);
+    END;
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -445,7 +481,7 @@ static const struct {
     T(probe),        T(parallel),     T(cache_hit),    T(cache_corrupt), T(cache_unwritable),
     T(syntax_error), T(warning_kept), T(unknown_arch), T(crash),         T(compiler_fault),
     T(timeout),      T(duplicates),   T(mfma),         T(determinism),   T(contraction),
-    T(full_header),  T(no_leftovers), T(bad_tmpdir),   T(killed),        T(many),
+    T(full_header),  T(no_leftovers), T(bad_tmpdir),   T(killed),        T(many),        T(lines),
 };
 
 int main(int argc, char **argv) {

@@ -1,0 +1,43 @@
+#!/bin/bash
+# What gptoss-exec makes of the emulator's findings: the kernels of a graph do not race; one without its barriers does, and each place
+# is named by a line of its template.
+cd "$(dirname "$0")/../.." || exit 2
+out=out/tests/emu-lines
+rm -rf $out && mkdir -p $out/raced $out/outside
+failed=0
+report() { if [ -z "$2" ]; then echo "ok $1"; else echo "FAIL $1: ${2//$'\n'/ / }"; failed=1; fi; }
+compile() { # PLAN [option…]
+    out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/$1.bin "${@:2}" 2>$out/err && return
+    grep -q 'no hipRTC' $out/err && { echo "skip lines: $(tail -1 $out/err)"; exit $failed; }
+    echo "FAIL compile $1: $(tail -1 $out/err)"; exit 1
+}
+emu() { timeout 300 out/gptoss-exec $out/$1.bin --device emu "${@:2}" >$out/log 2>$out/err; }
+compile fast
+compile strict --precision strict
+for p in fast strict; do emu $p --self-test --races; report races-none-$p "$([ $? = 0 ] || grep -v '^ok' $out/log $out/err | head -3)"; done
+
+sed 's/__syncthreads();//' templates/sample.hip >$out/raced/sample.hip
+compile raced --templates $out/raced
+emu raced --self-test --only sample --races; code=$?
+report races-exit "$([ $code = 1 ] || echo "exit $code")"
+report races-named "$(cat $out/log $out/err | grep -q "kernel sample_[A-Z0-9]*: race on byte [0-9]* of LDS: .* at [a-z/]*sample.hip:[0-9]* (pc .* there is no barrier between" || head -3 $out/log $out/err)"
+# each line that is named there touches shared memory: none is empty, a comment or beyond the end
+wrong=$(cat $out/log $out/err | grep -o 'sample.hip:[0-9]* (pc' | tr -dc '0-9\n' | sort -un | while read -r n; do sed -n "${n}p" templates/sample.hip | grep -q '[a-z].*[][(]' || echo $n; done)
+report races-lines "$wrong"
+emu raced --self-test --only sample; report races-unasked "$(cat $out/log $out/err | grep 'race on')"
+timeout 60 out/gptoss-exec $out/fast.bin --device ref --self-test --races >$out/log 2>$out/err
+report races-elsewhere "$([ $? = 1 ] && grep -q -- '--races: device ref does not see them; --device emu does' $out/err || cat $out/err)"
+
+# a fault
+awk '/^    const real row = / {print "    if (threadIdx.x == 5) ((volatile float *)a.g)[1 << 28] = 1;"} {print}' templates/row.hip >$out/outside/row.hip
+line=$(grep -n '1 << 28' $out/outside/row.hip | cut -d: -f1)
+compile outside --templates $out/outside --no-fusion all
+emu outside --self-test --only rmsnorm
+report fault-line "$(cat $out/log $out/err | grep -q "wave 0, lane 5, pc 0x[0-9a-f]*, row.hip:${line:-none}, [a-z].*: writes 4 bytes" || head -3 $out/log $out/err)"
+
+# hot spots: five lines at most of a kernel, which exist
+out/gptoss-mkmodel tests/models/tiny.json $out/model --seed 6 2>$out/err || { echo "FAIL model: $(cat $out/err)"; exit 1; }
+emu fast -w $out/model -m bench --pp 4 -f
+report hot-lines "$(grep -qE '^ +[0-9.]+% +[0-9]+  row.hip:[0-9]+$' $out/err || cat $out/err)"
+report hot-most "$(awk '/^ +[0-9.]+% / {n++; if (n > 5) bad = 1; if (n > 1 && $2 > last) bad = 1; last = $2; next} {n = 0} END {if (bad) print "more than five, or not the most first"}' $out/err)"
+exit $failed
