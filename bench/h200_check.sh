@@ -88,6 +88,12 @@ if [ "$what" != quick ]; then
     for b in 1 3 64; do LIMIT=300 getp 20b-b$b 20b-fast "$big" "$carry/20b.in" -m getp -n 220 -t 12 -b $b; done
     same 20b-b3-as-b1 "$tmp/20b-b3.ids" "$tmp/20b-b1.ids"
     same 20b-b64-as-b1 "$tmp/20b-b64.ids" "$tmp/20b-b1.ids"
+    # Each number of tokens has kernels of its own, with shapes that no small model gives them: all must have the same bits.
+    for c in 1 16 64 128 256 600; do
+        LIMIT=100 check 20b-logits-$c gptoss-exec "$carry/plans/20b-fast.bin" -w "$big" -m logits --input-ids -i "$carry/20b-long.in" -o "$big/logits-$c" --prefill-chunk $c
+        [ $c = 1 ] || { same 20b-logits-$c-as-1 "$big/logits-$c" "$big/logits-1"; rm -f "$big/logits-$c"; }
+    done
+    rm -f "$big/logits-1"
     LIMIT=200 check selftest-20b-strict gptoss-exec "$carry/plans/20b-strict.bin" --self-test
     LIMIT=200 check bench-20b-strict gptoss-exec "$carry/plans/20b-strict.bin" -w "$big" -m bench -b 1 -n 32 -r 2
     show bench-20b-strict

@@ -21,7 +21,7 @@ for precision in strict fast; do
     compile unfused-$precision graphs/toy.lua --precision $precision --no-fusion all
     compile mlp2-$precision graphs/toy.lua --precision $precision --no-fusion mlp1_swiglu
     compile trained-$precision graphs/tiny.lua --model models/tiny --precision $precision
-    compile 20b-$precision graphs/gpt-oss-20b.lua --precision $precision
+    compile 20b-$precision graphs/gpt-oss-20b.lua --precision $precision --max-batch 256 --max-tokens 2048
 done
 for precision in strict fast; do # the CPU's kernels; that machine's CPU may have what this one has not (AMX)
     out/gptoss-compile graphs/toy.lua --arch host --precision $precision -o .carry/plans/host-$precision.bin
@@ -66,6 +66,7 @@ def write(name, vocab, lengths):
         f.write('%d\n' % len(lengths))
         for n in lengths: f.write(' '.join(str(r.randrange(vocab)) for _ in range(n)) + '\n')
 write('tiny.in', 500, [1, 3, 17, 70, 130, 5, 100, 64, 65, 2] + [r.randrange(1, 90) for _ in range(70)])
+write('20b-long.in', 199000, [600])
 write('20b.in', 199000, [1, 7, 33, 64, 65, 200, 12, 90] + [r.randrange(4, 60) for _ in range(56)])
 PY
 cp bench/h200_check.sh .carry/ # so that .carry is all that has to travel
