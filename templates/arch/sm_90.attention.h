@@ -6,12 +6,8 @@ enum { ACC_HEADS = 2, HEAD_LANES = 4 };
 
 DEVICE int lane_head() { return threadIdx.x % WAVE / 4; }
 
-DEVICE void copy_16(unsigned to, const void *from, bool there) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
-}
-DEVICE void copies_end() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 DEVICE void copies_wait_but_last() { // of keys and values in turn: all but those begun last are there
-    asm volatile("cp.async.wait_group 1;" ::: "memory");
+    copies_wait<1>();
     __syncwarp();
 }
 DEVICE void load_turned(unsigned *r, unsigned a) { // load_x, each 8x8 transposed

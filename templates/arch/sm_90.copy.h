@@ -28,6 +28,14 @@ DEVICE void copy_bulk(unsigned to, const void *from, int bytes, unsigned bar, u6
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(to), "l"(from), "r"(bytes), "r"(bar), "l"(policy) : "memory");
 }
 
+// --- small copies (PTX ISA: cp.async), by each thread ---
+
+DEVICE void copy_16(unsigned to, const void *from, bool there) { // 16 bytes; zeros, unless they are there
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
+}
+DEVICE void copies_end() { asm volatile("cp.async.commit_group;" ::: "memory"); } // of a group
+template <int N> DEVICE void copies_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); } // for all groups but the last N
+
 // Programmatic dependent launch: above the wait nothing may be read that the launch before wrote, and nothing written.
 DEVICE void overlap_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 DEVICE void overlap_next() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }

@@ -60,13 +60,8 @@ DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory
 DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int N> DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory"); } // all but the last N
 
-// --- small copies, and what generic writes need before wgmma reads them ---
+// --- what generic writes need before wgmma reads them ---
 
-DEVICE void copy_16(unsigned to, const void *from, int bytes) { // the rest of the 16 becomes zero
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
-}
-DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int N> DEVICE void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
 DEVICE void proxy_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 template <int N> DEVICE void more_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)); }
@@ -163,20 +158,20 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, i
             const char *from = (const char *)x + chunk * 16;
             for (int u = 0; u < UNITS; u++, from += ROW) {
                 r.wait_empty();
-                const int bytes = K % UNIT_K == 0 || u * UNIT_K + chunk * 8 < K ? 16 : 0;
+                const bool there = K % UNIT_K == 0 || u * UNIT_K + chunk * 8 < K;
                 const unsigned to = r.at();
 #pragma unroll
                 for (int k = 0; k < EACH; k++)
-                    if (first + k * APART < it.count) copy_16(to + (k % 2 ? odd : even) + k * (APART * ROW), bytes ? from + at[k] : (const char *)x, bytes);
-                copy_commit();
+                    if (first + k * APART < it.count) copy_16(to + (k % 2 ? odd : even) + k * (APART * ROW), there ? from + at[k] : (const char *)x, there);
+                copies_end();
                 r.next();
                 if (++pending <= LAG) continue;
-                copy_wait<LAG>();
+                copies_wait<LAG>();
                 arrived(r, lane, done);
                 pending--;
             }
         }
-        copy_wait<0>();
+        copies_wait<0>();
         for (; pending; pending--) arrived(r, lane, done);
     }
     METHOD static void arrived(const TokenRing &r, int lane, int &done) {
