@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 make -s all
 rm -rf .carry && mkdir -p .carry/bin .carry/lib .carry/plans .carry/models
-for p in gptoss-exec gptoss-mkmodel gptoss-check gptoss-tok; do
+for p in gptoss-exec gptoss-lab gptoss-mkmodel gptoss-check gptoss-tok; do
     strip -o .carry/bin/$p out/$p
     ldd out/$p | awk '/jansson|zstd|xxhash|pcre2|libedit|libbsd|libmd|tinfo/ {print $3}' | xargs -r -I{} cp -L {} .carry/lib/
 done

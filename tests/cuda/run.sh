@@ -30,6 +30,11 @@ compile() { # NAME, arguments
     shift
     out/gptoss-compile "$@" --arch sm_90 -o "$tmp/$name.bin" --report json >"$tmp/$name.json" 2>"$tmp/$name.err"
 }
+# Kernels that spill, or use local memory. Under 64 bytes: what calls of a division's or square root's slow path save. attention.pages
+# keeps there what it has folded of four tokens, on purpose.
+spilling() {
+    jq -r '.kernels[] | select(.vgpr_spills > 0 or .scratch >= (if .template == "attention.pages.hip" then 385 else 64 end)) | "\(.symbol) (\(.scratch) bytes)"' "$1" | paste -sd' '
+}
 compile toy-strict graphs/toy.lua --precision strict
 grep -q 'no NVRTC found' "$tmp/toy-strict.err" && { echo "skip cuda: no NVRTC"; exit 0; }
 here=$(out/gptoss-exec --list-devices | sed -n 's/^cuda .*: \([0-9]*\) here$/\1/p')
@@ -39,8 +44,7 @@ for p in strict fast; do
         set -- $what
         name=$1${3:+-no-$3}-$p
         if ! compile "$name" graphs/"$1".lua --precision $p "${@:2}"; then fail "$name" "$(tail -1 "$tmp/$name.err")"
-        # under 64 bytes: what calls of a division's or square root's slow path save
-        elif grep -qE '"scratch": (6[4-9]|[7-9][0-9]|[0-9]{3,})' "$tmp/$name.json"; then fail "$name" "a kernel spills or uses local memory"
+        elif [ "$(spilling "$tmp/$name.json")" != "" ]; then fail "$name" "spills or uses local memory: $(spilling "$tmp/$name.json")"
         elif grep -q '"vgprs": 0' "$tmp/$name.json"; then fail "$name" "a kernel without statistics"
         else ok "$name"; fi
         if [ "$here" = 0 ]; then continue; fi
