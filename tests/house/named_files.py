@@ -8,7 +8,8 @@ import os
 import re
 
 OTHERS = {'amd_comgr.h', 'cuda.h', 'hip_runtime_api.h', 'hiprtc.h', 'llama2.c', 'modeling_rope_utils.py', 'nvrtc.h'}
-EXAMPLES = {'k.hip', 'linear_K64_N128.c', 'linear_K128_N768.c', 'my.lua', 'there-is-none.lua', 'x.lua'}
+EXAMPLES = {'k.hip', 'linear_K64_N128.c', 'linear_K64_N512.c', 'linear_K128_N768.c', 'my.lua', 'rows_N64.c', 'there-is-none.lua',
+            'x.lua'}
 MADE = {'interrupt.py', '.carry/h200_check.sh'}
 
 NAME = re.compile(r'[\w./*-]*[\w*]\.(?:c|h|inc|def|md|lua|sh|py|hip)\b(?![\w(.])')
