@@ -177,23 +177,20 @@ static bool do_overlaps(Cursor *c, Template *t) {
     (void)c;
     return t->overlaps = true;
 }
-static bool do_early(Cursor *c, Template *t) {
+/* An input of the kernel, into a set of them. */
+static bool do_input(Cursor *c, const Template *t, unsigned *set, const char *none) {
     const char *name = word(c);
     for (int i = 0; i < t->n_in; i++)
-        if (!strcmp(t->in[i].name, name)) return t->early |= 1u << i, true;
-    return bad(c, "early names no input of the kernel");
+        if (!strcmp(t->in[i].name, name)) return *set |= 1u << i, true;
+    return bad(c, none);
 }
+static bool do_early(Cursor *c, Template *t) { return do_input(c, t, &t->early, "early names no input of the kernel"); }
+static bool do_front(Cursor *c, Template *t) { return do_input(c, t, &t->front, "front names no input of the kernel"); }
 static bool do_tokens(Cursor *c, Template *t) {
     t->tokens = atoll(text_until(c, 0));
     return t->tokens > 0 || bad(c, "expected a number of tokens");
 }
 static bool do_reduce(Cursor *c, Template *t) { return t->reduce = text_until(c, 0), true; }
-static bool do_front(Cursor *c, Template *t) {
-    const char *name = word(c);
-    for (int i = 0; i < t->n_in; i++)
-        if (!strcmp(t->in[i].name, name)) return t->front |= 1u << i, true;
-    return bad(c, "front names no input of the kernel");
-}
 static bool do_layout(Cursor *c, Template *t) {
     const char *name = word(c);
     for (int i = 0; i < t->n_in; i++)

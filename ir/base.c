@@ -360,6 +360,11 @@ float e8m0_scale(uint8_t s) { return s == 255 ? NAN : ldexpf(1, s - 127); }
 
 uint64_t hash64(const void *bytes, size_t n) { return XXH3_64bits(bytes, n); }
 
+double seconds_env(const char *name, double otherwise) {
+    const char *s = getenv(name);
+    return s && atof(s) > 0 ? atof(s) : otherwise;
+}
+
 double seconds_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);

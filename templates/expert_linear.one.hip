@@ -38,7 +38,7 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
         else if (X_PLAIN) stage_rows<R, K>(rows, ROWS, [&](int i) { return a.x + (long)(t * ROWS + i) * K; });
         for (int i = 0; !X_PLAIN && i < ROWS; i++) {
             const real row = X_ROW ? x_stat(row_sum<R>([&](int q) { return x_sum(a, t * ROWS + i, q); }, part)) : 0;
-            strided<ROW, R * WAVE>(threadIdx.x, [&](int k) { return k < K ? bf16_of(x_at(a, row, t * ROWS + i, k)) : (bf16)0; }, [&](int k, bf16 v) { rows[i][k] = v; });
+            make_row<R * WAVE, K>(rows[i], threadIdx.x, [&](int k) { return x_at(a, row, t * ROWS + i, k); });
         }
     };
     if (!IDS_EARLY) overlap_wait();

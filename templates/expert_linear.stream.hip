@@ -84,7 +84,7 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
         if (X_PLAIN) stage_rows<WAVES, K>(rows, p.count, [&](int k) { return a.x + (long)token(k) * K; });
         for (int j = wave; !X_PLAIN && j < p.count; j += WAVES) {
             const real row = X_ROW ? x_stat(wave_row_sum([&](int q) { return x_sum(a, token(j), q); })) : 0;
-            strided<ROW, WAVE>(threadIdx.x % WAVE, [&](int k) { return k < K ? bf16_of(x_at(a, row, token(j), k)) : (bf16)0; }, [&](int k, bf16 v) { rows[j][k] = v; });
+            make_row<WAVE, K>(rows[j], threadIdx.x % WAVE, [&](int k) { return x_at(a, row, token(j), k); });
         }
         __syncthreads();
         for (; s < n && first + s * WAVES < (i + 1) * slabs; s++) {

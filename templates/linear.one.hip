@@ -42,7 +42,7 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     if (X_PLAIN) stage_row<WAVES * WAVE, K>(rows[0], a.x, threadIdx.x);
     else {
         const real row = X_ROW ? x_stat(row_sum<WAVES>([&](int q) { return x_sum(a, 0, q); }, part)) : 0;
-        strided<ROW, WAVES * WAVE>(threadIdx.x, [&](int k) { return k < K ? bf16_of(x_at(a, row, 0, k)) : (bf16)0; }, [&](int k, bf16 v) { rows[0][k] = v; });
+        make_row<WAVES * WAVE, K>(rows[0], threadIdx.x, [&](int k) { return x_at(a, row, 0, k); });
     }
     __syncthreads();
     for (int s = 0; s < n; s++) {

@@ -97,8 +97,7 @@ int device_several(const Device *d, int64_t n, const Plan *p, Err *e) {
 }
 
 double device_hang_seconds(void) {
-    const char *s = getenv("GPTOSS_HANG_SECONDS");
-    return s && atof(s) > 0 ? atof(s) : 120;
+    return seconds_env("GPTOSS_HANG_SECONDS", 120);
 }
 
 void device_close(Device *d) {

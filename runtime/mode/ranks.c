@@ -237,10 +237,7 @@ static void end_part(Ranks *k, bool ok, const Err *e) {
     close(k->fd);
 }
 
-static double patience(void) {
-    const char *s = getenv("GPTOSS_RANK_SECONDS");
-    return s && atof(s) > 0 ? atof(s) : 120; /* network file systems show a change up to a minute late */
-}
+static double patience(void) { return seconds_env("GPTOSS_RANK_SECONDS", 120); } /* network file systems show a change up to a minute late */
 
 static bool changed(const struct stat *a, const struct stat *b) {
     return a->st_size != b->st_size || a->st_mtim.tv_sec != b->st_mtim.tv_sec || a->st_mtim.tv_nsec != b->st_mtim.tv_nsec;

@@ -81,6 +81,10 @@ template <int THREADS, int K, int ROW> DEVICE void stage_row(bf16 (&to)[ROW], co
         return i * 8 < K ? *(const u32x4 *)(from + i * 8) : zero;
     }, [&](int i, const u32x4 &v) { *(u32x4 *)&to[i * 8] = v; });
 }
+// The same of a row that is made: x(k) is its element k.
+template <int THREADS, int K, int ROW, class X> DEVICE void make_row(bf16 (&to)[ROW], int thread, X x) {
+    strided<ROW, THREADS>(thread, [&](int k) { return k < K ? bf16_of(x(k)) : (bf16)0; }, [&](int k, bf16 v) { to[k] = v; });
+}
 // By a block of WAVES: row(i) of `count`, a wave a row.
 template <int WAVES, int K, int ROW, class Row> DEVICE void stage_rows(bf16 (*to)[ROW], int count, Row row) {
     for (int i = threadIdx.x / WAVE; i < count; i += WAVES) stage_row<WAVE, K>(to[i], row(i), threadIdx.x % WAVE);

@@ -11,12 +11,7 @@ ok() { echo "ok $1"; }
 fail() { echo "FAIL $1: $2"; }
 
 # As small as the templates take it: the emulator runs every launch.
-cat >"$tmp/one.json" <<'JSON'
-{"architectures": ["GptOssForCausalLM"], "vocab_size": 160, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
- "num_local_experts": 2, "num_experts_per_tok": 1, "head_dim": 16, "num_attention_heads": 2, "num_key_value_heads": 1,
- "sliding_window": 16, "max_position_embeddings": 128}
-JSON
-out/gptoss-mkmodel "$tmp/one.json" "$tmp/model" --seed 3 >/dev/null 2>&1
+out/gptoss-mkmodel tests/models/least.json "$tmp/model" --seed 3 >/dev/null 2>&1
 out/gptoss-compile graphs/gpt_oss.lua --model "$tmp/model" --arch gfx90a --max-batch 8 --max-tokens 32 -o "$tmp/one.bin" 2>"$tmp/err" || { fail setup "$(tail -1 "$tmp/err")"; exit 1; }
 printf '14\n7\n1 2 3\n9 8 7 6 5 4 3\n9\n100 101\n11 150 3 4\n8 8\n5 4 3 2 1\n130\n1 2 3 4 5 6 7 8 9\n12 13\n77 78 79\n4\n30 31\n' >"$tmp/in"
 

@@ -11,12 +11,7 @@ unset GPTOSS_MODEL GPTOSS_GPUS; for v in $(env | grep -o '^SLURM_[A-Z_]*'); do u
 ok() { echo "ok $1"; }
 fail() { echo "FAIL $1: $2"; }
 
-cat >"$tmp/one.json" <<'JSON'
-{"architectures": ["GptOssForCausalLM"], "vocab_size": 160, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
- "num_local_experts": 2, "num_experts_per_tok": 1, "head_dim": 16, "num_attention_heads": 2, "num_key_value_heads": 1,
- "sliding_window": 16, "max_position_embeddings": 128}
-JSON
-out/gptoss-mkmodel "$tmp/one.json" "$tmp/model" --seed 3 >/dev/null 2>&1
+out/gptoss-mkmodel tests/models/least.json "$tmp/model" --seed 3 >/dev/null 2>&1
 compile() { out/gptoss-compile graphs/gpt_oss.lua --model "$tmp/model" --arch "$1" --max-batch 8 --max-tokens 32 -o "$tmp/$1.bin" 2>"$tmp/err" || { fail "setup $1" "$(tail -1 "$tmp/err")"; exit 1; }; }
 compile host
 printf '9\n7\n1 2 3\n9 8\n\n11 150 3 4\n8 8\n5 4 3 2 1\n130\n12 13\n' >"$tmp/in"
