@@ -16,7 +16,7 @@
 //! const  UNITS = min(ceil(M, CHUNK), max(FINE, ceil(M, CHUNK * SPAN)))
 //! const  RING = WAVE == 32 ? 128 * (D * 2 + 16) : 0
 //! const  TOKENS = WAVE == 32 && D <= 64 && CHUNK < M ? 4 : 1
-//! grid   NKV * TILES, T > 64 ? ceil(T, TOKENS) : T, max(1, min(UNITS, 256 / (T * NKV * TILES)))
+//! grid   NKV * TILES, T > 64 && T * NKV * TILES > 128 ? ceil(T, TOKENS) : T, max(1, min(UNITS, 256 / (T * NKV * TILES)))
 //! block  WAVES * WAVE
 //! lds    WAVES * RING
 //! workspace UNITS > 1 && T * NKV * TILES <= 128 ? T * NKV * TILES * UNITS * HELD * (D + 2) * 4 : 0

@@ -62,3 +62,5 @@ check "and as ref has it, too" as_ref small
 units() { edited "$1" "$small" "$2" && same "$1" small --prefill-chunk 60; }
 check "same logits with spans as units" units spans 's/FINE = 64/FINE = 1/'
 check "same logits with one block a token" units one 's/min(UNITS, 256/min(1, 256/'
+several() { edited several 's/const  TOKENS = .*/const  TOKENS = 2/' && same several want; }
+check "same logits with two tokens a block" several
