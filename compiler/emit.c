@@ -92,7 +92,7 @@ static void emit_hooks(Text *text, const Emitter *em, const Template *t, const P
     Hooks h = {em->m->a, p, all, is_c(em), args, n_args};
     for (int i = 0; p->core && i < t->n_in; i++)
         if (t->front >> i & 1) hooks_front(&h, text, i, t->in[i].name);
-    if (p->source && t->behind) hooks_behind(&h, text, t->hook);
+    if (p->source && t->behind) hooks_behind(&h, text, t);
     if (!p->source) hooks_each(&h, text);
 }
 

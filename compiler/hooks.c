@@ -30,6 +30,10 @@ struct Gen {
         int depth;
     } known[128]; /* what has a name: loads, what an op computes at a place */
     int n_known;
+    bool asks;
+    const char *asked[64]; /* the loads, each once */
+    int n_asked, most_asked;
+    bool apart; /* no column is in two views: what is asked in one needs no place in another */
 };
 
 static const char *pull(Gen *g, const Value *v, const char *hint, const char *row, const char *column);
@@ -103,9 +107,21 @@ static const char *product(Arena *a, const char *row, int64_t width, const char 
     return strcmp(column, "0") ? arena_printf(a, "%s + %s", r, column) : r;
 }
 
+/* Where reads are asked for beforehand, each has a number. */
+static const char *read_text(Gen *g, const char *name, const char *index) {
+    const char *what = arena_printf(arena(g), "a.%s, %s", name, index);
+    if (!g->asks) return arena_printf(arena(g), "load(%s)", what);
+    int i = 0;
+    while (i < g->n_asked && strcmp(g->asked[i], what)) i++;
+    if (i == (int)LEN(g->asked)) die("hooks: more than %zu loads behind %s", LEN(g->asked), node_name(owner(g)));
+    if (i == g->n_asked) g->asked[g->n_asked++] = what;
+    if (g->most_asked < g->n_asked) g->most_asked = g->n_asked;
+    return arena_printf(arena(g), "l.load(%d, %s)", i, what);
+}
+
 /* Integers are named, since several texts use them: a token's slot, its position. */
 static const char *load(Gen *g, const Value *v, const char *hint, const char *index) {
-    const char *name = argument(g->h, v, hint, false), *expr = arena_printf(arena(g), "load(a.%s, %s)", name, index);
+    const char *name = argument(g->h, v, hint, false), *expr = read_text(g, name, index);
     if (v->type.dtype != DT_I32) return expr;
     const char *var = known(g, expr);
     if (var) return var;
@@ -288,7 +304,7 @@ static void store_output(Gen *g, const Value *v, const char *row, const char *co
     if (m->def == o && node_state_in(o, m->index) >= 0) return;
     const Type *t = &v->type;
     const char *index = t->rank == 1 ? (dim_is_const(t->dim[0]) ? column : row) : product(arena(g), row, value_columns(v), column);
-    line(g, "store(a.%s, %s, %s);", argument(g->h, v, "y", true), index, what);
+    line(g, "%sstore(a.%s, %s, %s);", g->asks ? "l." : "", argument(g->h, v, "y", true), index, what);
 }
 
 static bool is_stored(const Part *p, const Value *v) {
@@ -301,7 +317,7 @@ static bool is_stored(const Part *p, const Value *v) {
 static void store_state(Gen *g, const Node *n, int k, const char *row, const char *column, const char *what) {
     Place p = {.n = n, .row = row, .column = column};
     const char *at = expand_all(g, &p, k - 1);
-    line(g, "store(a.%s, %s, %s);", argument(g->h, n->in[0], op_input_name(arena(g), n->op, 0), true), at, what);
+    line(g, "%sstore(a.%s, %s, %s);", g->asks ? "l." : "", argument(g->h, n->in[0], op_input_name(arena(g), n->op, 0), true), at, what);
 }
 
 /* --- in front --------------------------------------------------------------------------------------------------------- */
@@ -398,8 +414,23 @@ static void each_lane(Gen *g, const Node *n) {
     store_lanes(g, l);
 }
 
+static bool views_apart(const Part *p) {
+    int64_t end[PART_NODES], at[PART_NODES];
+    int views = 0;
+    for (size_t i = 0; i < owner_nodes(p->owner); i++) {
+        const Node *n = owner_node(p->owner, i);
+        if (!p->behind[i] || op_code(n->op)->kind != CODE_VIEW) continue;
+        at[views] = node_int(n, "offset"), end[views] = at[views] + value_columns(n->out[0]);
+        for (int k = 0; k < views; k++)
+            if (at[k] < end[views] && at[views] < end[k]) return false; /* or one within the other */
+        views++;
+    }
+    return true;
+}
+
 static void view_lanes(Gen *g, const Node *n, size_t i) {
     const Lane x = *principal(g, n);
+    int asked = g->n_asked;
     int64_t offset = node_int(n, "offset"), width = value_columns(n->out[0]);
     int lanes = g->n_lanes;
     const char *c = x.column[0];
@@ -416,6 +447,7 @@ static void view_lanes(Gen *g, const Node *n, size_t i) {
     behind_from(g, i + 1, n->out[0]);
     close_block(g);
     g->n_lanes = lanes;
+    if (g->apart) g->n_asked = asked;
 }
 
 static void near_lane(Gen *g, const Node *n) {
@@ -506,9 +538,28 @@ static void out_row(const Part *p, Text *t) {
     else text_add(t, "DEVICE int out_row(int j, int m) { return j; }\n");
 }
 
-void hooks_behind(Hooks *h, Text *t, bool single) {
+static void behind_asks(Hooks *h, Text *text, Gen *g) {
+    text_add(text, "// Column out_row(j, m) of row t of the kernel's result is v[m].\n");
+    out_row(h->part, text);
+    text_add(text, "struct Behind {\n    enum { GROUP = %d, LOADS = %d };\n    typedef Asked<LOADS> Asks;\n    %s;\n", h->part->pairs ? 2 : 1, g->most_asked, args_type(h));
+    text_add(text, "    template <class L> METHOD void with(const L &l, int t, int j, const float *v) const {\n");
+    add_text(text, &g->text);
+    text_add(text, "    }\n"
+                   "    METHOD static int column(int j, int m) { return out_row(j, m); }\n"
+                   "    METHOD Asks ask(int t, int j) const {\n"
+                   "        const float none[GROUP] = {};\n"
+                   "        Asks x;\n"
+                   "        with(Asking<LOADS>{x}, t, j, none);\n"
+                   "        return x;\n"
+                   "    }\n"
+                   "    METHOD void give(int t, int j, const float *v, const Asks &x) const { with(Told<LOADS>{x}, t, j, v); }\n"
+                   "};\n\n");
+}
+
+void hooks_behind(Hooks *h, Text *text, const Template *t) {
     const Part *p = h->part;
-    Gen g = {.h = h};
+    bool single = t->hook;
+    Gen g = {.h = h, .asks = t->asks, .depth = t->asks, .apart = views_apart(p)};
     if (p->ranks) behind_ranks(&g);
     else {
         Lane *l = bind(&g, p->source, p->pairs ? 2 : 1);
@@ -519,14 +570,18 @@ void hooks_behind(Hooks *h, Text *t, bool single) {
         store_pieces(&g, p->source);
     }
     behind_from(&g, 0, NULL);
-    if (single) text_add(t, "// Row t, column n of the kernel's result is v.\nDEVICE void out(%s, int t, int n, float v) {\n", args_type(h));
-    else {
-        text_add(t, "// Column out_row(j, m) of row t of the kernel's result is v[m].\n");
-        out_row(p, t);
-        text_add(t, "DEVICE void out(%s, int t, int j, const float *v) {\n", args_type(h));
+    if (t->asks) {
+        behind_asks(h, text, &g);
+        return;
     }
-    add_text(t, &g.text);
-    text_add(t, "}\n\n");
+    if (single) text_add(text, "// Row t, column n of the kernel's result is v.\nDEVICE void out(%s, int t, int n, float v) {\n", args_type(h));
+    else {
+        text_add(text, "// Column out_row(j, m) of row t of the kernel's result is v[m].\n");
+        out_row(p, text);
+        text_add(text, "DEVICE void out(%s, int t, int j, const float *v) {\n", args_type(h));
+    }
+    add_text(text, &g.text);
+    text_add(text, "}\n\n");
 }
 
 /* --- all generated ----------------------------------------------------------------------------------------------------- */

@@ -5,7 +5,8 @@
  *     P_sum(a, t, q)       if P_ROW: a wave's q-th part of the sum behind row t's statistic (host: P_sum(a, t), all of it)
  *     P_stat(sum)          the statistic, `row` above, of the parts' sum in ascending order
  * Behind the core ("behind"): out(a, t, j, v) takes the results of row t in group j of columns: GROUP of them, v[m] of column
- * out_row(j, m). With RANKS, v[r] is column j of row t * GROUP + r.
+ * out_row(j, m). With RANKS, v[r] is column j of row t * GROUP + r. Where the template asks, Behind{a} has ask(t, j), which reads what will
+ * be needed, and give(t, j, v, what ask returned), which writes; column is out_row.
  * Where all is generated ("map", "row"): each(a, row, t, n) stores column n of every result; own_sum and own_stat as above. */
 #ifndef GPTOSS_HOOKS_H
 #define GPTOSS_HOOKS_H
@@ -23,7 +24,7 @@ struct Hooks {
 };
 
 void hooks_front(Hooks *h, Text *t, int input, const char *name);
-void hooks_behind(Hooks *h, Text *t, bool single); /* single: out(a, t, n, v) of one column */
+void hooks_behind(Hooks *h, Text *text, const Template *t); /* hook: out(a, t, n, v) of one column; asks: struct Behind */
 void hooks_each(Hooks *h, Text *t);
 
 #endif

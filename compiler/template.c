@@ -206,7 +206,8 @@ static bool do_behind(Cursor *c, Template *t) {
     for (const char *w; *(w = word(c));) {
         if (!strcmp(w, "pairs")) t->pairs = true;
         else if (!strcmp(w, "ranks")) t->ranks = true;
-        else return bad(c, "expected pairs or ranks");
+        else if (!strcmp(w, "asks")) t->asks = true;
+        else return bad(c, "expected pairs, ranks or asks");
     }
     return true;
 }

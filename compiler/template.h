@@ -23,9 +23,9 @@
  *   //! front x                     operand x may be computed in front of the kernel: x_at(a, row, t, k). X_PLAIN: it is not, a.x holds it;
  *                                   X_ROW: its rows have a statistic (hooks.h)
  *   //! hook out                    the first result goes through out(a, t, n, v), a column at a time; what follows is composed there
- *   //! behind pairs ranks          the first result goes through out(a, t, j, v), a group of columns at a time (hooks.h). pairs: a
+ *   //! behind pairs ranks asks     the first result goes through out(a, t, j, v), a group of columns at a time (hooks.h). pairs: a
  *                                   group may be two columns (GROUP), ranks: a token's results of all ranks (RANKS);
- *                                   UNIT columns, from a multiple of UNIT on, are whole groups
+ *                                   UNIT columns, from a multiple of UNIT on, are whole groups. asks: through struct Behind instead
  *   //! layout w = fragment         input w, a weight, lies repacked (lib/matrix.h); its type is still the file's
  *   //! tol strict 1e-16 fast 1e-16, swiglu 1e-12, sm_90 1e-10    nmse against the body (measured beside it in a comment): the widest
  *                                   that applies. An op: in fast, where it is composed around the core; an arch: in fast, on it
@@ -87,7 +87,7 @@ struct Template {
     unsigned front;             /* inputs that may be computed in front, a bit each */
     unsigned early;             /* inputs that may be read before overlap_wait() */
     bool overlaps;
-    bool behind, hook, pairs, ranks; /* hook: a column at a time */
+    bool behind, hook, pairs, ranks, asks; /* hook: a column at a time */
     double tol_strict, tol_fast;
     struct {
         const char *arch; /* NULL: the op */

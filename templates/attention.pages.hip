@@ -15,7 +15,7 @@
 //! const  FINE = 64
 //! const  UNITS = min(ceil(M, CHUNK), max(FINE, ceil(M, CHUNK * SPAN)))
 //! const  RING = WAVE == 32 ? 128 * (D * 2 + 16) : 0
-//! const  TOKENS = WAVE == 32 && D <= 64 && CHUNK < M ? 4 : 1
+//! const  TOKENS = WAVE == 32 && D <= 64 ? (CHUNK < M ? 4 : 2) : 1
 //! grid   NKV * TILES, T > 64 && T * NKV * TILES > 128 ? ceil(T, TOKENS) : T, max(1, min(UNITS, 256 / (T * NKV * TILES)))
 //! block  WAVES * WAVE
 //! lds    WAVES * RING
@@ -42,13 +42,15 @@
 //                rows lo … hi, the others count as anything finite; if not used, all do; fetch_values(); for N tokens, scores<N>(s, query): of 4 x 16 keys;
 //                add<N>(part, weights), to part[…].o. Query: ask(q), q of head lane_head()
 //   TILES, column(tile, row)     o[tile]'s rows are columns of V; from D on they are none. A lane's four are of the same 16 columns
-//   unknown(i)                   i, of which the compiler knows nothing
+//   power_of_2(x)                2^x
 //   ACC_HEADS, HEAD_LANES        c[i] of an Acc is of head acc_token(i % ACC_HEADS); HEAD_LANES neighbouring lanes have different heads
 
-enum { THREADS = WAVES * WAVE, EACH = (HELD * D + THREADS - 1) / THREADS };
+enum { THREADS = WAVES * WAVE };
+#define SCALE (float)(1.4426950408889634 / sqrt((double)D)) // of a score; weights are powers of 2
 
 DEVICE int lesser(int a, int b) { return a < b ? a : b; }
 DEVICE int greater(int a, int b) { return a > b ? a : b; }
+DEVICE float higher(float a, float b) { return fmaxf(a, b); } // without a NaN, whose weight is one
 
 // Keys first … last, cut into units of `pages` pages.
 struct Sight {
@@ -80,33 +82,36 @@ struct Walk {
 
 // A wave's part of a chunk.
 struct Online {
-    float top[ACC_HEADS], sum[ACC_HEADS]; // of this lane's keys
+    float top[ACC_HEADS], sum[ACC_HEADS]; // of this lane's keys; top: the highest score, the same in all that have the head
     Acc o[Pages<D>::TILES];
     METHOD Online() : o{} {
         for (int h = 0; h < ACC_HEADS; h++) top[h] = -__builtin_inff(), sum[h] = 0;
     }
-    // Scores of the page's keys to their weights, and all before to the same maximum.
+    METHOD static void hide(Acc *s, int page, int lo, int hi) { // keys that are not seen
+#pragma unroll
+        for (int m = 0; m < 4; m++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int key = page * PAGE + m * 16 + tile_row(acc_group(i % 2), i / 2);
+                s[m].c[i] = key >= lo && key <= hi ? s[m].c[i] : -__builtin_inff();
+            }
+    }
+    // Scores of the page's keys, of which some are seen, to their weights, and all before to the same maximum.
     METHOD void weigh(Acc *s, int page, int lo, int hi) {
         float high[ACC_HEADS], keep[ACC_HEADS];
+        if (page * PAGE < lo || page * PAGE + PAGE - 1 > hi) hide(s, page, lo, hi);
 #pragma unroll
         for (int h = 0; h < ACC_HEADS; h++) high[h] = top[h];
 #pragma unroll
         for (int m = 0; m < 4; m++)
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int key = page * PAGE + m * 16 + tile_row(acc_group(i % 2), i / 2), h = i % ACC_HEADS;
-                const float v = key >= lo && key <= hi ? s[m].c[i] * (float)(1 / sqrt((double)D)) : -__builtin_inff();
-                s[m].c[i] = v, high[h] = v > high[h] ? v : high[h];
-            }
+            for (int i = 0; i < 4; i++) high[i % ACC_HEADS] = higher(high[i % ACC_HEADS], s[m].c[i]);
 #pragma unroll
         for (int h = 0; h < ACC_HEADS; h++) {
 #pragma unroll
-            for (int d = HEAD_LANES; d < WAVE; d *= 2) {
-                const float other = shuffle_xor(high[h], d);
-                high[h] = other > high[h] ? other : high[h];
-            }
-            keep[h] = expf(top[h] - high[h]);
-            top[h] = high[h], sum[h] *= keep[h];
+            for (int d = HEAD_LANES; d < WAVE; d *= 2) high[h] = higher(high[h], shuffle_xor(high[h], d));
+            keep[h] = power_of_2((top[h] - high[h]) * SCALE);
+            top[h] = high[h], sum[h] *= keep[h], high[h] *= SCALE;
         }
 #pragma unroll
         for (int j = 0; j < Pages<D>::TILES; j++)
@@ -116,77 +121,77 @@ struct Online {
         for (int m = 0; m < 4; m++)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                s[m].c[i] = expf(s[m].c[i] - high[i % ACC_HEADS]);
+                s[m].c[i] = power_of_2(__builtin_fmaf(s[m].c[i], SCALE, -high[i % ACC_HEADS]));
                 sum[i % ACC_HEADS] += s[m].c[i];
             }
     }
 };
 
-struct Meeting { // of the waves, in shared memory
-    float top[WAVES][HEADS], sum[WAVES][HEADS], o[WAVES][D][HEADS + 1];
+struct Meeting { // of the waves, in shared memory; from here on tops are logarithms to base 2 of the highest weight
+    float top[WAVES][HEADS], sum[WAVES][HEADS];
+    __attribute__((aligned(16))) float o[WAVES][HEADS][D + 4];
     METHOD void leave(int wave, const Online &part) {
 #pragma unroll
         for (int h = 0; h < ACC_HEADS; h++) {
             float all = part.sum[h];
 #pragma unroll
             for (int d = HEAD_LANES; d < WAVE; d *= 2) all += shuffle_xor(all, d);
-            if (threadIdx.x % WAVE < HEAD_LANES) top[wave][acc_token(h)] = part.top[h], sum[wave][acc_token(h)] = all;
+            if (threadIdx.x % WAVE < HEAD_LANES) top[wave][acc_token(h)] = part.top[h] * SCALE, sum[wave][acc_token(h)] = all;
         }
 #pragma unroll
         for (int j = 0; j < Pages<D>::TILES; j++) {
             if (Pages<D>::column(j, tile_row(acc_group(0), 0)) / 16 >= D / 16) continue; // all four; a mask an element would spill
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int d = Pages<D>::column(j, tile_row(acc_group(i % 2), i / 2));
-                o[wave][d][acc_token(i % ACC_HEADS)] = part.o[j].c[i];
-            }
+            for (int i = 0; i < 4; i++) o[wave][acc_token(i % ACC_HEADS)][Pages<D>::column(j, tile_row(acc_group(i % 2), i / 2))] = part.o[j].c[i];
         }
     }
 };
 
-// What is folded so far, of this thread's elements: column d of head h.
-struct Folded {
-    float top[EACH], sum[EACH], o[EACH];
-    METHOD Folded() {
-        for (int k = 0; k < EACH; k++) top[k] = -__builtin_inff(), sum[k] = o[k] = 0;
-    }
-    METHOD void take(int k, float t, float s, float v) {
-        const float now = t > top[k] ? t : top[k], keep = expf(top[k] - now), share = expf(t - now);
-        top[k] = now, sum[k] = __builtin_fmaf(sum[k], keep, s * share), o[k] = __builtin_fmaf(o[k], keep, v * share);
-    }
-    METHOD void take(const Folded &f) {
+// What is folded so far of a token, by N-th parts of the block: EACH columns of one head by a thread.
+DEVICE constexpr int columns_each(int threads) {
+    int n = (HELD * D + threads - 1) / threads;
+    while (D % n) n++;
+    return n;
+}
+template <int N> struct Folded {
+    enum { EACH = columns_each(THREADS / N), PARTS = D / EACH };
+    float top, sum, o[EACH];
+    METHOD Folded() : top(-__builtin_inff()), sum(0), o{} {}
+    METHOD static int part() { return threadIdx.x / (THREADS / N); } // whose token is this thread's
+    METHOD static int own() { return threadIdx.x % (THREADS / N); }
+    METHOD static int head() { return own() / PARTS; }
+    METHOD static int column() { return own() % PARTS * EACH; }
+    METHOD static bool some() { return own() < HELD * PARTS; }
+    template <class Get> METHOD void take(float t, float s, Get v) {
+        const float now = higher(top, t), keep = power_of_2(top - now), share = power_of_2(t - now);
+        top = now, sum = __builtin_fmaf(sum, keep, s * share);
 #pragma unroll
-        for (int k = 0; k < EACH; k++) take(k, f.top[k], f.sum[k], f.o[k]);
+        for (int k = 0; k < EACH; k++) o[k] = __builtin_fmaf(o[k], keep, v(k) * share);
     }
+    METHOD void take(const Folded &f) { take(f.top, f.sum, [&](int k) { return f.o[k]; }); }
     METHOD void take(const Meeting &m) {
-        each([&](int k, int h, int d) {
-            float t = m.top[0][h], s = 0, v = 0;
+        if (!some()) return;
+        float t = m.top[0][head()], s = 0, v[EACH] = {};
 #pragma unroll
-            for (int w = 1; w < WAVES; w++) t = m.top[w][h] > t ? m.top[w][h] : t;
+        for (int w = 1; w < WAVES; w++) t = higher(t, m.top[w][head()]);
 #pragma unroll
-            for (int w = 0; w < WAVES; w++) {
-                const float share = expf(m.top[w][h] - t);
-                s = __builtin_fmaf(m.sum[w][h], share, s), v = __builtin_fmaf(m.o[w][d][h], share, v);
-            }
-            take(k, t, s, v);
-        });
-    }
-    template <class Do> METHOD static void each(Do f) {
+        for (int w = 0; w < WAVES; w++) {
+            const float share = power_of_2(m.top[w][head()] - t);
+            s = __builtin_fmaf(m.sum[w][head()], share, s);
 #pragma unroll
-        for (int k = 0; k < EACH; k++) {
-            const int i = k * THREADS + threadIdx.x;
-            if (i < HELD * D) f(k, i / D, i % D);
+            for (int k = 0; k < EACH; k++) v[k] = __builtin_fmaf(m.o[w][head()][column() + k], share, v[k]);
         }
+        take(t, s, [&](int k) { return v[k]; });
     }
     // In the workspace: HELD * D of o, then top and sum of each head.
     METHOD void save(float *to) const {
-        each([&](int k, int h, int d) {
-            to[h * D + d] = o[k];
-            if (d == 0) to[HELD * D + h] = top[k], to[HELD * (D + 1) + h] = sum[k];
-        });
+        if (!some()) return;
+#pragma unroll
+        for (int k = 0; k < EACH; k++) to[head() * D + column() + k] = o[k];
+        if (column() == 0) to[HELD * D + head()] = top, to[HELD * (D + 1) + head()] = sum;
     }
     METHOD void take(const float *from) {
-        each([&](int k, int h, int d) { take(k, from[HELD * D + h], from[HELD * (D + 1) + h], from[h * D + d]); });
+        if (some()) take(from[HELD * D + head()], from[HELD * (D + 1) + head()], [&](int k) { return from[head() * D + column() + k]; });
     }
 };
 
@@ -207,15 +212,15 @@ DEVICE int query_head(int kv, int head0, int h) { return kv * GROUP + lesser(hea
 DEVICE const bf16 *keys_of(const Args &a, int page, int kv) { return a.state + ((long)page * 2 * NKV + kv) * PAGE * D; }
 DEVICE const bf16 *values_of(const Args &a, int page, int kv) { return keys_of(a, page, kv) + (long)NKV * PAGE * D; }
 
-DEVICE Folded sink_of(const Args &a, int kv, int head0) {
-    Folded f;
-    Folded::each([&](int k, int h, int) { f.take(k, a.sinks[query_head(kv, head0, h)], 1, 0); });
+template <int N> DEVICE Folded<N> sink_of(const Args &a, int kv, int head0) {
+    Folded<N> f;
+    if (f.some()) f.take(a.sinks[query_head(kv, head0, f.head())] * 1.4426950408889634f, 1, [](int) { return 0.f; });
     return f;
 }
-DEVICE void give(const Args &a, int t, int kv, int head0, const Folded &f) {
-    Folded::each([&](int k, int h, int d) {
-        if (head0 + h < GROUP) out(a, t, query_head(kv, head0, h) * D + d, f.o[k] / f.sum[k]);
-    });
+template <int N> DEVICE void give(const Args &a, int t, int kv, int head0, const Folded<N> &f) {
+    if (!f.some() || head0 + f.head() >= GROUP) return;
+#pragma unroll
+    for (int k = 0; k < f.EACH; k++) out(a, t, query_head(kv, head0, f.head()) * D + f.column() + k, f.o[k] / f.sum);
 }
 
 // One token by several blocks: units in turn, chunks or spans.
@@ -244,7 +249,7 @@ DEVICE void share(const Args &a, int t, int kv, int head0, Sight sight, char *ld
     float *left = (float *)a.workspace + (long)(t * gridDim.x + blockIdx.x) * UNITS * (HELD * (D + 2));
 #pragma unroll 1
     for (int unit = blockIdx.z; unit < sight.units; unit += gridDim.z) {
-        Folded span;
+        Folded<1> span;
 #pragma unroll 1
         for (int from = sight.from(unit), to; from < sight.to(unit); from = to) {
             to = lesser((from / CHUNK + 1) * CHUNK, sight.to(unit));
@@ -266,19 +271,19 @@ DEVICE void share(const Args &a, int t, int kv, int head0, Sight sight, char *ld
         span.save(left + (long)unit * (HELD * (D + 2)));
     }
     if (!last_of(a.counters + t * gridDim.x + blockIdx.x, lesser(gridDim.z, sight.units))) return;
-    Folded total = sink_of(a, kv, head0), span;
+    Folded<1> total = sink_of<1>(a, kv, head0), span;
 #pragma unroll 1
     for (int unit = 0; unit < sight.units; unit++) {
         span.take(left + (long)unit * (HELD * (D + 2)));
         if (fine && (sight.unit0 + unit + 1) % SPAN && unit + 1 < sight.units) continue;
         total.take(span);
-        span = Folded();
+        span = Folded<1>();
     }
     give(a, t, kv, head0, total);
 }
 
 // `count` tokens of one slot, from t on, by this block alone, N >= count.
-template <int N> DEVICE void alone(const Args &a, int t, int count, int kv, int head0, char *lds, Meeting &meeting) {
+template <int N> DEVICE void alone(const Args &a, int t, int count, int kv, int head0, char *lds, Meeting *meeting) {
     const int wave = uniform(threadIdx.x / WAVE), *table = a.blocks + (long)a.slot[t] * M;
     Pages<D> pages;
     typename Pages<D>::Query query[N];
@@ -306,11 +311,9 @@ template <int N> DEVICE void alone(const Args &a, int t, int count, int kv, int 
 #pragma unroll
     for (int i = 0; i < N; i++) query[i].ask(a.q + (long)(t + lesser(i, count - 1)) * W + query_head(kv, head0, lane_head()) * D);
 
-    // Of several tokens these lie in local memory, since an index that the compiler does not know says so: registers there are not.
-    Folded total[N], span[N];
-    auto place = [](int i) { return N == 1 ? 0 : unknown(i); };
-#pragma unroll 1
-    for (int i = 0; i < N; i++) total[place(i)] = sink_of(a, kv, head0), span[place(i)] = Folded();
+    const int mine = Folded<N>::part(), pos = a.pos[t + lesser(mine, count - 1)]; // of the tokens, this thread folds one
+    const int chunk0 = Sight(pos).first / PAGE / CHUNK, chunk1 = pos / PAGE / CHUNK;
+    Folded<N> total = sink_of<N>(a, kv, head0), span;
 #pragma unroll 1
     for (int chunk = page0 / CHUNK; chunk <= page1 / CHUNK; chunk++) {
         const int from = greater(chunk * CHUNK, page0), to = lesser((chunk + 1) * CHUNK, page1 + 1);
@@ -331,27 +334,20 @@ template <int N> DEVICE void alone(const Args &a, int t, int count, int kv, int 
             values();
         }
 #pragma unroll
-        for (int i = 0; i < N; i++) {
-            if (chunk < first[i] / PAGE / CHUNK || chunk > last[i] / PAGE / CHUNK || i >= count) continue;
-            meeting.leave(wave, part[i]);
-            __syncthreads();
-            Folded now = span[place(i)];
-            now.take(meeting);
-            __syncthreads();
-            if ((chunk + 1) % SPAN == 0 || chunk == last[i] / PAGE / CHUNK) {
-                total[place(i)].take(now);
-                now = Folded();
-            }
-            span[place(i)] = now;
+        for (int i = 0; i < N; i++) meeting[i].leave(wave, part[i]);
+        __syncthreads();
+        if (chunk >= chunk0 && chunk <= chunk1) {
+            span.take(meeting[mine]);
+            if ((chunk + 1) % SPAN == 0 || chunk == chunk1) total.take(span), span = Folded<N>();
         }
+        __syncthreads();
     }
-#pragma unroll 1
-    for (int i = 0; i < count; i++) give(a, t + i, kv, head0, total[place(i)]);
+    if (mine < count) give(a, t + mine, kv, head0, total);
 }
 
 DEVICE void run(const Args &a) {
     extern __shared__ __attribute__((aligned(128))) char lds[];
-    __shared__ Meeting meeting;
+    __shared__ Meeting meeting[TOKENS];
     static_assert(Pages<D>::LDS == RING, "the head knows the pages' size");
     const int kv = blockIdx.x / TILES, head0 = blockIdx.x % TILES * HEADS, rows = row_count(a), each = (rows + (int)gridDim.y - 1) / (int)gridDim.y;
     const int upto = lesser((blockIdx.y + 1) * each, rows);
@@ -360,7 +356,7 @@ DEVICE void run(const Args &a) {
     if (t >= upto) return;
     if (gridDim.z > 1) {
         const Sight sight(a.pos[t]);
-        if (sight.units > 1) return share(a, t, kv, head0, sight, own, meeting);
+        if (sight.units > 1) return share(a, t, kv, head0, sight, own, meeting[0]);
         if (blockIdx.z) return;
     }
     overlap_wait();

@@ -54,21 +54,21 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     __syncthreads();
     for (int s = 0; s < n; s++) {
         const int slab = blockIdx.x + s * stride;
+        const Acc b = slab_bias<RANKS ? 1 : GROUP>(slab, N, bias, out_row);
         Acc acc = {};
         slab_product<1>(stream, &acc, rows + (ROWS == 1 ? 0 : rank), 1, where, d);
+        add_bias(acc, b);
         if (!RANKS) {
 #pragma unroll
             for (int i = 0; i < 2; i++)
-                if (acc_token(i) == 0) slab_out<RANKS ? 1 : GROUP>(acc, i, slab, N, bias, out_row, [&](int j, const float *v) { out(a, t * R + rank, j, v); });
+                if (acc_token(i) == 0) slab_out<RANKS ? 1 : GROUP>(acc, i, slab, N, 0, out_row, [&](int j, const float *v) { out(a, t * R + rank, j, v); });
             continue;
         }
 #pragma unroll
         for (int i = 0; i < 2; i++)
 #pragma unroll
-            for (int m = 0; m < 2; m++) {
-                const int r = tile_row(acc_group(i), m), row = slab * SLAB + r;
-                if (acc_token(i) == 0) results[s & 1][rank][r] = acc.c[i + 2 * m] + (row < N ? bias[row] : 0.f);
-            }
+            for (int m = 0; m < 2; m++)
+                if (acc_token(i) == 0) results[s & 1][rank][tile_row(acc_group(i), m)] = acc.c[i + 2 * m];
         __syncthreads();
         const int row = slab * SLAB + threadIdx.x;
         if (threadIdx.x < SLAB && row < N) {

@@ -2,7 +2,7 @@
 //! precision fast
 //! arch   sm_90
 //! priority 15
-//! behind pairs
+//! behind pairs asks
 //! layout w = fragment
 //! early  ids
 //! where  K % 32 == 0
@@ -22,6 +22,11 @@
 // Many tokens: blocks, one a multiprocessor of an H100 or H200, go through the products of SLABS slabs of an expert and a tile of the
 // pairs routed to it (arch/sm_90.gemm.h).
 
+struct Results : Behind {
+    METHOD int row(int p) const { return a.perm[p]; }
+    METHOD const float *bias(const Item &it) const { return a.b + (long)it.expert * N; }
+};
+
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     extern __shared__ __attribute__((aligned(1024))) char lds[];
     typedef Gemm<W, K, N, SLABS, TILE, STAGES, PIECE, PIECES> Product;
@@ -33,10 +38,7 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
         return Item{tile[0], at % row_tiles * SLABS, tile[1], tile[2]};
     };
     auto row = [&](int p) { return x_RANK == 3 ? a.perm[p] : a.perm[p] / R; };
-    Product::template run<IDS_EARLY>(w, row_count(a) * R <= E * TILE, a.x, lds, items, row, [&](const Item &it, const Acc &acc, int i, int slab, int p) {
-        const int pair = a.perm[p];
-        slab_out<GROUP>(acc, i, slab, N, a.b + (long)it.expert * N, out_row, [&](int j, const float *v) { out(a, pair, j, v); });
-    });
+    Product::template run<IDS_EARLY>(w, row_count(a) * R <= E * TILE, a.x, lds, items, row, Results{{a}});
 }
 
 DEVICE void run(const Args &a) { compute(a, a.w); }

@@ -46,12 +46,15 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     }
     __syncthreads();
     for (int s = 0; s < n; s++) {
+        const int slab = first + s * stride;
+        const Acc b = slab_bias<GROUP>(slab, N, HAS_B ? a.b : 0, out_row);
         Acc acc = {};
         slab_product<1>(stream, &acc, rows, 1, where, d);
+        add_bias(acc, b);
 #pragma unroll
         for (int i = 0; i < 2; i++)
             if (acc_token(i) == 0)
-                slab_out<GROUP>(acc, i, first + s * stride, N, HAS_B ? a.b : 0, out_row, [&](int j, const float *v) { out(a, 0, j, v); });
+                slab_out<GROUP>(acc, i, slab, N, 0, out_row, [&](int j, const float *v) { out(a, 0, j, v); });
     }
 }
 

@@ -2,7 +2,7 @@
 //! precision fast
 //! arch   sm_90
 //! priority 14
-//! behind pairs
+//! behind pairs asks
 //! layout w = fragment
 //! where  K % 16 == 0
 //! const  TOKENS = 128
@@ -20,14 +20,17 @@
 // Many tokens: blocks, one a multiprocessor of an H100 or H200, go through the products of SLABS slabs and up to TOKENS tokens
 // (arch/sm_90.gemm.h).
 
+struct Results : Behind {
+    METHOD int row(int t) const { return t; }
+    METHOD const float *bias(const Item &) const { return HAS_B ? a.b : 0; }
+};
+
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     extern __shared__ __attribute__((aligned(1024))) char lds[];
     typedef Gemm<W, K, N, SLABS, TOKENS, STAGES, PIECE, PIECES> Product;
     static_assert(Product::BYTES == STAGES * (TOKENS * 128 + 16) + PIECES * (SLABS * PART + 16), "the head knows the ring's size");
     const Dense items = Dense::plan(row_count(a), N, SLABS, TOKENS);
-    Product::template run<true>(w, items.parts == 1, a.x, lds, items, [](int t) { return t; }, [&](const Item &, const Acc &acc, int i, int slab, int t) {
-        slab_out<GROUP>(acc, i, slab, N, HAS_B ? a.b : 0, out_row, [&](int j, const float *v) { out(a, t, j, v); });
-    });
+    Product::template run<true>(w, items.parts == 1, a.x, lds, items, [](int t) { return t; }, Results{{a}});
 }
 
 DEVICE void run(const Args &a) { compute(a, a.w); }

@@ -3,7 +3,7 @@
 //! arch   sm_90
 //! tokens 64
 //! priority 15
-//! behind pairs
+//! behind pairs asks
 //! layout w = fragment
 //! where  K % 16 == 0
 //! const  TOKENS = 64
@@ -21,14 +21,17 @@
 // NMSE: the sums are those of linear.wgmma.hip, to the bit; at most 1.3e-11 at the 20b's shapes (H200, 2026-11-29).
 // As linear.wgmma.hip where reading the weights is what takes time: row tiles small enough that every multiprocessor has some.
 
+struct Results : Behind {
+    METHOD int row(int t) const { return t; }
+    METHOD const float *bias(const Item &) const { return HAS_B ? a.b : 0; }
+};
+
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     extern __shared__ __attribute__((aligned(1024))) char lds[];
     typedef Gemm<W, K, N, SLABS, TOKENS, STAGES, PIECE, PIECES> Product;
     static_assert(Product::BYTES == STAGES * (TOKENS * 128 + 16) + PIECES * (SLABS * PART + 16), "the head knows the ring's size");
     const Dense items = Dense::plan(row_count(a), N, SLABS, TOKENS);
-    Product::template run<true>(w, items.parts == 1, a.x, lds, items, [](int t) { return t; }, [&](const Item &, const Acc &acc, int i, int slab, int t) {
-        slab_out<GROUP>(acc, i, slab, N, HAS_B ? a.b : 0, out_row, [&](int j, const float *v) { out(a, t, j, v); });
-    });
+    Product::template run<true>(w, items.parts == 1, a.x, lds, items, [](int t) { return t; }, Results{{a}});
 }
 
 DEVICE void run(const Args &a) { compute(a, a.w); }

@@ -94,15 +94,16 @@ struct Dense {
 
 template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, int PIECES> struct Gemm {
     enum {
-        UNITS = (K + UNIT_K - 1) / UNIT_K, UNIT = Unit<W>::BYTES, PART = PIECE * UNIT, WEIGHTS = SLABS * PART, ROW = UNIT_K * 2, TILE = TOKENS * ROW,
+        ROWS = N, UNITS = (K + UNIT_K - 1) / UNIT_K, UNIT = Unit<W>::BYTES, PART = PIECE * UNIT, WEIGHTS = SLABS * PART, ROW = UNIT_K * 2, TILE = TOKENS * ROW,
         GROUPS = (SLABS + 3) / 4, MOVERS = 96, APART = MOVERS / 8, EACH = (TOKENS + APART - 1) / APART, // GROUPS: multiplying warpgroups, MOVERS: threads that gather tokens
         LAG = STAGES / 2 > 5 ? 5 : STAGES / 2,
-        // Registers of who multiplies and of who moves: together what a launch of 384 threads (168 each) or 512 (128) has
-        TAKE = GROUPS == 1 ? 0 : GROUPS == 3 ? 152 : TOKENS > 128 ? 224 : 208, GIVE = (GROUPS == 3 ? 512 : 504) - GROUPS * TAKE,
+        // Registers of who multiplies and of who moves: together what a launch of 384 threads (168 each), 512 (128) or 640 (96) has
+        TAKE = GROUPS == 1 ? 0 : GROUPS == 4 ? 104 : GROUPS == 3 ? 152 : TOKENS > 128 ? 224 : 208,
+        GIVE = (GROUPS == 4 ? 480 : GROUPS == 3 ? 512 : 504) - GROUPS * TAKE,
         // Shared memory
         AT_WEIGHTS = STAGES * TILE, AT_BARRIERS = AT_WEIGHTS + PIECES * WEIGHTS, BYTES = AT_BARRIERS + (STAGES + PIECES) * 16
     };
-    static_assert(STAGES >= LAG + 2 && PIECES >= 2 && TOKENS % 32 == 0 && UNIT % 16 == 0 && GROUPS <= 3, "a tile, and rings that cannot lock up");
+    static_assert(STAGES >= LAG + 2 && PIECES >= 2 && TOKENS % 32 == 0 && UNIT % 16 == 0 && GROUPS <= 4, "a tile, and rings that cannot lock up");
 
     template <int STAGES_OF, int BARRIERS, int DATA, int BYTES_OF> struct Ring { // its data and barriers lie in lds from DATA and BARRIERS on
         char *lds;
@@ -214,11 +215,12 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, i
     template <int WIDTH> METHOD static void unit(float *d, const AFragment *now, AFragment *then, TokenRing &r, Slab &slab, int u) {
         const bool more = u + 1 < UNITS;
         // Tokens' rows: 128-byte swizzle, 8 rows in 1,024 bytes (PTX ISA: matrix descriptor)
-        const u64 tile = (u64)(r.at() >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
+        const unsigned tile = r.at() >> 4 | 1u << 16;
+        const u64 high = 0x4000004000000000ull;
         Unit<W> w = {}; // zero: what is left undefined on a path costs ptxas registers
         wgmma_fence();
 #pragma unroll
-        for (int s = 0; s < STEPS; s++) Wgmma<WIDTH>::multiply(d, now[s], tile + 2 * s);
+        for (int s = 0; s < STEPS; s++) Wgmma<WIDTH>::multiply(d, now[s], high | (tile + 2 * s));
         wgmma_commit();
         slab.taken(u + 1 == UNITS);
         const unsigned before = r.empty(r.stage ? r.stage - 1 : STAGES - 1);
@@ -252,7 +254,7 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, i
         else if (count <= WIDTH) product<WIDTH>(d, r, slab);
         else product_of<MORE...>(d, r, slab, count);
     }
-    template <class Items, class Out> METHOD static void multiply(TokenRing r, Slab slab, Items items, Out out) {
+    template <class Items, class Out> METHOD static void multiply(TokenRing r, Slab slab, Items items, const Out &out) {
         Item it = items(0);
         for (int i = 1; it.count; i++) {
             const Item next = items(i);
@@ -269,27 +271,56 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, i
             it = next;
         }
     }
-    // 32 tokens at a time from the front, to which the others then move up: so that out's text is there once.
-    template <class Out> METHOD static void give(float *d, const Item &it, int slab, Out out) {
+    // f(j, i, token): what d holds at 4 j + i and 4 j + i + 2, j < N, is of token 8 j …; of those below `count`, or all.
+    template <int N, class Do> METHOD static void each_token(bool all, int count, Do f) {
+#pragma unroll
+        for (int j = 0; j < N; j++)
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                if (all || 8 * j + acc_token(i) < count) f(j, i, 8 * j + acc_token(i));
+    }
+    // What is behind N * 8 tokens: what several need is asked for before any is written.
+    template <int N, class Out>
+    METHOD static void give_some(const float *d, const Acc &bias, bool all, int first, int count, int slab, const Out &out) {
+        enum { GROUP = Out::GROUP };
+        int row[N][2];
+        typename Out::Asks x[N][2][2 / GROUP];
+        each_token<N>(all, count, [&](int j, int i, int t) { row[j][i] = out.row(first + t); });
+        each_token<N>(all, count, [&](int j, int i, int) {
+            slab_groups<GROUP>(i, slab, ROWS, [&](int m, int n) { x[j][i][m] = out.ask(row[j][i], n); });
+        });
+        each_token<N>(all, count, [&](int j, int i, int) {
+            Acc acc = {{d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]}};
+            add_bias(acc, bias);
+            slab_groups<GROUP>(i, slab, ROWS, [&](int m, int n) {
+                const float v[2] = {acc.c[i + 2 * m], GROUP == 2 ? acc.c[i + 2] : 0.f};
+                out.give(row[j][i], n, v, x[j][i][m]);
+            });
+        });
+    }
+    // 32 tokens at a time from the front, to which the others then move up: so that the text is there only twice, the second time for
+    // tokens that are all there, with no question between them.
+    template <class Out> METHOD static void give(float *d, const Item &it, int slab, const Out &out) {
+        enum { AT_ONCE = Out::LOADS > 4 ? 1 : Out::GROUP == 2 ? 2 : 4 }; // more would spill
+        const Acc bias = slab_bias<Out::GROUP>(slab, N, out.bias(it), Out::column);
 #pragma unroll 1
         for (int t = 0; t < it.count; t += 32) {
+            const bool all = t + 32 <= it.count;
 #pragma unroll
-            for (int j = 0; j < 4; j++)
-#pragma unroll
-                for (int i = 0; i < 2; i++) {
-                    const Acc acc = {{d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]}};
-                    const int token = t + 8 * j + acc_token(i);
-                    if (token < it.count) out(it, acc, i, slab, it.first + token);
-                }
+            for (int j = 0; j < 4; j += AT_ONCE) {
+                if (all) give_some<AT_ONCE>(d + 4 * j, bias, true, it.first + t + 8 * j, 0, slab, out);
+                else give_some<AT_ONCE>(d + 4 * j, bias, false, it.first + t + 8 * j, it.count - t - 8 * j, slab, out);
+            }
 #pragma unroll
             for (int k = 0; k < TOKENS / 2 - 16; k++) d[k] = d[k + 16];
         }
     }
 
-    // items(i): the block's i-th. row(t): which row of x is token t. out(item, acc, i, slab, t): as slab_out wants it. once: a weight is
-    // mostly read once. STATIC: which items there are does not depend on the launch before, so that weights may be on their way before it ends.
+    // items(i): the block's i-th. row(t): which row of x is token t. out: the kernel's Behind, to which it adds row(t), which row of the
+    // results that is, and bias(item), its expert's. once: a weight is mostly read once. STATIC: which items there are does not depend on
+    // the launch before, so that weights may be on their way before it ends.
     template <bool STATIC, class Items, class Row, class Out>
-    DEVICE void run(const W *w, bool once, const bf16 *x, char *lds, Items items, Row row, Out out) {
+    DEVICE void run(const W *w, bool once, const bf16 *x, char *lds, Items items, Row row, const Out &out) {
         if (shared_address(lds) % 1024) __trap(); // the swizzle goes by addresses; the caller declares it so
         const TokenRing tokens = {lds, 0, 0};
         const WeightRing weights = {lds, 0, 0};

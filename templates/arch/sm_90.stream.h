@@ -32,6 +32,7 @@ template <int GROUPS> struct Tokens { // their part for a unit
 //   begin(unit)                  the first one
 //   step(acc, unit, xa, at)      the next one; xa, at: where the tokens' part for the one before it lies
 //   end(acc, xa, at)             at: of the last one
+// What a unit holds was used when the step after its own is done.
 template <class W, int GROUPS> struct Feed;
 template <int GROUPS> struct Feed<bf16, GROUPS> {
     Unit<bf16> now;
@@ -123,38 +124,36 @@ template <class W, int K, int U, int STAGES> struct Stream {
         }
         __syncwarp();
     }
-    METHOD const char *arrived() const {
+    METHOD const char *arrived() { // the next stage
         barrier_wait(bars + stage * 8, phase);
-        return ring + stage * STAGE;
+        const char *p = ring + stage * STAGE;
+        if (++stage == STAGES) stage = 0, phase ^= 1u;
+        return p;
     }
-    template <class Where> METHOD void release(const Where &where) { // all that the stage holds is in registers
+    template <class Where> METHOD void release(const Where &where) { // the oldest stage: what it held was used
         __syncwarp();
         if (threadIdx.x % WAVE == 0) issue(where);
-        if (++stage == STAGES) stage = 0, phase ^= 1u;
     }
     template <int GROUPS, class Row, class Where> METHOD void slab(Acc *acc, Row row, const Where &where, const Dequant &) {
-        enum { STEP = UNIT_K * 2 };
         unsigned xa[GROUPS];
         int at = 0; // of the unit that was read last
 #pragma unroll
         for (int g = 0; g < GROUPS; g++) xa[g] = shared_address(row(g * TILE_N + stream_token())) + threadIdx.x % WAVE / 8 * 16;
         Feed<W, GROUPS> feed;
         const char *p = arrived();
+        auto step = [&](int u) { feed.step(acc, p + u * BYTES, xa, at), at += UNIT_K * 2; };
+        auto turn = [&] { p = arrived(), step(0), release(where); };
         feed.begin(p);
 #pragma unroll 1
         for (int i = 0; i < WHOLE; i++) {
+            if (i) turn();
 #pragma unroll
-            for (int u = 1; u < U; u++) feed.step(acc, p + u * BYTES, xa, at), at += STEP;
-            release(where);
-            if (i == PARTS - 1) break;
-            p = arrived();
-            feed.step(acc, p, xa, at), at += STEP;
+            for (int u = 1; u < U; u++) step(u);
         }
-        if (REST) {
+        if (WHOLE && REST) turn();
 #pragma unroll
-            for (int u = 1; u < REST; u++) feed.step(acc, p + u * BYTES, xa, at), at += STEP;
-            release(where);
-        }
+        for (int u = 1; u < REST; u++) step(u);
         feed.end(acc, xa, at);
+        release(where);
     }
 };

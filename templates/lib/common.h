@@ -85,6 +85,26 @@ DEVICE float mxfp4_value(unsigned code, unsigned scale) {
     return scale ? v * as_f32(scale << 23) : v * 0x1p-127f;
 }
 
+// What is composed behind a kernel reads through one of these, if it can be asked before the results are there ("behind … asks",
+// compiler/template.h): Asking keeps what is read, and writes nothing; Told has it. at: which of N reads.
+template <int N> struct Asked {
+    float f[N + 1];
+    int i[N + 1];
+};
+#define INSIDE __device__ inline __attribute__((always_inline))
+template <int N> struct Asking {
+    Asked<N> &x;
+    INSIDE int load(int at, const int *p, long i) const { return x.i[at] = ::load(p, i); }
+    template <class P> INSIDE float load(int at, const P *p, long i) const { return x.f[at] = ::load(p, i); }
+    template <class P, class V> INSIDE void store(P *, long, V) const {}
+};
+template <int N> struct Told {
+    const Asked<N> &x;
+    INSIDE int load(int at, const int *, long) const { return x.i[at]; }
+    template <class P> INSIDE float load(int at, const P *, long) const { return x.f[at]; }
+    template <class P, class V> INSIDE void store(P *p, long i, V v) const { ::store(p, i, v); }
+};
+
 // --- rows of weights, read 16 bytes at a time: Chunk<W>::N consecutive elements; Raw as they lie ---
 
 template <class W> struct Chunk;

@@ -139,20 +139,41 @@ template <int K, int TOKENS, int THREADS> struct Tile {
     }
 };
 
+// The biases of what this lane's acc will hold; asked for before a product, they are there behind it. slab_out then wants none.
+template <int GROUP, class OutRow> DEVICE Acc slab_bias(int slab, int rows, const float *bias, OutRow out_row) {
+    Acc b = {};
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+#pragma unroll
+        for (int m = 0; m < 2; m++) {
+            const int group = acc_group(i), n = GROUP == 2 ? slab * (SLAB / 2) + group : slab * SLAB + tile_row(group, m);
+            if (bias && n < rows / GROUP) b.c[i + 2 * m] = bias[GROUP == 2 ? out_row(n, m) : n];
+        }
+    return b;
+}
+DEVICE void add_bias(Acc &acc, const Acc &bias) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) acc.c[i] += bias.c[i];
+}
+
+// f(m, j): group j of the slab's columns, which acc holds at i: at i and i + 2 a group of two, at i + 2 m one of one.
+template <int GROUP, class Do> DEVICE void slab_groups(int i, int slab, int rows, Do f) {
+    const int group = acc_group(i);
+    if (GROUP == 2) {
+        if (slab * (SLAB / 2) + group < rows / 2) f(0, slab * (SLAB / 2) + group);
+        return;
+    }
+#pragma unroll
+    for (int m = 0; m < 2; m++)
+        if (slab * SLAB + tile_row(group, m) < rows) f(m, slab * SLAB + tile_row(group, m));
+}
+
 // What acc holds at i, plus its rows' bias (0: none), to out(j, v): a group of two columns, or two groups of one.
 template <int GROUP, class OutRow, class Out>
 DEVICE void slab_out(const Acc &acc, int i, int slab, int rows, const float *bias, OutRow out_row, Out out) {
-    const int group = acc_group(i);
-    if (GROUP == 2) {
-        const int j = slab * (SLAB / 2) + group, n0 = out_row(j, 0), n1 = out_row(j, 1);
-        if (j >= rows / 2) return;
-        const float v[2] = {acc.c[i] + (bias ? bias[n0] : 0.f), acc.c[i + 2] + (bias ? bias[n1] : 0.f)};
-        return out(j, v);
-    }
-#pragma unroll
-    for (int m = 0; m < 2; m++) {
-        const int n = slab * SLAB + tile_row(group, m);
-        const float v = acc.c[i + 2 * m] + (bias && n < rows ? bias[n] : 0.f);
-        if (n < rows) out(n, &v);
-    }
+    slab_groups<GROUP>(i, slab, rows, [&](int m, int j) {
+        float v[2] = {acc.c[i + 2 * m], acc.c[i + 2]};
+        for (int k = 0; k < GROUP; k++) v[k] += bias ? bias[out_row(j, k)] : 0.f;
+        out(j, v);
+    });
 }
