@@ -365,10 +365,19 @@ static double work_of(const Node *n, const Sizes *s) {
     return sum;
 }
 
-static double work_for(const Value *v, const Sizes *s) {
-    double sum = v->def ? work_of(v->def, s) : 0;
-    for (int i = 0; v->def && i < v->def->n_in; i++)
-        if (v->def->in[i]) sum += work_for(v->def->in[i], s);
+/* Of the body's nodes that v is made from. */
+static double work_for(const Graph *body, const Value *v, const Sizes *s) {
+    double sum = 0;
+    bool *needed = calloc(body->nodes.n + 1, sizeof *needed);
+    if (!needed) out_of_memory(body->nodes.n, "a self-test");
+    for (size_t i = body->nodes.n; i-- > 0;) { /* in order: who reads a value comes behind who makes it */
+        const Node *n = body->nodes.at[i];
+        bool it = n == v->def;
+        for (size_t k = i + 1; k < body->nodes.n && !it; k++)
+            for (int a = 0; needed[k] && a < body->nodes.at[k]->n_in; a++) it |= body->nodes.at[k]->in[a] && body->nodes.at[k]->in[a]->def == n;
+        if ((needed[i] = it)) sum += work_of(n, s);
+    }
+    free(needed);
     return sum;
 }
 
@@ -376,7 +385,7 @@ static double work_for(const Value *v, const Sizes *s) {
 static double work_whole(const Check *c, const Trial *t) {
     double sum = 0;
     for (int l = 0; l < t->pg->n_launches; l++)
-        if (is_launched(t, &t->pg->launches[l]) && hands_on(c, t, l)) sum += work_for(hands_on(c, t, l), &t->m.sizes);
+        if (is_launched(t, &t->pg->launches[l]) && hands_on(c, t, l)) sum += work_for(t->n->body, hands_on(c, t, l), &t->m.sizes);
     return sum;
 }
 
@@ -422,7 +431,7 @@ static void choose_rows(Check *c, Trial *t) {
     if (want < LEAST_ROWS) want = LEAST_ROWS;
     if (want >= t->rows) return;
     t->some = malloc((size_t)t->rows * sizeof *t->some);
-    if (!t->some) die("selftest: out of memory");
+    if (!t->some) out_of_memory((size_t)t->rows * sizeof *t->some, "a self-test");
     for (int64_t i = 0; i < t->rows; i++)
         if (!c->o->sample || row_written(t, i)) t->some[n++] = i;
     for (int64_t i = 0; want < n && i < want; i++) t->some[i] = t->some[want > 1 ? i * (n - 1) / (want - 1) : 0];
@@ -434,7 +443,7 @@ static Tensor rows_of(const Tensor *t, const int64_t *row, int64_t n) {
     size_t size = (size_t)(tensor_count(t) / t->dim[0]) * size_of(t);
     r.dim[0] = n;
     r.data = malloc((size_t)n * size + 8);
-    if (!r.data) die("selftest: out of memory");
+    if (!r.data) out_of_memory((size_t)n * size, "a self-test");
     for (int64_t i = 0; i < n; i++)
         memcpy((char *)r.data + (size_t)i * size, (const char *)t->data + (size_t)row[i] * size, size);
     return r;
@@ -660,7 +669,7 @@ bool selftest_run(const Plan *p, Device *d, const SelftestOptions *o, Err *e) {
     c.tried = calloc((size_t)p->n_kernels + 1, sizeof *c.tried);
     c.packed = calloc((size_t)p->n_bufs + 1, sizeof *c.packed);
     c.handed = calloc((size_t)p->n_bufs + 1, sizeof *c.handed);
-    if (!c.modules || !c.tried || !c.packed || !c.handed) die("selftest: out of memory");
+    if (!c.modules || !c.tried || !c.packed || !c.handed) out_of_memory((size_t)p->n_bufs * sizeof *c.packed, "a self-test");
     check_all(&c);
     for (int i = 0; i < p->n_modules; i++)
         if (c.modules[i]) d->ops->module_unload(d, c.modules[i]);
