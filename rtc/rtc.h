@@ -72,4 +72,8 @@ const char *rtc_host_lacks(Arena *a, const char *target);
 /* Compiles all jobs. On error e names the first failing job and holds the start of its log; all logs are in the jobs. */
 bool rtc_compile(Arena *a, RtcKind kind, RtcJob *jobs, int n, const RtcOptions *o, Err *e);
 
+/* Does the cache vouch for the code: did a compiler that this user ran make exactly these bytes of this source? A cache that others
+ * may write to vouches for nothing. Starts no compiler. */
+bool rtc_made_here(const char *source, const void *code, size_t n);
+
 #endif
