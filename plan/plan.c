@@ -13,7 +13,7 @@
 
 #include "ir/map.h"
 
-enum { HEADER = 40, ALIGN = 64, ZLEVEL = 6, MAX_TEXT = 1 << 30 };
+enum { HEADER = 40, ALIGN = 64, ZLEVEL = 6, MAX_META = 64 << 20, MAX_TEXTS = 256 << 20 /* of all texts, expanded */ };
 static const char magic[8] = "GPTOSSPL";
 static const char *const kind_names[BUF_KINDS] = {"weight", "packed", "state", "input", "link", "temp"};
 
@@ -303,6 +303,7 @@ struct Reader {
     const char *path;
     const unsigned char *blobs;
     size_t blobs_size;
+    size_t texts; /* bytes that texts were expanded to so far */
     const char *list; /* for messages: "bufs", 3 */
     int item;
 };
@@ -466,10 +467,11 @@ static const void *get_blob(Reader *r, const json_t *j, const char *name, size_t
     return r->blobs + at;
 }
 
-static char *expand(Reader *r, const void *z, size_t size, const char *name) {
+/* A few bytes may say that they are many. */
+static char *expand(Reader *r, const void *z, size_t size, size_t most, const char *name) {
     unsigned long long n = ZSTD_getFrameContentSize(z, size);
-    if (n == ZSTD_CONTENTSIZE_UNKNOWN || n == ZSTD_CONTENTSIZE_ERROR || n > MAX_TEXT)
-        return fail(r, "%s cannot be expanded", name), NULL;
+    if (n == ZSTD_CONTENTSIZE_UNKNOWN || n == ZSTD_CONTENTSIZE_ERROR) return fail(r, "%s cannot be expanded", name), NULL;
+    if (n > most) return fail(r, "%s expands to %llu bytes, there may be %zu", name, n, most), NULL;
     char *text = malloc(n + 1);
     size_t got = text ? ZSTD_decompress(text, n, z, size) : 0;
     if (!text || ZSTD_isError(got) || got != n || memchr(text, 0, n))
@@ -481,8 +483,9 @@ static char *expand(Reader *r, const void *z, size_t size, const char *name) {
 static const char *get_text_blob(Reader *r, const json_t *j, const char *name) {
     size_t size;
     const void *z = get_blob(r, member(r, j, name), name, &size);
-    char *text = r->failed ? NULL : expand(r, z, size, name);
+    char *text = r->failed ? NULL : expand(r, z, size, MAX_TEXTS - r->texts, name);
     const char *s = text ? arena_strdup(r->arena, text) : "";
+    r->texts += strlen(s);
     free(text);
     return s;
 }
@@ -621,7 +624,7 @@ static bool plan_read(Plan *p, const char *path, size_t meta_size, Err *e) {
     const unsigned char *file = p->file.at;
     size_t blobs = (HEADER + meta_size + ALIGN - 1) / ALIGN * ALIGN;
     if (blobs < p->file.size) r.blobs = file + blobs, r.blobs_size = p->file.size - blobs;
-    char *text = expand(&r, file + HEADER, meta_size, "metadata");
+    char *text = expand(&r, file + HEADER, meta_size, MAX_META, "metadata");
     if (!text) return false;
     json_error_t je;
     json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, &je);
@@ -676,19 +679,45 @@ int plan_launches(const PlanGraph *g, int kernel, int bucket) {
     return n;
 }
 
-int plan_uses(const Plan *p, int kernel) {
-    int n = 0;
-    for (int i = 0; i < p->n_graphs; i++) n += plan_launches(&p->graphs[i], kernel, -1);
-    return n;
+/* In each bucket, and of those the most. */
+static void count_uses(const PlanGraph *g, int n_kernels, int *in_bucket, int *uses) {
+    int *most = in_bucket + n_kernels;
+    memset(most, 0, (size_t)n_kernels * sizeof *most);
+    for (int b = 0; b < g->n_buckets; b++) {
+        memset(in_bucket, 0, (size_t)n_kernels * sizeof *in_bucket);
+        for (int i = 0; i < g->n_launches; i++) {
+            const uint32_t *d = g->launches[i].grid[b];
+            if (d[0] && d[1] && d[2]) in_bucket[g->launches[i].kernel]++;
+        }
+        for (int k = 0; k < n_kernels; k++)
+            if (in_bucket[k] > most[k]) most[k] = in_bucket[k];
+    }
+    for (int k = 0; k < n_kernels; k++) uses[k] += most[k];
+}
+
+int *plan_uses(const Plan *p, Arena *a) {
+    int *uses = arena_array(a, (size_t)p->n_kernels + 1, sizeof *uses), *room = arena_array(a, 2 * (size_t)p->n_kernels + 1, sizeof *room);
+    for (int i = 0; i < p->n_graphs; i++) count_uses(&p->graphs[i], p->n_kernels, room, uses);
+    return uses;
+}
+
+int plan_launch(const PlanGraph *g, int node) {
+    int lo = 0, hi = g->n_launches;
+    while (lo < hi) {
+        int mid = (lo + hi) / 2;
+        if (g->launches[mid].node < node) lo = mid + 1;
+        else hi = mid;
+    }
+    return lo;
 }
 
 double plan_tolerance(const Plan *p, const PlanGraph *g, int node, int64_t rows) {
     double most = -1;
     int bucket = 0;
     while (bucket < g->n_buckets - 1 && g->buckets[bucket] < rows) bucket++;
-    for (int l = 0; l < g->n_launches; l++) {
+    for (int l = plan_launch(g, node); l < g->n_launches && g->launches[l].node == node; l++) {
         const PlanLaunch *k = &g->launches[l];
-        if (k->node == node && k->grid[bucket][0] && p->kernels[k->kernel].nmse > most)
+        if (k->grid[bucket][0] && p->kernels[k->kernel].nmse > most)
             most = p->kernels[k->kernel].nmse;
     }
     return most;

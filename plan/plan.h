@@ -139,7 +139,8 @@ int plan_value(const PlanGraph *g, const char *name); /* buffer of a value, -1 w
 /* How many launches a step of bucket `bucket` has (-1: of the bucket with the most), of `kernel` only (-1: of all). Of the
  * alternatives of a recipe one is launched. */
 int plan_launches(const PlanGraph *g, int kernel, int bucket);
-int plan_uses(const Plan *p, int kernel); /* the most launches of it in a step, over all graphs */
+int *plan_uses(const Plan *p, Arena *a); /* [n_kernels] the most launches of each in a step, over all graphs */
+int plan_launch(const PlanGraph *g, int node); /* the first launch of the node, or what stands in its place: they are in the order of nodes */
 /* interface.c. Does the executor provide an input of this name and type (to this graph; NULL: to any)? If not, e says what the
  * graph does: "wants an input …". */
 bool plan_input(const Plan *p, const char *graph, const char *name, const Type *t, Err *e);

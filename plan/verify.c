@@ -3,11 +3,12 @@
  * Add a field to the format: say here, in the same commit, what it must be. */
 #include "verify.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 
 #include "ir/map.h"
 
-enum { MAX_GROUPS = 64, MAX_TABLE = 1 << 26, MAX_SYMBOL = 127, TEMP_ALIGN = 256 };
+enum { MAX_GROUPS = 64, MAX_MODULES = 1 << 10, MAX_KERNELS = 1 << 14, MAX_TABLE = 1 << 26, MAX_SYMBOL = 127, TEMP_ALIGN = 256 };
 static const size_t most_bytes = (size_t)1 << 48;
 
 typedef struct Check Check;
@@ -78,19 +79,27 @@ static bool mentions(const Type *t, Sym sym) {
     return false;
 }
 
-/* --- texts: they are printed, so that a control character could forge a line ---------------------------------------------- */
+/* --- texts: they are printed, so that a control character could forge a line, and stand in JSON, which is UTF-8 ------------- */
 
-static void verify_text(Check *c, const char *what, const char *s) {
+static void verify_path(Check *c, const char *what, const char *s) {
     for (const char *at = s ? s : ""; *at; at++)
         if ((unsigned char)*at < 32 || *at == 127) FAIL(c, "%s holds a control character", what);
+}
+
+static void verify_text(Check *c, const char *what, const char *s) {
+    json_t *j = json_string(s);
+    verify_path(c, what, s);
+    if (!j) fail(c, "%s is not UTF-8", what);
+    json_decref(j);
 }
 
 static void verify_texts(Check *c) {
     const Plan *p = c->p;
     const struct { const char *what, *text; } row[] = {
-        {"model_name", p->model_name}, {"model_path", p->model_path}, {"arch", p->arch}, {"target_id", p->target_id},
+        {"model_name", p->model_name}, {"arch", p->arch}, {"target_id", p->target_id},
     };
     for (size_t i = 0; i < LEN(row); i++) verify_text(c, row[i].what, row[i].text);
+    verify_path(c, "model_path", p->model_path);
     if (strcmp(p->precision, "strict") && strcmp(p->precision, "fast")) fail(c, "precision is neither strict nor fast");
 }
 
@@ -588,6 +597,7 @@ static void verify_all(Check *c) {
         check;                                                                                                         \
     }                                                                                                                  \
     c->list = NULL
+    if (p->n_modules > MAX_MODULES || p->n_kernels > MAX_KERNELS) fail(c, "%d modules and %d kernels", p->n_modules, p->n_kernels);
     verify_texts(c);
     snprintf(where, sizeof where, "%s: damaged plan: config", c->path);
     if (!c->failed && !model_config_check(&p->config, where, c->e)) c->failed = true;

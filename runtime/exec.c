@@ -88,7 +88,7 @@ static bool upload_weight(Exec *x, const Model *m, int i, Err *e) {
     int64_t at_once = row_bytes < PIECE ? PIECE / (int64_t)(row_bytes ? row_bytes : 1) : 1;
     if (at_once > rows) at_once = rows;
     void *stage = malloc(row_bytes * (size_t)at_once + 1);
-    bool ok = stage || err_set(e, "out of memory for %s", x->plan->bufs[i].name);
+    bool ok = stage || err_set(e, "out of memory: %zu bytes for %s", row_bytes * (size_t)at_once, x->plan->bufs[i].name);
     for (int64_t row = 0; ok && row < rows; row += at_once) {
         show_loading(x, x->weight_bytes - row_bytes * (size_t)(rows - row)); /* weight_bytes: this one's too */
         ok = upload_rows(x, m, i, row, rows - row < at_once ? rows - row : at_once, elements, stage, e);
@@ -150,7 +150,7 @@ static bool open_rope(Exec *x, int i, Err *e) {
     const Type *t = &p->bufs[i].type;
     size_t n = type_bytes(t, &x->sizes);
     float *table = malloc(n);
-    if (!table) return err_set(e, "out of memory for the rope table");
+    if (!table) return err_set(e, "out of memory: %zu bytes for the rope table", n);
     model_rope_table(&p->config, t->dim[0].add, table);
     bool ok = x->dev->ops->upload(x->dev, 0, x->at[i], table, n, e) && x->dev->ops->sync(x->dev, 0, e);
     free(table);
@@ -216,7 +216,7 @@ static bool open_told(Exec *x, Err *e) {
         }
     x->told = calloc(x->told_size + 1, 1);
     x->span = calloc((size_t)x->cap_spans + 1, sizeof *x->span);
-    if (!x->told || !x->span) return err_set(e, "out of memory for the steps' inputs");
+    if (!x->told || !x->span) return err_set(e, "out of memory: %zu bytes for the steps' inputs", x->told_size);
     if (x->dev->ops->forget) return true;
     return (x->packed = allocate(x, x->told_size, "inputs", e)) != NULL;
 }
@@ -597,14 +597,8 @@ static bool interpret(Exec *x, int graph, int node, Err *e) {
 
 static bool launch_node(Exec *x, int graph, int node, Err *e) {
     const PlanGraph *g = &x->plan->graphs[graph];
-    int lo = 0, hi = g->n_launches;
-    while (lo < hi) { /* launches are in the order of their nodes */
-        int mid = (lo + hi) / 2;
-        if (g->launches[mid].node < node) lo = mid + 1;
-        else hi = mid;
-    }
-    for (; lo < g->n_launches && g->launches[lo].node == node; lo++)
-        if (!exec_launch(x, graph, &g->launches[lo], g->launches[lo].args, e)) return false;
+    for (int l = plan_launch(g, node); l < g->n_launches && g->launches[l].node == node; l++)
+        if (!exec_launch(x, graph, &g->launches[l], g->launches[l].args, e)) return false;
     return true;
 }
 

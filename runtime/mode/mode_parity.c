@@ -81,8 +81,8 @@ static bool transfer(Parity *q, Exec *x, int buf, Tensor *t, bool write, Err *e)
 static const PlanKernel *kernel_of(const Exec *x, int graph, int node) {
     const PlanGraph *g = &x->plan->graphs[graph];
     const PlanKernel *k = NULL;
-    for (int i = 0; i < g->n_launches; i++)
-        if (g->launches[i].node == node && g->launches[i].grid[exec_bucket(x, graph)][0]) k = &x->plan->kernels[g->launches[i].kernel];
+    for (int i = plan_launch(g, node); i < g->n_launches && g->launches[i].node == node; i++)
+        if (g->launches[i].grid[exec_bucket(x, graph)][0]) k = &x->plan->kernels[g->launches[i].kernel];
     return k;
 }
 

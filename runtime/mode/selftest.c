@@ -237,6 +237,8 @@ static int bucket_of(const Trial *t) {
     return bucket;
 }
 
+static bool is_of_node(const Trial *t, int l) { return l < t->pg->n_launches && t->pg->launches[l].node == t->node; }
+
 static bool is_launched(const Trial *t, const PlanLaunch *l) { return l->node == t->node && l->grid[bucket_of(t)][0]; }
 
 /* Is it for this kernel, among others, that the trial is made? Not when another node has shown the same. */
@@ -271,7 +273,7 @@ static const Value *hands_on(const Check *c, const Trial *t, int l) {
     const PlanLaunch *all = t->pg->launches;
     for (int a = 0; a < all[l].n_args; a++) {
         const Value *v = handed_value(c, t, all[l].args[a]);
-        for (int i = 0; i < l && v; i++)
+        for (int i = plan_launch(t->pg, t->node); i < l && v; i++)
             if (is_launched(t, &all[i]) && has_arg(&all[i], all[l].args[a])) v = NULL;
         if (v) return v;
     }
@@ -283,7 +285,7 @@ static bool launch_all(Check *c, const Trial *t, void *step, Err *e) {
     int bucket = bucket_of(t);
     for (int i = 0; i < p->n_bufs; i++)
         if (c->handed[i] && !handed(c, i, e)) return false;
-    for (int l = 0; l < t->pg->n_launches; l++) {
+    for (int l = plan_launch(t->pg, t->node); is_of_node(t, l); l++) {
         const PlanLaunch *launch = &t->pg->launches[l];
         const PlanKernel *k = &p->kernels[launch->kernel];
         if (!is_launched(t, launch)) continue;
@@ -384,7 +386,7 @@ static double work_for(const Graph *body, const Value *v, const Sizes *s) {
 /* Of the launches that a sample leaves whole. */
 static double work_whole(const Check *c, const Trial *t) {
     double sum = 0;
-    for (int l = 0; l < t->pg->n_launches; l++)
+    for (int l = plan_launch(t->pg, t->node); is_of_node(t, l); l++)
         if (is_launched(t, &t->pg->launches[l]) && hands_on(c, t, l)) sum += work_for(t->n->body, hands_on(c, t, l), &t->m.sizes);
     return sum;
 }
@@ -503,7 +505,7 @@ static void say(const Trial *t, Text *line) {
 }
 
 static void measure(Check *c, const Trial *t, const Verdict *v) {
-    for (int l = 0; l < t->pg->n_launches; l++)
+    for (int l = plan_launch(t->pg, t->node); is_of_node(t, l); l++)
         if (is_tested(c, t, &t->pg->launches[l])) judge_measure(&c->tried[t->pg->launches[l].kernel].measured, v);
 }
 
@@ -542,7 +544,7 @@ static bool check_trial(Check *c, Trial *t, Text *line, Err *e) {
 
 /* The first kernel that a trial is made for; NULL: all are tried. */
 static const PlanKernel *first_tested(const Check *c, const Trial *t) {
-    for (int l = 0; l < t->pg->n_launches; l++)
+    for (int l = plan_launch(t->pg, t->node); is_of_node(t, l); l++)
         if (is_tested(c, t, &t->pg->launches[l])) return &c->plan->kernels[t->pg->launches[l].kernel];
     return NULL;
 }
@@ -568,7 +570,7 @@ static void print_trial(const Check *c, const Trial *t, const PlanKernel *k, boo
 
 /* A line for each kernel that the trial was made for. */
 static void conclude(Check *c, const Trial *t, bool ok, const char *says) {
-    for (int l = 0; l < t->pg->n_launches; l++) {
+    for (int l = plan_launch(t->pg, t->node); is_of_node(t, l); l++) {
         const PlanLaunch *launch = &t->pg->launches[l];
         Tried *k = &c->tried[launch->kernel];
         if (!is_tested(c, t, launch)) continue;
@@ -616,13 +618,17 @@ static void check_launch(Check *c, const PlanGraph *pg, const PlanLaunch *l, Sid
     try_rows(c, pg, l->node, weights, most, 0);
 }
 
+static void forget_packed(Check *c, int buf) {
+    if (buf >= 0) free_side(c, &c->packed[buf].side), c->packed[buf] = (Packed){.from = NULL};
+}
+
 static void check_node(Check *c, const PlanGraph *pg, int node) {
     const Node *n = program_graph(c->plan->program, pg->name)->nodes.at[node];
     Side weights[MAX_IN] = {{{0}}};
-    for (int l = 0; l < pg->n_launches; l++)
-        if (pg->launches[l].node == node) check_launch(c, pg, &pg->launches[l], weights);
+    for (int l = plan_launch(pg, node); l < pg->n_launches && pg->launches[l].node == node; l++) check_launch(c, pg, &pg->launches[l], weights);
     for (int i = 0; i < n->n_in; i++) free_side(c, &weights[i]);
-    for (int i = 0; i < c->plan->n_bufs; i++) free_side(c, &c->packed[i].side), c->packed[i] = (Packed){.from = NULL};
+    for (int l = plan_launch(pg, node); l < pg->n_launches && pg->launches[l].node == node; l++)
+        for (int a = 0; a < pg->launches[l].n_args; a++) forget_packed(c, pg->launches[l].args[a]);
 }
 
 static bool same_tolerance(const PlanKernel *a, const PlanKernel *b) {

@@ -323,6 +323,8 @@ static int value_index(const PlanGraph *g, const char *name) {
     X(kernel_block, "blocks of 2048", p->kernels[0].block = 2048)                                                      \
     X(kernel_symbol, "kernels[1]: its symbol is no name", p->kernels[1].symbol = "a\nok k1")                           \
     X(kernel_template, "its template holds a control character", p->kernels[1].template_name = "\033[2J")              \
+    X(module_utf8, "modules[0]: its name is not UTF-8", p->modules[0].name = "a\xff")                                  \
+    X(rule_utf8, "rules[0]: its name is not UTF-8", p->rules[0].name = "\xc3")                                         \
     X(module_name, "modules[0]: its name holds", p->modules[0].name = "a\tb")                                          \
     X(model_path, "model_path holds a control character", p->model_path = "/a\nb")                                     \
     X(precision, "neither strict nor fast", p->precision = "exact")                                                    \
@@ -402,6 +404,20 @@ static void test_bad(void) {
     }
 }
 
+/* A few kilobytes that say they are more than there may be. */
+static void test_bomb(const char *file, size_t n) {
+    size_t most = 65 << 20, room = ZSTD_compressBound(most);
+    char *spaces = malloc(most), *z = malloc(room + 64);
+    Err e = {0};
+    memset(spaces, ' ', most);
+    uint64_t size = ZSTD_compress(z + 40, room, spaces, most, 1);
+    memcpy(z, file, 40), memcpy(z + 16, &size, 8);
+    seal(z, 40 + size);
+    bool opened = opens(z, 40 + size, &e);
+    result("bomb", n && !opened && strstr(e.msg, "metadata expands to 68157440 bytes, there may be 67108864"), e.msg);
+    free(spaces), free(z);
+}
+
 int main(void) {
     Err e = {0};
     if (!mkdtemp(dir)) die("no temporary folder");
@@ -413,6 +429,7 @@ int main(void) {
     test_version(file, n);
     test_resealed(file, n);
     test_metadata(file, n);
+    test_bomb(file, n);
     free(file);
     test_bad();
     Plan *none = plan_open(dir, &e);
