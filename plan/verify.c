@@ -603,6 +603,7 @@ static void verify_all(Check *c) {
     if (!c->failed && !model_config_check(&p->config, where, c->e)) c->failed = true;
     EACH(graphs, n_graphs, verify_buckets(c, &p->graphs[i]));
     if (!c->failed && plan_graph(p, "step") < 0) fail(c, "there is no graph step");
+    if (!c->failed && (size_t)p->n_graphs != p->program->graphs.n) fail(c, "the program has %zu graphs, the plan %d", p->program->graphs.n, p->n_graphs);
     c->most = largest(p);
     if (!c->failed) verify_limits(c);
     EACH(bufs, n_bufs, verify_buf(c, &p->bufs[i], i));

@@ -340,7 +340,7 @@ static void change_everywhere(Apart *a, unsigned *seed) {
     size_t end, at = b->n ? word_at(b->bytes, b->n, next(seed) % b->n, &end) : 0;
     while (at < b->n && !(b->bytes[at] >= '0' && b->bytes[at] <= '9')) at++;
     if (at >= b->n) return;
-    json_int_t was = strtoll(b->bytes + at, NULL, 10), now = next(seed) % 2 ? was + 32 * (json_int_t)(next(seed) % 5) - 64 : odd_number(was, seed);
+    json_int_t was = strtoll(b->bytes + at, NULL, 10), now = next(seed) % 2 && was < INT32_MAX ? was + 32 * (json_int_t)(next(seed) % 5) - 64 : odd_number(was, seed);
     Text t = {0};
     for (size_t i = 0; i < b->n;) {
         char *after = b->bytes + i;
@@ -374,7 +374,7 @@ static void fix_sizes(Apart *a) {
         DType dtype;
         json_array_foreach(type, k, d) {
             json_int_t sym = json_integer_value(json_array_get(d, 0));
-            if (k) n *= (size_t)(json_integer_value(json_array_get(d, 2)) + (sym > 0 && sym < SYM_COUNT ? json_integer_value(json_array_get(d, 1)) * most[sym] : 0));
+            if (k) n *= (size_t)json_integer_value(json_array_get(d, 2)) + (sym > 0 && sym < SYM_COUNT ? (size_t)json_integer_value(json_array_get(d, 1)) * (size_t)most[sym] : 0);
         }
         if (name && dtype_parse(name, &dtype) && dtype_bytes(dtype, n, &bytes) && bytes <= INT64_MAX) json_object_set_new(b, "size", json_integer((json_int_t)bytes));
     }

@@ -349,6 +349,7 @@ static int value_index(const PlanGraph *g, const char *name) {
     X(graph_name, "nobody runs a graph \"nothing\"", p->graphs[1].name = "nothing")                                    \
     X(graph_twice, "two graphs are called \"step\"", p->graphs[1].name = "step")                                       \
     X(graph_step, "there is no graph step", (p->graphs++, p->n_graphs--))                                              \
+    X(graph_left_out, "the program has 3 graphs, the plan 2", p->n_graphs--)                                           \
     X(graph_symbol, "bounded by the wrong symbol", p->graphs[0].sym = SYM_S)                                           \
     X(buckets, "do not ascend", p->graphs[0].buckets[1] = 1)                                                           \
     X(buckets_rows, "max_batch is 4", p->graphs[1].buckets[1] = 5)                                                     \
