@@ -36,6 +36,7 @@ typedef struct RtcJob RtcJob;
 struct RtcJob {
     const char *name;    /* for messages and as the program's file name: "linear.hip" */
     const char *source;
+    const char *known_as; /* the text by which rtc_made_here will know it, where that differs (in its #line, say); NULL: source */
     const char *arch;    /* "gfx90a" */
     const char *const *options; /* further ones, n_options of them */
     int n_options;

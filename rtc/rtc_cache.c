@@ -91,7 +91,7 @@ static const char *record_of(Arena *a, const char *dir, const char *source, cons
 
 /* Without it the code is compiled again one day: no error. */
 static void record(Arena *a, const char *dir, RtcKey key, const RtcJob *job) {
-    const char *path = record_of(a, dir, job->source, job->code, job->code_size);
+    const char *path = record_of(a, dir, job->known_as ? job->known_as : job->source, job->code, job->code_size);
     Err ignored;
     if (access(path, F_OK)) file_write(path, &key, sizeof key, &ignored);
 }

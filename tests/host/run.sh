@@ -153,6 +153,10 @@ refuses trust_no_cc "was not compiled here, and its sources cannot be compiled h
     env -u CC PATH=/nowhere "$PWD/$exec" $w/tampered.bin --self-test --device host --only rmsnorm
 check trust_code env -u CC PATH=/nowhere "$PWD/$exec" $w/tampered.bin --self-test --device host --only rmsnorm --trust-code
 check trust_code_environment env -u CC PATH=/nowhere GPTOSS_TRUST_CODE=1 "$PWD/$exec" $w/tampered.bin --self-test --device host --only rmsnorm
+tiny --precision fast --emit $w/emitted -o $w/none.bin >/dev/null 2>&1 && rm $w/none.bin && for f in $w/emitted/rmsnorm*.c; do echo "/* edited */" >>"$f"; done
+check trust_override_compiled tiny --precision fast --override $w/emitted -o $w/edited.bin
+check trust_override selftest $w/edited.bin
+grep -q "not compiled here" $w/err && fail trust_override_no_word "$(cat $w/err)" || ok trust_override_no_word
 mkdir -p $w/open && chmod 777 $w/open
 GPTOSS_CACHE=$PWD/$w/open tiny --precision fast -o $w/open.bin >/dev/null 2>&1
 refuses trust_open_cache "was not compiled here" env -u CC PATH=/nowhere GPTOSS_CACHE="$PWD/$w/open" "$PWD/$exec" $w/open.bin --self-test --device host --only rmsnorm
