@@ -2,10 +2,10 @@
 # How getp grows with the number of devices, on real ones: for 1, 2, 4 … and all of them, tokens per second, what part of so many
 # times one device's that is, seconds of loading against one's, and whether the ids are the same. Aims: 0.95 and 1.2.
 #   bench/gpus.sh plan.bin options-of-getp…      e.g. -w MODEL -i data/input.txt -n 1024
-# gptoss-exec is the one in out/, else that of bench/pack.sh in .carry/.
+# gptoss-exec is the one in out/, else that of bench/pack.sh in .carry/, whose plans are not of this machine's compiler: --trust-code.
 cd "$(dirname "$0")/.." || exit 2
 exec=$PWD/out/gptoss-exec
-[ -x "$exec" ] || { exec=$PWD/.carry/bin/gptoss-exec; export LD_LIBRARY_PATH=$PWD/.carry/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}; }
+[ -x "$exec" ] || { exec=$PWD/.carry/bin/gptoss-exec; export GPTOSS_TRUST_CODE=1 LD_LIBRARY_PATH=$PWD/.carry/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}; }
 plan=${1:?plan.bin}
 shift
 tmp=$(mktemp -d) && trap 'rm -rf "$tmp"' EXIT

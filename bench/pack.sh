@@ -1,6 +1,7 @@
 #!/bin/bash
 # Put what bench/h200_check.sh needs on a machine without Lua, jansson or zstd into .carry/: programs, the shared libraries that
-# they need, plans for sm_90 (NVRTC compiles them here), configurations, requests. Under 60 MB.
+# they need, plans for sm_90 (NVRTC compiles them here), configurations, requests. Under 60 MB. There the plans are of another
+# machine's compiler: GPTOSS_TRUST_CODE=1 runs their code as it is (SECURITY.md).
 #   bench/pack.sh && (carry .carry to the GPU machine) && bench/h200_check.sh
 set -eu
 cd "$(dirname "$0")/.."

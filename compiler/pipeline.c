@@ -234,6 +234,7 @@ static bool pass_jit(Compile *c, Err *e) {
     for (int i = 0; i < p->n_modules; i++)
         c->jobs[i] = (RtcJob){.name = edited[i].path ? edited[i].path : p->modules[i].name,
                               .source = edited[i].path ? edited[i].source : p->modules[i].source,
+                              .known_as = p->modules[i].source,
                               .arch = is_host(c) ? p->target_id : c->o.arch,
                               .options = options,
                               .n_options = n_options};

@@ -42,12 +42,13 @@ void report_text(const Compile *c, Text *t) {
         text_add(t, "%s: %d launches a step\n", p->graphs[g].name, plan_launches(&p->graphs[g], -1, -1));
     text_add(t, "\n%-52s %4s %5s %5s %5s %6s %7s %6s %5s %7s\n", "kernel", "uses", "vgprs", "agprs", "sgprs", "lds",
              "scratch", "spills", "mfma", "loads16");
+    const int *uses = plan_uses(p, c->a);
     for (int i = 0; i < p->n_kernels; i++) {
         const PlanKernel *k = &p->kernels[i];
         const RtcKernel *r = rtc_kernel(c, k);
-        if (!r) text_add(t, "%-52s %4d  (source only)\n", k->symbol, plan_uses(p, i));
+        if (!r) text_add(t, "%-52s %4d  (source only)\n", k->symbol, uses[i]);
         else
-            text_add(t, "%-52s %4d %5u %5u %5u %6u %7u %6u %5u %7u\n", k->symbol, plan_uses(p, i), r->vgprs, r->agprs,
+            text_add(t, "%-52s %4d %5u %5u %5u %6u %7u %6u %5u %7u\n", k->symbol, uses[i], r->vgprs, r->agprs,
                      r->sgprs, r->lds, r->scratch, r->vgpr_spills + r->sgpr_spills, r->mfma, r->loads16);
     }
 }
@@ -56,7 +57,7 @@ static json_t *kernel_json(const Compile *c, int i) {
     const PlanKernel *k = &c->plan.kernels[i];
     const RtcKernel *r = rtc_kernel(c, k);
     json_t *j = json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:s}", "symbol", k->symbol, "template", k->template_name, "module",
-                          c->plan.modules[k->module].name, "uses", plan_uses(&c->plan, i), "block", (int)k->block, "lds_dynamic", (int)k->lds,
+                          c->plan.modules[k->module].name, "uses", plan_uses(&c->plan, c->a)[i], "block", (int)k->block, "lds_dynamic", (int)k->lds,
                           "reduction", k->reduction);
     if (!r) return j;
     const struct {

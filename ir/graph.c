@@ -594,6 +594,35 @@ static bool verify_types(Verify *v, const Node *n) {
     return true;
 }
 
+static bool hands_out(const Graph *body, int input) {
+    for (size_t i = 0; i < body->outputs.n; i++)
+        if (body_state_in(body, body->outputs.at[i]) == input) return true;
+    return false;
+}
+
+/* A body updates nothing but what the node updates: an input whose new state it gives. */
+static bool verify_updates(Verify *v, const Graph *body) {
+    for (size_t i = 0; i < body->nodes.n; i++) {
+        const Node *n = body->nodes.at[i];
+        for (int o = 0; o < n->n_out; o++) {
+            if (node_state_in(n, o) < 0) continue;
+            int input = body_state_in(body, n->out[o]);
+            if (input < 0 || !hands_out(body, input)) return err_set(v->e, "the body updates %s, which the node does not", n->out[o]->name);
+        }
+    }
+    return true;
+}
+
+/* What lowering adds behind the body's inputs: perm and tiles of a group, in pairs. */
+static bool verify_groups(Verify *v, const Node *n) {
+    for (int i = n->n_body_in; i < n->n_in; i += 2) {
+        const Node *group = n->in[i] ? n->in[i]->def : NULL;
+        if (!group || group->op != OP_group || n->in[i] != group->out[0] || i + 1 == n->n_in || n->in[i + 1] != group->out[1])
+            return err_set(v->e, "behind its body's inputs the node reads what is no group's perm and tiles");
+    }
+    return true;
+}
+
 /* What FUSED's infer does not say: see struct Node. */
 static bool verify_fused(Verify *v, const Node *n) {
     if (!n->rule || !name_ok(n->rule)) return err_set(v->e, "the fused node has no rule");
@@ -605,6 +634,7 @@ static bool verify_fused(Verify *v, const Node *n) {
     }
     if (n->kernel[n->n_kernel - 1].max_t != INT64_MAX) return err_set(v->e, "the fused node's last kernel has a max_t");
     if (!verify_graph(n->body, true, v->e)) return err_wrap(v->e, "body of %s", node_name(n));
+    if (!verify_updates(v, n->body) || !verify_groups(v, n)) return false;
     if (n->hook && (!n->hook->def || graph_find(n->body, n->hook->name) != n->hook))
         return err_set(v->e, "the fused node's hook is not computed in its body");
     return true;

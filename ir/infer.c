@@ -256,6 +256,7 @@ static bool infer_group(Node *n, Err *e) {
     int64_t r, experts = node_int(n, "experts");
     if (!want(n, 0, I32, 2, e) || !fixed(n, 0, 1, &r, e) || !positive(n, "experts", e) || !positive(n, "tile", e)) return false;
     if (experts > 1 << 20) return fail(n, e, "attribute experts is %lld, too large", (long long)experts);
+    if (node_int(n, "tile") > 1 << 20) return fail(n, e, "attribute tile is %lld, too large", (long long)node_int(n, "tile"));
     Dim pairs = dim(n, 0, 0);
     pairs.mul *= r;
     pairs.add *= r;

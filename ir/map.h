@@ -15,6 +15,12 @@ struct Map {
     size_t n, cap; /* cap: a power of two */
 };
 
+static inline Map *map_new(Arena *a) {
+    Map *m = arena_alloc(a, sizeof *m);
+    m->arena = a;
+    return m;
+}
+
 static inline struct MapSlot *map_slot(const Map *m, const char *text, const void *key) {
     size_t i = text ? hash64(text, strlen(text)) : hash64(&key, sizeof key);
     for (;; i++) {

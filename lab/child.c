@@ -109,6 +109,7 @@ bool child_run(Arena *a, const Args *args, double seconds, Said *said, Err *e) {
         note_end(said, status);
     }
     close(out[0]), close(err[0]);
+    if (pid <= 0) said_free(said);
     return pid > 0;
 }
 

@@ -82,9 +82,9 @@ static void add_node(Lab *lab, const Plan *p, const PlanGraph *g, int node, cons
     Use *last = NULL;
     int bucket = 0;
     while (bucket < g->n_buckets - 1 && g->buckets[bucket] < w->sizes.of[g->sym]) bucket++;
-    for (int l = 0; l < g->n_launches; l++) {
+    for (int l = plan_launch(g, node); l < g->n_launches && g->launches[l].node == node; l++) {
         const PlanLaunch *launch = &g->launches[l];
-        if (launch->node != node || !launch->grid[bucket][0] || !launch->grid[bucket][1] || !launch->grid[bucket][2])
+        if (!launch->grid[bucket][0] || !launch->grid[bucket][1] || !launch->grid[bucket][2])
             continue;
         last = use_of(lab->a, to, &p->kernels[launch->kernel]);
         last->launches++;

@@ -1,6 +1,7 @@
 /* diff.c - what is in one plan and not in the other: nodes of the graphs, emitted sources. Layers that are alike count together.
  * See lab.h. */
 #include "lab.h"
+#include "ir/map.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -18,13 +19,17 @@ typedef struct Items Items;
 struct Items {
     Item *at;
     size_t n, cap;
+    Map index; /* key -> place + 1 */
 };
 
 static void count(Arena *a, Items *l, const char *key, const char *says, int plan) {
-    size_t i = 0;
-    while (i < l->n && strcmp(l->at[i].key, key)) i++;
-    if (i == l->n) PUSH(a, *l, ((Item){key, says, {0, 0}}));
-    l->at[i].n[plan]++;
+    l->index.arena = a;
+    size_t i = (size_t)(uintptr_t)map_get(&l->index, key);
+    if (!i) {
+        PUSH(a, *l, ((Item){key, says, {0, 0}}));
+        map_put(&l->index, key, (void *)(uintptr_t)(i = l->n));
+    }
+    l->at[i - 1].n[plan]++;
 }
 
 /* "layer12.attn" and "layer 12 / attn": the same in every layer. */
@@ -85,14 +90,17 @@ static void count_nodes(Lab *lab, const Graph *g, int plan, Items *to) {
 }
 
 /* Those that read alike count together. */
-static json_t *in_one_only(const Items *l, int plan) {
-    json_t *list = json_array(), *row = NULL;
-    for (size_t i = 0, k; i < l->n; i++) {
+static json_t *in_one_only(Arena *a, const Items *l, int plan) {
+    json_t *list = json_array();
+    Map rows = {.arena = a};
+    for (size_t i = 0; i < l->n; i++) {
         int more = l->at[i].n[plan] - l->at[i].n[!plan];
+        json_t *row = more > 0 ? map_get(&rows, l->at[i].says) : NULL;
         if (more <= 0) continue;
-        json_array_foreach(list, k, row) if (!strcmp(json_text(row, "node"), l->at[i].says)) break;
-        if (k == json_array_size(list))
+        if (!row) {
             json_array_append_new(list, row = json_pack("{s:i, s:s}", "count", 0, "node", l->at[i].says));
+            map_put(&rows, l->at[i].says, row);
+        }
         json_object_set_new(row, "count", json_integer(json_integer_value(json_object_get(row, "count")) + more));
     }
     return list;
@@ -112,7 +120,7 @@ static json_t *graph_json(Lab *lab, const char *name) {
     }
     return json_pack("{s:s, s:[i,i], s:[i,i], s:o, s:o}", "graph", name, "nodes", n[0], n[1], "launches",
                      launches(lab->plan[0].plan, name), launches(lab->plan[1].plan, name), "removed",
-                     in_one_only(&nodes, 0), "added", in_one_only(&nodes, 1));
+                     in_one_only(lab->a, &nodes, 0), "added", in_one_only(lab->a, &nodes, 1));
 }
 
 void diff_graphs(Lab *lab) {

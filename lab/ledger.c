@@ -149,7 +149,7 @@ static void add_line(const json_t *j, Text *t) {
              json_text(result, "is"), change_text(b[0], f, "decode", "launches"),
              change_text(b[1], f, "prefill", "instructions"), change_text(b[2], f, "decode", "instructions"),
              ratio_text(b[3], f, true), ratio_text(b[4], f, false), json_text(j, "machine"));
-    if (!right && json_array_size(why)) text_add(t, "%21s%s\n", "", json_string_value(json_array_get(why, 0)));
+    if (!right && json_array_size(why)) text_add(t, "%21s%s\n", "", json_is_string(json_array_get(why, 0)) ? json_string_value(json_array_get(why, 0)) : "");
 }
 
 bool ledger_print(const LabOptions *o, Err *e) {

@@ -446,8 +446,10 @@ static bool load_case(Lab *lab, LabOptions *o, json_t *j, Case *c, Err *e) {
     c->max_seq = json_integer_value(json_object_get(j, "max_seq"));
     c->max_batch = json_integer_value(json_object_get(j, "max_batch")),
     c->max_tokens = json_integer_value(json_object_get(j, "max_tokens"));
-    json_array_foreach(json_object_get(j, "no_fusion"), i, name) if (o->no_fusion.n < CLI_LIST_MAX)
-        o->no_fusion.at[o->no_fusion.n++] = json_string_value(name);
+    json_array_foreach(json_object_get(j, "no_fusion"), i, name) {
+        if (!json_is_string(name)) return err_set(e, "no_fusion lists something that is no name");
+        if (o->no_fusion.n < CLI_LIST_MAX) o->no_fusion.at[o->no_fusion.n++] = json_string_value(name);
+    }
     if (json_array_size(json_object_get(j, "templates"))) o->templates.at[o->templates.n++] = lab->work;
     return write_files(lab, json_object_get(j, "templates"), lab->work, NULL, e) &&
            write_files(lab, json_object_get(j, "rules"), lab->work, &o->rules, e) &&

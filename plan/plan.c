@@ -1,17 +1,19 @@
 /* plan.c - write and open plan.bin. Format and contract: plan.h.
  *
  * A record of the metadata is a table of fields, which both directions walk; so plan_open is the inverse of plan_write.
- * Add a field: one row of its table, and a line in verify when its value could hurt.
+ * Add a field: one row of its table, and in verify.c what it must be.
  * Numbers that JSON does not hold exactly are text: doubles as %a, hashes and sizes beyond 2^63 in hex.
- * Reading: decode() turns bytes into a Plan and checks forms, verify() checks what the numbers mean together. */
-#include "plan.h"
+ * Reading: decode() turns bytes into a Plan and checks forms, plan_verify what the numbers mean together. */
+#include "verify.h"
 
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <zstd.h>
 
-enum { HEADER = 40, ALIGN = 64, ZLEVEL = 6, MAX_TEXT = 1 << 30 };
+#include "ir/map.h"
+
+enum { HEADER = 40, ALIGN = 64, ZLEVEL = 6, MAX_META = 64 << 20, MAX_TEXTS = 256 << 20 /* of all texts, expanded */ };
 static const char magic[8] = "GPTOSSPL";
 static const char *const kind_names[BUF_KINDS] = {"weight", "packed", "state", "input", "link", "temp"};
 
@@ -301,6 +303,7 @@ struct Reader {
     const char *path;
     const unsigned char *blobs;
     size_t blobs_size;
+    size_t texts; /* bytes that texts were expanded to so far */
     const char *list; /* for messages: "bufs", 3 */
     int item;
 };
@@ -464,10 +467,11 @@ static const void *get_blob(Reader *r, const json_t *j, const char *name, size_t
     return r->blobs + at;
 }
 
-static char *expand(Reader *r, const void *z, size_t size, const char *name) {
+/* A few bytes may say that they are many. */
+static char *expand(Reader *r, const void *z, size_t size, size_t most, const char *name) {
     unsigned long long n = ZSTD_getFrameContentSize(z, size);
-    if (n == ZSTD_CONTENTSIZE_UNKNOWN || n == ZSTD_CONTENTSIZE_ERROR || n > MAX_TEXT)
-        return fail(r, "%s cannot be expanded", name), NULL;
+    if (n == ZSTD_CONTENTSIZE_UNKNOWN || n == ZSTD_CONTENTSIZE_ERROR) return fail(r, "%s cannot be expanded", name), NULL;
+    if (n > most) return fail(r, "%s expands to %llu bytes, there may be %zu", name, n, most), NULL;
     char *text = malloc(n + 1);
     size_t got = text ? ZSTD_decompress(text, n, z, size) : 0;
     if (!text || ZSTD_isError(got) || got != n || memchr(text, 0, n))
@@ -479,8 +483,9 @@ static char *expand(Reader *r, const void *z, size_t size, const char *name) {
 static const char *get_text_blob(Reader *r, const json_t *j, const char *name) {
     size_t size;
     const void *z = get_blob(r, member(r, j, name), name, &size);
-    char *text = r->failed ? NULL : expand(r, z, size, name);
+    char *text = r->failed ? NULL : expand(r, z, size, MAX_TEXTS - r->texts, name);
     const char *s = text ? arena_strdup(r->arena, text) : "";
+    r->texts += strlen(s);
     free(text);
     return s;
 }
@@ -491,9 +496,10 @@ static void get_config(Reader *r, const json_t *j, ModelConfig *c) {
     const char *sliding = json_string_value(json_object_get(j, "sliding"));
     size_t n = sliding ? strlen(sliding) : SIZE_MAX;
     if (n > MODEL_MAX_LAYERS || (int64_t)n != c->layers) FAIL(r, "config: \"sliding\" does not list the layers");
+    if (strspn(sliding, "01") != n) FAIL(r, "config: \"sliding\" holds other letters than 0 and 1");
     for (size_t i = 0; i < n; i++) c->sliding[i] = sliding[i] == '1';
     c->n_eos = get_count(r, j, "eos", MODEL_MAX_EOS);
-    for (int i = 0; i < c->n_eos; i++) c->eos[i] = (int32_t)get_int(r, item(j, "eos", i), "eos", INT32_MIN, INT32_MAX);
+    for (int i = 0; i < c->n_eos; i++) c->eos[i] = (int32_t)get_int(r, item(j, "eos", i), "eos", 0, INT32_MAX);
 }
 
 static void get_module(Reader *r, const json_t *j, PlanModule *m) {
@@ -570,186 +576,6 @@ static void decode(Reader *r, const json_t *j, Plan *p) {
 #undef LIST
 }
 
-/* --- what the numbers mean together --------------------------------------------------------------------------------- */
-
-static bool dim_bytes(Dim d, const Sizes *s, size_t *n) {
-    int64_t v;
-    if (__builtin_mul_overflow(d.mul, d.sym ? s->of[d.sym] : 0, &v) || __builtin_add_overflow(v, d.add, &v) || v < 0)
-        return false;
-    return size_mul(*n, (size_t)v, n);
-}
-
-/* type_bytes for a type that nobody has checked. False on overflow. */
-static bool checked_bytes(const Type *t, const Sizes *s, size_t *bytes) {
-    size_t n = 1;
-    for (int i = 0; i < t->rank; i++)
-        if (!dim_bytes(t->dim[i], s, &n)) return false;
-    return dtype_bytes(t->dtype, n, bytes);
-}
-
-/* The largest T and S; one page. */
-static Sizes largest(const Plan *p) {
-    Sizes s = {{0}};
-    s.of[SYM_P] = 1;
-    for (int i = 0; i < p->n_graphs; i++) {
-        const PlanGraph *g = &p->graphs[i];
-        if (g->n_buckets && s.of[g->sym] < g->buckets[g->n_buckets - 1]) s.of[g->sym] = g->buckets[g->n_buckets - 1];
-    }
-    return s;
-}
-
-static bool mentions(const Type *t, Sym sym) {
-    for (int i = 0; i < t->rank; i++)
-        if (t->dim[i].sym == sym) return true;
-    return false;
-}
-
-static void verify_temp(Reader *r, const Plan *p, const PlanBuf *b) {
-    size_t end;
-    if (!size_add(b->offset, b->size, &end) || end > p->scratch)
-        FAIL(r, "%s reaches beyond the scratch arena of %zu bytes", b->name, p->scratch);
-    if (b->graph < 0 || b->graph >= p->n_graphs) FAIL(r, "%s belongs to graph %d", b->name, b->graph);
-    const Graph *g = program_graph(p->program, p->graphs[b->graph].name);
-    if (b->first < 0 || b->last < b->first || (size_t)b->last >= g->nodes.n)
-        fail(r, "%s lives from node %d to %d of %zu", b->name, b->first, b->last, g->nodes.n);
-}
-
-static void verify_buf(Reader *r, const Plan *p, const PlanBuf *b, const Sizes *s) {
-    size_t bytes;
-    if (!*b->name) FAIL(r, "buffer without a name");
-    if (!checked_bytes(&b->type, s, &bytes)) FAIL(r, "%s: its type overflows", b->name);
-    if (b->size < bytes || b->size > (size_t)1 << 48)
-        FAIL(r, "%s has %zu bytes, its type needs %zu", b->name, b->size, bytes);
-    if (b->kind == BUF_TEMP) {
-        verify_temp(r, p, b);
-        return;
-    }
-    if (b->graph != -1 || b->first != -1 || b->last != -1)
-        FAIL(r, "%s is not a temporary but has a live range", b->name);
-    if (b->kind == BUF_WEIGHT && (mentions(&b->type, SYM_T) || mentions(&b->type, SYM_S) || mentions(&b->type, SYM_P)))
-        FAIL(r, "weight %s has no fixed shape", b->name);
-    if (b->kind != BUF_STATE && mentions(&b->type, SYM_P)) FAIL(r, "%s is no state but counts pages", b->name);
-    for (int i = 0; &p->bufs[i] != b; i++)
-        if (p->bufs[i].kind != BUF_TEMP && !strcmp(p->bufs[i].name, b->name))
-            FAIL(r, "a second buffer is called %s", b->name);
-}
-
-static void verify_kernel(Reader *r, const Plan *p, const PlanKernel *k) {
-    if (!*k->symbol) fail(r, "no symbol");
-    if (k->module < 0 || k->module >= p->n_modules)
-        fail(r, "%s is in module %d of %d", k->symbol, k->module, p->n_modules);
-    if (k->block < 1 || k->block > 1024) fail(r, "%s has blocks of %u", k->symbol, k->block);
-}
-
-/* A node may use a buffer of its own graph, and a temporary only while that lives. */
-static void verify_use(Reader *r, const Plan *p, int graph, int node, int buf, const char *who) {
-    if (buf < 0 || buf >= p->n_bufs) FAIL(r, "%s: buffer %d of %d", who, buf, p->n_bufs);
-    const PlanBuf *b = &p->bufs[buf];
-    if (b->kind == BUF_TEMP && b->graph != graph) FAIL(r, "%s uses %s of graph %d", who, b->name, b->graph);
-    if (b->kind == BUF_TEMP && (node < b->first || node > b->last))
-        fail(r, "%s (node %d) uses %s, which lives from node %d to %d", who, node, b->name, b->first, b->last);
-}
-
-static void verify_launch(Reader *r, const Plan *p, int graph, const Graph *g, const PlanLaunch *l) {
-    if (l->kernel < 0 || l->kernel >= p->n_kernels) FAIL(r, "a launch of kernel %d of %d", l->kernel, p->n_kernels);
-    const PlanKernel *k = &p->kernels[l->kernel];
-    if (l->node < 0 || (size_t)l->node >= g->nodes.n)
-        FAIL(r, "%s computes node %d of %zu", k->symbol, l->node, g->nodes.n);
-    if (l->n_args < 1 || l->args[0] < 0 || l->args[0] >= p->n_bufs || strcmp(p->bufs[l->args[0]].name, "step"))
-        FAIL(r, "%s: its first argument is not the step", k->symbol);
-    for (int i = 1; i < l->n_args; i++)
-        if (l->args[i] != -1) verify_use(r, p, graph, l->node, l->args[i], k->symbol);
-    for (int b = 0; b < p->graphs[graph].n_buckets; b++)
-        for (int d = 0; d < 3; d++)
-            if ((uint64_t)l->grid[b][d] * (d ? 1 : k->block) > UINT32_MAX)
-                fail(r, "%s: a grid of %u blocks", k->symbol, l->grid[b][d]);
-    for (int b = 0; b < p->graphs[graph].n_buckets; b++)
-        if (l->lds[b] > k->lds) fail(r, "%s: %u bytes of shared memory, at most %u", k->symbol, l->lds[b], k->lds);
-}
-
-static void verify_value(Reader *r, const Plan *p, int graph, int node, const Value *v) {
-    int buf = plan_value(&p->graphs[graph], v->name);
-    if (buf == -1) FAIL(r, "value %s has no buffer", v->name);
-    verify_use(r, p, graph, node, buf, v->name);
-    if (r->failed || type_eq(&p->bufs[buf].type, &v->type)) return;
-    fail(r, "value %s is %s, its buffer %s", v->name, type_str(r->arena, &v->type),
-         type_str(r->arena, &p->bufs[buf].type));
-}
-
-static void verify_graph(Reader *r, const Plan *p, int graph) {
-    const PlanGraph *pg = &p->graphs[graph];
-    const Graph *g = program_graph(p->program, pg->name);
-    if (pg->sym != SYM_T && pg->sym != SYM_S) fail(r, "%s is bounded by neither T nor S", pg->name);
-    if (pg->n_buckets < 1) fail(r, "%s has no bucket", pg->name);
-    for (int i = 1; i < pg->n_buckets; i++)
-        if (pg->buckets[i] <= pg->buckets[i - 1]) fail(r, "%s: buckets do not ascend", pg->name);
-    for (int i = 0; i < pg->n_launches && !r->failed; i++) {
-        verify_launch(r, p, graph, g, &pg->launches[i]);
-        if (i && pg->launches[i].node < pg->launches[i - 1].node)
-            fail(r, "%s: launches are not in the order of their nodes", pg->name);
-    }
-    for (size_t n = 0; n < g->nodes.n && !r->failed; n++) {
-        const Node *node = g->nodes.at[n];
-        for (int i = 0; i < node->n_in; i++)
-            if (node->in[i] && !r->failed) verify_value(r, p, graph, (int)n, node->in[i]);
-        for (int i = 0; i < node->n_out && !r->failed; i++) verify_value(r, p, graph, (int)n, node->out[i]);
-    }
-}
-
-static void verify_kv(Reader *r, const Plan *p, const PlanKv *k, int *group, int self) {
-    int blocks = plan_buf(p, k->blocks);
-    Type want = {DT_I32, 2, {dim_const(p->max_batch), dim_const(p->max_blocks)}};
-    if (blocks < 0 || p->bufs[blocks].kind != BUF_INPUT || !type_eq(&p->bufs[blocks].type, &want))
-        FAIL(r, "block table %s is not an input i32[max_batch,max_blocks]", k->blocks);
-    if (k->window < 0) FAIL(r, "window %lld", (long long)k->window);
-    for (int i = 0; i < k->n_states; i++) {
-        int s = k->states[i];
-        if (s < 0 || s >= p->n_bufs || p->bufs[s].kind != BUF_STATE) FAIL(r, "state %d is buffer %d", i, s);
-        if (!plan_pool(&p->bufs[s].type)) FAIL(r, "%s is not a pool of pages of %d tokens", p->bufs[s].name, KV_PAGE);
-        if (group[s] >= 0) FAIL(r, "%s is in two groups", p->bufs[s].name);
-        group[s] = self;
-    }
-}
-
-static void verify_limits(Reader *r, const Plan *p) {
-    Sizes s = largest(p);
-    if (p->max_batch < 1 || p->max_batch > 1 << 20) fail(r, "max_batch is %lld", (long long)p->max_batch);
-    if (p->max_tokens < 1 || p->max_tokens > s.of[SYM_T])
-        fail(r, "max_tokens is %lld, the largest bucket %lld", (long long)p->max_tokens, (long long)s.of[SYM_T]);
-    if (p->max_seq < 1 || p->max_seq > INT32_MAX) fail(r, "max_seq is %lld", (long long)p->max_seq);
-    if (p->max_blocks < 1 || p->max_blocks > INT32_MAX || p->max_blocks * KV_PAGE < p->max_seq)
-        fail(r, "max_blocks is %lld for %lld positions", (long long)p->max_blocks, (long long)p->max_seq);
-    if (p->config.layers < 1 || p->config.head_dim < 2 || p->config.vocab < 1) fail(r, "config is out of range");
-    if (p->scratch > (size_t)1 << 48) fail(r, "scratch of %zu bytes", p->scratch);
-}
-
-static void verify(Reader *r, const Plan *p) {
-    for (int i = 0; i < p->n_graphs && !r->failed; i++) {
-        if (!program_graph(p->program, p->graphs[i].name))
-            fail(r, "the program has no graph \"%s\"", p->graphs[i].name);
-        if (plan_graph(p, p->graphs[i].name) != i) fail(r, "two graphs are called \"%s\"", p->graphs[i].name);
-    }
-    if (!r->failed) verify_limits(r, p);
-    Sizes s = largest(p);
-    int *group = arena_array(r->arena, (size_t)p->n_bufs, sizeof *group);
-    memset(group, -1, (size_t)p->n_bufs * sizeof *group);
-#define EACH(field, count, check)                                                                                      \
-    r->list = #field;                                                                                                  \
-    for (int i = 0; i < p->count && !r->failed; i++) {                                                                 \
-        r->item = i;                                                                                                   \
-        check;                                                                                                         \
-    }                                                                                                                  \
-    r->list = NULL
-    EACH(bufs, n_bufs, verify_buf(r, p, &p->bufs[i], &s));
-    EACH(kernels, n_kernels, verify_kernel(r, p, &p->kernels[i]));
-    EACH(kv, n_kv, verify_kv(r, p, &p->kv[i], group, i));
-    EACH(bufs, n_bufs,
-         if (mentions(&p->bufs[i].type, SYM_P) && group[i] < 0)
-             fail(r, "%s is in no group of layers", p->bufs[i].name));
-    EACH(graphs, n_graphs, verify_graph(r, p, i));
-#undef EACH
-}
-
 /* --- the file ------------------------------------------------------------------------------------------------------- */
 
 static bool map_file(Plan *p, const char *path, Err *e) {
@@ -758,9 +584,7 @@ static bool map_file(Plan *p, const char *path, Err *e) {
 }
 
 bool plan_check(const Plan *p, Err *e) {
-    Reader r = {.arena = p->arena, .e = e, .path = "the plan just made"};
-    verify(&r, p);
-    return !r.failed;
+    return plan_verify(p, "the plan just made", e);
 }
 
 static bool check_header(const Plan *p, const char *path, size_t *meta, Err *e) {
@@ -783,21 +607,34 @@ static bool check_header(const Plan *p, const char *path, size_t *meta, Err *e) 
     return true;
 }
 
+/* So that reading a plan, and finding things in it, takes time in proportion to it. */
+static void index_names(Plan *p) {
+    p->index = map_new(p->arena);
+    for (int i = p->n_bufs; i-- > 0;) /* the first of a name is found */
+        if (p->bufs[i].kind != BUF_TEMP) map_put(p->index, p->bufs[i].name, (void *)(intptr_t)(i + 1));
+    for (int k = 0; k < p->n_graphs; k++) {
+        PlanGraph *g = &p->graphs[k];
+        g->index = map_new(p->arena);
+        for (int i = g->n_values; i-- > 0;) map_put(g->index, g->values[i].name, &g->values[i]);
+    }
+}
+
 static bool plan_read(Plan *p, const char *path, size_t meta_size, Err *e) {
     Reader r = {.arena = p->arena, .e = e, .path = path};
     const unsigned char *file = p->file.at;
     size_t blobs = (HEADER + meta_size + ALIGN - 1) / ALIGN * ALIGN;
     if (blobs < p->file.size) r.blobs = file + blobs, r.blobs_size = p->file.size - blobs;
-    char *text = expand(&r, file + HEADER, meta_size, "metadata");
+    char *text = expand(&r, file + HEADER, meta_size, MAX_META, "metadata");
     if (!text) return false;
     json_error_t je;
     json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, &je);
     free(text);
     if (!j) fail(&r, "metadata: %s", je.text);
     if (!r.failed) decode(&r, j, p);
-    if (!r.failed) verify(&r, p);
     json_decref(j);
-    return !r.failed;
+    if (r.failed) return false;
+    index_names(p);
+    return plan_verify(p, path, e);
 }
 
 Plan *plan_open(const char *path, Err *e) {
@@ -823,6 +660,7 @@ int plan_graph(const Plan *p, const char *name) {
 }
 
 int plan_buf(const Plan *p, const char *name) {
+    if (p->index) return (int)(intptr_t)map_get(p->index, name) - 1;
     for (int i = 0; i < p->n_bufs; i++)
         if (p->bufs[i].kind != BUF_TEMP && !strcmp(p->bufs[i].name, name)) return i;
     return -1;
@@ -841,25 +679,53 @@ int plan_launches(const PlanGraph *g, int kernel, int bucket) {
     return n;
 }
 
-int plan_uses(const Plan *p, int kernel) {
-    int n = 0;
-    for (int i = 0; i < p->n_graphs; i++) n += plan_launches(&p->graphs[i], kernel, -1);
-    return n;
+/* In each bucket, and of those the most. */
+static void count_uses(const PlanGraph *g, int n_kernels, int *in_bucket, int *uses) {
+    int *most = in_bucket + n_kernels;
+    memset(most, 0, (size_t)n_kernels * sizeof *most);
+    for (int b = 0; b < g->n_buckets; b++) {
+        memset(in_bucket, 0, (size_t)n_kernels * sizeof *in_bucket);
+        for (int i = 0; i < g->n_launches; i++) {
+            const uint32_t *d = g->launches[i].grid[b];
+            if (d[0] && d[1] && d[2]) in_bucket[g->launches[i].kernel]++;
+        }
+        for (int k = 0; k < n_kernels; k++)
+            if (in_bucket[k] > most[k]) most[k] = in_bucket[k];
+    }
+    for (int k = 0; k < n_kernels; k++) uses[k] += most[k];
+}
+
+int *plan_uses(const Plan *p, Arena *a) {
+    int *uses = arena_array(a, (size_t)p->n_kernels + 1, sizeof *uses), *room = arena_array(a, 2 * (size_t)p->n_kernels + 1, sizeof *room);
+    for (int i = 0; i < p->n_graphs; i++) count_uses(&p->graphs[i], p->n_kernels, room, uses);
+    return uses;
+}
+
+int plan_launch(const PlanGraph *g, int node) {
+    int lo = 0, hi = g->n_launches;
+    while (lo < hi) {
+        int mid = (lo + hi) / 2;
+        if (g->launches[mid].node < node) lo = mid + 1;
+        else hi = mid;
+    }
+    return lo;
 }
 
 double plan_tolerance(const Plan *p, const PlanGraph *g, int node, int64_t rows) {
     double most = -1;
     int bucket = 0;
     while (bucket < g->n_buckets - 1 && g->buckets[bucket] < rows) bucket++;
-    for (int l = 0; l < g->n_launches; l++) {
+    for (int l = plan_launch(g, node); l < g->n_launches && g->launches[l].node == node; l++) {
         const PlanLaunch *k = &g->launches[l];
-        if (k->node == node && k->grid[bucket][0] && p->kernels[k->kernel].nmse > most)
+        if (k->grid[bucket][0] && p->kernels[k->kernel].nmse > most)
             most = p->kernels[k->kernel].nmse;
     }
     return most;
 }
 
 int plan_value(const PlanGraph *g, const char *name) {
+    const struct PlanValue *v = g->index ? map_get(g->index, name) : NULL;
+    if (g->index) return v ? v->buf : -1;
     for (int i = 0; i < g->n_values; i++)
         if (!strcmp(g->values[i].name, name)) return g->values[i].buf;
     return -1;

@@ -3,7 +3,7 @@
  * File: "GPTOSSPL", u32 version, u32 zero, u64 metadata size, u64 total size, u64 XXH3 of all bytes behind this 40-byte
  * header; metadata (JSON, zstd-compressed), then the blobs that it names by offset and size (code objects as they are,
  * sources and graphs zstd-compressed), each 64-byte aligned. Nothing read from the file is trusted: plan_open checks every
- * offset, count and index, and the graphs are loaded and verified. Equal compilations give equal bytes.
+ * offset, count and index, the graphs are loaded and verified, and verify.h says what all of it must be. Equal compilations give equal bytes.
  *
  * plan_open gives exactly what plan_write was given. The arena owns all; code objects point into the mapped file. */
 #ifndef GPTOSS_PLAN_H
@@ -86,6 +86,7 @@ struct PlanGraph {
         const char *name;
         int buf;
     } * values; /* … and its buffer; a state's successors share its buffer */
+    struct Map *index; /* values by name, of a plan that was read; NULL: while it is made */
 };
 
 typedef struct PlanKv PlanKv; /* layers that share a block table */
@@ -121,7 +122,8 @@ struct Plan {
     PlanGraph *graphs;
     PlanKv *kv;
     PlanRule *rules;
-    size_t scratch; /* bytes of the arena that BUF_TEMP offsets lie in */
+    size_t scratch;    /* bytes of the arena that BUF_TEMP offsets lie in */
+    struct Map *index; /* buffers that are not BUF_TEMP by name, of a plan that was read; NULL: while it is made */
     MappedFile file; /* closed while being compiled */
 };
 
@@ -137,7 +139,8 @@ int plan_value(const PlanGraph *g, const char *name); /* buffer of a value, -1 w
 /* How many launches a step of bucket `bucket` has (-1: of the bucket with the most), of `kernel` only (-1: of all). Of the
  * alternatives of a recipe one is launched. */
 int plan_launches(const PlanGraph *g, int kernel, int bucket);
-int plan_uses(const Plan *p, int kernel); /* the most launches of it in a step, over all graphs */
+int *plan_uses(const Plan *p, Arena *a); /* [n_kernels] the most launches of each in a step, over all graphs */
+int plan_launch(const PlanGraph *g, int node); /* the first launch of the node, or what stands in its place: they are in the order of nodes */
 /* interface.c. Does the executor provide an input of this name and type (to this graph; NULL: to any)? If not, e says what the
  * graph does: "wants an input …". */
 bool plan_input(const Plan *p, const char *graph, const char *name, const Type *t, Err *e);

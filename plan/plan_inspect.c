@@ -66,12 +66,15 @@ static void inspect_graphs(const Plan *p, Text *t) {
 static void inspect_kernels(const Plan *p, Text *t) {
     text_add(t, "kernels\n  %-40s %-20s %8s %6s %5s %5s %5s %6s %6s  %s\n", "symbol", "template", "launches", "block",
              "vgpr", "agpr", "sgpr", "lds", "spills", "reduction");
+    Arena *a = arena_new();
+    const int *uses = plan_uses(p, a);
     for (int i = 0; i < p->n_kernels; i++) {
         const PlanKernel *k = &p->kernels[i];
-        text_add(t, "  %-40s %-20s %8d %6u %5u %5u %5u %6u %6u  %s\n", k->symbol, k->template_name, plan_uses(p, i),
+        text_add(t, "  %-40s %-20s %8d %6u %5u %5u %5u %6u %6u  %s\n", k->symbol, k->template_name, uses[i],
                  k->block, k->vgprs, k->agprs, k->sgprs, k->lds + k->lds_static, k->vgpr_spills + k->sgpr_spills,
                  k->reduction);
     }
+    arena_free(a);
     text_add(t, "modules\n");
     for (int i = 0; i < p->n_modules; i++) {
         text_add(t, "  %-40s source ", p->modules[i].name);
@@ -104,11 +107,11 @@ static json_t *buf_json(const Plan *p, const PlanBuf *b) {
     return j;
 }
 
-static json_t *kernel_json(const Plan *p, int i) {
+static json_t *kernel_json(const Plan *p, int i, int uses) {
     const PlanKernel *k = &p->kernels[i];
     return json_pack("{s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "symbol", k->symbol,
                      "template", k->template_name, "reduction", k->reduction, "module", p->modules[k->module].name,
-                     "launches", plan_uses(p, i), "block", (json_int_t)k->block, "lds_dynamic", (json_int_t)k->lds,
+                     "launches", uses, "block", (json_int_t)k->block, "lds_dynamic", (json_int_t)k->lds,
                      "nmse", k->nmse, "vgprs", (json_int_t)k->vgprs, "agprs", (json_int_t)k->agprs, "sgprs",
                      (json_int_t)k->sgprs, "lds", (json_int_t)k->lds_static, "scratch", (json_int_t)k->scratch,
                      "vgpr_spills", (json_int_t)k->vgpr_spills, "sgpr_spills", (json_int_t)k->sgpr_spills);
@@ -154,7 +157,10 @@ void plan_inspect_json(const Plan *p, Text *t) {
     for (int i = 0; i < (count); i++) json_array_append_new(list, (item));                                             \
     json_object_set_new(j, name, list)
     LIST("graphs", p->n_graphs, graph_json(p, &p->graphs[i]));
-    LIST("kernels", p->n_kernels, kernel_json(p, i));
+    Arena *a = arena_new();
+    const int *uses = plan_uses(p, a);
+    LIST("kernels", p->n_kernels, kernel_json(p, i, uses[i]));
+    arena_free(a);
     LIST("modules", p->n_modules, module_json(&p->modules[i]));
     LIST("buffers", p->n_bufs, buf_json(p, &p->bufs[i]));
     LIST("kv", p->n_kv,

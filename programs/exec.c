@@ -1,4 +1,5 @@
 /* gptoss-exec. Options: options.c. A mode is a row here, its name in options.c, and its mode_*.c. */
+#include "runtime/device/code.h"
 #include "runtime/mode/mode.h"
 #include "runtime/mode/selftest.h"
 
@@ -45,7 +46,7 @@ static bool self_test(const Options *o, Err *e) {
     SelftestOptions t = {.tokens = 19, .seed = o->seed >= 0 ? (uint64_t)o->seed : 1, .threads = (int)o->threads, .sample = o->sample > 0, .only = o->only, .json = o->json};
     Plan *p = plan_open(o->plan, e);
     if (!p) return err_wrap(e, "plan");
-    Device *dev = device_open(o->device, 0, p, &d, e);
+    Device *dev = code_vouch(p, o->device, o->trust_code, e) ? device_open(o->device, 0, p, &d, e) : NULL;
     bool ok = dev != NULL;
     if (ok && o->sample && !dev->ops->whole) ok = err_set(e, "--sample: device %s runs all workgroups; emu alone can run a sample", dev->ops->name);
     ok = ok && selftest_run(p, dev, &t, e);

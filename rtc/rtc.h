@@ -36,6 +36,7 @@ typedef struct RtcJob RtcJob;
 struct RtcJob {
     const char *name;    /* for messages and as the program's file name: "linear.hip" */
     const char *source;
+    const char *known_as; /* the text by which rtc_made_here will know it, where that differs (in its #line, say); NULL: source */
     const char *arch;    /* "gfx90a" */
     const char *const *options; /* further ones, n_options of them */
     int n_options;
@@ -71,5 +72,9 @@ const char *rtc_host_lacks(Arena *a, const char *target);
 
 /* Compiles all jobs. On error e names the first failing job and holds the start of its log; all logs are in the jobs. */
 bool rtc_compile(Arena *a, RtcKind kind, RtcJob *jobs, int n, const RtcOptions *o, Err *e);
+
+/* Does the cache vouch for the code: did a compiler that this user ran make exactly these bytes of this source? A cache that others
+ * may write to vouches for nothing. Starts no compiler. */
+bool rtc_made_here(const char *source, const void *code, size_t n);
 
 #endif

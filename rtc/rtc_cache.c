@@ -2,7 +2,11 @@
  *
  * The key covers the source, name, arch, options and the compiler's identity; so an entry is never stale, only unused.
  * Entries are written beside and renamed; a damaged one reads as absent and is replaced. Nothing is ever evicted: the
- * directory may be deleted at any time. */
+ * directory may be deleted at any time.
+ *
+ * Beside an entry lies a record that finds it by what came of it: HASH.made, HASH of the source and its code, holds the entry's key.
+ * By it rtc_made_here tells whether a plan's code is what this user's compiler made of the plan's source. The hash only finds; the
+ * bytes are compared. */
 #include "rtc_internal.h"
 
 #include <errno.h>
@@ -72,6 +76,50 @@ static const char *path_of(Arena *a, const char *dir, RtcKey k) {
     return arena_printf(a, "%s/%016llx%016llx.rtc", dir, (unsigned long long)k.hi, (unsigned long long)k.lo);
 }
 
+/* --- what was made here ------------------------------------------------------------------------------------------------------ */
+
+static const char *record_of(Arena *a, const char *dir, const char *source, const void *code, size_t n) {
+    XXH3_state_t *h = XXH3_createState();
+    if (!h) out_of_memory(1 << 10, "a hash");
+    XXH3_128bits_reset(h);
+    put(h, source, strlen(source));
+    put(h, code, n);
+    XXH128_hash_t d = XXH3_128bits_digest(h);
+    XXH3_freeState(h);
+    return arena_printf(a, "%s/%016llx%016llx.made", dir, (unsigned long long)d.high64, (unsigned long long)d.low64);
+}
+
+/* Without it the code is compiled again one day: no error. */
+static void record(Arena *a, const char *dir, RtcKey key, const RtcJob *job) {
+    const char *path = record_of(a, dir, job->known_as ? job->known_as : job->source, job->code, job->code_size);
+    Err ignored;
+    if (access(path, F_OK)) file_write(path, &key, sizeof key, &ignored);
+}
+
+/* A directory that others write to vouches for nothing. */
+static bool is_ours(const char *dir) {
+    struct stat st;
+    return !stat(dir, &st) && S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & S_IWOTH);
+}
+
+bool rtc_made_here(const char *source, const void *code, size_t n) {
+    Arena *a = arena_new();
+    const char *dir = dir_of(a), *err;
+    size_t size = 0;
+    RtcKey key;
+    RtcJob job = {0};
+    Err ignored;
+    const char *at = dir && is_ours(dir) ? file_read(a, record_of(a, dir, source, code, n), &size, &ignored) : NULL;
+    if (at && size == sizeof key) memcpy(&key, at, sizeof key);
+    const char *entry = at && size == sizeof key ? file_read(a, path_of(a, dir, key), &size, &ignored) : NULL;
+    bool ok = entry && size >= sizeof key && rtc_decode(a, entry + sizeof key, size - sizeof key, &job, &err) && !*err &&
+              job.code_size == n && n && !memcmp(job.code, code, n);
+    arena_free(a);
+    return ok;
+}
+
+/* --- entries ------------------------------------------------------------------------------------------------------------------- */
+
 bool rtc_cache_get(Arena *a, const char *dir, RtcKey key, RtcJob *job) {
     const char *path = path_of(a, dir, key), *err;
     if (access(path, R_OK)) return false;
@@ -79,7 +127,9 @@ bool rtc_cache_get(Arena *a, const char *dir, RtcKey key, RtcJob *job) {
     size_t n;
     const char *bytes = file_read(a, path, &n, &ignored);
     if (!bytes || n < sizeof key || memcmp(bytes, &key, sizeof key)) return false;
-    return rtc_decode(a, bytes + sizeof key, n - sizeof key, job, &err) && !*err;
+    if (!rtc_decode(a, bytes + sizeof key, n - sizeof key, job, &err) || *err) return false;
+    record(a, dir, key, job);
+    return true;
 }
 
 bool rtc_cache_put(Arena *a, const char *dir, RtcKey key, const RtcJob *job) {
@@ -89,5 +139,6 @@ bool rtc_cache_put(Arena *a, const char *dir, RtcKey key, const RtcJob *job) {
     rtc_encode(&t, job, "");
     bool ok = file_write(path_of(a, dir, key), t.at, t.n, &e);
     text_free(&t);
+    if (ok) record(a, dir, key, job);
     return ok || warn(dir, e.msg);
 }

@@ -75,11 +75,7 @@ static bool upload_rows(Exec *x, const Model *m, int i, int64_t row, int64_t n, 
 }
 
 static void show_loading(const Exec *x, size_t done) {
-    size_t total = 0;
-    if (!x->loading) return;
-    for (int i = 0; i < x->plan->n_bufs; i++)
-        if (x->plan->bufs[i].kind == BUF_WEIGHT) total += type_bytes(&x->plan->bufs[i].type, &x->sizes);
-    x->loading->show(x->loading->ctx, done, total);
+    if (x->loading) x->loading->show(x->loading->ctx, done, x->weights_total);
 }
 
 static bool upload_weight(Exec *x, const Model *m, int i, Err *e) {
@@ -92,7 +88,7 @@ static bool upload_weight(Exec *x, const Model *m, int i, Err *e) {
     int64_t at_once = row_bytes < PIECE ? PIECE / (int64_t)(row_bytes ? row_bytes : 1) : 1;
     if (at_once > rows) at_once = rows;
     void *stage = malloc(row_bytes * (size_t)at_once + 1);
-    bool ok = stage || err_set(e, "out of memory for %s", x->plan->bufs[i].name);
+    bool ok = stage || err_set(e, "out of memory: %zu bytes for %s", row_bytes * (size_t)at_once, x->plan->bufs[i].name);
     for (int64_t row = 0; ok && row < rows; row += at_once) {
         show_loading(x, x->weight_bytes - row_bytes * (size_t)(rows - row)); /* weight_bytes: this one's too */
         ok = upload_rows(x, m, i, row, rows - row < at_once ? rows - row : at_once, elements, stage, e);
@@ -132,29 +128,14 @@ static bool copy_weight(Exec *x, int i, Err *e) {
 
 /* --- weights in other layouts: graph "prepare" ------------------------------------------------------------------------ */
 
-static bool reads_arg(const PlanLaunch *l, int buf) {
-    for (int i = 0; i < l->n_args; i++)
-        if (l->args[i] == buf) return true;
-    return false;
-}
-
-/* Does a step's kernel read the weight as the file has it? */
-static bool stays(const Plan *p, int prepare, int buf) {
-    for (int g = 0; g < p->n_graphs; g++)
-        for (int l = 0; g != prepare && l < p->graphs[g].n_launches; l++)
-            if (reads_arg(&p->graphs[g].launches[l], buf)) return true;
-    return false;
-}
-
 /* Repacks weight i, which is there, into whatever layouts kernels want; then the weight itself goes unless one of them reads it. */
 static bool prepare_weight(Exec *x, int i, Err *e) {
     int g = x->dev->ops->run_node ? -1 : plan_graph(x->plan, "prepare");
-    for (int k = 0; g >= 0 && k < x->plan->graphs[g].n_launches; k++) {
+    for (int k = g < 0 ? -1 : x->repack[i]; k >= 0; k = x->repack_next[k]) {
         const PlanLaunch *l = &x->plan->graphs[g].launches[k];
-        if (reads_arg(l, i) && !exec_launch(x, g, l, l->args, e))
-            return err_wrap(e, "preparing %s", x->plan->bufs[i].name);
+        if (!exec_launch(x, g, l, l->args, e)) return err_wrap(e, "preparing %s", x->plan->bufs[i].name);
     }
-    if (g < 0 || stays(x->plan, g, i)) return true;
+    if (g < 0 || x->read[i]) return true;
     if (!x->dev->ops->sync(x->dev, 0, e)) return err_wrap(e, "preparing %s", x->plan->bufs[i].name);
     x->dev->ops->free(x->dev, x->at[i]);
     x->at[i] = NULL;
@@ -169,7 +150,7 @@ static bool open_rope(Exec *x, int i, Err *e) {
     const Type *t = &p->bufs[i].type;
     size_t n = type_bytes(t, &x->sizes);
     float *table = malloc(n);
-    if (!table) return err_set(e, "out of memory for the rope table");
+    if (!table) return err_set(e, "out of memory: %zu bytes for the rope table", n);
     model_rope_table(&p->config, t->dim[0].add, table);
     bool ok = x->dev->ops->upload(x->dev, 0, x->at[i], table, n, e) && x->dev->ops->sync(x->dev, 0, e);
     free(table);
@@ -235,7 +216,7 @@ static bool open_told(Exec *x, Err *e) {
         }
     x->told = calloc(x->told_size + 1, 1);
     x->span = calloc((size_t)x->cap_spans + 1, sizeof *x->span);
-    if (!x->told || !x->span) return err_set(e, "out of memory for the steps' inputs");
+    if (!x->told || !x->span) return err_set(e, "out of memory: %zu bytes for the steps' inputs", x->told_size);
     if (x->dev->ops->forget) return true;
     return (x->packed = allocate(x, x->told_size, "inputs", e)) != NULL;
 }
@@ -329,9 +310,14 @@ static bool open_marks(Exec *x, Err *e) {
     return true;
 }
 
+static void *zeros(size_t n, size_t size) {
+    void *p = calloc(n + 1, size);
+    if (!p) out_of_memory(n * size, "an exec");
+    return p;
+}
+
 static int *resolve(const PlanGraph *g, const Graph *ir, bool outputs) {
-    int per = outputs ? MAX_OUT : MAX_IN, *bufs = calloc(ir->nodes.n + 1, (size_t)per * sizeof *bufs);
-    if (!bufs) die("exec: out of memory");
+    int per = outputs ? MAX_OUT : MAX_IN, *bufs = zeros(ir->nodes.n, (size_t)per * sizeof *bufs);
     for (size_t n = 0; n < ir->nodes.n; n++) {
         const Node *node = ir->nodes.at[n];
         Value *const *v = outputs ? node->out : node->in;
@@ -341,10 +327,46 @@ static int *resolve(const PlanGraph *g, const Graph *ir, bool outputs) {
     return bufs;
 }
 
-static void *zeros(size_t n, size_t size) {
-    void *p = calloc(n + 1, size);
-    if (!p) die("exec: out of memory");
-    return p;
+/* The graph's temporaries by the node that they begin to live at: those of node n are born[g][born_from[g][n] … born_from[g][n + 1]). */
+static void list_born(Exec *x, int g) {
+    const Plan *p = x->plan;
+    size_t nodes = x->ir[g]->nodes.n;
+    int *from = x->born_from[g] = zeros(nodes + 2, sizeof *from), *list = x->born[g] = zeros((size_t)p->n_bufs, sizeof *list);
+    for (int i = 0; i < p->n_bufs; i++)
+        if (p->bufs[i].kind == BUF_TEMP && p->bufs[i].graph == g) from[p->bufs[i].first + 2]++;
+    for (size_t n = 1; n < nodes + 2; n++) from[n] += from[n - 1];
+    for (int i = 0; i < p->n_bufs; i++)
+        if (p->bufs[i].kind == BUF_TEMP && p->bufs[i].graph == g) list[from[p->bufs[i].first + 1]++] = i;
+}
+
+/* Links that the graph computes anew: its outputs, unless it reads them too. */
+static void list_fresh(Exec *x, int g) {
+    const Graph *ir = x->ir[g];
+    bool *read = zeros((size_t)x->plan->n_bufs, sizeof *read);
+    x->fresh[g] = zeros(ir->outputs.n, sizeof **x->fresh);
+    for (size_t i = 0; i < ir->inputs.n; i++) read[plan_value(&x->plan->graphs[g], ir->inputs.at[i]->name)] = true;
+    for (size_t i = 0; i < ir->outputs.n; i++) {
+        int buf = plan_value(&x->plan->graphs[g], ir->outputs.at[i]->name);
+        if (x->plan->bufs[buf].kind == BUF_LINK && !read[buf]) x->fresh[g][x->n_fresh[g]++] = buf;
+    }
+    free(read);
+}
+
+/* What a step's kernels read of weights as the file has them; and of each weight the launches that repack it. */
+static void list_repacks(Exec *x) {
+    const Plan *p = x->plan;
+    int prepare = plan_graph(p, "prepare"), n = prepare < 0 ? 0 : p->graphs[prepare].n_launches;
+    x->read = zeros((size_t)p->n_bufs, sizeof *x->read), x->repack = zeros((size_t)p->n_bufs, sizeof *x->repack);
+    x->repack_next = zeros((size_t)n, sizeof *x->repack_next);
+    for (int i = 0; i < p->n_bufs; i++) x->repack[i] = -1;
+    for (int g = 0; g < p->n_graphs; g++)
+        for (int l = 0; g != prepare && l < p->graphs[g].n_launches; l++)
+            for (int a = 0; a < p->graphs[g].launches[l].n_args; a++)
+                if (p->graphs[g].launches[l].args[a] >= 0) x->read[p->graphs[g].launches[l].args[a]] = true;
+    for (int l = n; l-- > 0;) {
+        int weight = x->in[prepare][p->graphs[prepare].launches[l].node * MAX_IN];
+        x->repack_next[l] = x->repack[weight], x->repack[weight] = l;
+    }
 }
 
 static Exec *make(const Plan *p, Device *d) {
@@ -360,6 +382,8 @@ static Exec *make(const Plan *p, Device *d) {
     x->modules = zeros((size_t)p->n_modules, sizeof *x->modules),
     x->kernels = zeros((size_t)p->n_kernels, sizeof *x->kernels);
     x->captured = zeros(graphs, sizeof *x->captured);
+    x->born = zeros(graphs, sizeof *x->born), x->born_from = zeros(graphs, sizeof *x->born_from);
+    x->fresh = zeros(graphs, sizeof *x->fresh), x->n_fresh = zeros(graphs, sizeof *x->n_fresh);
     x->ir = zeros(graphs, sizeof *x->ir), x->in = zeros(graphs, sizeof *x->in), x->out = zeros(graphs, sizeof *x->out);
     for (int i = 0; i < p->n_bufs; i++) x->group[i] = -1;
     for (int k = 0; k < p->n_kv; k++)
@@ -368,7 +392,11 @@ static Exec *make(const Plan *p, Device *d) {
         x->ir[g] = program_graph(p->program, p->graphs[g].name);
         x->in[g] = resolve(&p->graphs[g], x->ir[g], false);
         x->out[g] = resolve(&p->graphs[g], x->ir[g], true);
+        list_born(x, g), list_fresh(x, g);
     }
+    list_repacks(x);
+    for (int i = 0; i < p->n_bufs; i++)
+        if (p->bufs[i].kind == BUF_WEIGHT) x->weights_total += p->bufs[i].size;
     return x;
 }
 
@@ -398,7 +426,7 @@ void exec_close(Exec *x) {
     for (int g = 0; g < p->n_graphs; g++) {
         for (int b = 0; b < PLAN_MAX_BUCKETS; b++)
             if (x->captured[g][b]) ops->graph_free(x->dev, x->captured[g][b]);
-        free(x->in[g]), free(x->out[g]);
+        free(x->in[g]), free(x->out[g]), free(x->born[g]), free(x->born_from[g]), free(x->fresh[g]);
     }
     for (int i = 0; i < p->n_bufs; i++)
         if (x->own[i]) ops->free(x->dev, x->at[i]);
@@ -409,7 +437,8 @@ void exec_close(Exec *x) {
     for (int i = 0; i < p->n_modules; i++)
         if (x->modules[i]) ops->module_unload(x->dev, x->modules[i]);
     free(x->at), free(x->own), free(x->group), free(x->pages), free(x->modules), free(x->kernels);
-    free(x->captured), free(x->ir), free(x->in), free(x->out);
+    free(x->captured), free(x->ir), free(x->in), free(x->out), free(x->born), free(x->born_from), free(x->fresh), free(x->n_fresh);
+    free(x->read), free(x->repack), free(x->repack_next);
     free(x->input), free(x->table), free(x->told), free(x->told_at), free(x->span);
     free(x);
 }
@@ -517,25 +546,14 @@ int exec_bucket(const Exec *x, int graph) {
 
 static void forget_buf(Exec *x, int buf) { x->dev->ops->forget(x->dev, x->at[buf], x->plan->bufs[buf].size); }
 
-static bool reads(const Exec *x, int graph, int buf) {
-    for (size_t i = 0; i < x->ir[graph]->inputs.n; i++)
-        if (plan_value(&x->plan->graphs[graph], x->ir[graph]->inputs.at[i]->name) == buf) return true;
-    return false;
-}
-
 void exec_begin(Exec *x, int graph) {
-    const Graph *ir = x->ir[graph];
-    for (size_t i = 0; x->dev->ops->forget && i < ir->outputs.n; i++) {
-        int buf = plan_value(&x->plan->graphs[graph], ir->outputs.at[i]->name);
-        if (buf >= 0 && x->plan->bufs[buf].kind == BUF_LINK && !reads(x, graph, buf)) forget_buf(x, buf);
-    }
+    for (int i = 0; x->dev->ops->forget && i < x->n_fresh[graph]; i++) forget_buf(x, x->fresh[graph][i]);
 }
 
 /* The node's temporaries begin to live. */
 static void begin_node(Exec *x, int graph, int node) {
-    const Plan *p = x->plan;
-    for (int i = 0; x->dev->ops->forget && i < p->n_bufs; i++)
-        if (p->bufs[i].kind == BUF_TEMP && p->bufs[i].graph == graph && p->bufs[i].first == node) forget_buf(x, i);
+    const int *from = x->born_from[graph];
+    for (int i = from[node]; x->dev->ops->forget && i < from[node + 1]; i++) forget_buf(x, x->born[graph][i]);
 }
 
 /* Says which buffers the failed launch had, where: an emulator's message has addresses. */
@@ -579,14 +597,8 @@ static bool interpret(Exec *x, int graph, int node, Err *e) {
 
 static bool launch_node(Exec *x, int graph, int node, Err *e) {
     const PlanGraph *g = &x->plan->graphs[graph];
-    int lo = 0, hi = g->n_launches;
-    while (lo < hi) { /* launches are in the order of their nodes */
-        int mid = (lo + hi) / 2;
-        if (g->launches[mid].node < node) lo = mid + 1;
-        else hi = mid;
-    }
-    for (; lo < g->n_launches && g->launches[lo].node == node; lo++)
-        if (!exec_launch(x, graph, &g->launches[lo], g->launches[lo].args, e)) return false;
+    for (int l = plan_launch(g, node); l < g->n_launches && g->launches[l].node == node; l++)
+        if (!exec_launch(x, graph, &g->launches[l], g->launches[l].args, e)) return false;
     return true;
 }
 

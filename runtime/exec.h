@@ -48,7 +48,8 @@ struct Exec {
     InputSpan *span; /* ascending */
     int n_spans, cap_spans;
     DeviceEvent *mark[EXEC_MARKS];
-    size_t weight_bytes;        /* of all weights, adopted ones too */
+    size_t weight_bytes;        /* of all weights so far, adopted ones too */
+    size_t weights_total;
     const ExecLoading *loading; /* while weights are loaded; may be NULL */
     const Exec *from;           /* while they are copied: the other device's */
     DeviceModule **modules;
@@ -57,6 +58,10 @@ struct Exec {
         *captured)[PLAN_MAX_BUCKETS]; /* [n_graphs] replayable graphs, made at first use, where the device has them */
     const Graph **ir;                 /* [n_graphs] */
     int **in, **out;                  /* [n_graphs][nodes * MAX_IN or MAX_OUT] buffers of the nodes' values */
+    int **born, **born_from;          /* [n_graphs] temporaries by the node that they begin to live at */
+    int **fresh, *n_fresh;            /* [n_graphs] links that it computes anew */
+    bool *read;                       /* [n_bufs] by a kernel of a step */
+    int *repack, *repack_next;        /* [n_bufs] the first launch of "prepare" that repacks it, -1: none; [its launches] the next */
     Sizes sizes;                      /* of the current step and head; SYM_P is set node by node */
     bool keeps;                       /* exec_kv_zero was called */
     int64_t n_decode;                 /* of the current step's tokens */

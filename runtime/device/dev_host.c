@@ -5,12 +5,13 @@
  * handed out to the threads one by one and share nothing, so results do not depend on how many threads there are.
  * A plan names the CPU features that its code needs. Where one is missing the plan's sources are compiled again, into the
  * cache, or an error says what is missing. GPTOSS_PIN=1 ties each thread to a CPU. */
+#include "code.h"
 #include "device.h"
-#include "rtc/rtc.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <jansson.h>
+#include <malloc.h>
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
@@ -69,7 +70,7 @@ struct Host {
     Arena *arena;  /* of recompiled modules; NULL: the plan's code is used */
     RtcJob *again; /* [plan->n_modules] */
     void **owned;  /* what alloc gave, to tell it from adopted memory */
-    size_t n_owned, cap_owned;
+    size_t n_owned, cap_owned, held; /* held: bytes */
     DeviceKernel *kernels; /* newest first */
     atomic_ullong launches;
 
@@ -274,13 +275,10 @@ static int host_count(void) { return 1; }
 /* The plan's code needs what this CPU lacks: compile its sources here. */
 static bool compile_again(Host *h, const char *lacks, Err *e) {
     const Plan *p = h->plan;
-    const char *target = rtc_host_target(h->arena), *options[] = {"-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"};
-    RtcOptions o = {0};
+    const char *target = rtc_host_target(h->arena);
     fprintf(stderr, "the plan was compiled for a CPU with %s, which this one has not: compiling its sources for %s\n", lacks, target);
     h->again = arena_array(h->arena, (size_t)p->n_modules, sizeof *h->again);
-    for (int i = 0; i < p->n_modules; i++)
-        h->again[i] = (RtcJob){.name = p->modules[i].name, .source = p->modules[i].source, .arch = target, .options = options, .n_options = (int)LEN(options)};
-    return rtc_compile(h->arena, RTC_HOST, h->again, p->n_modules, &o, e) ||
+    return code_for_host(h->arena, p, target, h->again, e) ||
            err_wrap(e, "the plan was compiled for a CPU with %s, which this one has not, and cannot be compiled here", lacks);
 }
 
@@ -344,8 +342,10 @@ static void *host_alloc(Device *d, size_t size, const char *name, Err *e) {
         if (!more) return err_set(e, "device host: out of memory for %s", name), NULL;
         h->owned = more, h->cap_owned = cap;
     }
+    if (!device_memory(h->held, size, "host", name, e)) return NULL;
     if (posix_memalign(&p, size < HUGE_PAGE ? MEMORY_ALIGN : HUGE_PAGE, size ? size : 1)) return err_set(e, "device host: out of memory: %zu bytes for %s", size, name), NULL;
     if (size >= HUGE_PAGE) madvise(p, size, MADV_HUGEPAGE);
+    h->held += malloc_usable_size(p);
     return h->owned[h->n_owned++] = p;
 }
 
@@ -353,6 +353,7 @@ static void host_free(Device *d, void *p) {
     Host *h = (Host *)d;
     for (size_t i = 0; i < h->n_owned; i++)
         if (h->owned[i] == p) {
+            h->held -= malloc_usable_size(p);
             free(p);
             h->owned[i] = h->owned[--h->n_owned];
             return;

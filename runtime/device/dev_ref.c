@@ -3,6 +3,7 @@
 #include "device.h"
 #include "ir/ref.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -15,7 +16,7 @@ struct Ref {
     Device base;
     int threads;
     void **owned; /* what alloc gave, to tell it from adopted memory */
-    size_t n_owned, cap_owned;
+    size_t n_owned, cap_owned, held; /* held: bytes */
 };
 
 static int ref_count(void) { return 1; }
@@ -54,10 +55,12 @@ static void *ref_alloc(Device *d, size_t size, const char *name, Err *e) {
         r->owned = more, r->cap_owned = cap;
     }
     void *p = NULL;
+    if (!device_memory(r->held, size, "ref", name, e)) return NULL;
     if (posix_memalign(&p, MEMORY_ALIGN, size ? size : 1))
         return err_set(e, "device ref: out of memory: %zu bytes for %s", size, name), NULL;
     if (size <= POISON_MAX)
         memset(p, 0xff, size); /* NaNs and -1: what nobody wrote shows; larger pools stay untouched, unpaged */
+    r->held += malloc_usable_size(p);
     return r->owned[r->n_owned++] = p;
 }
 
@@ -65,6 +68,7 @@ static void ref_free(Device *d, void *p) {
     Ref *r = (Ref *)d;
     for (size_t i = 0; i < r->n_owned; i++)
         if (r->owned[i] == p) {
+            r->held -= malloc_usable_size(p);
             free(p);
             r->owned[i] = r->owned[--r->n_owned];
             return;

@@ -4,6 +4,7 @@
 #include "ir/cli.h"
 
 #include <stdlib.h>
+#include <sys/sysinfo.h>
 
 extern const DeviceOps dev_hip, dev_cuda, dev_host, dev_emu, dev_ref;
 
@@ -98,6 +99,13 @@ int device_several(const Device *d, int64_t n, const Plan *p, Err *e) {
 
 double device_hang_seconds(void) {
     return seconds_env("GPTOSS_HANG_SECONDS", 120);
+}
+
+bool device_memory(size_t held, size_t more, const char *device, const char *name, Err *e) {
+    struct sysinfo m;
+    size_t sum, all = sysinfo(&m) ? SIZE_MAX : ((size_t)m.totalram + m.totalswap) * m.mem_unit;
+    if (size_add(held, more, &sum) && sum <= all) return true;
+    return err_set(e, "device %s: out of memory: %zu bytes for %s, beside %zu (the machine has %zu)", device, more, name, held, all);
 }
 
 void device_close(Device *d) {

@@ -99,6 +99,9 @@ int device_count(const char *name, const Plan *p); /* of what device_open with t
  * error that lists those that there are. */
 int device_several(const Device *d, int64_t n, const Plan *p, Err *e);
 void device_list(Text *t);    /* what --list-devices prints */
+/* May a device in host memory that holds so much take `more`? What is mapped is not there before it is touched: a plan that asks for
+ * more than the machine has must fail here, not when the kernel ends the process. */
+bool device_memory(size_t held, size_t more, const char *device, const char *name, Err *e);
 double device_hang_seconds(void); /* how long work may not come back: GPTOSS_HANG_SECONDS, else 120 */
 
 #endif

@@ -10,6 +10,7 @@
 #include <math.h>
 
 enum { SLOTS = 4, FIRST_POSITION = 58, APART = 37 }; /* positions cross a page and a small window */
+enum { MANY = 4096 };                                /* numbers of a row that are drawn until all differ */
 enum { FAR = 900 };                                  /* further on, attention has several chunks */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -23,7 +24,7 @@ static uint64_t draw(Makeup *m) { /* splitmix64 */
     return z ^ z >> 31;
 }
 
-static int32_t draw_below(Makeup *m, int64_t n) { return (int32_t)(draw(m) % (uint64_t)n); }
+static int32_t draw_below(Makeup *m, int64_t n) { return (int32_t)(draw(m) % (uint64_t)least(n, INT32_MAX)); }
 static float draw_float(Makeup *m) { return (float)(draw(m) >> 40) * 0x1p-23f - 1; }
 
 typedef struct Kind Kind;
@@ -98,10 +99,15 @@ static int32_t a_page(Makeup *m, const Ints *x, int64_t i) {
     return row < m->slots && column < m->pages ? (int32_t)((column * m->slots + row) * stride % n) : -1;
 }
 
-static int32_t below(Makeup *m, const Ints *x, int64_t i) {
+static int64_t bound(const Makeup *m, const Ints *x) {
     int of = op_input(x->reader->op, x->what.below);
-    int64_t n = of >= 0 ? dim_eval(x->reader->in[of]->type.dim[0], &m->sizes) : node_int(x->reader, x->what.below);
+    return of >= 0 ? dim_eval(x->reader->in[of]->type.dim[0], &m->sizes) : node_int(x->reader, x->what.below);
+}
+
+static int32_t below(Makeup *m, const Ints *x, int64_t i) {
+    int64_t n = bound(m, x);
     const int32_t *at = x->t->data;
+    if (x->what.flags & OPERAND_DISTINCT && x->width > MANY) return (int32_t)(i % x->width); /* drawing them would take long */
     for (;;) {
         int32_t v = draw_below(m, n);
         int64_t k = x->what.flags & OPERAND_DISTINCT ? i / x->width * x->width : i;
@@ -137,6 +143,8 @@ static bool fill_ints(Makeup *m, const Ints *x, const Value *v, Err *e) {
     if ((size_t)means >= LEN(integers) || !integers[means])
         return err_set(e, "cannot make up %s: ir/ops.def does not say what the integers that %s reads mean", v->name,
                        op_info(x->reader->op)->name);
+    if (x->what.flags & OPERAND_DISTINCT && (bound(m, x) < x->width || x->width > INT32_MAX))
+        return err_set(e, "cannot make up %s: %" PRId64 " different numbers below %" PRId64, v->name, x->width, bound(m, x));
     int32_t *at = x->t->data;
     for (int64_t i = 0, n = tensor_count(x->t); i < n; i++) at[i] = integers[means](m, x, i);
     return true;

@@ -1,5 +1,6 @@
 /* mode.c - see mode.h: sessions, memory for the KV cache, the loop of steps. Reading requests is in prompts.c. */
 #include "mode.h"
+#include "runtime/device/code.h"
 #include "runtime/device/limits.h"
 #include "ir/progress.h"
 
@@ -163,6 +164,7 @@ static bool session_plan(Session *s, Err *e) { return (s->plan = plan_open(s->o-
 bool session_open(Session *s, const Options *o, Err *e) {
     *s = (Session){.o = o, .arena = arena_new()};
     if (!session_plan(s, e) || !check_limits(s, e) || !find_graphs(s, e)) return false;
+    if (!code_vouch(s->plan, strcmp(o->mode, "getp_cpu") ? o->device : "ref", o->trust_code, e)) return false;
     if (o->kernels && !strcmp(o->mode, "bench")) /* compilers are forks of this process: not once a GPU is in use */
         limits_compile(s->limits = arena_alloc(s->arena, sizeof *s->limits), s->arena, o->device, s->plan);
     return open_device(s, e) && open_model(s, e);

@@ -81,8 +81,8 @@ static bool transfer(Parity *q, Exec *x, int buf, Tensor *t, bool write, Err *e)
 static const PlanKernel *kernel_of(const Exec *x, int graph, int node) {
     const PlanGraph *g = &x->plan->graphs[graph];
     const PlanKernel *k = NULL;
-    for (int i = 0; i < g->n_launches; i++)
-        if (g->launches[i].node == node && g->launches[i].grid[exec_bucket(x, graph)][0]) k = &x->plan->kernels[g->launches[i].kernel];
+    for (int i = plan_launch(g, node); i < g->n_launches && g->launches[i].node == node; i++)
+        if (g->launches[i].grid[exec_bucket(x, graph)][0]) k = &x->plan->kernels[g->launches[i].kernel];
     return k;
 }
 
@@ -194,7 +194,7 @@ static float *delta_of(void *ctx, int out, const float *whole) {
     const PlanBuf *b = &q->ref->plan->bufs[buf];
     int64_t n = tensor_count(&g->pair[out].want), d = b->type.dim[4].add;
     float *to = malloc((size_t)n * sizeof *to + 1), *at = to;
-    if (!to) die("parity: out of memory");
+    if (!to) out_of_memory((size_t)n * sizeof *to, "parity");
     if (q->ref->group[buf] < 0) return memcpy(to, whole, (size_t)n * sizeof *to);
     for (int64_t i = 0; i < q->t->n; i++)
         for (int kv = 0; kv < 2; kv++)

@@ -237,6 +237,8 @@ static int bucket_of(const Trial *t) {
     return bucket;
 }
 
+static bool is_of_node(const Trial *t, int l) { return l < t->pg->n_launches && t->pg->launches[l].node == t->node; }
+
 static bool is_launched(const Trial *t, const PlanLaunch *l) { return l->node == t->node && l->grid[bucket_of(t)][0]; }
 
 /* Is it for this kernel, among others, that the trial is made? Not when another node has shown the same. */
@@ -271,7 +273,7 @@ static const Value *hands_on(const Check *c, const Trial *t, int l) {
     const PlanLaunch *all = t->pg->launches;
     for (int a = 0; a < all[l].n_args; a++) {
         const Value *v = handed_value(c, t, all[l].args[a]);
-        for (int i = 0; i < l && v; i++)
+        for (int i = plan_launch(t->pg, t->node); i < l && v; i++)
             if (is_launched(t, &all[i]) && has_arg(&all[i], all[l].args[a])) v = NULL;
         if (v) return v;
     }
@@ -283,7 +285,7 @@ static bool launch_all(Check *c, const Trial *t, void *step, Err *e) {
     int bucket = bucket_of(t);
     for (int i = 0; i < p->n_bufs; i++)
         if (c->handed[i] && !handed(c, i, e)) return false;
-    for (int l = 0; l < t->pg->n_launches; l++) {
+    for (int l = plan_launch(t->pg, t->node); is_of_node(t, l); l++) {
         const PlanLaunch *launch = &t->pg->launches[l];
         const PlanKernel *k = &p->kernels[launch->kernel];
         if (!is_launched(t, launch)) continue;
@@ -365,18 +367,27 @@ static double work_of(const Node *n, const Sizes *s) {
     return sum;
 }
 
-static double work_for(const Value *v, const Sizes *s) {
-    double sum = v->def ? work_of(v->def, s) : 0;
-    for (int i = 0; v->def && i < v->def->n_in; i++)
-        if (v->def->in[i]) sum += work_for(v->def->in[i], s);
+/* Of the body's nodes that v is made from. */
+static double work_for(const Graph *body, const Value *v, const Sizes *s) {
+    double sum = 0;
+    bool *needed = calloc(body->nodes.n + 1, sizeof *needed);
+    if (!needed) out_of_memory(body->nodes.n, "a self-test");
+    for (size_t i = body->nodes.n; i-- > 0;) { /* in order: who reads a value comes behind who makes it */
+        const Node *n = body->nodes.at[i];
+        bool it = n == v->def;
+        for (size_t k = i + 1; k < body->nodes.n && !it; k++)
+            for (int a = 0; needed[k] && a < body->nodes.at[k]->n_in; a++) it |= body->nodes.at[k]->in[a] && body->nodes.at[k]->in[a]->def == n;
+        if ((needed[i] = it)) sum += work_of(n, s);
+    }
+    free(needed);
     return sum;
 }
 
 /* Of the launches that a sample leaves whole. */
 static double work_whole(const Check *c, const Trial *t) {
     double sum = 0;
-    for (int l = 0; l < t->pg->n_launches; l++)
-        if (is_launched(t, &t->pg->launches[l]) && hands_on(c, t, l)) sum += work_for(hands_on(c, t, l), &t->m.sizes);
+    for (int l = plan_launch(t->pg, t->node); is_of_node(t, l); l++)
+        if (is_launched(t, &t->pg->launches[l]) && hands_on(c, t, l)) sum += work_for(t->n->body, hands_on(c, t, l), &t->m.sizes);
     return sum;
 }
 
@@ -422,7 +433,7 @@ static void choose_rows(Check *c, Trial *t) {
     if (want < LEAST_ROWS) want = LEAST_ROWS;
     if (want >= t->rows) return;
     t->some = malloc((size_t)t->rows * sizeof *t->some);
-    if (!t->some) die("selftest: out of memory");
+    if (!t->some) out_of_memory((size_t)t->rows * sizeof *t->some, "a self-test");
     for (int64_t i = 0; i < t->rows; i++)
         if (!c->o->sample || row_written(t, i)) t->some[n++] = i;
     for (int64_t i = 0; want < n && i < want; i++) t->some[i] = t->some[want > 1 ? i * (n - 1) / (want - 1) : 0];
@@ -434,7 +445,7 @@ static Tensor rows_of(const Tensor *t, const int64_t *row, int64_t n) {
     size_t size = (size_t)(tensor_count(t) / t->dim[0]) * size_of(t);
     r.dim[0] = n;
     r.data = malloc((size_t)n * size + 8);
-    if (!r.data) die("selftest: out of memory");
+    if (!r.data) out_of_memory((size_t)n * size, "a self-test");
     for (int64_t i = 0; i < n; i++)
         memcpy((char *)r.data + (size_t)i * size, (const char *)t->data + (size_t)row[i] * size, size);
     return r;
@@ -494,7 +505,7 @@ static void say(const Trial *t, Text *line) {
 }
 
 static void measure(Check *c, const Trial *t, const Verdict *v) {
-    for (int l = 0; l < t->pg->n_launches; l++)
+    for (int l = plan_launch(t->pg, t->node); is_of_node(t, l); l++)
         if (is_tested(c, t, &t->pg->launches[l])) judge_measure(&c->tried[t->pg->launches[l].kernel].measured, v);
 }
 
@@ -533,7 +544,7 @@ static bool check_trial(Check *c, Trial *t, Text *line, Err *e) {
 
 /* The first kernel that a trial is made for; NULL: all are tried. */
 static const PlanKernel *first_tested(const Check *c, const Trial *t) {
-    for (int l = 0; l < t->pg->n_launches; l++)
+    for (int l = plan_launch(t->pg, t->node); is_of_node(t, l); l++)
         if (is_tested(c, t, &t->pg->launches[l])) return &c->plan->kernels[t->pg->launches[l].kernel];
     return NULL;
 }
@@ -559,7 +570,7 @@ static void print_trial(const Check *c, const Trial *t, const PlanKernel *k, boo
 
 /* A line for each kernel that the trial was made for. */
 static void conclude(Check *c, const Trial *t, bool ok, const char *says) {
-    for (int l = 0; l < t->pg->n_launches; l++) {
+    for (int l = plan_launch(t->pg, t->node); is_of_node(t, l); l++) {
         const PlanLaunch *launch = &t->pg->launches[l];
         Tried *k = &c->tried[launch->kernel];
         if (!is_tested(c, t, launch)) continue;
@@ -607,13 +618,17 @@ static void check_launch(Check *c, const PlanGraph *pg, const PlanLaunch *l, Sid
     try_rows(c, pg, l->node, weights, most, 0);
 }
 
+static void forget_packed(Check *c, int buf) {
+    if (buf >= 0) free_side(c, &c->packed[buf].side), c->packed[buf] = (Packed){.from = NULL};
+}
+
 static void check_node(Check *c, const PlanGraph *pg, int node) {
     const Node *n = program_graph(c->plan->program, pg->name)->nodes.at[node];
     Side weights[MAX_IN] = {{{0}}};
-    for (int l = 0; l < pg->n_launches; l++)
-        if (pg->launches[l].node == node) check_launch(c, pg, &pg->launches[l], weights);
+    for (int l = plan_launch(pg, node); l < pg->n_launches && pg->launches[l].node == node; l++) check_launch(c, pg, &pg->launches[l], weights);
     for (int i = 0; i < n->n_in; i++) free_side(c, &weights[i]);
-    for (int i = 0; i < c->plan->n_bufs; i++) free_side(c, &c->packed[i].side), c->packed[i] = (Packed){.from = NULL};
+    for (int l = plan_launch(pg, node); l < pg->n_launches && pg->launches[l].node == node; l++)
+        for (int a = 0; a < pg->launches[l].n_args; a++) forget_packed(c, pg->launches[l].args[a]);
 }
 
 static bool same_tolerance(const PlanKernel *a, const PlanKernel *b) {
@@ -660,7 +675,7 @@ bool selftest_run(const Plan *p, Device *d, const SelftestOptions *o, Err *e) {
     c.tried = calloc((size_t)p->n_kernels + 1, sizeof *c.tried);
     c.packed = calloc((size_t)p->n_bufs + 1, sizeof *c.packed);
     c.handed = calloc((size_t)p->n_bufs + 1, sizeof *c.handed);
-    if (!c.modules || !c.tried || !c.packed || !c.handed) die("selftest: out of memory");
+    if (!c.modules || !c.tried || !c.packed || !c.handed) out_of_memory((size_t)p->n_bufs * sizeof *c.packed, "a self-test");
     check_all(&c);
     for (int i = 0; i < p->n_modules; i++)
         if (c.modules[i]) d->ops->module_unload(d, c.modules[i]);

@@ -12,7 +12,7 @@ fake=$PWD/out/tests/fakecuda
 launches() { # NAME WANTED [VARIABLE=VALUE]…: the log of a getp run
     local name=$1 want=$2
     shift 2
-    env "$@" LD_LIBRARY_PATH="$fake" FAKECUDA_LOG="$tmp/log" out/gptoss-exec "$tmp/hand.bin" -w "$tmp/model" --device cuda -m getp --input-ids -i "$tmp/in" -o "$tmp/ids" -n 40 2>"$tmp/err" || { fail "$name" "$(tail -1 "$tmp/err")"; return; }
+    env "$@" LD_LIBRARY_PATH="$fake" FAKECUDA_LOG="$tmp/log" out/gptoss-exec "$tmp/hand.bin" --trust-code -w "$tmp/model" --device cuda -m getp --input-ids -i "$tmp/in" -o "$tmp/ids" -n 40 2>"$tmp/err" || { fail "$name" "$(tail -1 "$tmp/err")"; return; }
     if grep -qE "$want" <<<"$(tr '\n' ' ' <"$tmp/log")"; then ok "$name"; else fail "$name" "$(tr '\n' ' ' <"$tmp/log")"; fi
 }
 if [ -f "$fake/libcuda.so.1" ]; then

@@ -62,6 +62,7 @@ static ModelConfig hand_config(void) {
                      .dense = DT_BF16,
                      .experts_dtype = DT_MXFP4};
     for (int i = 0; i < c.layers; i++) c.sliding[i] = i % 2 == 0;
+    if (hand_seq > c.max_seq) c.max_seq = hand_seq;
     return c;
 }
 
@@ -184,7 +185,7 @@ struct HandPlan {
 
 static int hand_buf(HandPlan *h, const Value *v, BufKind kind, int graph, int node) {
     Plan *p = h->p;
-    static const Sizes most = {{0, HAND_TOKENS, HAND_BATCH, 1}};
+    static const Sizes most = {{0, HAND_TOKENS, HAND_ROWS, 1}};
     int found = kind == BUF_TEMP ? -1 : plan_buf(p, v->name);
     if (found >= 0) return found;
     PlanBuf *b = &p->bufs[p->n_bufs];

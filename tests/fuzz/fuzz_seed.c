@@ -1,5 +1,7 @@
-/* fuzz_seed.c - writes the code objects that fuzz_code begins with: small kernels that use much of the machine. */
+/* fuzz_seed.c - writes the code objects that fuzz_code begins with: small kernels that use much of the machine.
+ * fuzz_seed PLAN OUT: the plan without its kernels, small and quick, for ref. */
 #include "fuzz.h"
+#include "plan/plan.h"
 #include "rtc/rtc.h"
 
 static const char *const sources[] = {
@@ -30,14 +32,25 @@ static const char *const sources[] = {
     "extern \"C\" __global__ void calls(int *y, int n) { y[threadIdx.x] = deep(3); counter[1]++; }\n",
 };
 
+static bool bare_plan(const char *from, const char *to, Err *e) {
+    Plan *p = plan_open(from, e);
+    if (!p) return false;
+    p->n_modules = p->n_kernels = 0;
+    for (int g = 0; g < p->n_graphs; g++) p->graphs[g].n_launches = 0;
+    bool ok = plan_write(p, to, e);
+    plan_close(p);
+    return ok;
+}
+
 int main(int argc, char **argv) {
     Arena *a = arena_new();
-    Err e;
+    Err e = {0};
     bool ok = argc == 2;
+    if (argc == 3) return bare_plan(argv[1], argv[2], &e) ? 0 : (fprintf(stderr, "%s\n", e.msg), 1);
     RtcJob jobs[LEN(sources)] = {0};
     for (size_t i = 0; i < LEN(sources); i++)
         jobs[i] = (RtcJob){.name = arena_printf(a, "seed%zu.hip", i), .source = sources[i], .arch = "gfx90a"};
-    if (!ok) fputs("usage: fuzz_seed FOLDER\n", stderr);
+    if (!ok) fputs("usage: fuzz_seed FOLDER, or PLAN OUT\n", stderr);
     if (ok && !(ok = rtc_compile(a, RTC_HIP, jobs, LEN(sources), NULL, &e))) fprintf(stderr, "%s\n", e.msg);
     for (size_t i = 0; ok && i < LEN(sources); i++)
         if (!(ok = file_write(arena_printf(a, "%s/%zu.co", argv[1], i), jobs[i].code, jobs[i].code_size, &e)))

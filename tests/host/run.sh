@@ -139,12 +139,36 @@ done
 check long_getp_cpu $exec $w/long.strict.bin -m getp_cpu -w $w/long --input-ids -i $w/long.in -n 4510 -o $w/long.cpu
 same long_strict_is_getp_cpu $w/long.strict $w/long.cpu
 
+# --- code that was not compiled here ---
+out/tests/tamper $w/fast.bin $w/tampered.bin || fail tamper "failed"
+selftest() { $exec "$@" --self-test --device host --only rmsnorm; }
+anew="of the plan's [0-9]* modules was not compiled here: all are compiled anew"
+check trust_compiled_here selftest $w/fast.bin
+grep -q "not compiled here" $w/err && fail trust_no_word "$(cat $w/err)" || ok trust_no_word
+check trust_tampered selftest $w/tampered.bin
+grep -q "the code of 1 $anew" $w/err && ok trust_tampered_said || fail trust_tampered_said "$(cat $w/err)"
+check trust_moved env GPTOSS_CACHE=$PWD/$w/other $exec $w/fast.bin --self-test --device host --only rmsnorm
+grep -q "the code of [1-9][0-9]* $anew" $w/err && ok trust_moved_said || fail trust_moved_said "$(cat $w/err)"
+refuses trust_no_cc "was not compiled here, and its sources cannot be compiled here either; .*--trust-code runs it as it is" \
+    env -u CC PATH=/nowhere "$PWD/$exec" $w/tampered.bin --self-test --device host --only rmsnorm
+check trust_code env -u CC PATH=/nowhere "$PWD/$exec" $w/tampered.bin --self-test --device host --only rmsnorm --trust-code
+check trust_code_environment env -u CC PATH=/nowhere GPTOSS_TRUST_CODE=1 "$PWD/$exec" $w/tampered.bin --self-test --device host --only rmsnorm
+tiny --precision fast --emit $w/emitted -o $w/none.bin >/dev/null 2>&1 && rm $w/none.bin && for f in $w/emitted/rmsnorm*.c; do echo "/* edited */" >>"$f"; done
+check trust_override_compiled tiny --precision fast --override $w/emitted -o $w/edited.bin
+check trust_override selftest $w/edited.bin
+grep -q "not compiled here" $w/err && fail trust_override_no_word "$(cat $w/err)" || ok trust_override_no_word
+mkdir -p $w/open && chmod 777 $w/open
+GPTOSS_CACHE=$PWD/$w/open tiny --precision fast -o $w/open.bin >/dev/null 2>&1
+refuses trust_open_cache "was not compiled here" env -u CC PATH=/nowhere GPTOSS_CACHE="$PWD/$w/open" "$PWD/$exec" $w/open.bin --self-test --device host --only rmsnorm
+chmod 755 $w/open
+check trust_closed_cache env -u CC PATH=/nowhere GPTOSS_CACHE="$PWD/$w/open" "$PWD/$exec" $w/open.bin --self-test --device host --only rmsnorm
+
 # --- errors ---
 refuses no_cc "no C compiler found" env -u CC PATH=/nowhere $compile graphs/toy.lua --arch host -o $w/none.bin
 refuses cc_missing 'CC is "no-such-cc"' env CC=no-such-cc $compile graphs/toy.lua --arch host -o $w/none.bin
 [ -e $w/none.bin ] && fail no_plan_left "there is a plan"
 refuses lacks_and_no_cc "which this one has not, and cannot be compiled here: no C compiler" \
-    env -u CC PATH=/nowhere GPTOSS_HOST_FEATURES=none GPTOSS_CACHE=$w/empty "$PWD/$exec" $w/fast.bin --self-test --device host
+    env -u CC PATH=/nowhere GPTOSS_HOST_FEATURES=none "$PWD/$exec" $w/fast.bin --self-test --device host
 refuses other_arch "recompile with --arch gfx90a" $exec $w/fast.bin --self-test --device emu
 cp -r templates/host $w/templates && echo "no such type;" >>$w/templates/map.c
 refuses bad_template "map.c:.*error" $compile graphs/toy.lua --arch host --templates $w/templates -o $w/none.bin

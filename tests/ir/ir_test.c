@@ -386,6 +386,19 @@ static const struct {
     {"fused-no-state", "program p\ngraph g\ninput s: i32[8]\ninput i: i32[S]\nlate: i32[8] = FUSED(i, s)\nrule r\nkernel k\nbody b\ninput i: i32[S]\ninput s: i32[8]\n"
                        "y: i32[8] = set_last(s, i, i)\noutput y\nend\noutput late\nend\n",
      "x.ir:5:16: error: FUSED: updates s, which is no state"},
+    {"body-updates-weight", "program p\ngraph g\nparam w: i32[8]\ninput i: i32[S]\nout: i32[S] = FUSED(i, w)\nrule r\nkernel k\nbody b\ninput i: i32[S]\ninput w: i32[8]\n"
+                            "y: i32[8] = set_last(w, i, i)\nout: i32[S] = tokens(i, y)\noutput out\nend\noutput out\nend\n",
+     "the body updates y, which the node does not"},
+    {"body-updates-own", "program p\ngraph g\ninput i: i32[S]\ninput s: i32[8]\nout: i32[8] = FUSED(i, s)\nrule r\nkernel k\nbody b\ninput i: i32[S]\ninput s: i32[8]\n"
+                         "t: i32[8] = tokens(s, s)\nout: i32[8] = set_last(t, i, i)\noutput out\nend\noutput out\nend\n",
+     "the body updates out, which the node does not"},
+    {"group-swapped", "program p\ngraph g\ninput x: i32[T,2]\na: i32[2*T], b: i32[4+2*T,4] = group(x) {experts=4, tile=8}\n"
+                      "y: i32[T,2] = FUSED(x; ; b, a)\nrule r\nkernel k\nbody b\ninput x: i32[T,2]\noutput x\nend\noutput y\nend\n",
+     "behind its body's inputs the node reads what is no group's perm and tiles"},
+    {"group-half", "program p\ngraph g\ninput x: i32[T,2]\na: i32[2*T], b: i32[4+2*T,4] = group(x) {experts=4, tile=8}\n"
+                   "y: i32[T,2] = FUSED(x; ; a)\nrule r\nkernel k\nbody b\ninput x: i32[T,2]\noutput x\nend\noutput y\nend\n",
+     "behind its body's inputs the node reads what is no group's perm and tiles"},
+    {"group-tile", "program p\ngraph g\ninput x: i32[T,2]\na: i32[2*T], b: i32[4+2*T,4] = group(x) {experts=4, tile=9223372036854775807}\noutput a\nend\n", "attribute tile is 9223372036854775807, too large"},
     {"hook", "program p\ngraph g\ninput x: f32[T,4]\ny: f32[T,4] = FUSED(x)\nrule r\nkernel k\nhook h\nbody r\ninput x: f32[T,4]\ny: f32[T,4] = scale(x) {by=1.0}\noutput y\nend\nend\n",
      "x.ir:7:6: error: there is no value h in the body"},
 };

@@ -14,6 +14,25 @@ static void result(const char *name, bool ok, const char *why) {
     else printf("FAIL %s: %s\n", name, why), failures++;
 }
 
+/* Two of the first node, one of each other; on what the node reads and writes. */
+static void add_launches(Plan *p, PlanGraph *g) {
+    const Graph *ir = program_graph(p->program, g->name);
+    g->n_launches = (int)ir->nodes.n + 1, g->launches = arena_array(p->arena, ir->nodes.n + 1, sizeof *g->launches);
+    for (int i = 0; i < g->n_launches; i++) {
+        PlanLaunch *l = &g->launches[i];
+        *l = (PlanLaunch){.kernel = i > 0, .node = i ? i - 1 : 0, .n_args = 1, .args = {plan_buf(p, "step")}};
+        const Node *n = ir->nodes.at[l->node];
+        for (int k = 0; k < n->n_in; k++) l->args[l->n_args++] = n->in[k] ? plan_value(g, n->in[k]->name) : -1;
+        for (int k = 0; k < n->n_out; k++) l->args[l->n_args++] = plan_value(g, n->out[k]->name);
+        l->grid = arena_array(p->arena, (size_t)g->n_buckets, sizeof *l->grid);
+        l->lds = arena_array(p->arena, (size_t)g->n_buckets, sizeof *l->lds);
+        for (int b = 0; b < g->n_buckets; b++) {
+            l->grid[b][0] = i ? 3 : 0, l->grid[b][1] = i ? 1 : UINT16_MAX, l->grid[b][2] = 1 + (uint32_t)b;
+            l->lds[b] = p->kernels[l->kernel].lds / (uint32_t)(b + 1);
+        }
+    }
+}
+
 /* The hand-made plan with everything that it lacks: modules, kernels, launches, rules; with extreme values. */
 static Plan *full_plan(void) {
     static const char code[] = "\x7f"
@@ -28,23 +47,12 @@ static Plan *full_plan(void) {
     p->n_kernels = 2, p->kernels = arena_array(p->arena, 2, sizeof *p->kernels);
     p->kernels[0] = (PlanKernel){
         "k0", "linear", "mfma16x16x16, K in 4 segments", 0, 256, 65536, 5e-324, 512, 256, 104, 65536, UINT32_MAX, 0, 1};
-    p->kernels[1] = (PlanKernel){"k1", "\"quoted\" \\ \n", "", 1, 1024, 0, INFINITY, 0, 0, 0, 0, 0, 0, 0};
+    p->kernels[1] = (PlanKernel){"k1", "\"quoted\" \\ \xc3\xa9", "", 1, 1024, 0, INFINITY, 0, 0, 0, 0, 0, 0, 0};
     p->n_rules = 2, p->rules = arena_array(p->arena, 2, sizeof *p->rules);
     p->rules[0] = (PlanRule){"rmsnorm_qkv", UINT64_MAX, 24};
     p->rules[1] = (PlanRule){"none", 0, 0};
-    PlanGraph *g = &p->graphs[0];
-    g->n_launches = 2, g->launches = arena_array(p->arena, 2, sizeof *g->launches);
-    for (int i = 0; i < 2; i++) {
-        PlanLaunch *l = &g->launches[i];
-        *l = (PlanLaunch){.kernel = i, .node = i, .n_args = 3, .args = {plan_buf(p, "step"), plan_buf(p, "embed"), -1}};
-        l->grid = arena_array(p->arena, (size_t)g->n_buckets, sizeof *l->grid);
-        l->lds = arena_array(p->arena, (size_t)g->n_buckets, sizeof *l->lds);
-        for (int b = 0; b < g->n_buckets; b++) {
-            l->grid[b][0] = i ? 4194303 : 0, l->grid[b][1] = l->grid[b][2] = UINT32_MAX;
-            l->lds[b] = p->kernels[i].lds / (uint32_t)(b + 1);
-        }
-    }
-    p->config.rope_theta = 1.0 / 3, p->config.rms_eps = 4.9e-324;
+    for (int g = 0; g < p->n_graphs; g++) add_launches(p, &p->graphs[g]);
+    p->config.rope_theta = 1 + 1.0 / 3, p->config.rms_eps = 4.9e-324;
     return p;
 }
 
@@ -281,67 +289,105 @@ static int temp_of(const Plan *p) {
     die("no temp");
 }
 
-static void b_launch_buffer(Plan *p) { p->graphs[0].launches[0].args[1] = p->n_bufs; }
-static void b_launch_negative(Plan *p) { p->graphs[0].launches[0].args[1] = -2; }
-static void b_launch_step(Plan *p) { p->graphs[0].launches[0].args[0] = plan_buf(p, "embed"); }
-static void b_launch_node(Plan *p) { p->graphs[0].launches[1].node = 100000; }
-static void b_launch_kernel(Plan *p) { p->graphs[0].launches[1].kernel = 2; }
-static void b_launch_order(Plan *p) { p->graphs[0].launches[0].node = 5; }
-static void b_launch_grid(Plan *p) { p->graphs[0].launches[1].grid[0][0] = UINT32_MAX; }
-static void b_kernel_module(Plan *p) { p->kernels[0].module = -1; }
-static void b_kernel_block(Plan *p) { p->kernels[0].block = 2048; }
-static void b_temp_offset(Plan *p) { p->bufs[temp_of(p)].offset = p->scratch; }
-static void b_temp_wrap(Plan *p) { p->bufs[temp_of(p)].offset = SIZE_MAX - 8; }
-static void b_temp_dead(Plan *p) { p->bufs[temp_of(p)].first = 3, p->bufs[temp_of(p)].last = 3; }
-static void b_temp_graph(Plan *p) { p->bufs[temp_of(p)].graph = 9; }
-static void b_small(Plan *p) { p->bufs[plan_buf(p, "embed")].size -= 1; }
-static void b_missing_value(Plan *p) { p->graphs[0].n_values--; }
-static void b_value_type(Plan *p) { p->bufs[plan_buf(p, "embed")].type.dim[0].add--; }
-static void b_value_buffer(Plan *p) { p->graphs[0].values[3].buf = -5; }
-static void b_graph_name(Plan *p) { p->graphs[1].name = "nothing"; }
-static void b_graph_twice(Plan *p) { p->graphs[1].name = "step"; }
-static void b_buckets(Plan *p) { p->graphs[0].buckets[1] = 1; }
-static void b_max_tokens(Plan *p) { p->max_tokens = 17; }
-static void b_max_blocks(Plan *p) { p->max_blocks = 1; }
-static void b_kv_blocks(Plan *p) { p->kv[0].blocks = "pos"; }
-static void b_kv_twice(Plan *p) { p->kv[1].states[0] = p->kv[0].states[0]; }
-static void b_kv_missing(Plan *p) { p->kv[1].n_states--; }
-static void b_two_names(Plan *p) { p->bufs[plan_buf(p, "pos")].name = "slot"; }
-static void b_overflow(Plan *p) { p->bufs[plan_buf(p, "last")].type.dim[0].add = INT64_MAX; }
+static PlanBuf *buf(const Plan *p, const char *name) {
+    int i = plan_buf(p, name);
+    for (int k = 0; i < 0 && k < p->n_bufs; k++)
+        if (!strcmp(p->bufs[k].name, name)) i = k;
+    if (i < 0) die("no buffer %s", name);
+    return &p->bufs[i];
+}
 
+static int value_index(const PlanGraph *g, const char *name) {
+    for (int i = 0; i < g->n_values; i++)
+        if (!strcmp(g->values[i].name, name)) return i;
+    die("no value %s", name);
+}
+
+/* Each breaks one statement of docs/plan-verifier.md; `message` is what plan_open says of it. */
+#define BAD(X)                                                                                                         \
+    X(launch_buffer, "graphs[0]: k0: buffer", p->graphs[0].launches[0].args[1] = p->n_bufs)                            \
+    X(launch_negative, "graphs[0]: k0: buffer -2", p->graphs[0].launches[0].args[1] = -2)                              \
+    X(launch_step, "its first argument is not the step", p->graphs[0].launches[0].args[0] = plan_buf(p, "embed"))      \
+    X(launch_node, "k1 computes node 100000", p->graphs[0].launches[1].node = 100000)                                  \
+    X(launch_kernel, "a launch of kernel 2 of 2", p->graphs[0].launches[1].kernel = 2)                                 \
+    X(launch_order, "not in the order of their nodes", (p->graphs[0].launches[3].node = 0, p->graphs[0].launches[3].n_args = 1))                           \
+    X(launch_missing, "no launch computes node", p->graphs[0].n_launches--)                                            \
+    X(launch_gap, "no launch computes node", (p->graphs[0].launches[3].node = 3, p->graphs[0].launches[3].n_args = 1))                                     \
+    X(launch_foreign, "is nothing that its node", p->graphs[0].launches[0].args[2] = plan_buf(p, "embed"))             \
+    X(launch_state, "is nothing that its node", p->graphs[0].launches[2].args[1] = plan_buf(p, "layer0.attn.kv"))      \
+    X(launch_grid, "a grid of", p->graphs[0].launches[1].grid[0][0] = UINT32_MAX)                                      \
+    X(launch_grid_bytes, "a grid of", p->graphs[0].launches[1].grid[0][0] = 1 << 20)                                   \
+    X(launch_grid_deep, "a grid of", p->graphs[0].launches[1].grid[0][2] = 1 << 16)                                    \
+    X(launch_lds, "bytes of shared memory", p->graphs[0].launches[1].lds[0] = 1)                                       \
+    X(kernel_module, "is in module -1", p->kernels[0].module = -1)                                                     \
+    X(kernel_block, "blocks of 2048", p->kernels[0].block = 2048)                                                      \
+    X(kernel_symbol, "kernels[1]: its symbol is no name", p->kernels[1].symbol = "a\nok k1")                           \
+    X(kernel_template, "its template holds a control character", p->kernels[1].template_name = "\033[2J")              \
+    X(module_utf8, "modules[0]: its name is not UTF-8", p->modules[0].name = "a\xff")                                  \
+    X(rule_utf8, "rules[0]: its name is not UTF-8", p->rules[0].name = "\xc3")                                         \
+    X(module_name, "modules[0]: its name holds", p->modules[0].name = "a\tb")                                          \
+    X(model_path, "model_path holds a control character", p->model_path = "/a\nb")                                     \
+    X(precision, "neither strict nor fast", p->precision = "exact")                                                    \
+    X(temp_offset, "beyond the scratch arena", p->bufs[temp_of(p)].offset = p->scratch)                                \
+    X(temp_wrap, "beyond the scratch arena", p->bufs[temp_of(p)].offset = SIZE_MAX - 8)                                \
+    X(temp_align, "no multiple of 256", buf(p, "layer0.attn.n")->offset += 16)                                         \
+    X(temp_overlap, "live at once in the same bytes", buf(p, "layer0.attn.n")->offset = buf(p, "x")->offset)           \
+    X(temp_dead, "which lives from node 3 to 3", buf(p, "x")->first = buf(p, "x")->last = 3)                           \
+    X(temp_graph, "belongs to graph 9", p->bufs[temp_of(p)].graph = 9)                                                 \
+    X(named_offset, "is not a temporary but has an offset", buf(p, "embed")->offset = 256)                             \
+    X(named_range, "is not a temporary but has a live range", buf(p, "embed")->first = 0)                              \
+    X(small, "embed has 65535 bytes, its type needs 65536", buf(p, "embed")->size -= 1)                                \
+    X(large, "hidden has", buf(p, "hidden")->size += 4)                                                                \
+    X(buffer_name, "is no name for a buffer", buf(p, "embed")->name = "a b")                                           \
+    X(missing_value, "has no buffer", p->graphs[0].n_values--)                                                         \
+    X(value_twice, "has two buffers", p->graphs[0].values[3].name = p->graphs[0].values[2].name)                       \
+    X(value_type, "value embed is bf16[512,64], its buffer bf16[511,64]", (buf(p, "embed")->type.dim[0].add--, buf(p, "embed")->size -= 128)) \
+    X(value_buffer, "buffer -5", p->graphs[0].values[3].buf = -5)                                                      \
+    X(value_shared, "two values of the graph lie in", p->graphs[0].values[value_index(&p->graphs[0], "layer0.attn.o")].buf = p->graphs[0].values[value_index(&p->graphs[0], "layer0.attn.n")].buf) \
+    X(value_kind, "lies in embed, a buffer of kind link", buf(p, "embed")->kind = BUF_LINK)                            \
+    X(result_input, "a buffer of kind input", p->graphs[0].values[value_index(&p->graphs[0], "ids")].buf = plan_buf(p, "src")) \
+    X(graph_name, "nobody runs a graph \"nothing\"", p->graphs[1].name = "nothing")                                    \
+    X(graph_twice, "two graphs are called \"step\"", p->graphs[1].name = "step")                                       \
+    X(graph_step, "there is no graph step", (p->graphs++, p->n_graphs--))                                              \
+    X(graph_left_out, "the program has 3 graphs, the plan 2", p->n_graphs--)                                           \
+    X(graph_symbol, "bounded by the wrong symbol", p->graphs[0].sym = SYM_S)                                           \
+    X(buckets, "do not ascend", p->graphs[0].buckets[1] = 1)                                                           \
+    X(buckets_rows, "max_batch is 4", p->graphs[1].buckets[1] = 5)                                                     \
+    X(max_tokens, "max_tokens is 17", p->max_tokens = 17)                                                              \
+    X(max_batch, "max_batch is 2097152", p->max_batch = 1 << 21)                                                       \
+    X(max_seq, "max_seq is 2000, the model's 1024", p->max_seq = 2000)                                                 \
+    X(max_blocks, "max_blocks is 1", p->max_blocks = 1)                                                                \
+    X(max_blocks_more, "max_blocks is 5", p->max_blocks = 5)                                                           \
+    X(config_head, "head_dim is 256", p->config.head_dim = 256)                                                        \
+    X(config_nan, "rms_norm_eps is nan", p->config.rms_eps = NAN)                                                      \
+    X(config_eos, "\"eos\" is -1", p->config.eos[0] = -1)                                                              \
+    X(input_link, "pos is the name of an input", buf(p, "pos")->kind = BUF_LINK)                                       \
+    X(input_type, "the plan has input src as i32[2*T]", (buf(p, "src")->type.dim[0].mul = 2, buf(p, "src")->size *= 2)) \
+    X(input_rope, "the plan has input rope", (buf(p, "rope")->type.dim[1] = dim_const(9), buf(p, "rope")->size = 256 * 9 * 8)) \
+    X(input_unknown, "wants an input \"pox\"", buf(p, "pos")->name = "pox")                                            \
+    X(kv_blocks, "block table pos", p->kv[0].blocks = "pos")                                                           \
+    X(kv_shared, "is of two groups", p->kv[1].blocks = p->kv[0].blocks)                                                \
+    X(kv_twice, "is in two groups", p->kv[1].states[0] = p->kv[0].states[0])                                           \
+    X(kv_missing, "is in no group", p->kv[1].n_states--)                                                               \
+    X(kv_empty, "no state is in the group", p->kv[1].n_states = 0)                                                     \
+    X(kv_window, "has a window of 16", p->kv[1].window = 15)                                                           \
+    X(kv_swapped, "by another table than", (p->kv[0].blocks = "blocks.window", p->kv[1].blocks = "blocks.full"))       \
+    X(two_names, "a second buffer is called slot", buf(p, "pos")->name = "slot")                                       \
+    X(overflow, "last: dimension 1 is too large", buf(p, "last")->type.dim[0].add = INT64_MAX)                         \
+    X(overflow_rows, "its type overflows", (buf(p, "hidden")->type.dim[0].mul = (int64_t)1 << 39))                     \
+    X(last, "state last is i32[3]", (buf(p, "last")->type.dim[0].add = 3, buf(p, "last")->size = 12))                  \
+    X(vocabulary, "the vocabulary is 544", p->config.vocab = 544)
+
+#define FUNCTION(name, message, damage)                                                                                \
+    static void b_##name(Plan *p) { (void)(damage); }
+BAD(FUNCTION)
 static const struct {
     const char *name;
     void (*damage)(Plan *p);
     const char *message;
 } bad[] = {
-    {"launch_buffer", b_launch_buffer, "graphs[0]: k0: buffer"},
-    {"launch_negative", b_launch_negative, "graphs[0]: k0: buffer -2"},
-    {"launch_step", b_launch_step, "its first argument is not the step"},
-    {"launch_node", b_launch_node, "k1 computes node 100000"},
-    {"launch_kernel", b_launch_kernel, "a launch of kernel 2 of 2"},
-    {"launch_order", b_launch_order, "not in the order of their nodes"},
-    {"launch_grid", b_launch_grid, "a grid of"},
-    {"kernel_module", b_kernel_module, "is in module -1"},
-    {"kernel_block", b_kernel_block, "blocks of 2048"},
-    {"temp_offset", b_temp_offset, "beyond the scratch arena"},
-    {"temp_wrap", b_temp_wrap, "beyond the scratch arena"},
-    {"temp_dead", b_temp_dead, "which lives from node 3 to 3"},
-    {"temp_graph", b_temp_graph, "belongs to graph 9"},
-    {"small", b_small, "embed has 65535 bytes, its type needs 65536"},
-    {"missing_value", b_missing_value, "has no buffer"},
-    {"value_type", b_value_type, "value embed is bf16[512,64], its buffer bf16[511,64]"},
-    {"value_buffer", b_value_buffer, "buffer -5"},
-    {"graph_name", b_graph_name, "no graph \"nothing\""},
-    {"graph_twice", b_graph_twice, "two graphs are called \"step\""},
-    {"buckets", b_buckets, "do not ascend"},
-    {"max_tokens", b_max_tokens, "max_tokens is 17"},
-    {"max_blocks", b_max_blocks, "max_blocks is 1"},
-    {"kv_blocks", b_kv_blocks, "block table pos"},
-    {"kv_twice", b_kv_twice, "is in two groups"},
-    {"kv_missing", b_kv_missing, "is in no group"},
-    {"two_names", b_two_names, "a second buffer is called slot"},
-    {"overflow", b_overflow, "overflows"},
-};
+#define ROW(name, message, damage) {#name, b_##name, message},
+    BAD(ROW)};
 
 static void test_bad(void) {
     for (size_t i = 0; i < LEN(bad); i++) {
@@ -359,6 +405,20 @@ static void test_bad(void) {
     }
 }
 
+/* A few kilobytes that say they are more than there may be. */
+static void test_bomb(const char *file, size_t n) {
+    size_t most = 65 << 20, room = ZSTD_compressBound(most);
+    char *spaces = malloc(most), *z = malloc(room + 64);
+    Err e = {0};
+    memset(spaces, ' ', most);
+    uint64_t size = ZSTD_compress(z + 40, room, spaces, most, 1);
+    memcpy(z, file, 40), memcpy(z + 16, &size, 8);
+    seal(z, 40 + size);
+    bool opened = opens(z, 40 + size, &e);
+    result("bomb", n && !opened && strstr(e.msg, "metadata expands to 68157440 bytes, there may be 67108864"), e.msg);
+    free(spaces), free(z);
+}
+
 int main(void) {
     Err e = {0};
     if (!mkdtemp(dir)) die("no temporary folder");
@@ -370,6 +430,7 @@ int main(void) {
     test_version(file, n);
     test_resealed(file, n);
     test_metadata(file, n);
+    test_bomb(file, n);
     free(file);
     test_bad();
     Plan *none = plan_open(dir, &e);

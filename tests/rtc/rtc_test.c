@@ -80,6 +80,16 @@ static int files_in(const char *dir, char *path, size_t room) {
     return n;
 }
 
+/* The same of a cache's entries. */
+static int entries_in(const char *dir, char *path, size_t room) {
+    int n = 0;
+    DIR *d = opendir(dir);
+    for (struct dirent *f; d && (f = readdir(d));)
+        if (strstr(f->d_name, ".rtc")) n++, snprintf(path, room, "%s/%s", dir, f->d_name);
+    if (d) closedir(d);
+    return n;
+}
+
 static int no_cache(RtcJob *jobs, int n, Arena *a, Err *e) {
     RtcOptions o = {.workers = 2, .no_cache = true};
     return rtc_compile(a, RTC_HIP, jobs, n, &o, e);
@@ -150,7 +160,7 @@ static void test_cache_corrupt(void) {
     use_cache("corrupt");
     RtcJob x = job("add.hip", add), y = x;
     CHECK(rtc_compile(a, RTC_HIP, &x, 1, NULL, &e), "%s", e.msg);
-    CHECK(files_in(getenv("GPTOSS_CACHE"), path, sizeof path) == 1, "entries");
+    CHECK(entries_in(getenv("GPTOSS_CACHE"), path, sizeof path) == 1, "entries");
     struct stat st;
     CHECK(!stat(path, &st), "%s", path);
     long places[] = {0, 17, 40, st.st_size / 2, st.st_size - 1}; /* key, magic, sizes, code, the last byte */
@@ -294,13 +304,36 @@ static void test_timeout(void) {
     END;
 }
 
+/* The cache vouches for what was compiled, to the byte and with its source, as long as it is whole and nobody else's. */
+static void test_made_here(void) {
+    BEGIN;
+    char path[512];
+    use_cache("made_here");
+    RtcJob x = job("add.hip", add), y = job("mul.hip", mul), again = x;
+    CHECK(!rtc_made_here(add, "code", 4), "an empty cache vouches");
+    CHECK(rtc_compile(a, RTC_HIP, &x, 1, NULL, &e) && no_cache(&y, 1, a, &e), "%s", e.msg);
+    CHECK(rtc_made_here(add, x.code, x.code_size), "not for what it holds");
+    CHECK(!rtc_made_here(mul, x.code, x.code_size), "for another source");
+    CHECK(!rtc_made_here(mul, y.code, y.code_size), "for what it does not hold");
+    ((char *)x.code)[x.code_size / 2] ^= 1;
+    CHECK(!rtc_made_here(add, x.code, x.code_size), "for other bytes");
+    ((char *)x.code)[x.code_size / 2] ^= 1;
+    chmod(getenv("GPTOSS_CACHE"), 0777);
+    CHECK(!rtc_made_here(add, x.code, x.code_size), "though all may write to it");
+    chmod(getenv("GPTOSS_CACHE"), 0755);
+    CHECK(entries_in(getenv("GPTOSS_CACHE"), path, sizeof path) == 1 && !truncate(path, 100), "entries");
+    CHECK(!rtc_made_here(add, x.code, x.code_size), "though the entry is damaged");
+    CHECK(rtc_compile(a, RTC_HIP, &again, 1, NULL, &e) && rtc_made_here(add, x.code, x.code_size), "not once it is whole again");
+    END;
+}
+
 static void test_duplicates(void) {
     BEGIN;
     char path[512];
     use_cache("duplicates");
     RtcJob jobs[] = {job("add.hip", add), job("mul.hip", mul), job("add.hip", add), job("add.hip", add)};
     CHECK(rtc_compile(a, RTC_HIP, jobs, 4, NULL, &e), "%s", e.msg);
-    CHECK(files_in(getenv("GPTOSS_CACHE"), path, sizeof path) == 2, "not two entries");
+    CHECK(entries_in(getenv("GPTOSS_CACHE"), path, sizeof path) == 2, "not two entries");
     CHECK(same_code(&jobs[0], &jobs[2]) && same_code(&jobs[0], &jobs[3]) && jobs[2].seconds == 0, "compiled again");
     CHECK(jobs[3].n_kernels == 1 && !strcmp(jobs[3].kernels[0].symbol, "add"), "kernels");
     END;
@@ -480,7 +513,7 @@ static const struct {
     { #name, test_##name }
     T(probe),        T(parallel),     T(cache_hit),    T(cache_corrupt), T(cache_unwritable),
     T(syntax_error), T(warning_kept), T(unknown_arch), T(crash),         T(compiler_fault),
-    T(timeout),      T(duplicates),   T(mfma),         T(determinism),   T(contraction),
+    T(timeout),      T(duplicates),   T(made_here),    T(mfma),         T(determinism),   T(contraction),
     T(full_header),  T(no_leftovers), T(bad_tmpdir),   T(killed),        T(many),        T(lines),
 };
 
