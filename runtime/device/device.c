@@ -3,6 +3,7 @@
 
 #include "ir/cli.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 extern const DeviceOps dev_hip, dev_cuda, dev_host, dev_emu, dev_ref;
@@ -95,6 +96,11 @@ int device_several(const Device *d, int64_t n, const Plan *p, Err *e) {
         }
     return all;
 }
+
+static atomic_bool stuck;
+
+void device_say_stuck(bool now) { atomic_store(&stuck, now); }
+bool device_is_stuck(void) { return atomic_load(&stuck); }
 
 double device_hang_seconds(void) {
     return seconds_env("GPTOSS_HANG_SECONDS", 120);

@@ -99,6 +99,9 @@ int device_count(const char *name, const Plan *p); /* of what device_open with t
  * error that lists those that there are. */
 int device_several(const Device *d, int64_t n, const Plan *p, Err *e);
 void device_list(Text *t);    /* what --list-devices prints */
+/* A kernel that nothing can end has not come back for so long, said its device; not stuck: it has. What a signal handler may ask. */
+void device_say_stuck(bool stuck);
+bool device_is_stuck(void);
 double device_hang_seconds(void); /* how long work may not come back: GPTOSS_HANG_SECONDS, else 120 */
 
 #endif
