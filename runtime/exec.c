@@ -331,7 +331,7 @@ static bool open_marks(Exec *x, Err *e) {
 
 static int *resolve(const PlanGraph *g, const Graph *ir, bool outputs) {
     int per = outputs ? MAX_OUT : MAX_IN, *bufs = calloc(ir->nodes.n + 1, (size_t)per * sizeof *bufs);
-    if (!bufs) die("exec: out of memory");
+    if (!bufs) out_of_memory((ir->nodes.n + 1) * (size_t)per * sizeof *bufs, "the nodes of a graph");
     for (size_t n = 0; n < ir->nodes.n; n++) {
         const Node *node = ir->nodes.at[n];
         Value *const *v = outputs ? node->out : node->in;
@@ -343,7 +343,7 @@ static int *resolve(const PlanGraph *g, const Graph *ir, bool outputs) {
 
 static void *zeros(size_t n, size_t size) {
     void *p = calloc(n + 1, size);
-    if (!p) die("exec: out of memory");
+    if (!p) out_of_memory((n + 1) * size, "the executor");
     return p;
 }
 

@@ -68,7 +68,7 @@ static int64_t worst(const Sched *s, int kv, const Request *r) {
 
 static void *zeros(size_t n, size_t size) {
     void *p = calloc(n + 1, size);
-    if (!p) die("sched: out of memory");
+    if (!p) out_of_memory((n + 1) * size, "the scheduler");
     return p;
 }
 

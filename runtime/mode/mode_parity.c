@@ -194,7 +194,7 @@ static float *delta_of(void *ctx, int out, const float *whole) {
     const PlanBuf *b = &q->ref->plan->bufs[buf];
     int64_t n = tensor_count(&g->pair[out].want), d = b->type.dim[4].add;
     float *to = malloc((size_t)n * sizeof *to + 1), *at = to;
-    if (!to) die("parity: out of memory");
+    if (!to) out_of_memory((size_t)n * sizeof *to + 1, "a stage of parity");
     if (q->ref->group[buf] < 0) return memcpy(to, whole, (size_t)n * sizeof *to);
     for (int64_t i = 0; i < q->t->n; i++)
         for (int kv = 0; kv < 2; kv++)

@@ -422,7 +422,7 @@ static void choose_rows(Check *c, Trial *t) {
     if (want < LEAST_ROWS) want = LEAST_ROWS;
     if (want >= t->rows) return;
     t->some = malloc((size_t)t->rows * sizeof *t->some);
-    if (!t->some) die("selftest: out of memory");
+    if (!t->some) out_of_memory((size_t)t->rows * sizeof *t->some, "the rows of a check");
     for (int64_t i = 0; i < t->rows; i++)
         if (!c->o->sample || row_written(t, i)) t->some[n++] = i;
     for (int64_t i = 0; want < n && i < want; i++) t->some[i] = t->some[want > 1 ? i * (n - 1) / (want - 1) : 0];
@@ -434,7 +434,7 @@ static Tensor rows_of(const Tensor *t, const int64_t *row, int64_t n) {
     size_t size = (size_t)(tensor_count(t) / t->dim[0]) * size_of(t);
     r.dim[0] = n;
     r.data = malloc((size_t)n * size + 8);
-    if (!r.data) die("selftest: out of memory");
+    if (!r.data) out_of_memory((size_t)n * size + 8, "the rows of a check");
     for (int64_t i = 0; i < n; i++)
         memcpy((char *)r.data + (size_t)i * size, (const char *)t->data + (size_t)row[i] * size, size);
     return r;
@@ -660,7 +660,7 @@ bool selftest_run(const Plan *p, Device *d, const SelftestOptions *o, Err *e) {
     c.tried = calloc((size_t)p->n_kernels + 1, sizeof *c.tried);
     c.packed = calloc((size_t)p->n_bufs + 1, sizeof *c.packed);
     c.handed = calloc((size_t)p->n_bufs + 1, sizeof *c.handed);
-    if (!c.modules || !c.tried || !c.packed || !c.handed) die("selftest: out of memory");
+    if (!c.modules || !c.tried || !c.packed || !c.handed) out_of_memory((size_t)p->n_bufs + 1, "the tables of the self-test");
     check_all(&c);
     for (int i = 0; i < p->n_modules; i++)
         if (c.modules[i]) d->ops->module_unload(d, c.modules[i]);
