@@ -237,8 +237,7 @@ bool file_is_stdout(const char *path) {
     return false;
 }
 
-/* A device, a pipe, or a link whose target is still to be made. */
-static bool in_place(const char *path) {
+bool file_in_place(const char *path) {
     Err e;
     struct stat st;
     if (stat(path, &st)) return !lstat(path, &st);
@@ -252,6 +251,18 @@ static char *folder_of(const char *path) {
     return dir;
 }
 
+/* A file system that cannot sync a folder says EINVAL: there is nothing to be asked for. */
+bool file_sync_name(const char *path) {
+    char *dir = folder_of(path);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = (fd >= 0 && (!fsync(fd) || errno == EINVAL)) || (fd < 0 && errno == EACCES); /* a folder that may be written, not read */
+    int saved = errno;
+    if (fd >= 0) close(fd);
+    free(dir);
+    errno = saved;
+    return ok;
+}
+
 bool file_writable(const char *path, Err *e) {
     struct stat st;
     if (file_is_stdout(path)) { /* closed, or open for reading only */
@@ -261,7 +272,7 @@ bool file_writable(const char *path, Err *e) {
     if (!stat(path, &st)) {
         if (S_ISDIR(st.st_mode)) return err_set(e, "%s: cannot be written: %s", path, strerror(EISDIR));
         if (access(path, W_OK)) return err_set(e, "%s: cannot be written: %s", path, strerror(errno));
-        if (in_place(path)) return true;
+        if (file_in_place(path)) return true;
     }
     char *dir = folder_of(path);
     bool ok = !access(dir, W_OK | X_OK) || err_set(e, "%s: cannot be written: %s: %s", path, dir, strerror(errno));
@@ -308,7 +319,7 @@ static int open_new(FileOut *o) {
 bool file_begin(FileOut *o, const char *path, Err *e) {
     *o = (FileOut){.path = path};
     if (file_is_stdout(path)) return o->path = "stdout", o->f = stdout, true;
-    if (in_place(path)) return (o->f = fopen(path, "wb")) || err_set(e, "%s: %s", path, strerror(errno));
+    if (file_in_place(path)) return (o->f = fopen(path, "wb")) || err_set(e, "%s: %s", path, strerror(errno));
     if (!file_writable(path, e)) return false;
     if (!(o->target = realpath(path, NULL))) o->target = strdup(path);
     int fd = o->target ? open_new(o) : -1;
@@ -335,7 +346,7 @@ static bool give_name(FileOut *o) {
 bool file_end(FileOut *o, bool ok, Err *e) {
     bool asked = ok;
     errno = 0;
-    if (ok) ok = !fflush(o->f) && !ferror(o->f) && (!o->target || (!fsync(fileno(o->f)) && give_name(o)));
+    if (ok) ok = !fflush(o->f) && !ferror(o->f) && (!o->target || (!fsync(fileno(o->f)) && give_name(o) && file_sync_name(o->target)));
     int saved = errno;
     if (o->f && o->f != stdout && fclose(o->f) && ok) ok = false, saved = errno;
     if (!ok && asked) err_set(e, "%s: %s", o->path, strerror(saved ? saved : EIO));

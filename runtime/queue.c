@@ -10,11 +10,12 @@ struct Queue {
     size_t *order;          /* [n]: order[next … n-1] are waiting */
     size_t n, next, open;   /* open: not done */
     int64_t takers;
+    bool stopped;
 };
 
 Queue *queue_new(size_t n) {
     Queue *q = calloc(1, sizeof *q);
-    if (!q || !(q->order = calloc(n + 1, sizeof *q->order))) die("queue: out of memory");
+    if (!q || !(q->order = calloc(n + 1, sizeof *q->order))) out_of_memory((n + 1) * sizeof *q->order, "the queue of requests");
     for (size_t i = 0; i < n; i++) q->order[i] = i;
     q->n = q->open = n;
     pthread_mutex_init(&q->lock, NULL);
@@ -39,7 +40,7 @@ static int heavier(const void *a, const void *b, void *weight) {
 /* Of order[0 … n-1] taker t gets each takers-th from t on, in one piece. */
 static void deal(Queue *q, size_t takers, size_t n) {
     size_t *dealt = calloc(n + 1, sizeof *dealt), k = 0;
-    if (!dealt) die("queue: out of memory");
+    if (!dealt) out_of_memory((n + 1) * sizeof *dealt, "the queue of requests");
     for (size_t t = 0; t < takers; t++)
         for (size_t i = t; i < n; i += takers) dealt[k++] = q->order[i];
     memcpy(q->order, dealt, n * sizeof *dealt);
@@ -62,7 +63,7 @@ void queue_leave(Queue *q) { add(q, -1); }
 
 bool queue_take(Queue *q, int64_t running, bool (*fits)(const void *ctx, size_t request), const void *ctx, size_t *request) {
     pthread_mutex_lock(&q->lock);
-    bool ok = q->next < q->n && running * q->takers < (int64_t)q->open && fits(ctx, q->order[q->next]);
+    bool ok = !q->stopped && q->next < q->n && running * q->takers < (int64_t)q->open && fits(ctx, q->order[q->next]);
     if (ok) *request = q->order[q->next++];
     pthread_mutex_unlock(&q->lock);
     return ok;
@@ -88,10 +89,17 @@ void queue_undone(Queue *q) {
     pthread_mutex_unlock(&q->lock);
 }
 
+void queue_stop(Queue *q) {
+    pthread_mutex_lock(&q->lock);
+    q->stopped = true;
+    pthread_cond_broadcast(&q->changed);
+    pthread_mutex_unlock(&q->lock);
+}
+
 bool queue_wait(Queue *q) {
     pthread_mutex_lock(&q->lock);
-    while (q->next == q->n && q->open) pthread_cond_wait(&q->changed, &q->lock);
-    bool some = q->next < q->n;
+    while (q->next == q->n && q->open && !q->stopped) pthread_cond_wait(&q->changed, &q->lock);
+    bool some = q->next < q->n && !q->stopped;
     pthread_mutex_unlock(&q->lock);
     return some;
 }

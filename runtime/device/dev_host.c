@@ -198,6 +198,7 @@ static void *watch(void *arg) {
         if (pthread_cond_timedwait(&h->watch_end, &h->watch_lock, &until) != ETIMEDOUT) continue;
         unsigned long long now = atomic_load(&h->launches);
         const char *kernel = atomic_load(&h->running);
+        device_say_stuck(kernel && now == seen);
         if (kernel && now == seen && now != said) {
             fprintf(stderr, "device host: kernel %s has not come back for %g s (GPTOSS_HANG_SECONDS); Ctrl-C ends the program\n", kernel, h->patience);
             said = now;
@@ -465,7 +466,7 @@ static void host_profile(Device *d, Text *t, bool json) {
     double all = 0;
     for (DeviceKernel *k = h->kernels; k; k = k->next) n += k->launches > 0, all += k->seconds;
     DeviceKernel **list = calloc(n + 1, sizeof *list);
-    if (!list) die("dev_host: out of memory");
+    if (!list) out_of_memory((n + 1) * sizeof *list, "a profile");
     n = 0;
     for (DeviceKernel *k = h->kernels; k; k = k->next)
         if (k->launches) list[n++] = k;
