@@ -9,7 +9,7 @@
  *   tests                   cost.c    each kernel of a step: what it takes, what it must do, what it did on emu
  *   reduced                 reduce.c  the smallest graph that still fails
  *   result                  lab.c     right or not, and why
- * bisect.c does it for every rule, one at a time.
+ * bisect.c does it for every rule, one at a time. predict.c reckons how fast a plan would be on a machine that is not here.
  * Plans are made and run by the sibling programs (child.h). Nothing here knows a rule by name. */
 #ifndef GPTOSS_LAB_H
 #define GPTOSS_LAB_H
@@ -23,9 +23,9 @@
 typedef struct LabOptions LabOptions;
 struct LabOptions {
     const char *first, *second; /* a graph, or two plans */
-    const char *arch, *model, *precision, *device, *prompts, *format, *ledger_file, *keep, *replay;
+    const char *arch, *model, *precision, *device, *prompts, *format, *ledger_file, *keep, *replay, *batches, *measured, *counts;
     CliList rules, templates, no_fusion;
-    bool kv16, kv32, ledger, bisect, no_speed, no_ref;
+    bool kv16, kv32, ledger, bisect, predict, no_speed, no_ref;
     int64_t max_batch, max_tokens, max_seq, jobs; /* 0: the compiler's */
     int64_t pp, tg, depth, n_prompts, steps, pairs;
     double within, seconds, limit; /* of an interval; of measuring; of what a child does */
@@ -58,6 +58,7 @@ struct Lab {
 bool lab_run(const LabOptions *o, bool *right, Err *e);
 bool lab_replay(const LabOptions *o, bool *right, Err *e);
 bool lab_bisect(const LabOptions *o, bool *right, Err *e);
+bool lab_predict(const LabOptions *o, Err *e);
 
 bool lab_open(Lab *lab, const LabOptions *o, Err *e); /* a folder to work in */
 void lab_close(Lab *lab);
