@@ -182,3 +182,24 @@ bool cost_tests(Lab *lab, Err *e) {
     json_object_set_new(lab->page, "tests", list);
     return add_test(lab, true, list, e) && add_test(lab, false, list, e);
 }
+
+/* The step's least time by what the emulator counted, added up over its kernels. */
+static bool step_seconds(Lab *lab, const LabPlan *p, bool prefill, double *seconds, Err *e) {
+    const Machine m = machine_of(lab);
+    const LabOptions *o = lab->o;
+    const Work w = {.sizes = {{[SYM_T] = prefill ? o->pp : 1, [SYM_S] = 1, [SYM_P] = 1}}, .slots = 1, .depth = prefill || o->depth ? o->depth : 1};
+    Uses u = step_uses(lab->a, p->plan, &w);
+    json_t *counts = prefill ? count_case(lab, p, "--pp", o->pp, e) : count_decode(lab, p, e);
+    *seconds = 0;
+    for (size_t i = 0; counts && i < u.n; i++) {
+        const json_t *of = counts_of(counts, u.at[i].k->symbol);
+        const Counted counted = step_counted(of, u.at[i].launches);
+        *seconds += step_bound(&m, &u.at[i], of ? &counted : NULL).seconds;
+    }
+    json_decref(counts);
+    return counts != NULL;
+}
+
+bool cost_counted(Lab *lab, const LabPlan *p, double seconds[2], Err *e) {
+    return step_seconds(lab, p, true, &seconds[0], e) && step_seconds(lab, p, false, &seconds[1], e);
+}
