@@ -3,11 +3,12 @@
  * A step's time is the sum over its kernels of step_bound's (step.h: the least bytes and FLOPs of ir/cost.c against the limits in
  * targets.def; with --counts also what the emulator executed of each kernel) and of targets.def's seconds a launch. So it is near a bound from below: kernels do not reach a machine's limits.
  * By how much they do not is known where there is a device. --measured FILE holds what -m bench --json printed there, and a second
- * plan is the one that was measured: the same model reckons that plan on its machine, each test's error is measured over reckoned, and
- * the first plan's time is given with that error too, as if the same templates came as near to the limits of its machine.
+ * plan is the one that was measured: the same reckoning, without counts, is done of that plan on its machine, and each test's error,
+ * reckoned over measured tok/s, is the first plan's too, as if the same templates came as near to the limits of its machine: `scaled`.
+ * `predicted` is that, or what is reckoned with counts where that is less, for no kernel is faster than its instructions.
  *
- * Page keys: machine, tests [{test, batch, depth, steps, launches, counted, bytes, flops, ms, ms_by, tok_s, bound, kernels}]; with --measured
- * checked, of the other plan, tests with measured_tok_s and error; and in the first one's tests error and scaled_tok_s. */
+ * Page keys: machine, tests [{test, batch, depth, steps, launches, counted, bytes, flops, ms, ms_by, tok_s, least_tok_s, bound, kernels}]; with --measured
+ * checked, of the other plan, tests with measured_tok_s and error; and in the first one's tests error, scaled_tok_s and predicted_tok_s. */
 #include "lab.h"
 
 #include <math.h>
@@ -32,7 +33,7 @@ struct Tests {
 
 typedef struct Reckoned Reckoned; /* all steps of a test */
 struct Reckoned {
-    double seconds, by[BOUNDS], bytes, flops, tokens;
+    double seconds, least, by[BOUNDS], bytes, flops, tokens; /* least: seconds without counts */
     int steps, launches;
     bool counted; /* all its steps are */
     json_t *kernels;
@@ -148,6 +149,7 @@ static void add_step(const Prediction *p, const Work *w, Reckoned *to) {
         const Counted counted = step_counted(of, u->launches);
         Bound b = step_bound(&p->machine, u, of ? &counted : NULL);
         double launch = u->launches * p->machine.launch;
+        to->least += step_bound(&p->machine, u, NULL).seconds + launch;
         add_bound(to->by, &b), to->by[LAUNCH] += launch;
         to->bytes += u->least.read + u->least.written, to->flops += u->least.flops;
         to->launches += u->launches, to->seconds += b.seconds + launch;
@@ -179,10 +181,10 @@ static const char *longest_bound(const Reckoned *r) {
 static json_t *test_json(Lab *lab, const Test *t, const Reckoned *r) {
     json_t *by = json_object();
     for (int i = 0; i < BOUNDS; i++) json_object_set_new(by, bounds[i], json_real(r->by[i] * 1e3));
-    return json_pack("{s:s, s:I, s:I, s:i, s:i, s:b, s:f, s:f, s:f, s:o, s:f, s:s, s:o}", "test",
+    return json_pack("{s:s, s:I, s:I, s:i, s:i, s:b, s:f, s:f, s:f, s:o, s:f, s:f, s:s, s:o}", "test",
                      arena_printf(lab->a, "%s%lld", t->prompt ? "pp" : "tg", (long long)t->n), "batch", (json_int_t)t->batch, "depth",
                      (json_int_t)t->depth, "steps", r->steps, "launches", r->launches, "counted", r->counted, "bytes", r->bytes, "flops", r->flops, "ms",
-                     r->seconds * 1e3, "ms_by", by, "tok_s", r->tokens / r->seconds, "bound", longest_bound(r), "kernels", r->kernels);
+                     r->seconds * 1e3, "ms_by", by, "tok_s", r->tokens / r->seconds, "least_tok_s", r->tokens / r->least, "bound", longest_bound(r), "kernels", r->kernels);
 }
 
 /* --- the page ------------------------------------------------------------------------------------------------------------ */
@@ -219,11 +221,12 @@ static void note_errors(const Tests *tests, json_t *checked, json_t *other) {
     json_t *row, *to;
     json_array_foreach(json_object_get(checked, "tests"), i, row) {
         const Test *t = test_of(tests, row);
-        double error = json_figure(row, "tok_s") / t->measured;
+        double error = json_figure(row, "least_tok_s") / t->measured;
         json_object_set_new(row, "measured_tok_s", json_real(t->measured)), json_object_set_new(row, "error", json_real(error));
         json_array_foreach(json_object_get(other, "tests"), k, to) if (test_of(tests, to) == t) {
             json_object_set_new(to, "error", json_real(error));
-            json_object_set_new(to, "scaled_tok_s", json_real(json_figure(to, "tok_s") / error));
+            json_object_set_new(to, "scaled_tok_s", json_real(json_figure(to, "least_tok_s") / error));
+            json_object_set_new(to, "predicted_tok_s", json_real(fmin(json_figure(to, "least_tok_s") / error, json_figure(to, "tok_s"))));
         }
     }
 }
@@ -254,18 +257,19 @@ static void add_table(const json_t *of, Text *t) {
     text_add(t, "RECKONED, NOT MEASURED: %s, %s, for %s on %s: %.0f GB/s, %.0f TFLOP/s bf16 (data sheet), %.1f us a launch\n", json_text(of, "model"),
              json_text(of, "precision"), json_text(of, "arch"), json_text(of, "machine"), json_figure(of, "read_bytes_per_second") / 1e9,
              json_figure(of, "matrix_flops") / 1e12, json_figure(of, "launch_us"));
-    text_add(t, "%-8s %5s %6s %5s %8s %8s %9s %8s %8s %8s %8s %9s %9s %8s  %-6s %9s %6s %8s\n", "test", "batch", "depth", "steps", "launches", "GB", "GFLOP",
-             "ms read", "ms math", "ms issue", "ms wave", "ms launch", "ms", "tok/s", "most", "measured", "error", "scaled");
+    text_add(t, "%-8s %5s %6s %5s %8s %8s %9s %8s %8s %8s %8s %9s %9s %8s  %-6s %9s %6s %8s %9s\n", "test", "batch", "depth", "steps", "launches", "GB", "GFLOP",
+             "ms read", "ms math", "ms issue", "ms wave", "ms launch", "ms", "tok/s", "most", "measured", "error", "scaled", "predicted");
     json_array_foreach(json_object_get(of, "tests"), i, row) {
         text_add(t, "%-8s %5.0f %6.0f %5.0f %8.0f %8.3f %9.1f", json_text(row, "test"), json_figure(row, "batch"),
                  json_figure(row, "depth"), json_figure(row, "steps"), json_figure(row, "launches"), json_figure(row, "bytes") / 1e9,
                  json_figure(row, "flops") / 1e9);
         add_times(row, t);
         double measured = json_figure(row, "measured_tok_s"), error = json_figure(row, "error"), scaled = json_figure(row, "scaled_tok_s");
+        double predicted = json_figure(row, "predicted_tok_s");
         if (!isnan(measured)) text_add(t, " %9.0f", measured);
         else if (!isnan(error)) text_add(t, " %9s", "");
         if (!isnan(error)) text_add(t, " %6.2f", error);
-        if (!isnan(scaled)) text_add(t, " %8.0f", scaled);
+        if (!isnan(scaled)) text_add(t, " %8.0f %9.0f", scaled, predicted);
         text_add(t, "\n");
     }
     const json_t *errors = json_object_get(of, "errors");
