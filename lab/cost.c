@@ -183,13 +183,26 @@ bool cost_tests(Lab *lab, Err *e) {
     return add_test(lab, true, list, e) && add_test(lab, false, list, e);
 }
 
+static Uses counted_step(Lab *lab, const LabPlan *p, bool prefill) {
+    const LabOptions *o = lab->o;
+    const Work w = {.sizes = {{[SYM_T] = prefill ? o->pp : 1, [SYM_S] = 1, [SYM_P] = 1}}, .slots = 1, .depth = prefill || o->depth ? o->depth : 1};
+    return step_uses(lab->a, p->plan, &w);
+}
+
+bool cost_runs(Lab *lab, const LabPlan *p, const char *symbol) {
+    for (int prefill = 0; prefill < 2; prefill++) {
+        Uses u = counted_step(lab, p, prefill);
+        for (size_t i = 0; i < u.n; i++)
+            if (!strcmp(u.at[i].k->symbol, symbol)) return true;
+    }
+    return false;
+}
+
 /* The step's least time by what the emulator counted, added up over its kernels. */
 static bool step_seconds(Lab *lab, const LabPlan *p, bool prefill, double *seconds, Err *e) {
     const Machine m = machine_of(lab);
-    const LabOptions *o = lab->o;
-    const Work w = {.sizes = {{[SYM_T] = prefill ? o->pp : 1, [SYM_S] = 1, [SYM_P] = 1}}, .slots = 1, .depth = prefill || o->depth ? o->depth : 1};
-    Uses u = step_uses(lab->a, p->plan, &w);
-    json_t *counts = prefill ? count_case(lab, p, "--pp", o->pp, e) : count_decode(lab, p, e);
+    Uses u = counted_step(lab, p, prefill);
+    json_t *counts = prefill ? count_case(lab, p, "--pp", lab->o->pp, e) : count_decode(lab, p, e);
     *seconds = 0;
     for (size_t i = 0; counts && i < u.n; i++) {
         const json_t *of = counts_of(counts, u.at[i].k->symbol);

@@ -59,6 +59,8 @@ static void remove_folder(const char *path) {
 
 bool lab_open(Lab *lab, const LabOptions *o, Err *e) {
     *lab = (Lab){.a = arena_new(), .o = o, .page = json_object()};
+    unsetenv("GPTOSS_COMPILE_TUNE"); /* the compiler would start this program */
+    if (o->tuning || o->tune) unsetenv("GPTOSS_COMPILE_TUNING"); /* what is tried is on one side only */
     return make_work(lab, e);
 }
 

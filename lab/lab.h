@@ -104,6 +104,7 @@ const char *verdict_device(const Lab *lab); /* on which numbers are looked at */
 bool cost_tests(Lab *lab, Err *e);
 /* On emu: the least time of a prefill and of a decode step by what was counted. */
 bool cost_counted(Lab *lab, const LabPlan *p, double seconds[2], Err *e);
+bool cost_runs(Lab *lab, const LabPlan *p, const char *symbol); /* does one of these steps launch the kernel? */
 
 /* speed.c */
 bool speed_run(Lab *lab, bool kernels, Err *e); /* kernels: each alone too */

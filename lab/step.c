@@ -121,6 +121,7 @@ Bound step_bound(const Machine *m, const Use *u, const Counted *c) {
     double busy = MFMA_FLOPS * 4 * m->units * m->clock / m->matrix; /* cycles that one keeps its SIMD's matrix unit */
     at_least(&b, c->mfma * MFMA_FLOPS / m->matrix, "math");
     at_least(&b, c->instructions / (m->units * m->clock), "issue");
-    at_least(&b, c->longest * (4 + (busy - 4) * c->mfma / c->instructions) / m->clock, "wave");
+    double waves = ceil((double)u->k->block / m->wave), beside = waves < m->simds ? waves : m->simds;
+    at_least(&b, c->longest * (4 + (busy - 4) * c->mfma / c->instructions) / (beside * m->clock), "block");
     return b;
 }

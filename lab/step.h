@@ -35,7 +35,7 @@ struct Uses {
     Use *at;
     size_t n, cap;
 };
-typedef struct Counted Counted; /* what the emulator counted of all launches; longest: each launch's longest wave, added up */
+typedef struct Counted Counted; /* what the emulator counted of all launches; longest: each launch's longest workgroup, added up */
 struct Counted {
     double instructions, mfma, longest;
 };
@@ -47,7 +47,8 @@ Counted step_counted(const json_t *profile, int launches);
  *   math   FLOPs over the matrix units' rate, where the node's reduction is theirs, else over fp64's; with counts the FLOPs of the
  *          matrix instructions that were executed, padding and all
  *   issue  instructions over what all units issue
- *   wave   those of the longest waves, four cycles each (a matrix instruction: as long as it keeps the unit)
+ *   block  those of the longest workgroups, each on one unit: four cycles each (a matrix instruction: as long as it keeps its SIMD),
+ *          on as many of the unit's SIMDs as the workgroup has waves
  * The last two with counts. */
 typedef struct Bound Bound;
 struct Bound {

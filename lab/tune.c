@@ -134,10 +134,18 @@ static bool differs(void *ctx, const char *kernel) {
     return strcmp(kernel, "all") && diff_kernel(&t->lab, kernel);
 }
 
+static bool is_run(Tuner *t) {
+    const Plan *p = t->lab.plan[1].plan;
+    for (int i = 0; i < p->n_kernels; i++)
+        if (diff_kernel(&t->lab, p->kernels[i].symbol) && cost_runs(&t->lab, &t->lab.plan[1], p->kernels[i].symbol)) return true;
+    return false;
+}
+
 /* Of the candidate's time over what is kept so far; NAN: no test runs it. whole: of steps, not of the kernels that differ. */
 static bool measure(Tuner *t, bool whole, double *ratio, Err *e) {
     double now[2], sum = 0;
     if (!on_emu(t)) return speed_ratio(&t->lab, whole ? NULL : differs, t, ratio, e);
+    if (!is_run(t)) return *ratio = NAN, true;
     if (!cost_counted(&t->lab, &t->lab.plan[1], now, e)) return false;
     for (int i = 0; i < 2; i++) sum += log(now[i] / t->counted[i]);
     return *ratio = exp(sum / 2), true;

@@ -41,9 +41,9 @@ else
     page "$out/gfx90a.bin" --batches 1,2,4 && jq -c '[.tests[].ms]' "$out/page" >"$out/static"
     page "$out/gfx90a.bin" --batches 1,2,4 --counts "$out/counts.json"
     report counts "$(is '[.tests[].counted]' '[true,false,true]'; is "[.tests[].ms] as \$m | $(cat "$out/static") as \$s | [range(3) | \$m[.] >= \$s[.]] | all" true
-        is "(.tests[0].ms > $(jq '.[0]' "$out/static")) and .tests[0].ms_by.wave > 0 and .tests[1].ms_by.wave == 0" true)"
-    k=$(jq -r '.tests[0].kernels | max_by(.us - .launches * 4.6) | .kernel' "$out/page") # the longest wave's instructions, four cycles each at least
-    report counts/wave "$(head -1 "$out/counts.json" | jq --arg k "$k" '[.profile[] | select(.kernel == $k)][0].longest * 4 / 1.7e3' >"$out/wave"; is "[.tests[0].kernels[] | select(.kernel == \"$k\") | .us / .launches - 4.6 >= $(cat "$out/wave") - 1e-6] | all" true)"
+        is "(.tests[0].ms > $(jq '.[0]' "$out/static")) and .tests[0].ms_by.block > 0 and .tests[1].ms_by.block == 0" true)"
+    k=$(jq -r '.tests[0].kernels | max_by(.us - .launches * 4.6) | .kernel' "$out/page") # the longest workgroup's instructions, one a cycle of its unit at least
+    report counts/block "$(head -1 "$out/counts.json" | jq --arg k "$k" '[.profile[] | select(.kernel == $k)][0].longest / 1.7e3' >"$out/wave"; is "[.tests[0].kernels[] | select(.kernel == \"$k\") | .us / .launches - 4.6 >= $(cat "$out/wave") - 1e-6] | all" true)"
     report counts/not "$(echo '{"tests": [{}, {}], "profile": []}' >"$out/bad.json"; "$lab" "$out/gfx90a.bin" --predict --counts "$out/bad.json" 2>&1 | grep -q 'bad.json:1: not an answer of gptoss-exec' || echo 'no error')"
 fi
 exit $failed

@@ -59,9 +59,16 @@ else
     fails() { jq -c "$2" "$out/kept.jsonl" >"$out/other.jsonl"; build --tuning other.jsonl -o o.bin >/dev/null; cp "$out/err" "$out/page"; report file/"$1" "$(says "$3")"; }
     fails no-candidate '., (.choice.ROWS = 4)' 'other.jsonl:2 chooses ROWS = 4, which is none of its tune line'
     fails no-choice 'del(.choice)' 'other.jsonl:1: no choice: '
+    said=$(cd "$out" && GPTOSS_COMPILE_TUNE=1 GPTOSS_COMPILE_TUNING=kept.jsonl "$compile" small.lua --arch $arch --fusions "$norm" $with $sizes -o v.bin 2>&1) # asks once, not for ever
+    report again/environment "$(grep -q ': 0 choices' <<<"$said" || echo "$said"; cmp "$out/a.bin" "$out/v.bin" 2>&1)"
     echo 'PASSES 1' >"$out/other.jsonl" && build --tuning other.jsonl -o o.bin >/dev/null
     cp "$out/err" "$out/page" && report file/no-json "$(says 'other.jsonl:1: not JSON')"
 fi
+
+    # a kernel of steps of 2 to 16 tokens; the steps that are counted have one, or 17
+    export GPTOSS_LAB_ONLY=linear_K64_N128v2
+    said=$(run env GPTOSS_LAB_PP=17 "$lab" small.lua --arch gfx90a --max-batch 2 --max-tokens 32 --max-seq 128 --tune --tuning run.jsonl --format json)
+    report emu/not-run "$(is '[.choices[].tried[] | select(.choice.WAVES != 4) | .rejected] | unique' '["not measured: no test runs it (--batches, --pp, --depth)"]')"
 
 # --- on the host: times, fusions, edited sources
 arch=host
