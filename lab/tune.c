@@ -31,6 +31,8 @@ struct Tuner {
     int entries;
 };
 
+static const char not_run[] = "not measured: no test runs it (--batches, --pp, --depth)";
+
 static bool on_emu(const Tuner *t) { return !t->device; }
 
 /* Is it enough to be kept? What is counted has no noise. */
@@ -176,7 +178,7 @@ static bool try_one(Tuner *t, const json_t *entry, bool whole, json_t *tried, do
     else if (same_code(t->lab.plan[0].plan, t->lab.plan[1].plan)) why = "the same code and launches";
     else if (!judge(t, &why, e)) return false;
     if (!why && !measure(t, whole, ratio, &not )) why = arena_printf(t->lab.a, "it does not run: %s", not .msg);
-    else if (!why && isnan(*ratio)) why = "not measured: no test runs it (--batches, --pp, --depth)";
+    else if (!why && isnan(*ratio)) why = not_run;
     json_array_append_new(tried, json_pack("{s:O, s:o, s:s?}", "choice", json_object_get(entry, "choice"), "ratio", json_figure_new(*ratio),
                                            "rejected", why));
     if (isatty(2)) fprintf(stderr, "gptoss-lab: %s\n", why ? why : arena_printf(t->lab.a, "%.3f", *ratio));
@@ -251,6 +253,14 @@ static bool tune_constant(Tuner *t, const json_t *key, const char *name, const j
     return true;
 }
 
+/* Was each candidate thrown out or measured? */
+static bool all_known(const json_t *tried) {
+    size_t i;
+    json_t *row;
+    json_array_foreach(tried, i, row) if (!strcmp(json_text(row, "rejected"), not_run)) return false;
+    return true;
+}
+
 static bool tune_kernel(Tuner *t, const json_t *kernel, Err *e) {
     const json_t *tune = json_object_get(kernel, "tune"), *was = json_object_get(tune, "values");
     json_t *key = key_of(tune), *best = json_deep_copy(was), *tried = json_array(), *candidates;
@@ -259,7 +269,7 @@ static bool tune_kernel(Tuner *t, const json_t *kernel, Err *e) {
     bool ok = true;
     json_object_foreach(json_object_get(tune, "candidates"), name, candidates)
         ok = ok && tune_constant(t, key, name, candidates, best, &ratio, tried, e);
-    ok = ok && keep(t, key, best, was, ratio, tried, e);
+    ok = ok && (!all_known(tried) || keep(t, key, best, was, ratio, tried, e)); /* else another run may measure it */
     if (ok) note(t, symbol, json_text(key, "kernel"), was, best, ratio, tried);
     bool other = !json_equal(best, was);
     json_decref(key), json_decref(best), json_decref(tried);

@@ -68,7 +68,7 @@ fi
     # a kernel of steps of 2 to 16 tokens; the steps that are counted have one, or 17
     export GPTOSS_LAB_ONLY=linear_K64_N128v2
     said=$(run env GPTOSS_LAB_PP=17 "$lab" small.lua --arch gfx90a --max-batch 2 --max-tokens 32 --max-seq 128 --tune --tuning run.jsonl --format json)
-    report emu/not-run "$(is '[.choices[].tried[] | select(.choice.WAVES != 4) | .rejected] | unique' '["not measured: no test runs it (--batches, --pp, --depth)"]')"
+    report emu/not-run "$(is '[.choices[].tried[] | select(.choice.WAVES != 4) | .rejected] | unique' '["not measured: no test runs it (--batches, --pp, --depth)"]'; [ ! -e "$out/run.jsonl" ] || cat "$out/run.jsonl")"
 
 # --- on the host: times, fusions, edited sources
 arch=host
