@@ -6,10 +6,11 @@
 #include "fuse.h"
 #include "lower.h"
 #include "target.h"
+#include "tuning.h"
 
 typedef struct Options Options; /* gptoss-compile's command line */
 struct Options {
-    const char *graph, *arch, *output, *model, *precision, *override, *dump, *emit, *report;
+    const char *graph, *arch, *output, *model, *precision, *override, *dump, *emit, *report, *tuning;
     bool kv16, kv32, dot, explain, no_cache, swap_embeddings, tune;
     int64_t max_batch, max_tokens, max_seq, workers, ep; /* ep: devices that the experts are dealt out over; 1: one */
     CliList fusions, templates, no_fusion;
@@ -27,6 +28,7 @@ struct Compile {
     RuleList rules;
     FuseOffList off; /* --no-fusion, and rules that this target has no kernel for */
     TemplateList templates;
+    Tuning tuning;
     Program *program;
     const Program *before; /* the graphs as they were before the rules, for the report's page; else NULL */
     FuseLog log;
@@ -39,7 +41,7 @@ struct Compile {
 
 static inline bool is_host(const Compile *c) { return c->target->compiler == RTC_HOST; }
 
-Maker compile_maker(const Compile *c); /* borrows what c has */
+Maker compile_maker(Compile *c); /* borrows what c has */
 
 /* The templates of templates/ and --templates that are for the host (.c), or for GPUs (.hip). */
 bool compile_templates(const Compile *c, bool host, TemplateList *list, Err *e);

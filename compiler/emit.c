@@ -8,6 +8,7 @@
 #include "layout.h"
 
 #include "identity.h"
+#include "tuning.h"
 
 #include <inttypes.h>
 
@@ -220,6 +221,7 @@ Kernel *emit_kernel(Emitter *em, const Part *p, const PartList *all, KernelArg *
     k->text = arena_strndup(em->m->a, text.at, text.n);
     text_free(&text);
     PUSH(em->m->a, em->kernels, k);
+    if (k->binding.tune) tuning_see(em->m->tuning, k->symbol, &k->binding);
     return k;
 }
 

@@ -133,7 +133,7 @@ static bool pass_ep(Compile *c, Err *e) {
     return ep_run(c->program, c->o.ep, c->plan.config.experts, e);
 }
 
-Maker compile_maker(const Compile *c) { return (Maker){c->a, &c->templates, c->o.precision, c->target}; }
+Maker compile_maker(Compile *c) { return (Maker){c->a, &c->templates, c->o.precision, c->target, &c->tuning}; }
 
 static bool takes_chain(void *ctx, const Node *n) {
     Maker m = compile_maker(ctx);
@@ -160,6 +160,7 @@ static bool pass_layout(Compile *c, Err *e) {
 static bool pass_lower(Compile *c, Err *e) {
     Maker m = compile_maker(c);
     c->lowered = lower_plan(c->program, &m, c->prelude, &c->plan, e);
+    tuning_note(&c->tuning, &c->plan);
     return c->lowered && plan_check(&c->plan, e);
 }
 

@@ -51,6 +51,8 @@ void report_text(const Compile *c, Text *t) {
             text_add(t, "%-52s %4d %5u %5u %5u %6u %7u %6u %5u %7u\n", k->symbol, uses[i], r->vgprs, r->agprs,
                      r->sgprs, r->lds, r->scratch, r->vgpr_spills + r->sgpr_spills, r->mfma, r->loads16);
     }
+    if (p->n_choices) text_add(t, "\nchoices of %s\n", c->tuning.path);
+    for (int i = 0; i < p->n_choices; i++) text_add(t, "%-52s %s\n", p->choices[i].of, p->choices[i].says);
 }
 
 static json_t *kernel_json(const Compile *c, int i) {
@@ -59,6 +61,8 @@ static json_t *kernel_json(const Compile *c, int i) {
     json_t *j = json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:s}", "symbol", k->symbol, "template", k->template_name, "module",
                           c->plan.modules[k->module].name, "uses", plan_uses(&c->plan, c->a)[i], "block", (int)k->block, "lds_dynamic", (int)k->lds,
                           "reduction", k->reduction);
+    for (size_t t = 0; t < c->tuning.seen.n; t++)
+        if (!strcmp(c->tuning.seen.at[t].symbol, k->symbol)) json_object_set_new(j, "tune", tuning_json(&c->tuning, &c->tuning.seen.at[t]));
     if (!r) return j;
     const struct {
         const char *name;
@@ -96,6 +100,15 @@ json_t *report_events(const Compile *c) {
     return list;
 }
 
+/* What was chosen, and under what a choice of fusions would be kept. */
+static void add_choices(const Compile *c, json_t *top) {
+    const Plan *p = &c->plan;
+    json_t *choices = json_array();
+    for (int i = 0; i < p->n_choices; i++) json_array_append_new(choices, json_pack("{s:s, s:s}", "of", p->choices[i].of, "says", p->choices[i].says));
+    json_object_update_new(top, json_pack("{s:o, s:{s:s, s:s, s:b}}", "choices", choices, "fusions", "version", rules_version(c), "shape", rules_shape(c), "kept",
+                                          c->tuning.fusions != NULL));
+}
+
 json_t *report_object(const Compile *c) {
     const Plan *p = &c->plan;
     json_t *kernels = json_array(), *rules = json_array(), *launches = json_object();
@@ -111,6 +124,7 @@ json_t *report_object(const Compile *c) {
                   (json_int_t)bytes_of(p, BUF_WEIGHT), "scratch_bytes", (json_int_t)plan_scratch(p, 0), "kv_page_bytes",
                   (json_int_t)page_bytes(p), "launches", launches, "rules", rules, "kernels", kernels);
     if (!top) die("report: cannot make JSON");
+    add_choices(c, top);
     return top;
 }
 

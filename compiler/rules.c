@@ -164,7 +164,39 @@ static void count_rules(Compile *c) {
     }
 }
 
+/* Those that a measurement left out: "the rules that are on, for a model of this shape". */
+static bool leave_out_tuned(Compile *c, Err *e) {
+    c->tuning.fusions = tuning_fusions(&c->tuning, rules_version(c), rules_shape(c));
+    const json_t *off = json_object_get(json_object_get(c->tuning.fusions, "choice"), "off");
+    for (size_t i = 0; i < json_array_size(off); i++) {
+        const char *rule = json_string_value(json_array_get(off, i));
+        bool known = false;
+        for (size_t k = 0; rule && k < c->rules.n; k++) known |= !strcmp(c->rules.at[k]->name, rule);
+        if (!known)
+            return err_set(e, "%s:%lld: there is no rule %s", c->tuning.path, (long long)json_integer_value(json_object_get(c->tuning.fusions, "line")), rule ? rule : "of that kind");
+        PUSH(c->a, c->off, (FuseOff){.rule = rule});
+    }
+    return true;
+}
+
+const char *rules_version(const Compile *c) {
+    Text t = {0};
+    for (size_t i = 0; i < c->rules.n; i++) text_add(&t, "%s %016llx\n", c->rules.at[i]->name, (unsigned long long)c->rules.at[i]->hash);
+    for (size_t i = 0; i < c->o.no_fusion.n; i++) text_add(&t, "not %s\n", c->o.no_fusion.at[i]);
+    const char *s = arena_printf(c->a, "%016llx", (unsigned long long)hash64(t.at, t.n));
+    text_free(&t);
+    return s;
+}
+
+const char *rules_shape(const Compile *c) {
+    const ModelConfig *m = &c->plan.config;
+    return arena_printf(c->a, "layers=%lld hidden=%lld intermediate=%lld experts=%lld topk=%lld heads=%lld kv_heads=%lld head_dim=%lld vocab=%lld", (long long)m->layers,
+                        (long long)m->hidden, (long long)m->intermediate, (long long)m->experts, (long long)m->topk, (long long)m->heads, (long long)m->kv_heads,
+                        (long long)m->head_dim, (long long)m->vocab);
+}
+
 bool rules_apply(Compile *c, Err *e) {
+    if (!leave_out_tuned(c, e)) return false;
     if (!check_scopes(c, e) || !leave_out(c, e)) return false;
     for (size_t i = 0; i < c->program->graphs.n; i++)
         if (!fuse_run(c->front, c->program->graphs.at[i], &c->rules, &c->off, &c->log, e)) return false;

@@ -13,6 +13,10 @@ void rules_off_unused(const Compile *c);
  * of --fusions that came to nothing. A kernel that no target has is an error at the rule's line. */
 bool rules_apply(Compile *c, Err *e);
 
+/* What a choice of fusions is kept under (tuning.h): the hash of the rules and of --no-fusion; the model's shape. */
+const char *rules_version(const Compile *c);
+const char *rules_shape(const Compile *c);
+
 /* Of a rule that fits in no graph: where it came nearest. NULL for any other rule. */
 const FuseEvent *rules_nearest(const FuseLog *log, const char *rule);
 

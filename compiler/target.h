@@ -13,6 +13,7 @@ struct Target {
     const char *features; /* that a target id may name: "sramecc xnack" */
     const char *machine;  /* of this arch, and what its data sheet allows: bytes and operations a second; 0: unknown */
     double bandwidth, peak_fast, peak_strict;
+    double units, clock, launch; /* compute units, Hz; seconds that a kernel takes besides its work */
 };
 const Target *target_find(const char *arch); /* NULL when there is none */
 

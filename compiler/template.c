@@ -3,6 +3,7 @@
 #include "template.h"
 
 #include "hooks.h"
+#include "tuning.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -231,6 +232,21 @@ static bool do_ref(Cursor *c, LineList *list, bool attr) {
 static bool do_attr(Cursor *c, Template *t) { return do_ref(c, &t->attrs, true); }
 static bool do_cast(Cursor *c, Template *t) { return do_ref(c, &t->casts, false); }
 static bool do_const(Cursor *c, Template *t) { return do_named(c, &t->consts); }
+static bool do_tune(Cursor *c, Template *t) {
+    Tune tune = {.name = word(c)};
+    bool found = false;
+    for (size_t i = 0; i < t->consts.n; i++) found |= t->consts.at[i].name && !strcmp(t->consts.at[i].name, tune.name);
+    if (!found) return bad(c, "tune names no const above it");
+    for (space(c); *c->p; space(c)) {
+        char *end;
+        if (tune.n == MAX_TUNE) return bad(c, "too many values");
+        tune.at[tune.n++] = strtoll(c->p, &end, 10);
+        if (end == c->p) return bad(c, "expected a whole number");
+        c->p = end;
+    }
+    PUSH(c->a, t->tunes, tune);
+    return tune.n || bad(c, "expected values");
+}
 static bool do_where(Cursor *c, Template *t) {
     /* Wheres go in line with consts so that either may use what stands above it: name NULL marks one. */
     Line l = {NULL, text_until(c, 0), c->line};
@@ -303,6 +319,7 @@ static const struct {
     {"arch", do_arch},         {"priority", do_priority},
     {"attr", do_attr, true},   {"cast", do_cast, true},
     {"const", do_const, true}, {"where", do_where, true},
+    {"tune", do_tune, true},
     {"group", do_group},       {"grid", do_grid},
     {"block", do_block},       {"reduce", do_reduce},
     {"front", do_front},       {"behind", do_behind},
@@ -336,7 +353,7 @@ static Template *read_template(Arena *a, const char *path, const char *file, Err
     if (!text) return NULL;
     Template *t = arena_alloc(a, sizeof *t);
     *t = (Template){
-        .file = file, .path = arena_strdup(a, path), .grid = {"1", "1", "1"}, .reduce = "", .tokens = INT64_MAX};
+        .file = file, .path = arena_strdup(a, path), .version = arena_printf(a, "%016llx", (unsigned long long)hash64(text, size)), .grid = {"1", "1", "1"}, .reduce = "", .tokens = INT64_MAX};
     Cursor c = {a, text, path, 1, e};
     char *p = text;
     int given[LEN(words)] = {0};
@@ -674,21 +691,87 @@ static bool bind_attrs(Arena *a, Binding *b, const Node *n, Err *e) {
     return true;
 }
 
-static bool bind_consts(Arena *a, Binding *b, Err *e) {
+/* --- choices ---------------------------------------------------------------------------------------------------------- */
+
+static void add_op(Text *t, const Part *p, const PartList *all, const Node *n, bool *told) {
+    size_t at = owner_index(p->owner, n->out[0]);
+    if (told[at]) return;
+    told[at] = true;
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i] && part_origin(p, all, n->in[i]) == FROM_CODE) add_op(t, p, all, n->in[i]->def, told);
+    text_add(t, "%s%s", t->n ? " " : "", op_info(n->op)->name);
+}
+
+/* The ops that a launch computes, those in front first. */
+static const char *ops_of(Arena *a, const Part *p, const PartList *all) {
+    Text t = {0};
+    bool told[PART_NODES] = {false};
+    for (size_t i = 0; i < owner_nodes(p->owner); i++)
+        if (p->behind[i]) add_op(&t, p, all, owner_node(p->owner, i), told);
+    const char *s = arena_strdup(a, t.at ? t.at : "");
+    text_free(&t);
+    return s;
+}
+
+/* What is bound before the head's own constants are. */
+static const char *shape_of(Arena *a, const Binding *b) {
+    Text t = {0};
+    for (size_t i = 0; i < b->consts.n; i++) {
+        const Const *c = &b->consts.at[i];
+        if (c->of_target) continue;
+        text_add(&t, c->is_float ? "%s%s=%.17g" : "%s%s=", t.n ? " " : "", c->name, c->f);
+        if (!c->is_float) text_add(&t, "%lld", (long long)c->i);
+    }
+    const char *s = arena_strdup(a, t.at ? t.at : "");
+    text_free(&t);
+    return s;
+}
+
+static const Tune *tune_of(const Template *t, const char *name) {
+    for (size_t i = 0; i < t->tunes.n; i++)
+        if (!strcmp(t->tunes.at[i].name, name)) return &t->tunes.at[i];
+    return NULL;
+}
+
+static bool is_candidate(const Tune *t, int64_t x) {
+    for (int i = 0; i < t->n; i++)
+        if (t->at[i] == x) return true;
+    return false;
+}
+
+/* Puts the choice that is kept for constant l into *x. */
+static bool choose(const Tuning *tuning, Binding *b, const Line *l, int64_t *x, Err *e) {
+    const Tune *tune = l->name ? tune_of(b->t, l->name) : NULL;
+    const json_t *entry = tune && b->tune ? tuning_entry(tuning, b->tune) : NULL;
+    int64_t chosen;
+    if (!entry || !tuning_value(entry, l->name, &chosen) || chosen == *x) return true;
+    if (!is_candidate(tune, chosen)) {
+        err_set(e, "%s:%lld chooses %s = %lld, which is none of its tune line's values", tuning->path,
+                (long long)json_integer_value(json_object_get(entry, "line")), l->name, (long long)chosen);
+        return fault(b, l->line, e);
+    }
+    *x = chosen;
+    return b->chosen = true;
+}
+
+/* A where that does not hold: "needs K % 32 == 0 ( K=48 … )". */
+static bool not_legal(Binding *b, const Line *l, Err *e) {
+    Text values = {0};
+    for (size_t k = 0; k < b->consts.n; k++)
+        if (!b->consts.at[k].is_float) text_add(&values, " %s=%lld", b->consts.at[k].name, (long long)b->consts.at[k].i);
+    err_set(e, "needs %s (%s )", l->text, values.at ? values.at : "");
+    text_free(&values);
+    return b->chosen ? fault(b, l->line, e) : false;
+}
+
+static bool bind_consts(const Maker *m, Binding *b, Err *e) {
     for (size_t i = 0; i < b->t->consts.n; i++) {
         const Line *l = &b->t->consts.at[i];
         int64_t x;
         if (!binding_eval(b, l->text, -1, &x, e)) return fault(b, l->line, e);
-        if (l->name) bind_int(a, b, l->name, x);
-        else if (!x) {
-            Text values = {0};
-            for (size_t k = 0; k < b->consts.n; k++)
-                if (!b->consts.at[k].is_float)
-                    text_add(&values, " %s=%lld", b->consts.at[k].name, (long long)b->consts.at[k].i);
-            err_set(e, "needs %s (%s )", l->text, values.at ? values.at : "");
-            text_free(&values);
-            return false;
-        }
+        if (!choose(m->tuning, b, l, &x, e)) return false;
+        if (l->name) bind_int(m->a, b, l->name, x);
+        else if (!x) return not_legal(b, l, e);
     }
     return true;
 }
@@ -785,18 +868,37 @@ static bool bind_behind(Arena *a, Binding *b, const Part *p, Err *e) {
     return true;
 }
 
-static bool bind(Arena *a, const Template *t, const Part *p, const PartList *all, const char *precision, const Target *target,
-                 Binding *b, Err *e) {
+static bool bind(const Maker *m, const Template *t, const Part *p, const PartList *all, Binding *b, Err *e) {
+    Arena *a = m->a;
     *b = (Binding){.t = t};
-    bind_target(a, b, target);
-    if (t->precision && strcmp(t->precision, precision)) return err_set(e, "is for --precision %s", t->precision);
-    if (t->arch && strcmp(t->arch, target->arch)) return err_set(e, "is for --arch %s", t->arch);
+    bind_target(a, b, m->target);
+    if (t->precision && strcmp(t->precision, m->precision)) return err_set(e, "is for --precision %s", t->precision);
+    if (t->arch && strcmp(t->arch, m->target->arch)) return err_set(e, "is for --arch %s", t->arch);
     if (t->tokens < p->tokens) return err_set(e, "is for at most %lld tokens", (long long)t->tokens);
     bool ok = p->core ? bind_core(a, b, p, all, e) : p->source ? bind_opaque(a, b, p->owner, e) : bind_generated(a, b, p, all);
     if (!ok || !bind_behind(a, b, p, e)) return false;
     bind_absent(a, b, t->in, t->n_in);
     bind_absent(a, b, t->out, t->n_out);
-    return bind_attrs(a, b, p->core ? p->core : p->owner, e) && bind_consts(a, b, e);
+    if (!bind_attrs(a, b, p->core ? p->core : p->owner, e)) return false;
+    if (m->tuning && t->tunes.n && !p->alone) {
+        TuneKey *key = arena_alloc(a, sizeof *key);
+        *key = (TuneKey){t->file, t->version, ops_of(a, p, all), shape_of(a, b)};
+        b->tune = key;
+    }
+    return bind_consts(m, b, e);
+}
+
+/* Results must not depend on what was chosen. */
+static bool same_sums(const Maker *m, const Part *p, const PartList *all, Binding *b, Err *e) {
+    Maker plain = *m;
+    Binding otherwise;
+    Err not = {""};
+    plain.tuning = NULL;
+    if (!b->chosen || !bind(&plain, b->t, p, all, &otherwise, &not)) return true;
+    const char *was = binding_reduction(m->a, &otherwise), *is = binding_reduction(m->a, b);
+    if (!strcmp(was, is)) return true;
+    b->fault = true;
+    return err_set(e, "%s: error: the choice changes how it sums: \"%s\" instead of \"%s\"", b->t->path, is, was);
 }
 
 bool template_bind(const Maker *m, const Part *p, const PartList *all, Binding *b, Err *e) {
@@ -807,7 +909,7 @@ bool template_bind(const Maker *m, const Part *p, const PartList *all, Binding *
         Binding candidate;
         Err not = {""};
         if (strcmp(t->kernel, p->kernel)) continue;
-        if (!bind(m->a, t, p, all, m->precision, m->target, &candidate, &not )) {
+        if (!bind(m, t, p, all, &candidate, &not ) || !same_sums(m, p, all, &candidate, &not )) {
             if (candidate.fault) {
                 text_free(&why);
                 return err_set(e, "%s\n  for %s (%s:%d)", not .msg, node_name(p->owner), p->owner->loc.file, p->owner->loc.line);

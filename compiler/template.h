@@ -9,6 +9,8 @@
  *                                   and differ, slice[2].offset is the second one's, in the body's order (--dump fuse)
  *   //! cast  XN = rmsnorm          a constant XN_BF16: 1 when that op's result is cast to bf16 inside the body
  *   //! const ROWS = 4              a constant: an integer expression over what is bound so far
+ *   //! tune  ROWS 2 8              values that ROWS, a const above, may have instead: --tune tries them (tuning.h). What the kernel computes,
+ *                                   to the bit, must not depend on it
  *   //! where K % 32 == 0           must hold, else the template is not legal here (the message shows the values)
  *   //! group perm, tiles = ids, TILE   needs the pairs of input `ids` grouped by expert into tiles of TILE rows
  *   //! grid  ceil(N, ROWS), ceil(T, TOKENS)      in blocks; T: the tokens of the bucket
@@ -64,6 +66,14 @@ struct LineList {
     size_t n, cap;
 };
 
+enum { MAX_TUNE = 8 };
+typedef struct Tune Tune;
+struct Tune {
+    const char *name;
+    int64_t at[MAX_TUNE];
+    int n;
+};
+
 enum { MAX_WIDER = 4 };
 
 typedef struct Template Template;
@@ -72,12 +82,17 @@ struct Template {
     const char *path;   /* where it lies */
     const char *kernel; /* "linear" */
     const char *body;   /* the text behind the head */
+    const char *version; /* hash of the file's bytes */
     int body_line;      /* its first line's number */
     int n_in, n_out;
     Param in[MAX_IN], out[MAX_OUT];
     const char *precision, *arch; /* NULL: any */
     int priority;
     LineList attrs, casts, consts; /* a where is a const without a name, so that both are evaluated in the order of the file */
+    struct {
+        Tune *at;
+        size_t n, cap;
+    } tunes;
     const char *group_perm, *group_tiles, *group_ids, *group_tile; /* NULL without */
     const char *grid[3];
     const char *block, *lds;
@@ -113,6 +128,7 @@ struct Maker {
     const TemplateList *templates;
     const char *precision;
     const Target *target;
+    struct Tuning *tuning; /* NULL: every constant as its template says */
 };
 
 /* A named constant of one specialisation. */
@@ -130,6 +146,8 @@ struct Binding {
         Const *at;
         size_t n, cap;
     } consts;     /* in order of binding; T is not among them */
+    const struct TuneKey *tune; /* what its choices are kept under; NULL: there is nothing to choose */
+    bool chosen;  /* a constant is not as its template says */
     bool fault;   /* the head itself is wrong: an error, even where another template fits */
     Sym rows;     /* what T stands for: SYM_T, SYM_S, or SYM_NONE when the node has no symbolic dimension */
 };

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -340,4 +341,14 @@ void cli_help(const Cli *c, Text *t) {
     text_add(t,
              "\nExamples:\n%s\nIn the environment --some-name is %sSOME_NAME; the command line wins.\nMore: man %s\n",
              c->examples, c->env, c->program);
+}
+
+/* --- siblings ------------------------------------------------------------------------------------------------------------ */
+
+const char *cli_sibling(Arena *a, const char *program) {
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[n > 0 ? n : 0] = 0;
+    char *slash = strrchr(self, '/');
+    return arena_printf(a, "%.*s/%s", slash ? (int)(slash - self) : 0, self, program);
 }

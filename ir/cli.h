@@ -78,6 +78,9 @@ bool cli_stdout(Err *e);
 
 void cli_help(const Cli *c, Text *t);
 
+/* The path of a program of this name beside the one that runs; in the arena. */
+const char *cli_sibling(Arena *a, const char *program);
+
 /* Which of names (NULL behind the last) did who wrote `word` mean? NULL: none is near: two slips (a letter too many, too few,
  * another, or two exchanged), one in a short word. */
 const char *cli_nearest(const char *word, const char *const *names);

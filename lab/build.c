@@ -34,15 +34,18 @@ void build_args(Lab *lab, Args *to, const char *graph, const char *output) {
     for (size_t i = 0; i < o->no_fusion.n; i++) args_pair(lab->a, to, "--no-fusion", o->no_fusion.at[i]);
 }
 
-/* A rule is a file, or the name of one that is shipped: that one is on unless it is left out. */
+/* A rule is a file, or the name of one that is shipped: that one is on unless it is left out. Where edited sources or choices are
+ * tried, rules and templates are on both sides. */
 void build_add_rules(Lab *lab, Args *to, bool with) {
     const LabOptions *o = lab->o;
+    bool rules = with || o->override || o->tuning;
     for (size_t i = 0; i < o->rules.n; i++) {
         bool file = is_file(o->rules.at[i]);
-        if (with && file) args_pair(lab->a, to, "--fusions", o->rules.at[i]);
-        if (!with && !file) args_pair(lab->a, to, "--no-fusion", o->rules.at[i]);
+        if (rules && file) args_pair(lab->a, to, "--fusions", o->rules.at[i]);
+        if (!rules && !file) args_pair(lab->a, to, "--no-fusion", o->rules.at[i]);
     }
-    for (size_t i = 0; with && i < o->templates.n; i++) args_pair(lab->a, to, "--templates", o->templates.at[i]);
+    for (size_t i = 0; rules && i < o->templates.n; i++) args_pair(lab->a, to, "--templates", o->templates.at[i]);
+    if (with && !o->tune) args_pair(lab->a, to, "--override", o->override), args_pair(lab->a, to, "--tuning", o->tuning);
 }
 
 /* --- plans --------------------------------------------------------------------------------------------------------------- */

@@ -3,12 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "ir/cli.h"
 
 /* --- command lines ------------------------------------------------------------------------------------------------------- */
 
@@ -28,14 +29,6 @@ void args_int(Arena *a, Args *to, const char *option, int64_t value) {
     args_pair(a, to, option, arena_printf(a, "%lld", (long long)value));
 }
 
-static const char *beside(Arena *a, const char *name) {
-    char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[n > 0 ? n : 0] = 0;
-    char *slash = strrchr(self, '/');
-    return arena_printf(a, "%.*s/%s", slash ? (int)(slash - self) : 0, self, name);
-}
-
 /* --- starting and ending ------------------------------------------------------------------------------------------------- */
 
 /* In the child. What it cannot do it says on the stderr that it was given. */
@@ -48,7 +41,7 @@ static void become(const char *path, char *const *argv, int in, int out, int err
 }
 
 static int start(Arena *a, const Args *args, int in, int out, int err, Err *e) {
-    const char *path = beside(a, args->at[0]);
+    const char *path = cli_sibling(a, args->at[0]);
     if (access(path, X_OK))
         return err_set(e, "%s: %s (gptoss-lab runs its sibling programs)", path, strerror(errno)), -1;
     fflush(NULL);

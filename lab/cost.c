@@ -1,108 +1,23 @@
 /* cost.c - a prefill step and a decode step of both plans, kernel by kernel: launches, registers, LDS, occupancy; the least bytes and
  * FLOPs of the nodes it computes (ir/cost.h); what it did on the emulator; and the time that follows at least, with what bounds it.
  *
- * A node's least work is its last launch's, which writes the results. The predicted time is the largest of
- *   read   least bytes over the machine's bandwidth         math   FLOPs over its bf16 matrix rate
- *   issue  instructions over what all SIMDs issue           wave   instructions of the longest wave, one every four cycles
- * the last two where the emulator counted (gfx90a). Bandwidth and matrix rate are the device's, measured in this run (speed.c), or
- * the data sheet's. So it is a bound from below: what it leaves out (caches, latency, launching) only adds. */
+ * The predicted time is step_bound's (step.h), with the device's bandwidth and matrix rate, measured in this run (speed.c), or the data
+ * sheet's. So it is a bound from below: what it leaves out (caches, latency, launching) only adds. */
 #include "lab.h"
 
 #include <math.h>
 
-#include "ir/cost.h"
+#include "step.h"
 
 /* --- machines ------------------------------------------------------------------------------------------------------------ */
 
-typedef struct Machine Machine;
-struct Machine {
-    const char *arch;
-    double read, matrix; /* bytes/s, FLOP/s of bf16 */
-    double units, clock; /* compute units, Hz; 0: no issue model */
-    int simds, waves;    /* of a unit; waves that one SIMD holds */
-    int registers, granule, lds,
-        wave;              /* registers of a lane on a SIMD, allocated so many at a time; LDS of a unit; lanes */
-    int blocks, lds_extra; /* of a unit at most; LDS that each takes besides its own */
-};
-
-/* Data sheets: AMD Instinct MI250, one of its two dies (3.2 TB/s, 362.1 TFLOP/s, 208 units, 1.7 GHz for both); NVIDIA H200 SXM.
- * Registers and LDS: the CDNA2 ISA manual, 3.6; CUDA programming guide, compute capability 9.0 (four schedulers a unit). */
-static const Machine machines[] = {
-    {"gfx90a", 1.6384e12, 181.05e12, 104, 1.7e9, 4, 8, 512, 8, 65536, 64, 32, 0},
-    {"sm_90", 4.8e12, 989.4e12, 0, 0, 4, 16, 512, 8, 233472, 32, 32, 1024},
-};
-
 static Machine machine_of(const Lab *lab) {
-    const char *arch = lab->plan[0].plan->arch;
     const json_t *limits = json_object_get(json_object_get(lab->page, "speed"), "limits");
-    Machine m = {.arch = arch, .read = NAN, .matrix = NAN};
-    for (size_t i = 0; i < LEN(machines); i++)
-        if (!strncmp(arch, machines[i].arch, strlen(machines[i].arch))) m = machines[i];
+    Machine m = step_machine(lab->plan[0].plan->arch);
     double read = json_figure(limits, "read_bytes_per_second"), matrix = json_figure(limits, "matrix_flops");
     if (!isnan(read)) m.read = read;
     if (!isnan(matrix)) m.matrix = matrix;
     return m;
-}
-
-/* Of the waves that a unit can hold, the share that registers, LDS and block size let in. */
-static double occupancy(const Machine *m, const PlanKernel *k) {
-    if (!m->waves || !k->vgprs) return NAN;
-    int registers = ((int)k->vgprs + m->granule - 1) / m->granule * m->granule, most = m->simds * m->waves;
-    int of_block = ((int)k->block + m->wave - 1) / m->wave, by_registers = m->registers / registers * m->simds;
-    int blocks = (by_registers < most ? by_registers : most) / of_block;
-    int lds = (int)(k->lds + k->lds_static);
-    if (lds && m->lds / (lds + m->lds_extra) < blocks) blocks = m->lds / (lds + m->lds_extra);
-    if (blocks > m->blocks) blocks = m->blocks;
-    return (double)(blocks * of_block) / most;
-}
-
-/* --- a step -------------------------------------------------------------------------------------------------------------- */
-
-typedef struct Use Use; /* of one kernel in a step */
-struct Use {
-    const PlanKernel *k;
-    int launches;
-    Cost least;
-};
-typedef struct Uses Uses;
-struct Uses {
-    Use *at;
-    size_t n, cap;
-};
-
-static Use *use_of(Arena *a, Uses *l, const PlanKernel *k) {
-    for (size_t i = 0; i < l->n; i++)
-        if (l->at[i].k == k) return &l->at[i];
-    PUSH(a, *l, ((Use){.k = k}));
-    return &l->at[l->n - 1];
-}
-
-static void add_node(Lab *lab, const Plan *p, const PlanGraph *g, int node, const Work *w, Uses *to) {
-    const Node *n = program_graph(p->program, g->name)->nodes.at[node];
-    Use *last = NULL;
-    int bucket = 0;
-    while (bucket < g->n_buckets - 1 && g->buckets[bucket] < w->sizes.of[g->sym]) bucket++;
-    for (int l = plan_launch(g, node); l < g->n_launches && g->launches[l].node == node; l++) {
-        const PlanLaunch *launch = &g->launches[l];
-        if (!launch->grid[bucket][0] || !launch->grid[bucket][1] || !launch->grid[bucket][2])
-            continue;
-        last = use_of(lab->a, to, &p->kernels[launch->kernel]);
-        last->launches++;
-    }
-    if (!last) return;
-    Cost c = cost_node(n, w);
-    last->least.read += c.read, last->least.written += c.written, last->least.flops += c.flops;
-}
-
-static Uses uses_of(Lab *lab, const Plan *p, const Work *w) {
-    static const char *const graphs[] = {"step", "sample"};
-    Uses all = {0};
-    for (size_t i = 0; i < LEN(graphs); i++) {
-        int g = plan_graph(p, graphs[i]);
-        for (size_t n = 0; g >= 0 && n < program_graph(p->program, graphs[i])->nodes.n; n++)
-            add_node(lab, p, &p->graphs[g], (int)n, w, &all);
-    }
-    return all;
 }
 
 /* --- what the emulator counted --------------------------------------------------------------------------------------------- */
@@ -170,30 +85,11 @@ static json_t *count_decode(Lab *lab, const LabPlan *p, Err *e) {
 
 /* --- figures ------------------------------------------------------------------------------------------------------------- */
 
-typedef struct Bound Bound;
-struct Bound {
-    double seconds;
-    const char *by; /* "" where nothing is known */
-};
-
-static void at_least(Bound *b, double seconds, const char *by) {
-    if (seconds > b->seconds) b->seconds = seconds, b->by = by;
-}
-
-static Bound predict(const Machine *m, const Use *u, const json_t *counts) {
-    Bound b = {0, ""};
-    at_least(&b, (u->least.read + u->least.written) / m->read, "read");
-    at_least(&b, u->least.flops / m->matrix, "math");
-    if (!counts || !m->clock) return b;
-    at_least(&b, json_figure(counts, "instructions") / (m->units * m->clock), "issue");
-    at_least(&b, u->launches * json_figure(counts, "longest") * 4 / m->clock, "wave");
-    return b;
-}
-
 static json_t *use_json(const Machine *m, const Use *u, const json_t *counts) {
     const PlanKernel *k = u->k;
     double instructions = json_figure(counts, "instructions");
-    Bound b = predict(m, u, counts);
+    const Counted counted = step_counted(counts, u->launches);
+    Bound b = step_bound(m, u, counts ? &counted : NULL);
     json_t *j =
         json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:s}", "launches", u->launches, "vgprs",
                   (int)k->vgprs, "agprs", (int)k->agprs, "sgprs", (int)k->sgprs, "lds", (int)(k->lds + k->lds_static),
@@ -202,7 +98,7 @@ static json_t *use_json(const Machine *m, const Use *u, const json_t *counts) {
     const struct {
         const char *name;
         double value;
-    } figure[] = {{"occupancy", occupancy(m, k)},
+    } figure[] = {{"occupancy", step_occupancy(m, k)},
                   {"predicted_us", *b.by ? b.seconds * 1e6 : NAN},
                   {"instructions", instructions},
                   {"mfma_share", json_figure(counts, "mfma") / instructions},
@@ -267,7 +163,7 @@ static bool add_test(Lab *lab, bool prefill, json_t *list, Err *e) {
     json_t *rows = json_array(), *test = json_object();
     for (int i = 0; i < 2; i++) {
         json_t *counts;
-        Uses u = uses_of(lab, lab->plan[i].plan, &w);
+        Uses u = step_uses(lab->a, lab->plan[i].plan, &w);
         if (!count_step(lab, &lab->plan[i], prefill, &counts, e)) return false;
         for (size_t k = 0; k < u.n; k++)
             json_object_set_new(row_of(rows, u.at[k].k->symbol), side[i],
@@ -285,4 +181,38 @@ bool cost_tests(Lab *lab, Err *e) {
     json_t *list = json_array();
     json_object_set_new(lab->page, "tests", list);
     return add_test(lab, true, list, e) && add_test(lab, false, list, e);
+}
+
+static Uses counted_step(Lab *lab, const LabPlan *p, bool prefill) {
+    const LabOptions *o = lab->o;
+    const Work w = {.sizes = {{[SYM_T] = prefill ? o->pp : 1, [SYM_S] = 1, [SYM_P] = 1}}, .slots = 1, .depth = prefill || o->depth ? o->depth : 1};
+    return step_uses(lab->a, p->plan, &w);
+}
+
+bool cost_runs(Lab *lab, const LabPlan *p, const char *symbol) {
+    for (int prefill = 0; prefill < 2; prefill++) {
+        Uses u = counted_step(lab, p, prefill);
+        for (size_t i = 0; i < u.n; i++)
+            if (!strcmp(u.at[i].k->symbol, symbol)) return true;
+    }
+    return false;
+}
+
+/* The step's least time by what the emulator counted, added up over its kernels. */
+static bool step_seconds(Lab *lab, const LabPlan *p, bool prefill, double *seconds, Err *e) {
+    const Machine m = machine_of(lab);
+    Uses u = counted_step(lab, p, prefill);
+    json_t *counts = prefill ? count_case(lab, p, "--pp", lab->o->pp, e) : count_decode(lab, p, e);
+    *seconds = 0;
+    for (size_t i = 0; counts && i < u.n; i++) {
+        const json_t *of = counts_of(counts, u.at[i].k->symbol);
+        const Counted counted = step_counted(of, u.at[i].launches);
+        *seconds += step_bound(&m, &u.at[i], of ? &counted : NULL).seconds;
+    }
+    json_decref(counts);
+    return counts != NULL;
+}
+
+bool cost_counted(Lab *lab, const LabPlan *p, double seconds[2], Err *e) {
+    return step_seconds(lab, p, true, &seconds[0], e) && step_seconds(lab, p, false, &seconds[1], e);
 }

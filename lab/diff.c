@@ -184,3 +184,21 @@ bool diff_none(const Lab *lab) {
         none && !json_array_size(json_object_get(g, "removed")) && !json_array_size(json_object_get(g, "added"));
     return none;
 }
+
+/* --- one kernel ---------------------------------------------------------------------------------------------------------- */
+
+/* Of a HIP module the kernel's part (emit.c: "#line 1" with its symbol begins it, the next one's ends it); of a C module all. */
+static const char *kernel_text(Arena *a, const Plan *p, const char *symbol) {
+    int k = 0;
+    while (k < p->n_kernels && strcmp(p->kernels[k].symbol, symbol)) k++;
+    if (k == p->n_kernels) return NULL;
+    const char *source = p->modules[p->kernels[k].module].source, *mark = arena_printf(a, "\n#line 1 \"%s\"\n", symbol), *at = strstr(source, mark);
+    if (!at) return source;
+    const char *end = strstr(at + strlen(mark), "\n#line 1 \"");
+    return end ? arena_strndup(a, at, (size_t)(end - at)) : at;
+}
+
+bool diff_kernel(const Lab *lab, const char *symbol) {
+    const char *a = kernel_text(lab->a, lab->plan[0].plan, symbol), *b = kernel_text(lab->a, lab->plan[1].plan, symbol);
+    return !a || !b || strcmp(a, b);
+}

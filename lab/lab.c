@@ -59,6 +59,8 @@ static void remove_folder(const char *path) {
 
 bool lab_open(Lab *lab, const LabOptions *o, Err *e) {
     *lab = (Lab){.a = arena_new(), .o = o, .page = json_object()};
+    unsetenv("GPTOSS_COMPILE_TUNE"); /* the compiler would start this program */
+    if (o->tuning || o->tune) unsetenv("GPTOSS_COMPILE_TUNING"); /* what is tried is on one side only */
     return make_work(lab, e);
 }
 
@@ -107,6 +109,9 @@ void lab_note_run(Lab *lab) {
     json_t *rules = json_array();
     for (size_t i = 0; i < lab->o->rules.n; i++) json_array_append_new(rules, json_string(lab->o->rules.at[i]));
     for (size_t i = 0; i < lab->o->templates.n; i++) json_array_append_new(rules, json_string(lab->o->templates.at[i]));
+    const char *files[] = {lab->o->override, lab->o->tuning};
+    for (size_t i = 0; i < LEN(files); i++)
+        if (files[i]) json_array_append_new(rules, json_string(files[i]));
     json_object_update_new(lab->page, json_pack("{s:s, s:s, s:s, s:s?, s:o}", "date", date, "machine", host, "first",
                                                 lab->o->first, "second", lab->o->second, "tried", rules));
 }
@@ -154,7 +159,7 @@ static bool compare(Lab *lab, Err *e) {
     diff_graphs(lab);
     diff_sources(lab);
     bool nothing = !lab->o->second && diff_none(lab);
-    if (nothing && !lab->wrong.n) lab_wrong(lab, "nothing was changed: no template was taken");
+    if (nothing && !lab->wrong.n) lab_wrong(lab, "nothing was changed: no template, edited source or choice was taken");
     return lab_device(lab, lab->plan[0].plan->arch, e) && (nothing || (build_model(lab, e) && judge_both(lab, e)));
 }
 
@@ -175,7 +180,7 @@ bool lab_run(const LabOptions *o, bool *right, Err *e) {
     Lab lab;
     bool ok = lab_open(&lab, o, e) && compare(&lab, e);
     *right = ok && !lab.wrong.n;
-    if (ok && lab.wrong.n && !o->second) ok = reduce_run(&lab, e);
+    if (ok && lab.wrong.n && !o->second && !o->override && !o->tuning) ok = reduce_run(&lab, e);
     if (ok) note_result(&lab);
     ok = ok && print_page(&lab, e) && ledger_append(&lab, e);
     lab_close(&lab);

@@ -9,7 +9,8 @@
  *   tests                   cost.c    each kernel of a step: what it takes, what it must do, what it did on emu
  *   reduced                 reduce.c  the smallest graph that still fails
  *   result                  lab.c     right or not, and why
- * bisect.c does it for every rule, one at a time.
+ * tune.c tries other constants and fusions, and keeps the best.
+ * bisect.c does it for every rule, one at a time. predict.c reckons how fast a plan would be on a machine that is not here.
  * Plans are made and run by the sibling programs (child.h). Nothing here knows a rule by name. */
 #ifndef GPTOSS_LAB_H
 #define GPTOSS_LAB_H
@@ -23,9 +24,9 @@
 typedef struct LabOptions LabOptions;
 struct LabOptions {
     const char *first, *second; /* a graph, or two plans */
-    const char *arch, *model, *precision, *device, *prompts, *format, *ledger_file, *keep, *replay;
+    const char *arch, *model, *precision, *device, *prompts, *format, *ledger_file, *keep, *replay, *batches, *measured, *counts, *tuning, *override, *only;
     CliList rules, templates, no_fusion;
-    bool kv16, kv32, ledger, bisect, no_speed, no_ref;
+    bool kv16, kv32, ledger, bisect, predict, tune, no_speed, no_ref;
     int64_t max_batch, max_tokens, max_seq, jobs; /* 0: the compiler's */
     int64_t pp, tg, depth, n_prompts, steps, pairs;
     double within, seconds, limit; /* of an interval; of measuring; of what a child does */
@@ -58,6 +59,8 @@ struct Lab {
 bool lab_run(const LabOptions *o, bool *right, Err *e);
 bool lab_replay(const LabOptions *o, bool *right, Err *e);
 bool lab_bisect(const LabOptions *o, bool *right, Err *e);
+bool lab_tune(const LabOptions *o, Err *e);
+bool lab_predict(const LabOptions *o, Err *e);
 
 bool lab_open(Lab *lab, const LabOptions *o, Err *e); /* a folder to work in */
 void lab_close(Lab *lab);
@@ -78,6 +81,7 @@ void build_rules(Lab *lab);
 /* diff.c */
 void diff_graphs(Lab *lab);
 void diff_sources(Lab *lab);
+bool diff_kernel(const Lab *lab, const char *symbol);     /* is the kernel's text another in the second plan, or in one only? */
 bool diff_none(const Lab *lab);                           /* neither graphs nor sources differ */
 const char *diff_without_layers(Arena *a, const char *s); /* "layer12.attn" as "layer*.attn" */
 
@@ -98,9 +102,15 @@ const char *verdict_device(const Lab *lab); /* on which numbers are looked at */
 
 /* cost.c */
 bool cost_tests(Lab *lab, Err *e);
+/* On emu: the least time of a prefill and of a decode step by what was counted. */
+bool cost_counted(Lab *lab, const LabPlan *p, double seconds[2], Err *e);
+bool cost_runs(Lab *lab, const LabPlan *p, const char *symbol); /* does one of these steps launch the kernel? */
 
 /* speed.c */
 bool speed_run(Lab *lab, bool kernels, Err *e); /* kernels: each alone too */
+/* Of the second plan's time over the first one's, by turns on the device: the geometric mean over tests. counts: only of the kernels
+ * that it takes, all else left out; NULL: whole steps. NAN: no test runs any. */
+bool speed_ratio(Lab *lab, bool (*counts)(void *ctx, const char *kernel), void *ctx, double *ratio, Err *e);
 /* Sorts x. Its median, and the interval in which that of what x was drawn from lies in 95 of 100 cases; false, and NAN: too few. */
 bool speed_median(double *x, size_t n, double *mid, double *low, double *high);
 

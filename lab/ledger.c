@@ -2,20 +2,13 @@
  * A line is appended by one write, so runs side by side do not mix; a line that is no JSON is skipped, and counted. */
 #include "lab.h"
 
-#include <errno.h>
 #include <dirent.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-static const char *ledger_path(Arena *a, const LabOptions *o) {
-    const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    if (o->ledger_file) return o->ledger_file;
-    if (xdg && *xdg == '/') return arena_printf(a, "%s/gptoss/lab.jsonl", xdg);
-    return home && *home ? arena_printf(a, "%s/.local/state/gptoss/lab.jsonl", home) : NULL;
-}
+#include "ir/kept.h"
+
+static const char *ledger_path(Arena *a, const LabOptions *o) { return o->ledger_file ? o->ledger_file : kept_path(a, "lab.jsonl"); }
 
 /* --- a line -------------------------------------------------------------------------------------------------------------- */
 
@@ -91,13 +84,6 @@ static json_t *line_json(const Lab *lab) {
     return j;
 }
 
-static void make_folders(char *path) {
-    for (char *p = path + 1; *p; p++) {
-        if (*p != '/') continue;
-        *p = 0, mkdir(path, 0777), *p = '/';
-    }
-}
-
 bool ledger_append(const Lab *lab, Err *e) {
     const char *path = ledger_path(lab->a, lab->o);
     if (!path) return err_set(e, "no ledger: --ledger-file names one (neither HOME nor XDG_STATE_HOME is set)");
@@ -105,13 +91,8 @@ bool ledger_append(const Lab *lab, Err *e) {
     char *s = json_dumps(j, JSON_COMPACT);
     json_decref(j);
     if (!s) die("lab: the ledger's line cannot be written as JSON");
-    const char *line = arena_printf(lab->a, "%s\n", s);
+    bool ok = kept_append(lab->a, path, s, e) || err_wrap(e, "ledger");
     free(s);
-    make_folders(arena_strdup(lab->a, path));
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    bool ok = fd >= 0 && write(fd, line, strlen(line)) == (ssize_t)strlen(line);
-    if (!ok) err_set(e, "ledger %s: %s", path, strerror(errno));
-    if (fd >= 0) close(fd);
     return ok;
 }
 

@@ -117,11 +117,13 @@ static void take_answer(Lab *lab, SeriesList *l, const json_t *answer, int side)
     size_t i;
     json_t *t;
     json_array_foreach(json_object_get(answer, "tests"), i, t) {
-        Series *s = series(lab, l, json_text(t, "test"));
+        const char *batch = lab->o->batches ? arena_printf(lab->a, " batch %.0f", json_figure(t, "batch")) : "";
+        Series *s = series(lab, l, arena_printf(lab->a, "%s%s", json_text(t, "test"), batch));
         PUSH(lab->a, s->side[side], json_figure(t, "seconds") / json_figure(t, "steps"));
     }
     json_array_foreach(json_object_get(answer, "kernels"), i, t) {
-        Series *s = series(lab, l, arena_printf(lab->a, "%s %s", json_text(t, "test"), json_text(t, "kernel")));
+        const char *tokens = lab->o->batches ? arena_printf(lab->a, "T=%.0f ", json_figure(t, "tokens")) : "";
+        Series *s = series(lab, l, arena_printf(lab->a, "%s %s%s", json_text(t, "test"), tokens, json_text(t, "kernel")));
         PUSH(lab->a, s->side[side], json_figure(t, "microseconds_in_step") * 1e-6);
     }
 }
@@ -136,6 +138,7 @@ static void ask_args(Lab *lab, int plan, const char *device, bool kernels, Args 
     args_int(lab->a, args, "--pp", o->pp);
     args_int(lab->a, args, "--tg", o->tg);
     args_int(lab->a, args, "--depth", o->depth);
+    args_pair(lab->a, args, "--batches", o->batches);
     args_add(lab->a, args, "--paced");
     if (kernels) args_add(lab->a, args, "--kernels");
 }
@@ -146,6 +149,7 @@ static bool one_turn(Lab *lab, Partner *p, int side, SeriesList *to, bool warm, 
     if (!line) return err_wrap(e, "%s", lab->plan[side].name);
     json_t *answer = json_loads(line, 0, NULL), *limits = json_object_get(answer, "limits");
     if (limits) json_object_set(json_object_get(lab->page, "speed"), "limits", limits);
+    if (answer) json_object_set(json_object_get(lab->page, "speed"), "name", json_object_get(answer, "name"));
     if (answer && !warm) take_answer(lab, to, answer, side);
     json_decref(answer);
     return answer || err_set(e, "%s: its answer is no JSON", lab->plan[side].name);
@@ -211,5 +215,48 @@ bool speed_run(Lab *lab, bool each, Err *e) {
     json_object_set_new(speed, "within", json_real(lab->o->within));
     json_object_set_new(speed, "tests", list_json(lab, &tests));
     json_object_set_new(speed, "kernels", list_json(lab, &kernels));
+    return true;
+}
+
+/* --- one figure ------------------------------------------------------------------------------------------------------------ */
+
+/* "tg8 T=64 linear_K64": the test, and the kernel at the end. */
+static const char *kernel_of(const char *series) { return strrchr(series, ' ') + 1; }
+
+static double log_of(double x, int *n) { return x > 0 && isfinite(x) ? ++*n, log(x) : 0; }
+
+/* Of each test the sum over the kernels that count, b's over a's. */
+static double kernels_ratio(const SeriesList *l, bool (*counts)(void *ctx, const char *kernel), void *ctx) {
+    double sum = 0;
+    int n = 0;
+    for (size_t i = 0; i < l->n; i++) {
+        double side[2] = {0, 0};
+        size_t test = strcspn(l->at[i].name, " "), first = 0;
+        while (strncmp(l->at[first].name, l->at[i].name, test + 1)) first++;
+        if (first != i) continue;
+        for (size_t k = i; k < l->n; k++) {
+            if (strncmp(l->at[k].name, l->at[i].name, test + 1) || !counts(ctx, kernel_of(l->at[k].name))) continue;
+            for (int s = 0; s < 2; s++)
+                if (l->at[k].side[s].n) side[s] += median_of(l->at[k].side[s].at, l->at[k].side[s].n);
+        }
+        sum += side[0] > 0 ? log_of(side[1] / side[0], &n) : 0;
+    }
+    return n ? exp(sum / n) : NAN;
+}
+
+static double tests_ratio(const SeriesList *l) {
+    double sum = 0;
+    int n = 0;
+    for (size_t i = 0; i < l->n; i++) sum += log_of(ratio_of(&l->at[i]).median, &n);
+    return n ? exp(sum / n) : NAN;
+}
+
+bool speed_ratio(Lab *lab, bool (*counts)(void *ctx, const char *kernel), void *ctx, double *ratio, Err *e) {
+    const char *device = json_string_value(json_object_get(lab->page, "device"));
+    SeriesList l = {0};
+    int64_t pairs = lab->o->pairs < LEAST_PAIRS ? LEAST_PAIRS : lab->o->pairs < MOST_KERNEL_PAIRS ? lab->o->pairs : MOST_KERNEL_PAIRS;
+    if (!json_object_get(lab->page, "speed")) json_object_set_new(lab->page, "speed", json_object());
+    if (!take_turns(lab, device, counts != NULL, pairs, &l, e)) return false;
+    *ratio = counts ? kernels_ratio(&l, counts, ctx) : tests_ratio(&l);
     return true;
 }

@@ -72,12 +72,6 @@ json_t *verdict_checks(Lab *lab, const char *plan, const CheckOptions *o, const 
 
 /* --- alone: which kernels ------------------------------------------------------------------------------------------------ */
 
-static bool has_kernel(const Plan *p, const char *symbol) {
-    for (int i = 0; i < p->n_kernels; i++)
-        if (!strcmp(p->kernels[i].symbol, symbol)) return true;
-    return false;
-}
-
 /* Is the file one of those given with --templates? */
 static bool given_template(const Lab *lab, const char *file) {
     char path[4096];
@@ -99,7 +93,7 @@ static bool tried_rule(const Lab *lab, const char *rule) {
 
 static bool is_new(const Lab *lab, const json_t *check) {
     return tried_rule(lab, json_text(check, "rule")) || given_template(lab, json_text(check, "template")) ||
-           !has_kernel(lab->plan[0].plan, json_text(check, "kernel"));
+           diff_kernel(lab, json_text(check, "kernel"));
 }
 
 /* --- alone: what the other plan's kernels are held to -------------------------------------------------------------------- */

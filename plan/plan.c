@@ -101,6 +101,7 @@ static const Field launch_fields[] = {ROW(PlanLaunch, F_INT, kernel), ROW(PlanLa
 typedef struct PlanValue PlanValue;
 static const Field value_fields[] = {ROW(PlanValue, F_STR, name), ROW(PlanValue, F_INT, buf)};
 static const Field kv_fields[] = {ROW(PlanKv, F_STR, blocks), ROW(PlanKv, F_I64, window)};
+static const Field choice_fields[] = {ROW(PlanChoice, F_STR, of), ROW(PlanChoice, F_STR, says)};
 static const Field rule_fields[] = {ROW(PlanRule, F_STR, name), ROW(PlanRule, F_HEX, hash), ROW(PlanRule, F_INT, uses)};
 
 /* --- writing ------------------------------------------------------------------------------------------------------ */
@@ -273,6 +274,7 @@ static json_t *plan_json(const Plan *p, Text *blobs) {
     LIST("graphs", p->n_graphs, graph_json(&p->graphs[i]));
     LIST("kv", p->n_kv, kv_json(&p->kv[i]));
     LIST("rules", p->n_rules, RECORD(&p->rules[i], rule_fields));
+    if (p->n_choices) { LIST("choices", p->n_choices, RECORD(&p->choices[i], choice_fields)); }
 #undef LIST
     return j;
 }
@@ -585,6 +587,7 @@ static void decode(Reader *r, const json_t *j, Plan *p) {
     LIST(graphs, n_graphs, get_graph(r, at, &p->graphs[i]));
     LIST(kv, n_kv, get_kv(r, at, &p->kv[i]));
     LIST(rules, n_rules, GET(r, at, &p->rules[i], rule_fields));
+    if (json_object_get(j, "choices")) { LIST(choices, n_choices, GET(r, at, &p->choices[i], choice_fields)); }
 #undef LIST
 }
 

@@ -111,6 +111,8 @@ void plan_inspect(const Plan *p, Text *t) {
     for (int i = 0; i < p->n_rules; i++)
         text_add(t, "  %-40s %016llx %d uses\n", p->rules[i].name, (unsigned long long)p->rules[i].hash,
                  p->rules[i].uses);
+    if (p->n_choices) text_add(t, "choices\n");
+    for (int i = 0; i < p->n_choices; i++) text_add(t, "  %-40s %s\n", p->choices[i].of, p->choices[i].says);
 }
 
 /* --- JSON ----------------------------------------------------------------------------------------------------------- */
@@ -189,6 +191,7 @@ void plan_inspect_json(const Plan *p, Text *t) {
     LIST("rules", p->n_rules,
          (snprintf(hash, sizeof hash, "%016llx", (unsigned long long)p->rules[i].hash),
           json_pack("{s:s, s:s, s:i}", "name", p->rules[i].name, "hash", hash, "uses", p->rules[i].uses)));
+    LIST("choices", p->n_choices, json_pack("{s:s, s:s}", "of", p->choices[i].of, "says", p->choices[i].says));
 #undef LIST
     char *s = json_dumps(j, JSON_INDENT(2));
     text_add(t, "%s\n", s ? s : "{}");

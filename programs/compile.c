@@ -8,7 +8,10 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include "ir/kept.h"
 
 #define AT(field) offsetof(Options, field)
 
@@ -37,6 +40,10 @@ static const CliOption options[] = {
     {0, "templates", CLI_LIST, AT(templates), "DIR", "add or replace kernel templates (may be given again)"},
     {0, "override", CLI_TEXT, AT(override), "DIR", "use edited sources from --emit where DIR has them"},
 
+    {.kind = CLI_GROUP, .help = "Tuning"},
+    {0, "tuning", CLI_TEXT, AT(tuning), "FILE", "take the choices that were measured and are kept there\n(--tune's default: tuning.jsonl in ~/.local/state/gptoss)"},
+    {0, "tune", CLI_FLAG, AT(tune), NULL, "first measure what FILE lacks, by gptoss-lab, and keep it there"},
+
     {.kind = CLI_GROUP, .help = "Looking inside"},
     {0, "emit", CLI_TEXT, AT(emit), "DIR", "write the emitted sources there"},
     {0, "dump", CLI_TEXT, AT(dump), "STAGE|all", "print the graphs after a pass"},
@@ -46,7 +53,6 @@ static const CliOption options[] = {
 
     {.kind = CLI_GROUP, .help = "Running"},
     {'j', "jobs", CLI_INT, AT(workers), "N", "compilers at once (one per CPU)", 1, 1024},
-    {0, "tune", CLI_FLAG, AT(tune), NULL, "choose between kernels by measuring them (not implemented yet)"},
     {0, "no-cache", CLI_FLAG, AT(no_cache), NULL, "compile even what the cache holds"},
 };
 
@@ -80,7 +86,6 @@ static bool same_folder(const char *a, const char *b) {
 
 static bool check(Arena *a, Options *o, Err *e) {
     if (!o->graph) return err_set(e, "no graph file");
-    if (o->tune) return err_set(e, "--tune is not implemented yet");
     if (!o->arch) return err_set(e, "no --arch; it is one of: %s", target_list(a));
     const Target *target;
     if (!target_parse(a, o->arch, &target, &o->arch, e)) return false;
@@ -88,6 +93,8 @@ static bool check(Arena *a, Options *o, Err *e) {
     if (o->kv16 && o->kv32) return err_set(e, "--kv16 and --kv32 exclude each other");
     if (o->dot && !o->dump) return err_set(e, "--dot says how --dump prints; there is no --dump");
     if (o->report && o->dump) return err_set(e, "--report and --dump both write to stdout: one at a time");
+    if (o->tune && (o->override || o->swap_embeddings)) return err_set(e, "--tune measures what is emitted, of a checkpoint as it is: no --override, no --swap-embeddings");
+    if (o->tune && !o->tuning && !(o->tuning = kept_path(a, "tuning.jsonl"))) return err_set(e, "--tune: --tuning names the file (neither HOME nor XDG_STATE_HOME is set)");
     if (o->emit && o->override && same_folder(o->emit, o->override)) return err_set(e, "--emit and --override name one folder: edited files would be overwritten");
     return check_output(o, e);
 }
@@ -161,6 +168,13 @@ static bool load_rules(Compile *c, Err *e) {
     return rules_off(c, e);
 }
 
+/* Choices are of a compiler: which one it will be. */
+static bool open_tuning(Compile *c, Err *e) {
+    Err none;
+    if (c->o.tuning && !rtc_probe(c->a, c->target->compiler, c->o.arch, &c->compiler, &none)) c->compiler = NULL;
+    return tuning_open(&c->tuning, c->a, c->o.tuning, c->o.arch, c->o.precision, c->compiler, e);
+}
+
 static bool prepare(Compile *c, Err *e) {
     c->home = find_home(c->a, e);
     if (!c->home || !load_prelude(c, e)) return false;
@@ -168,10 +182,63 @@ static bool prepare(Compile *c, Err *e) {
     if (c->o.model && !(c->model = model_open(c->o.model, c->o.swap_embeddings, e))) return false;
     if (c->model && !model_check(c->model, e)) return false;
     if (c->model) model_warn(c->model);
+    if (!open_tuning(c, e)) return false;
     FrontOptions f = {.model = c->model ? model_config(c->model) : NULL, .max_batch = c->o.max_batch, .max_tokens = c->o.max_tokens, .max_seq = c->o.max_seq};
     f.lua_dir = arena_printf(c->a, "%s/lua", c->home);
     c->front = front_open(c->a, &f, e);
     return c->front && load_rules(c, e);
+}
+
+/* --- --tune: gptoss-lab measures, and keeps it in --tuning's file, from which this compilation takes it --- */
+
+typedef struct Words Words;
+struct Words {
+    const char **at;
+    size_t n, cap;
+};
+
+static void add_arg(Arena *a, Words *to, const char *option, const char *value) {
+    if (!value) return;
+    PUSH(a, *to, option);
+    PUSH(a, *to, value);
+}
+
+static void add_int(Arena *a, Words *to, const char *option, int64_t value) {
+    if (value) add_arg(a, to, option, arena_printf(a, "%lld", (long long)value));
+}
+
+static Words tune_args(Arena *a, const Options *o) {
+    Words l = {0};
+    PUSH(a, l, "gptoss-lab");
+    PUSH(a, l, o->graph);
+    PUSH(a, l, "--tune");
+    add_arg(a, &l, "--arch", o->arch), add_arg(a, &l, "--tuning", o->tuning), add_arg(a, &l, "--model", o->model);
+    add_arg(a, &l, "--precision", o->precision);
+    add_int(a, &l, "--max-batch", o->max_batch), add_int(a, &l, "--max-tokens", o->max_tokens), add_int(a, &l, "--max-seq", o->max_seq);
+    add_int(a, &l, "--jobs", o->workers);
+    for (size_t i = 0; i < o->fusions.n; i++) add_arg(a, &l, "--rule", o->fusions.at[i]);
+    for (size_t i = 0; i < o->templates.n; i++) add_arg(a, &l, "--templates", o->templates.at[i]);
+    for (size_t i = 0; i < o->no_fusion.n; i++) add_arg(a, &l, "--no-fusion", o->no_fusion.at[i]);
+    if (o->kv16) PUSH(a, l, "--kv16");
+    if (o->kv32) PUSH(a, l, "--kv32");
+    PUSH(a, l, NULL);
+    return l;
+}
+
+/* Its page goes to stderr: stdout is for what was asked of this program. */
+static bool tune(Arena *a, const Options *o, Err *e) {
+    const Words args = tune_args(a, o);
+    const char *lab = cli_sibling(a, "gptoss-lab");
+    int status = 0, pid = fork();
+    if (pid < 0) return err_set(e, "--tune: %s", strerror(errno));
+    if (!pid) {
+        dup2(2, 1);
+        execv(lab, (char *const *)args.at);
+        fprintf(stderr, "%s: %s\n", lab, strerror(errno));
+        _exit(127);
+    }
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+    return (WIFEXITED(status) && !WEXITSTATUS(status)) || err_set(e, "--tune: gptoss-lab failed");
 }
 
 /* --- results --- */
@@ -213,6 +280,7 @@ int main(int argc, char **argv) {
     bool done = false;
     if (!parse(c.a, argc, argv, &c.o, &done, &e)) return cli_usage_error(&cli, &e);
     if (done) return cli_end(&cli, true, &e);
+    if (c.o.tune && !tune(c.a, &c.o, &e)) return cli_end(&cli, false, &e);
     if (!target_parse(c.a, c.o.arch, &c.target, &c.o.arch, &e)) die("compile: %s", e.msg); /* it was checked */
     fill_plan(&c);
     bool ok = prepare(&c, &e) && compile_run(&c, &e);
@@ -223,6 +291,7 @@ int main(int argc, char **argv) {
         ok = false;
     }
     if (ok && isatty(2)) fprintf(stderr, "%s: %s, %s, %d kernels\n", c.o.output, c.o.arch, c.o.precision, c.plan.n_kernels);
+    tuning_close(&c.tuning);
     front_close(c.front);
     model_close(c.model);
     arena_free(c.a);

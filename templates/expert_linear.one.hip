@@ -12,6 +12,7 @@
 //! const  ROW = (WAVE == 32 ? ceil(K, 64) * 64 : K) + 8
 //! const  PIECE = w_MXFP4 ? 5 : 2
 //! const  STAGES = 4
+//! tune   STAGES 3 6
 //! const  RING = WAVE == 32 ? ceil(STAGES * (PIECE * (w_MXFP4 ? 544 : 2048) + 8), 128) * 128 : 0
 //! where  ROWS * ROW * 2 + R * RING + 8192 <= LDS_ALL
 //! grid   min(ceil(N, 16), WAVE == 32 ? 528 : 832), T

@@ -10,9 +10,11 @@
 //! where  K % 32 == 0 && E <= 1024
 //! const  TILE = WAVE == 32 ? 128 : 64
 //! const  WAVES = WAVE == 32 ? (w_MXFP4 ? 16 : 8) : 4
+//! tune   WAVES 2 4 8 16
 //! const  ROW = (WAVE == 32 ? ceil(K, 64) * 64 : K) + 8
 //! const  PIECE = w_MXFP4 ? 5 : 2
 //! const  STAGES = WAVE == 32 && w_MXFP4 ? 3 : 4
+//! tune   STAGES 3 4 6
 //! const  RING = WAVE == 32 ? ceil(STAGES * (PIECE * (w_MXFP4 ? 544 : 2048) + 8), 128) * 128 : 0
 //! const  TOKENS = min(16, (LDS_ALL - 8192 - WAVES * RING) / (ROW * 2))
 //! where  TOKENS > 0

@@ -8,9 +8,11 @@
 //! layout w = fragment
 //! where  K % 32 == 0
 //! const  WAVES = 4
+//! tune   WAVES 2 8
 //! const  STREAMS = WAVE == 32 && ceil(N, 16) <= 1056 ? 2 : WAVES
 //! const  PIECE = w_MXFP4 ? 5 : ceil(N, 16) <= 1056 ? 4 : 2
 //! const  STAGES = 4
+//! tune   STAGES 3 6
 //! const  ROW = (WAVE == 32 ? ceil(K, 64) * 64 : K) + 8
 //! const  RING = WAVE == 32 ? ceil(STAGES * (PIECE * (w_MXFP4 ? 544 : 2048) + 8), 128) * 128 : 0
 //! where  ROW * 2 + STREAMS * RING + 8192 <= LDS_ALL

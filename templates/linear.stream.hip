@@ -7,9 +7,11 @@
 //! layout w = fragment
 //! where  K % 32 == 0
 //! const  WAVES = 4
+//! tune   WAVES 2 8
 //! const  ROW = (WAVE == 32 ? ceil(K, 64) * 64 : K) + 8
 //! const  PIECE = w_MXFP4 ? 5 : 2
 //! const  STAGES = 4
+//! tune   STAGES 3 6
 //! const  RING = WAVE == 32 ? ceil(STAGES * (PIECE * (w_MXFP4 ? 544 : 2048) + 8), 128) * 128 : 0
 //! const  TOKENS = min(16, (LDS_ALL - 8192 - WAVES * RING) / (ROW * 2))
 //! where  TOKENS > 0

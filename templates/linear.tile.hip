@@ -6,6 +6,7 @@
 //! layout w = fragment
 //! where  K % 16 == 0
 //! const  TOKENS = 64
+//! tune   TOKENS 32 96
 //! const  WAVES = 256 / WAVE
 //! grid   ceil(N, 16 * WAVES), ceil(T, TOKENS)
 //! block  256

@@ -364,7 +364,9 @@ static void add_profile(const Session *s, json_t *to) {
 
 static bool turn(Bench *b, Err *e) {
     const Session *s = b->s;
-    json_t *j = json_pack("{s:s}", "device", s->dev->ops->name);
+    DeviceInfo info;
+    if (!s->dev->ops->info(s->dev, &info, e)) return false;
+    json_t *j = json_pack("{s:s, s:s}", "device", s->dev->ops->name, "name", info.name);
     bool ok = s->o->kernels ? turn_kernels(b, j, e) : turn_sweep(b, j, e);
     if (ok) add_profile(s, j);
     if (ok && s->limits) json_object_set_new(j, "limits", limits_json(s->limits));

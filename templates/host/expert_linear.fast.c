@@ -6,6 +6,7 @@
 //! where  K % 32 == 0
 //! const  ROWS = UNIT * max(32 / UNIT, 1)
 //! const  TILE = 64
+//! tune   TILE 16 32
 //! group  perm, tiles = ids, TILE
 //! grid   ceil(N, ROWS), min(E, T * R) + T * R / TILE
 //! block  1

@@ -6,6 +6,7 @@
 //! where  K % 32 == 0
 //! const  ROWS = UNIT * max(32 / UNIT, 1)
 //! const  SPAN = 512
+//! tune   SPAN 128 256 1024
 //! grid   ceil(N, ROWS), ceil(T, SPAN)
 //! block  1
 //! reduce host product: bf16, f32 sums, K ascending in chunks of 32

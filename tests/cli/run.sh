@@ -54,7 +54,7 @@ usage plan/none 'no plan given' out/gptoss-exec -m getp
 usage plan/nothing 'nothing to do' out/gptoss-exec x
 usage mkmodel/layout 'a layout of its own' out/gptoss-mkmodel tests/models/tiny.json "$out/m.bin" --layout openai
 usage mkmodel/dtype 'holds f32 only' out/gptoss-mkmodel tests/models/tiny.json "$out/m.bin" --dtype mxfp4
-usage compile/tune '--tune is not implemented yet' out/gptoss-compile graphs/toy.lua --arch host --tune
+usage compile/tune '--tune measures what is emitted.* no --override' out/gptoss-compile graphs/toy.lua --arch host --tune --override .
 usage compile/report 'it is text, json or html' out/gptoss-compile graphs/toy.lua --arch host --report htm
 usage compile/stdout 'one at a time' out/gptoss-compile graphs/toy.lua --arch host --report json --dump fuse
 usage compile/dot 'there is no --dump' out/gptoss-compile graphs/toy.lua --arch host --dot

@@ -69,7 +69,7 @@ DEVICE void out(const Args &a, int t, int j, const float *v) {
     }
 }
 
-#line 22 "linear.stream.hip"
+#line 24 "linear.stream.hip"
 // Weights streamed once for TOKENS tokens: a wave a slab of 16 weight rows at a time.
 // NMSE at most 3e-14 on gfx90a (emu, tiny and toy, 2026-11-29); a rounding inside that turns is granted by the judge. On sm_90 at
 // most 2.1e-13 (tiny, odd, d80, sparse); the sums are those of wgmma, at most 1.7e-11 at the 20b's shapes (H200, 2026-11-29).
@@ -146,7 +146,7 @@ DEVICE void out(const Args &a, int t, int j, const float *v) {
     store(a.y, (long)t * 64 + j, add1);
 }
 
-#line 22 "linear.stream.hip"
+#line 24 "linear.stream.hip"
 // Weights streamed once for TOKENS tokens: a wave a slab of 16 weight rows at a time.
 // NMSE at most 3e-14 on gfx90a (emu, tiny and toy, 2026-11-29); a rounding inside that turns is granted by the judge. On sm_90 at
 // most 2.1e-13 (tiny, odd, d80, sparse); the sums are those of wgmma, at most 1.7e-11 at the 20b's shapes (H200, 2026-11-29).
@@ -220,7 +220,7 @@ DEVICE void out(const Args &a, int t, int j, const float *v) {
     store(a.y, (long)t * 512 + j, v[0]);
 }
 
-#line 22 "linear.stream.hip"
+#line 24 "linear.stream.hip"
 // Weights streamed once for TOKENS tokens: a wave a slab of 16 weight rows at a time.
 // NMSE at most 3e-14 on gfx90a (emu, tiny and toy, 2026-11-29); a rounding inside that turns is granted by the judge. On sm_90 at
 // most 2.1e-13 (tiny, odd, d80, sparse); the sums are those of wgmma, at most 1.7e-11 at the 20b's shapes (H200, 2026-11-29).

@@ -1,0 +1,31 @@
+/* kept.c - see kept.h. */
+#include "kept.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+const char *kept_path(Arena *a, const char *name) {
+    const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    if (xdg && *xdg == '/') return arena_printf(a, "%s/gptoss/%s", xdg, name);
+    return home && *home ? arena_printf(a, "%s/.local/state/gptoss/%s", home, name) : NULL;
+}
+
+static void make_folders(char *path) {
+    for (char *p = path + 1; *p; p++) {
+        if (*p != '/') continue;
+        *p = 0, mkdir(path, 0777), *p = '/';
+    }
+}
+
+bool kept_append(Arena *a, const char *path, const char *line, Err *e) {
+    const char *whole = arena_printf(a, "%s\n", line);
+    make_folders(arena_strdup(a, path));
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    bool ok = fd >= 0 && write(fd, whole, strlen(whole)) == (ssize_t)strlen(whole);
+    if (!ok) err_set(e, "%s: %s", path, strerror(errno));
+    if (fd >= 0) close(fd);
+    return ok;
+}
