@@ -24,7 +24,7 @@ EMU := $(call ROOM,runtime/emu)
 LAB := $(call ROOM,lab)
 EXEC := $(foreach room,runtime runtime/device runtime/mode,$(call ROOM,$(room)))
 
-.PHONY: all deps demo check check-all fuzz faults rebase clean man install uninstall tests
+.PHONY: all deps demo check check-all sanitize sanitize-address sanitize-thread coverage lint fuzz faults rebase clean man install uninstall tests
 all: $(PROGRAMS:%=out/%)
 
 $(PROGRAMS:%=out/%): out/gptoss-%: $(O)/programs/%.o
@@ -131,6 +131,23 @@ tests: out/tests/faults/shim.so
 out/tests/faults/shim.so: tests/faults/shim.c
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -MMD -MP,$(BASE)) $(WARN) -Wno-pedantic $(CFLAGS) -fno-builtin -fPIC -shared -o $@ $< -ldl
+
+# Sanitizers, each in a tree of its own (tools/variant): `make sanitize`, or `make sanitize-thread SUITES="gpus hip"`.
+SANITIZE_FLAGS := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
+sanitize: sanitize-address sanitize-thread
+sanitize-address:
+	@tools/variant address "$(SANITIZE_FLAGS) -fsanitize=address,undefined" $(or $(SUITES),$(ADDRESS_SUITES))
+sanitize-thread:
+	@tools/variant thread "$(SANITIZE_FLAGS) -fsanitize=thread" $(or $(SUITES),$(THREAD_SUITES))
+# Which lines ran in the suites: docs/testing.md has the last figures.
+coverage:
+	@find out/coverage -name '*.gcda' -delete 2>/dev/null; tools/variant coverage "-O1 -g --coverage -fprofile-update=atomic" $(SUITES)
+	@tools/coverage out/coverage
+# clang-tidy and gcc's analyzer; FILES="runtime/queue.c …": of these only. Minutes for all.
+lint:
+	@tools/lint $(FILES)
+ADDRESS_SUITES := bad chat cli cuda emit emu exec formats fuse gpus hip host interface ir judge lua override plan ranks ref report rules sample stdout template text tok
+THREAD_SUITES := emu exec gpus hip host ranks chat cuda
 
 # A HIP runtime without a GPU, for tests/hip: compiled against HIP's own headers where they are installed.
 HIP_HEADERS := $(firstword $(wildcard /usr/include/hip/hip_runtime_api.h $(or $(ROCM_PATH),/opt/rocm)/include/hip/hip_runtime_api.h))

@@ -53,6 +53,14 @@ static int start(Arena *a, const Args *args, int in, int out, int err, Err *e) {
 
 static bool make_pipe(int to[2], Err *e) { return !pipe2(to, O_CLOEXEC) || err_set(e, "pipe: %s", strerror(errno)); }
 
+/* Both, or neither. */
+static bool make_pipes(int a[2], int b[2], Err *e) {
+    if (!make_pipe(a, e)) return false;
+    if (make_pipe(b, e)) return true;
+    close(a[0]), close(a[1]);
+    return false;
+}
+
 static void note_end(Said *s, int status) {
     s->ok = WIFEXITED(status) && !WEXITSTATUS(status);
     if (*s->how) return;
@@ -88,10 +96,11 @@ bool child_run(Arena *a, const Args *args, double seconds, Said *said, Err *e) {
     int out[2], err[2], status = 0;
     *said = (Said){.how = ""};
     text_put(&said->out, "", 0), text_put(&said->err, "", 0);
-    FILE *nothing = fopen("/dev/null", "re");
-    if (!nothing || !make_pipe(out, e) || !make_pipe(err, e)) return false;
-    int pid = start(a, args, fileno(nothing), out[1], err[1], e);
-    fclose(nothing), close(out[1]), close(err[1]);
+    int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (nothing < 0) return err_set(e, "/dev/null: %s", strerror(errno));
+    if (!make_pipes(out, err, e)) return close(nothing), false;
+    int pid = start(a, args, nothing, out[1], err[1], e);
+    close(nothing), close(out[1]), close(err[1]);
     if (pid > 0) {
         struct pollfd p[2] = {{out[0], POLLIN, 0}, {err[0], POLLIN, 0}};
         if (!listen_to(p, said, seconds)) {
@@ -130,7 +139,7 @@ bool partner_start(Arena *a, const Args *args, Partner *p, Err *e) {
     int to[2], from[2];
     *p = (Partner){.err = tmpfile()};
     if (!p->err) return err_set(e, "a temporary file: %s", strerror(errno));
-    if (!make_pipe(to, e) || !make_pipe(from, e)) return false;
+    if (!make_pipes(to, from, e)) return fclose(p->err), p->err = NULL, false;
     p->pid = start(a, args, to[0], from[1], fileno(p->err), e);
     p->to = to[1], p->from = from[0];
     close(to[0]), close(from[1]);

@@ -565,7 +565,7 @@ void decode_inst(Decoder *d, Inst *i, const char *text) {
     d->why[0] = 0;
     i->text = arena_strdup(d->arena, text + strspn(text, " \t"));
     i->op = find_row(ln.mnemonic);
-    if (i->op) i->run = i->op->run, i->count = i->op->count;
+    if (i->op) i->run = run_best(i->op->run), i->count = i->op->count;
     bool decoded = i->op && decoders[i->op->family](d, i, &ln);
     if (decoded && inst_fits(i)) return;
     const char *why = decoded ? "an operand is of the wrong kind or size" : i->op ? d->why : "unknown mnemonic";

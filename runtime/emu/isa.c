@@ -216,3 +216,21 @@ Lane *const *lanes_best(void) {
 #endif
     return lanes_base;
 }
+
+/* Those that BEST (wave.h) compiles twice. */
+#define TWICE(X) \
+    X(vector) X(compare) X(vx_cndmask) X(vx_pk_mov) X(vx_mbcnt_lo) X(vx_mbcnt_hi) X(ds_bpermute) X(ds_load) X(ds_store) X(ds_read2) X(ds_write2)
+
+Run *run_best(Run *run) {
+#if defined __x86_64__ && defined __GNUC__
+#define X(name) extern Run run_##name##_avx2;
+    TWICE(X)
+#undef X
+#define X(name) {run_##name, run_##name##_avx2},
+    static Run *const pairs[][2] = {TWICE(X)};
+#undef X
+    for (size_t k = 0; k < LEN(pairs) && lanes_best() != lanes_base; k++)
+        if (pairs[k][0] == run) return pairs[k][1];
+#endif
+    return run;
+}

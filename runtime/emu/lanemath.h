@@ -321,15 +321,16 @@ static inline uint64_t qsad(uint64_t a, uint32_t b, uint64_t c, bool masked) {
 }
 
 /* Each byte of c chooses a byte of {a, b}: 0-3 of b, 4-7 of a, 8-11 a sign, 12 zero, above 0xff. */
+/* Each byte of c picks: below 8 a byte of a and b, below 12 the sign of a half of them, then 0, then 255. In masks, for with branches
+ * lanes would not go side by side. */
 static inline uint32_t perm(uint32_t a, uint32_t b, uint32_t c) {
-    uint64_t from = (uint64_t)a << 32 | b;
     uint32_t r = 0;
     for (int i = 0; i < 32; i += 8) {
-        uint32_t sel = c >> i & 255, byte;
-        if (sel < 8) byte = (uint32_t)(from >> 8 * sel) & 255;
-        else if (sel < 12) byte = from >> (16 * (sel - 8) + 15) & 1 ? 255 : 0;
-        else byte = sel == 12 ? 0 : 255;
-        r |= byte << i;
+        uint32_t sel = c >> i & 255, a_byte = -(sel >> 2 & 1), a_sign = -(sel >> 1 & 1);
+        uint32_t byte = ((a & a_byte) | (b & ~a_byte)) >> 8 * (sel & 3) & 255;
+        uint32_t sign = -(((a & a_sign) | (b & ~a_sign)) >> (15 + 16 * (sel & 1)) & 1);
+        uint32_t is_byte = -(uint32_t)(sel < 8), is_sign = -(uint32_t)(sel < 12), is_ones = -(uint32_t)(sel > 12);
+        r |= ((byte & is_byte) | (sign & is_sign & ~is_byte & 255) | (is_ones & 255)) << i;
     }
     return r;
 }

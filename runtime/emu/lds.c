@@ -13,7 +13,7 @@ static void bad_lds(Wave *w, const Inst *i, int lane, uint32_t offset, uint32_t 
     wave_doubt(w, i, lane, "reads %u bytes at LDS offset %u: byte %u was never written", n, offset, offset + k);
 }
 
-static inline bool written(const uint8_t *bits, uint32_t n) {
+INLINED bool written(const uint8_t *bits, uint32_t n) {
     const uint64_t ones = 0x0101010101010101ull;
     uint64_t a = ones, b = ones;
     if (n >= 8) {
@@ -23,7 +23,7 @@ static inline bool written(const uint8_t *bits, uint32_t n) {
     return (a & b) == ones;
 }
 
-uint8_t *lds_at(Wave *w, const Inst *i, int lane, uint32_t offset, uint32_t n, bool write) {
+INLINED uint8_t *at(Wave *w, const Inst *i, int lane, uint32_t offset, uint32_t n, bool write) {
     Group *g = w->g;
     if ((uint64_t)offset + n > g->lds_size) bad_lds(w, i, lane, offset, n, write);
     if (g->race) race_lds(w, i, offset, n, write);
@@ -32,10 +32,43 @@ uint8_t *lds_at(Wave *w, const Inst *i, int lane, uint32_t offset, uint32_t n, b
     return g->lds + offset;
 }
 
+uint8_t *lds_at(Wave *w, const Inst *i, int lane, uint32_t offset, uint32_t n, bool write) { return at(w, i, lane, offset, n, write); }
+
+/* Each active lane's own n bytes, of words; inlined with n a constant. */
+INLINED void load_lanes(Wave *w, const Inst *i, const uint32_t *a, uint32_t off, uint32_t *d, uint32_t n) {
+    for (uint64_t m = EXEC; m; m &= m - 1) {
+        int l = __builtin_ctzll(m);
+        const uint8_t *p = at(w, i, l, a[l] + off, n, false);
+        for (uint32_t k = 0; k < n / 4; k++) memcpy(&d[k * LANES + (uint32_t)l], p + 4 * k, 4);
+    }
+}
+
+INLINED void store_lanes(Wave *w, const Inst *i, const uint32_t *a, uint32_t off, const uint32_t *s, uint32_t n) {
+    for (uint64_t m = EXEC; m; m &= m - 1) {
+        int l = __builtin_ctzll(m);
+        uint8_t *p = at(w, i, l, a[l] + off, n, true);
+        for (uint32_t k = 0; k < n / 4; k++) memcpy(p + 4 * k, &s[k * LANES + (uint32_t)l], 4);
+    }
+}
+
+INLINED void load_words(Wave *w, const Inst *i, const uint32_t *a, uint32_t off, uint32_t *d, uint32_t n) {
+    if (n == 4) load_lanes(w, i, a, off, d, 4);
+    else if (n == 8) load_lanes(w, i, a, off, d, 8);
+    else if (n == 16) load_lanes(w, i, a, off, d, 16);
+    else load_lanes(w, i, a, off, d, n);
+}
+
+INLINED void store_words(Wave *w, const Inst *i, const uint32_t *a, uint32_t off, const uint32_t *s, uint32_t n) {
+    if (n == 4) store_lanes(w, i, a, off, s, 4);
+    else if (n == 8) store_lanes(w, i, a, off, s, 8);
+    else if (n == 16) store_lanes(w, i, a, off, s, 16);
+    else store_lanes(w, i, a, off, s, n);
+}
+
 static const uint32_t *addresses(const Wave *w, const Inst *i, uint32_t *tmp) { return source_rows(w, &i->s[0], tmp); }
 
 /* Are all 64 lanes' accesses side by side, inside, and (for a read) written? Then they are one copy. */
-static bool dense(const Wave *w, const uint32_t *a, uint32_t offset, uint32_t n, bool write) {
+INLINED bool dense(const Wave *w, const uint32_t *a, uint32_t offset, uint32_t n, bool write) {
     const Group *g = w->g;
     uint32_t off = 0, at = a[0] + offset;
     EACH_LANE off |= a[l] ^ (a[0] + (uint32_t)l * n);
@@ -43,7 +76,7 @@ static bool dense(const Wave *w, const uint32_t *a, uint32_t offset, uint32_t n,
     return write || !memchr(g->lds_bits + at, 0, LANES * n);
 }
 
-void run_ds_load(Wave *w, const Inst *i) {
+INLINED void load(Wave *w, const Inst *i) {
     uint32_t tmp[2 * LANES], copy[LANES], n = i->op->a, *d = V(w, i->d.reg), off = (uint32_t)i->offset;
     const uint32_t *a = addresses(w, i, tmp);
     w->lds_bytes += n * (uint64_t)__builtin_popcountll(EXEC);
@@ -53,13 +86,18 @@ void run_ds_load(Wave *w, const Inst *i) {
         for (uint32_t k = 0; k < n / 4; k++) EACH_LANE memcpy(&d[k * LANES + (uint32_t)l], p + 4 * k + n * (uint32_t)l, 4);
         return;
     }
+    if (i->op->b == WORDS) {
+        load_words(w, i, copy, off, d, n);
+        return;
+    }
     for (uint64_t m = EXEC; m; m &= m - 1) {
         int l = __builtin_ctzll(m);
-        land(d, lds_at(w, i, l, copy[l] + off, n, false), i->op, l);
+        land(d, at(w, i, l, copy[l] + off, n, false), i->op, l);
     }
 }
+BEST(run_ds_load, load)
 
-void run_ds_store(Wave *w, const Inst *i) {
+INLINED void store(Wave *w, const Inst *i) {
     uint32_t tmp[2 * LANES], n = i->op->a, off = (uint32_t)i->offset;
     const uint32_t *a = addresses(w, i, tmp), *s = V(w, i->s[1].reg);
     w->lds_bytes += n * (uint64_t)__builtin_popcountll(EXEC);
@@ -69,37 +107,34 @@ void run_ds_store(Wave *w, const Inst *i) {
         memset(w->g->lds_bits + a[0] + off, 1, LANES * n);
         return;
     }
+    if (i->op->b == WORDS) {
+        store_words(w, i, a, off, s, n);
+        return;
+    }
     for (uint64_t m = EXEC; m; m &= m - 1) {
         int l = __builtin_ctzll(m);
-        lift(s, lds_at(w, i, l, a[l] + off, n, true), i->op, l);
+        lift(s, at(w, i, l, a[l] + off, n, true), i->op, l);
     }
 }
+BEST(run_ds_store, store)
 
-void run_ds_read2(Wave *w, const Inst *i) {
+INLINED void read2(Wave *w, const Inst *i) {
     uint32_t a[2 * LANES], n = i->op->a, step = n * i->op->b, *d = V(w, i->d.reg);
     memcpy(a, addresses(w, i, a), LANES * 4);
-    const Op one = {.a = (uint8_t)n, .b = WORDS};
-    for (uint64_t m = EXEC; m; m &= m - 1) {
-        int l = __builtin_ctzll(m);
-        const uint8_t *p = lds_at(w, i, l, a[l] + (uint32_t)i->offset * step, n, false);
-        const uint8_t *q = lds_at(w, i, l, a[l] + (uint32_t)i->offset1 * step, n, false);
-        land(d, p, &one, l);
-        land(d + n / 4 * LANES, q, &one, l);
-    }
+    load_words(w, i, a, (uint32_t)i->offset * step, d, n);
+    load_words(w, i, a, (uint32_t)i->offset1 * step, d + n / 4 * LANES, n);
     w->lds_bytes += 2 * n * (uint64_t)__builtin_popcountll(EXEC);
 }
+BEST(run_ds_read2, read2)
 
-void run_ds_write2(Wave *w, const Inst *i) {
+INLINED void write2(Wave *w, const Inst *i) {
     uint32_t tmp[2 * LANES], n = i->op->a, step = n * i->op->b;
     const uint32_t *a = addresses(w, i, tmp);
-    const Op one = {.a = (uint8_t)n, .b = WORDS};
-    for (uint64_t m = EXEC; m; m &= m - 1) {
-        int l = __builtin_ctzll(m);
-        lift(V(w, i->s[1].reg), lds_at(w, i, l, a[l] + (uint32_t)i->offset * step, n, true), &one, l);
-        lift(V(w, i->s[2].reg), lds_at(w, i, l, a[l] + (uint32_t)i->offset1 * step, n, true), &one, l);
-    }
+    store_words(w, i, a, (uint32_t)i->offset * step, V(w, i->s[1].reg), n);
+    store_words(w, i, a, (uint32_t)i->offset1 * step, V(w, i->s[2].reg), n);
     w->lds_bytes += 2 * n * (uint64_t)__builtin_popcountll(EXEC);
 }
+BEST(run_ds_write2, write2)
 
 /* One data operand, or two: then the first is what is compared (or the mask), the second the new value. */
 void run_ds_atomic(Wave *w, const Inst *i) {
@@ -123,13 +158,15 @@ void run_ds_atomic(Wave *w, const Inst *i) {
 /* --- exchanges between lanes --------------------------------------------------------------------------------------------- */
 
 /* Each lane reads from the lane that it names; an inactive lane gives 0. */
-void run_ds_bpermute(Wave *w, const Inst *i) {
+INLINED void bpermute(Wave *w, const Inst *i) {
     uint32_t ta[2 * LANES], tb[2 * LANES], active[LANES] = {0}, out[LANES];
-    const uint32_t *a = addresses(w, i, ta);
-    merge(active, source_rows(w, &i->s[1], tb), EXEC);
-    EACH_LANE out[l] = active[(a[l] + (uint32_t)i->offset) >> 2 & 63];
-    merge(V(w, i->d.reg), out, EXEC);
+    const uint32_t *a = addresses(w, i, ta), *s = source_rows(w, &i->s[1], tb);
+    if (~EXEC) merge(active, s, EXEC), s = active;
+    EACH_LANE out[l] = s[(a[l] + (uint32_t)i->offset) >> 2 & 63];
+    if (~EXEC) merge(V(w, i->d.reg), out, EXEC);
+    else memcpy(V(w, i->d.reg), out, sizeof out);
 }
+BEST(run_ds_bpermute, bpermute)
 
 /* Each active lane sends to the lane that it names; the highest sender wins; nobody's target gets 0. */
 void run_ds_permute(Wave *w, const Inst *i) {

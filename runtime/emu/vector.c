@@ -235,7 +235,7 @@ static inline uint64_t carry_in(const Wave *w, const Inst *i) {
     return i->op->flags & OP_VCC_IN ? VCC : scalar64(w, &i->s[3]);
 }
 
-void run_vector(Wave *w, const Inst *i) {
+INLINED void vector(Wave *w, const Inst *i) {
     if (!i->plain || i->floats & w->special) {
         vector_slow(w, i);
         return;
@@ -253,7 +253,9 @@ void run_vector(Wave *w, const Inst *i) {
     if (i->op->flags & OP_CARRY_OUT) set_mask(w, &i->mask, x.out, exec);
 }
 
-void run_compare(Wave *w, const Inst *i) {
+BEST(run_vector, vector)
+
+INLINED void compare(Wave *w, const Inst *i) {
     Rows tmp[2];
     Lanes x = {0};
     uint64_t active = EXEC;
@@ -269,6 +271,7 @@ void run_compare(Wave *w, const Inst *i) {
     set_mask(w, &i->mask, x.out, active);
     if (i->op->flags & OP_EXEC) EXEC = x.out & active;
 }
+BEST(run_compare, compare)
 
 /* --- hand-written -------------------------------------------------------------------------------------------------------------- */
 
@@ -280,7 +283,7 @@ static const Inst *maybe_indexed(Wave *w, const Inst *i, Inst *moved) {
 
 void run_vx_nop(Wave *w, const Inst *i) { (void)w, (void)i; }
 
-void run_vx_cndmask(Wave *w, const Inst *i) {
+INLINED void cndmask(Wave *w, const Inst *i) {
     Inst moved;
     i = maybe_indexed(w, i, &moved);
     Rows tmp[2], out;
@@ -297,8 +300,9 @@ void run_vx_cndmask(Wave *w, const Inst *i) {
     if (i->sdwa) finish_place(i, out, V(w, i->d.reg));
     merge(V(w, i->d.reg), out, active);
 }
+BEST(run_vx_cndmask, cndmask)
 
-void run_vx_pk_mov(Wave *w, const Inst *i) {
+INLINED void pk_mov(Wave *w, const Inst *i) {
     Inst moved;
     i = maybe_indexed(w, i, &moved);
     Rows tmp[2], out;
@@ -310,6 +314,7 @@ void run_vx_pk_mov(Wave *w, const Inst *i) {
     }
     for (int k = 0; k < 2; k++) merge(V(w, i->d.reg + k), out + k * LANES, EXEC);
 }
+BEST(run_vx_pk_mov, pk_mov)
 
 static uint32_t one_lane(const Wave *w, const Operand *o, int lane) {
     return o->where == W_VGPR ? V(w, o->reg)[lane] : scalar32(w, o);
@@ -333,7 +338,7 @@ void run_vx_swap(Wave *w, const Inst *i) {
     merge(b, t, EXEC);
 }
 
-static void mbcnt(Wave *w, const Inst *i, bool high) {
+INLINED void mbcnt(Wave *w, const Inst *i, bool high) {
     Rows tmp[2], out;
     const uint32_t *m = source_rows(w, &i->s[0], tmp[0]), *add = source_rows(w, &i->s[1], tmp[1]);
     EACH_LANE {
@@ -342,8 +347,10 @@ static void mbcnt(Wave *w, const Inst *i, bool high) {
     }
     merge(V(w, i->d.reg), out, EXEC);
 }
-void run_vx_mbcnt_lo(Wave *w, const Inst *i) { mbcnt(w, i, false); }
-void run_vx_mbcnt_hi(Wave *w, const Inst *i) { mbcnt(w, i, true); }
+INLINED void mbcnt_lo(Wave *w, const Inst *i) { mbcnt(w, i, false); }
+INLINED void mbcnt_hi(Wave *w, const Inst *i) { mbcnt(w, i, true); }
+BEST(run_vx_mbcnt_lo, mbcnt_lo)
+BEST(run_vx_mbcnt_hi, mbcnt_hi)
 
 /* MODE decides which operations may take the fast path. */
 void wave_modes(Wave *w) {

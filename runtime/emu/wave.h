@@ -282,11 +282,11 @@ static inline const uint32_t *source_rows(const Wave *w, const Operand *o, uint3
 
 /* d[l] = t[l] where mask has bit l. */
 static inline void merge(uint32_t *d, const uint32_t *t, uint64_t mask) {
-    typedef uint32_t Quad __attribute__((vector_size(16), aligned(4), may_alias));
-    const Quad bits = {1, 2, 4, 8};
-    for (int l = 0; l < LANES; l += 4) {
-        uint32_t four = mask >> l & 15;
-        Quad *to = (Quad *)(d + l), from = *(const Quad *)(t + l), take = (Quad)(((Quad){four, four, four, four} & bits) == bits);
+    typedef uint32_t Oct __attribute__((vector_size(32), aligned(4), may_alias));
+    const Oct bits = {1, 2, 4, 8, 16, 32, 64, 128};
+    for (int l = 0; l < LANES; l += 8) {
+        uint32_t m = mask >> l & 255;
+        Oct *to = (Oct *)(d + l), from = *(const Oct *)(t + l), take = (Oct)(((Oct){m, m, m, m, m, m, m, m} & bits) == bits);
         *to = (*to & ~take) | (from & take);
     }
 }
@@ -298,9 +298,21 @@ extern const size_t isa_size;
 extern const char *const isa_names[]; /* full mnemonics: what emu_mnemonic_at lists */
 const Op *isa_find(const char *mnemonic);
 Lane *const *lanes_best(void); /* for this CPU */
+Run *run_best(Run *run);       /* the same, compiled for this CPU where that helps */
 extern Lane *const lanes_base[], *const lanes_avx2[], *const lanes_avx512[];
 
 Run run_vector, run_compare, run_mfma, run_bad;
+
+/* BEST(run_x, x): run_x is the inline function x, and run_x_avx2 the same compiled for AVX2; run_best has a row for each. */
+#if defined __x86_64__ && defined __GNUC__
+#define BEST(run, body) \
+    void run(Wave *w, const Inst *i) { body(w, i); } \
+    __attribute__((target("avx2,bmi,bmi2,lzcnt,popcnt"))) void run##_avx2(Wave *w, const Inst *i) { body(w, i); }
+#else
+#define BEST(run, body) \
+    void run(Wave *w, const Inst *i) { body(w, i); }
+#endif
+#define INLINED static inline __attribute__((always_inline))
 typedef enum Land { ZERO, SIGN, ZERO_LO, ZERO_HI, SIGN_LO, SIGN_HI, WORDS, LOW, HIGH } Land;
 
 #endif
