@@ -153,18 +153,25 @@ static bool outer_values(Lower *l, const Program *p, const Graph *g, PlanGraph *
     return true;
 }
 
+/* A join of what lies on the first device already: its result is its input. */
+static bool is_in_place(const Graph *g, const Node *n) {
+    return n->op == OP_join && n->in[0]->kind == VALUE_NODE && !graph_is_output(g, n->out[0]) && !graph_is_output(g, n->in[0]);
+}
+
 static bool node_values(Lower *l, const Graph *g, int graph, PlanGraph *pg, Err *e) {
     for (size_t k = 0; k < g->nodes.n; k++) {
         const Node *n = g->nodes.at[k];
         for (int o = 0; o < n->n_out; o++) {
             const Value *v = n->out[o], *state = node_state(n, o);
+            bool in_place = is_in_place(g, n);
             int buf = state                   ? plan_value(pg, state->name)
+                      : in_place              ? plan_value(pg, n->in[0]->name)
                       : graph_is_output(g, v) ? named_buf(l, BUF_LINK, v, e)
                                               : new_buf(l, BUF_TEMP, v);
             if (buf >= 0 && n->op == OP_repack) l->bufs.at[buf].kind = BUF_PACKED;
             if (!add_value(l, pg, v, buf)) return false;
             PlanBuf *b = &l->bufs.at[buf];
-            if (b->kind == BUF_TEMP) b->graph = graph, b->first = b->last = (int)k;
+            if (b->kind == BUF_TEMP && !in_place) b->graph = graph, b->first = b->last = (int)k;
         }
         for (int i = 0; i < n->n_in; i++) {
             if (!n->in[i]) continue;
@@ -178,7 +185,7 @@ static bool node_values(Lower *l, const Graph *g, int graph, PlanGraph *pg, Err 
 /* --- scratch --- */
 
 static bool together(const PlanBuf *a, const PlanBuf *b) {
-    return a->graph == b->graph && a->first <= b->last && b->first <= a->last;
+    return a->hold == b->hold && a->graph == b->graph && a->first <= b->last && b->first <= a->last;
 }
 
 static void place(Lower *l, PlanBuf **order, size_t n) {
@@ -193,8 +200,9 @@ static void place(Lower *l, PlanBuf **order, size_t n) {
                 moved = true;
             }
         }
+        size_t *arena = &l->plan->arena_of[order[i]->hold];
         order[i]->offset = at;
-        if (at + order[i]->size > l->plan->scratch) l->plan->scratch = at + order[i]->size;
+        if (at + order[i]->size > *arena) *arena = at + order[i]->size;
     }
 }
 
@@ -425,7 +433,7 @@ static bool lower_graph(Lower *l, const Program *p, int index, Err *e) {
     pg->launches = arena_array(l->a, ops * MAX_RANGES, sizeof *pg->launches);
     if (!outer_values(l, p, g, pg, e) || !node_values(l, g, index, pg, e)) return false;
     for (size_t k = 0; k < g->nodes.n; k++)
-        if (!launch_node(l, index, (int)k, g->nodes.at[k], e)) return false;
+        if (!is_in_place(g, g->nodes.at[k]) && !launch_node(l, index, (int)k, g->nodes.at[k], e)) return false;
     trim_groups(pg, g);
     return true;
 }
@@ -457,6 +465,96 @@ static bool find_kv(Lower *l, const Graph *g, const PlanGraph *pg, Err *e) {
     return true;
 }
 
+/* --- several devices --- */
+
+typedef struct Uses Uses; /* of a buffer: by nodes that run on each device, by those of the first; as experts' w or b */
+struct Uses {
+    bool each, first, dealt;
+};
+
+static void note_use(Uses *u, int buf, bool each) {
+    if (buf < 0) return;
+    if (each) u[buf].each = true;
+    else u[buf].first = true;
+}
+
+static bool note_node(const Plan *p, const PlanGraph *pg, const Node *n, bool each, Uses *u, Err *e) {
+    if (each && node_of_op(n, OP_join))
+        return err_at(e, &n->loc, "--ep: a rule has put what runs on each device and what joins it into one node, %s: leave one out with --no-fusion", node_name(n));
+    for (int i = 0; i < n->n_in; i++) note_use(u, n->in[i] ? plan_value(pg, n->in[i]->name) : -1, each);
+    for (size_t i = 0; each && i < owner_nodes(n); i++)
+        for (int k = 1; k < 3 && owner_node(n, i)->op == OP_expert_linear; k++)
+            u[plan_value(pg, owner_outside(n, owner_node(n, i)->in[k])->name)].dealt = true;
+    for (int i = 0; i < n->n_out; i++) {
+        note_use(u, plan_value(pg, n->out[i]->name), each);
+        if (each && node_state_in(n, i) >= 0)
+            return err_at(e, &n->loc, "--ep: %s writes state %s, which is on the first device, from each", node_name(n), p->bufs[plan_value(pg, n->out[i]->name)].name);
+    }
+    return true;
+}
+
+/* A weight that each device has repacked must be there, too. */
+static void note_prepare(const Plan *p, Uses *u) {
+    int g = plan_graph(p, "prepare");
+    for (int k = 0; g >= 0 && k < p->graphs[g].n_launches; k++) {
+        const PlanLaunch *l = &p->graphs[g].launches[k];
+        bool each = false;
+        for (int i = 1; i < l->n_args; i++) each |= l->args[i] >= 0 && p->bufs[l->args[i]].kind == BUF_PACKED && u[l->args[i]].each;
+        for (int i = 0; i < l->n_args; i++) note_use(u, l->args[i], each);
+    }
+}
+
+static bool find_uses(Lower *l, const Program *prog, Uses *u, Err *e) {
+    const Plan *p = l->plan;
+    for (int g = 0; g < p->n_graphs; g++) {
+        const PlanGraph *pg = &p->graphs[g];
+        const Graph *ir = prog->graphs.at[g];
+        if (!strcmp(pg->name, "prepare")) continue;
+        bool *each = arena_array(l->a, ir->nodes.n + 1, sizeof *each);
+        graph_everywhere(ir, each);
+        for (size_t k = 0; k < ir->nodes.n; k++)
+            if (!note_node(p, pg, ir->nodes.at[k], each[k], u, e)) return false;
+        for (int k = 0; k < pg->n_launches; k++)
+            for (int i = 0; i < pg->launches[k].n_args; i++) note_use(u, pg->launches[k].args[i], each[pg->launches[k].node]);
+    }
+    return note_prepare(p, u), true;
+}
+
+/* What the executor gives each device, or what a device makes for itself. */
+static bool each_has(const PlanBuf *b) {
+    if (b->kind == BUF_INPUT) return !strcmp(b->name, "step") || !strcmp(b->name, "share");
+    return b->kind == BUF_WEIGHT || b->kind == BUF_PACKED || b->kind == BUF_TEMP || !strcmp(b->name, PLAN_COUNTERS);
+}
+
+/* While devices run side by side, one may be at the first node and another at the last: what is common lives from end to end. */
+static void widen(Lower *l, const Graph *g, PlanBuf *b) {
+    bool *each = arena_array(l->a, g->nodes.n + 1, sizeof *each);
+    graph_everywhere(g, each);
+    while (each[b->first] && b->first && each[b->first - 1]) b->first--;
+    while (each[b->last] && each[b->last + 1]) b->last++;
+}
+
+static bool hold_buf(const Plan *p, PlanBuf *b, const Uses *u, Err *e) {
+    if (!u->each) return true;
+    if (!each_has(b)) return err_set(e, "--ep: the experts' part reads or writes %s (%s), which is on the first device only", b->name, buf_kind_name(b->kind));
+    b->hold = b->kind == BUF_TEMP && u->first ? HOLD_COMMON : HOLD_EACH;
+    if (u->dealt) b->share = p->config.experts;
+    return true;
+}
+
+/* Which device has what; all is on the first where there is one. */
+static bool hold_bufs(Lower *l, const Program *prog, Err *e) {
+    Uses *u = arena_array(l->a, l->bufs.n + 1, sizeof *u);
+    if (l->plan->devices == 1) return true;
+    if (!find_uses(l, prog, u, e)) return false;
+    for (size_t i = 0; i < l->bufs.n; i++) {
+        PlanBuf *b = &l->bufs.at[i];
+        if (!hold_buf(l->plan, b, &u[i], e)) return false;
+        if (b->hold == HOLD_COMMON) widen(l, prog->graphs.at[b->graph], b);
+    }
+    return true;
+}
+
 /* --- all --- */
 
 static int find_graph_index(const Program *p, const char *name) {
@@ -482,9 +580,10 @@ bool lower_plan(Program *p, const Maker *m, const char *prelude, Plan *plan, Err
     if (prepare >= 0 && !lower_graph(&l, p, prepare, e)) return false;
     for (size_t i = 0; i < p->graphs.n; i++)
         if (((int)i != prepare && !lower_graph(&l, p, (int)i, e)) || !find_kv(&l, p->graphs.at[i], &plan->graphs[i], e)) return false;
-    place_scratch(&l);
     plan->bufs = l.bufs.at;
     plan->n_bufs = (int)l.bufs.n;
+    if (!hold_bufs(&l, p, e)) return false;
+    place_scratch(&l);
     for (int i = 0; i < plan->n_modules; i++)
         plan->modules[i].source = emit_module(&l.em, plan->modules[i].name, prelude);
     return true;

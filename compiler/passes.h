@@ -8,4 +8,7 @@
  * kv16: keep the KV cache in bf16 (the driver's default: for fast, unless --kv32; for strict only with --kv16). */
 bool precision_run(Program *p, bool strict, bool kv16, Err *e);
 
+/* Deals the experts out over n devices (1: changes nothing): see ep.c. experts: of the model. */
+bool ep_run(Program *p, int64_t n, int64_t experts, Err *e);
+
 #endif

@@ -128,6 +128,11 @@ static bool pass_precision(Compile *c, Err *e) {
     return true;
 }
 
+static bool pass_ep(Compile *c, Err *e) {
+    c->plan.devices = c->o.ep;
+    return ep_run(c->program, c->o.ep, c->plan.config.experts, e);
+}
+
 Maker compile_maker(const Compile *c) { return (Maker){c->a, &c->templates, c->o.precision, c->target}; }
 
 static bool takes_chain(void *ctx, const Node *n) {
@@ -258,6 +263,7 @@ static const struct Pass {
 } passes[] = {
     {"graph", pass_graph, "run the Lua file, or load a dump"},
     {"precision", pass_precision, "insert casts (fast), choose the KV cache's type"},
+    {"ep", pass_ep, "deal the experts out over the devices of --ep"},
     {"fuse", rules_apply, "apply the rules of lua/fusions and --fusions"},
     {"elementwise", pass_elementwise, "inline elementwise chains into the kernels that feed them"},
     {"group", pass_group, "sort tokens by expert where a kernel wants it"},

@@ -36,7 +36,7 @@ void report_text(const Compile *c, Text *t) {
     text_add(t,
              "weights %.2f GB (%.2f GB of them repacked when loaded), scratch %.1f MB, KV %.1f KB a 64-token page of "
              "all layers\n",
-             (double)bytes_of(p, BUF_WEIGHT) / 1e9, (double)bytes_of(p, BUF_PACKED) / 1e9, (double)p->scratch / 1e6,
+             (double)bytes_of(p, BUF_WEIGHT) / 1e9, (double)bytes_of(p, BUF_PACKED) / 1e9, (double)plan_scratch(p, 0) / 1e6,
              (double)page_bytes(p) / 1e3);
     for (int g = 0; g < p->n_graphs; g++)
         text_add(t, "%s: %d launches a step\n", p->graphs[g].name, plan_launches(&p->graphs[g], -1, -1));
@@ -108,7 +108,7 @@ json_t *report_object(const Compile *c) {
     json_t *top =
         json_pack("{s:s, s:s, s:s, s:s?, s:f, s:I, s:I, s:I, s:o, s:o, s:o}", "model", p->model_name, "arch", p->arch,
                   "precision", p->precision, "compiler", c->compiler, "jit_seconds", c->seconds_jit, "weight_bytes",
-                  (json_int_t)bytes_of(p, BUF_WEIGHT), "scratch_bytes", (json_int_t)p->scratch, "kv_page_bytes",
+                  (json_int_t)bytes_of(p, BUF_WEIGHT), "scratch_bytes", (json_int_t)plan_scratch(p, 0), "kv_page_bytes",
                   (json_int_t)page_bytes(p), "launches", launches, "rules", rules, "kernels", kernels);
     if (!top) die("report: cannot make JSON");
     return top;

@@ -728,6 +728,13 @@ static void bind_early(Arena *a, Binding *b, const Part *p, int i) {
     if (b->t->early >> i & 1) bind_int(a, b, arena_printf(a, "%s_EARLY", capitals(a, b->t->in[i].name)), is_early(p->owner, owner_outside(p->owner, p->core->in[i])));
 }
 
+/* May the ids of the core's input i be EXPERT_NONE? Those that a device of several has made its own. */
+static void bind_some(Arena *a, Binding *b, const Part *p, int i) {
+    if (!(op_operand(p->core->op, i).flags & OPERAND_NONE) || i >= b->t->n_in) return;
+    const Value *v = owner_memory(p->owner, p->core->in[i]);
+    bind_int(a, b, arena_printf(a, "%s_SOME", capitals(a, b->t->in[i].name)), v->def && v->def->op == OP_own);
+}
+
 /* Only what the file holds is repacked while it is loaded. */
 static bool bind_layout(const Binding *b, const Part *p, Err *e) {
     if (!b->t->layout) return true;
@@ -740,7 +747,7 @@ static bool bind_core(Arena *a, Binding *b, const Part *p, const PartList *all, 
     if (n->n_in > b->t->n_in) return err_set(e, "takes %d inputs, the op has %d", b->t->n_in, n->n_in);
     for (int i = 0; i < b->t->n_in; i++)
         if (!bind_param(a, b, &b->t->in[i], i < n->n_in ? n->in[i] : NULL, e) || !bind_front(a, b, p, all, i, e)) return false;
-    for (int i = 0; i < n->n_in; i++) bind_early(a, b, p, i);
+    for (int i = 0; i < n->n_in; i++) bind_early(a, b, p, i), bind_some(a, b, p, i);
     for (int i = 0; i < b->t->n_out; i++)
         if (!bind_param(a, b, &b->t->out[i], i < n->n_out ? n->out[i] : NULL, e)) return false;
     return bind_layout(b, p, e);

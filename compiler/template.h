@@ -22,6 +22,7 @@
  *   //! reduce f64, K by lane       reduction signature: {NAME} is replaced by a constant. Must not depend on the bucket
  *   //! front x                     operand x may be computed in front of the kernel: x_at(a, row, t, k). X_PLAIN: it is not, a.x holds it;
  *                                   X_ROW: its rows have a statistic (hooks.h)
+ *                                   IDS_SOME, of an input ids of experts: 1 where some may be EXPERT_NONE (plans for several devices)
  *   //! hook out                    the first result goes through out(a, t, n, v), a column at a time; what follows is composed there
  *   //! behind pairs ranks asks     the first result goes through out(a, t, j, v), a group of columns at a time (hooks.h). pairs: a
  *                                   group may be two columns (GROUP), ranks: a token's results of all ranks (RANKS);

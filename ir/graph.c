@@ -112,6 +112,19 @@ const Node *node_of_op(const Node *n, Op op) {
     return NULL;
 }
 
+void graph_everywhere(const Graph *g, bool *everywhere) {
+    Arena *tmp = arena_new();
+    Map is = {.arena = tmp}; /* those that do */
+    for (size_t i = 0; i < g->nodes.n; i++) {
+        Node *n = g->nodes.at[i];
+        everywhere[i] = node_of_op(n, OP_own) || node_of_op(n, OP_fetch);
+        for (int k = 0; k < n->n_in && !everywhere[i] && !node_of_op(n, OP_join); k++)
+            everywhere[i] = n->in[k] && n->in[k]->def && map_get_ptr(&is, n->in[k]->def);
+        if (everywhere[i]) map_put_ptr(&is, n, n);
+    }
+    arena_free(tmp);
+}
+
 const char *node_name(const Node *n) { return n->n_out && n->out[0] ? n->out[0]->name : "(node without outputs)"; }
 
 /* --- making graphs ------------------------------------------------------------------------------------------------ */

@@ -153,12 +153,14 @@ typedef enum OpFlags {
     OPF_INTERNAL = 16    /* made by passes; not bound in Lua */
 } OpFlags;
 
+enum { EXPERT_NONE = -2 }; /* among experts' ids: none of this device's (ops.def, own) */
+
 /* What an input is, as its words in ops.def tell. X(enum, the word) */
 #define OPERAND_WORDS(X)                                                                                           \
-    X(ROUND, "round") X(WEIGHT, "weight") X(KV, "kv") X(EXACT, "exact") X(DISTINCT, "distinct")
+    X(ROUND, "round") X(WEIGHT, "weight") X(KV, "kv") X(EXACT, "exact") X(DISTINCT, "distinct") X(NONE, "none")
 #define OPERAND_MEANINGS(X)                                                                                        \
     X(WIDE, "wide") X(TIES, "ties") X(TOKEN, "token") X(SOURCE, "source") X(BELOW, "below")         \
-    X(SLOT, "slot") X(POSITION, "position") X(PAGES, "pages") X(SAMPLING, "sampling")
+    X(SLOT, "slot") X(POSITION, "position") X(PAGES, "pages") X(SAMPLING, "sampling") X(SHARE, "share")
 typedef enum OperandBit {
 #define X(e, word) OPERAND_BIT_##e,
     OPERAND_WORDS(X)
@@ -219,6 +221,10 @@ int node_state_in(const Node *n, int out);
 
 /* n itself when it is of `op`, else the first such node of its body; NULL when there is none. */
 const Node *node_of_op(const Node *n, Op op);
+
+/* Several devices (--ep): which of the graph's nodes run on each of them, for the experts of its share; the others run on the first
+ * device alone. Into everywhere [nodes]. They lie between own or fetch, whose results are a device's own, and join. */
+void graph_everywhere(const Graph *g, bool *everywhere);
 
 /* --- making graphs ------------------------------------------------------------------------------------------------ */
 

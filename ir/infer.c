@@ -294,6 +294,29 @@ static bool infer_combine(Node *n, Err *e) {
     return true;
 }
 
+/* --- several devices --- */
+
+static bool infer_own(Node *n, Err *e) {
+    if (!want(n, 0, I32, 2, e) || !want(n, 1, I32, 1, e) || !positive(n, "experts", e)) return false;
+    if (!dim_eq(dim(n, 1, 0), dim_const(2))) return fail(n, e, "share is i32[%s], must be i32[2]", dim_text(dim(n, 1, 0)).s);
+    n->out[0]->type = n->in[0]->type;
+    return true;
+}
+
+static bool infer_fetch(Node *n, Err *e) {
+    int rank = n->in[0]->type.rank == 3 ? 3 : 2;
+    if (!want(n, 0, FLOATS, rank, e) || !want(n, 1, I32, 2, e) || !same(n, 1, 0, 0, 0, e) || !positive(n, "experts", e)) return false;
+    if (rank == 3 && !same(n, 1, 1, 0, 1, e)) return false;
+    n->out[0]->type = n->in[0]->type;
+    return true;
+}
+
+static bool infer_join(Node *n, Err *e) {
+    if (!want(n, 0, FLOATS, -1, e)) return false;
+    n->out[0]->type = n->in[0]->type;
+    return true;
+}
+
 /* --- head --- */
 
 static bool infer_sample(Node *n, Err *e) {

@@ -131,6 +131,12 @@ static bool all_in_range(const char *what, const Tensor *t, int64_t n, Err *e) {
     return true;
 }
 
+static bool all_experts(const Tensor *ids, int64_t n, Err *e) {
+    for (int64_t i = 0, count = tensor_count(ids); i < count; i++)
+        if (i32(ids)[i] != EXPERT_NONE && !in_range("expert of pair", i, i32(ids)[i], n, e)) return false;
+    return true;
+}
+
 /* The other neighbour of x, where x is `near` the midpoint; else the rounded x. */
 static uint16_t turned(float x, double near, double row) {
     uint16_t r = bf16_of_f32(x);
@@ -606,11 +612,12 @@ static bool ref_softmax(const Call *c, Err *e) {
     return true;
 }
 
-/* first[e] … first[e + 1): where expert e's pairs are in a stable sort. */
+/* first[e] … first[e + 1): where expert e's pairs are in a stable sort of those that have one. */
 static int64_t *expert_ranges(const int32_t *ids, int64_t pairs, int64_t experts) {
     int64_t *first = scratch(experts + 1, sizeof *first);
     memset(first, 0, (size_t)(experts + 1) * sizeof *first);
-    for (int64_t i = 0; i < pairs; i++) first[ids[i] + 1]++;
+    for (int64_t i = 0; i < pairs; i++)
+        if (ids[i] >= 0) first[ids[i] + 1]++;
     for (int64_t x = 0; x < experts; x++) first[x + 1] += first[x];
     return first;
 }
@@ -619,7 +626,7 @@ static bool ref_group(const Call *c, Err *e) {
     const Tensor *ids = &c->in[0];
     int64_t pairs = tensor_count(ids), experts = node_int(c->n, "experts"), tile = node_int(c->n, "tile"), n = 0;
     if (experts < 1 || tile < 1) die("ref: group into %" PRId64 " experts, tile %" PRId64, experts, tile);
-    if (!all_in_range("expert of pair", ids, experts, e)) return false;
+    if (!all_experts(ids, experts, e)) return false;
     int32_t *perm = i32(&c->out[0]), *tiles = i32(&c->out[1]);
     int64_t *first = expert_ranges(i32(ids), pairs, experts);
     memset(tiles, 0, bytes_of(&c->out[1]));
@@ -629,7 +636,8 @@ static bool ref_group(const Call *c, Err *e) {
             int32_t row[4] = {(int32_t)x, (int32_t)at, (int32_t)(left < tile ? left : tile), 0};
             memcpy(tiles + n * 4, row, sizeof row);
         }
-    for (int64_t i = 0; i < pairs; i++) perm[first[i32(ids)[i]]++] = (int32_t)i;
+    for (int64_t i = 0; i < pairs; i++)
+        if (i32(ids)[i] >= 0) perm[first[i32(ids)[i]]++] = (int32_t)i;
     free(first);
     return true;
 }
@@ -637,16 +645,18 @@ static bool ref_group(const Call *c, Err *e) {
 static bool ref_expert_linear(const Call *c, Err *e) {
     const Tensor *x = &c->in[0], *w = &c->in[1], *ids = &c->in[3];
     int64_t pairs = tensor_count(ids), experts = w->dim[0], jobs = 0;
-    if (!all_in_range("expert of pair", ids, experts, e)) return false;
+    if (!all_experts(ids, experts, e)) return false;
     int64_t *first = expert_ranges(i32(ids), pairs, experts), *order = scratch(pairs, sizeof *order);
     Job *job = scratch(experts, sizeof *job);
     for (int64_t i = 0; i < experts; i++)
         if (first[i + 1] > first[i]) job[jobs++] = (Job){i, first[i], first[i + 1] - first[i]};
-    for (int64_t i = 0; i < pairs; i++) order[first[i32(ids)[i]]++] = i;
+    int64_t there = first[experts];
+    for (int64_t i = 0; i < pairs; i++)
+        if (i32(ids)[i] >= 0) order[first[i32(ids)[i]]++] = i;
     double *xd = to_doubles(x);
     int64_t share = x->rank == 3 ? 1 : ids->dim[1];
     Product p = {w, f32(&c->in[2]), xd, f32(&c->out[0]), w->dim[2], w->dim[1], share, order, job};
-    product(&p, jobs, pairs, c->threads);
+    product(&p, jobs, there, c->threads);
     free(xd), free(job), free(order), free(first);
     return true;
 }
@@ -674,6 +684,37 @@ static bool ref_combine(const Call *c, Err *e) {
             for (int64_t r = 0; r < ranks; r++) sum += (double)p[t * ranks + r] * y[(t * ranks + r) * width + h];
             f32(&c->out[0])[t * width + h] = (float)sum;
         }
+    return true;
+}
+
+/* --- several devices --- */
+
+static bool ref_own(const Call *c, Err *e) {
+    const int32_t *ids = i32(&c->in[0]), *share = i32(&c->in[1]);
+    if (!all_in_range("expert of pair", &c->in[0], node_int(c->n, "experts"), e)) return false;
+    for (int64_t i = 0, n = tensor_count(&c->in[0]); i < n; i++) {
+        int32_t at = ids[i] - share[0];
+        i32(&c->out[0])[i] = at >= 0 && at < share[1] ? at : EXPERT_NONE;
+    }
+    return true;
+}
+
+static bool ref_fetch(const Call *c, Err *e) {
+    const Tensor *ids = &c->in[1];
+    if (!all_experts(ids, node_int(c->n, "experts"), e)) return false;
+    size_t row = ids->dim[0] ? bytes_of(&c->in[0]) / (size_t)ids->dim[0] : 0;
+    for (int64_t t = 0; t < ids->dim[0]; t++) {
+        bool wanted = false;
+        for (int64_t r = 0; r < ids->dim[1]; r++) wanted |= i32(ids)[t * ids->dim[1] + r] >= 0;
+        if (wanted) memcpy((char *)c->out[0].data + (size_t)t * row, (const char *)c->in[0].data + (size_t)t * row, row);
+    }
+    return true;
+}
+
+/* Its result may lie where its input does. */
+static bool ref_join(const Call *c, Err *e) {
+    (void)e;
+    memmove(c->out[0].data, c->in[0].data, bytes_of(&c->in[0]));
     return true;
 }
 

@@ -13,6 +13,7 @@ static bool is(const Type *t, Type want) { return type_eq(t, &want); }
 static bool is_step(const Plan *p, const Type *t) { return (void)p, is(t, (Type){DT_I32, 1, {dim_const(STEP_WORDS)}}); }
 static bool is_per_token(const Plan *p, const Type *t) { return (void)p, is(t, vector(SYM_T)); }
 static bool is_per_row(const Plan *p, const Type *t) { return (void)p, is(t, vector(SYM_S)); }
+static bool is_share(const Plan *p, const Type *t) { return (void)p, is(t, (Type){DT_I32, 1, {dim_const(2)}}); }
 static bool is_sampling(const Plan *p, const Type *t) {
     return (void)p, is(t, (Type){DT_I32, 2, {dim_sym(SYM_S), dim_const(SAMPLING_WORDS)}});
 }
@@ -31,6 +32,7 @@ static const struct {
     const char *graphs; /* where it is written before the graph runs */
 } inputs[] = {
     {"step", is_step, "i32[8]", ""}, /* the compiler's own */
+    {"share", is_share, "i32[2]", "step sample logits"}, /* with --ep: the device's first expert, and how many */
     {"src", is_per_token, "i32[T]", "step sample logits"},
     {"slot", is_per_token, "i32[T]", "step sample logits"},
     {"pos", is_per_token, "i32[T]", "step sample logits"},

@@ -18,7 +18,10 @@ enum { HEADER = 40, ALIGN = 64, ZLEVEL = 6, MAX_META = 64 << 20, MAX_TEXTS = 256
 static const char magic[8] = "GPTOSSPL";
 static const char *const kind_names[BUF_KINDS] = {"weight", "packed", "state", "input", "link", "temp"};
 
+static const char *const hold_names[BUF_HOLDS] = {"first", "each", "common"};
+
 const char *buf_kind_name(BufKind kind) { return kind_names[kind]; }
+const char *buf_hold_name(BufHold hold) { return hold_names[hold]; }
 
 /* --- tables of fields --------------------------------------------------------------------------------------------- */
 
@@ -34,6 +37,7 @@ typedef enum FieldKind {
     F_STR_OR_NULL,
     F_DTYPE,
     F_BUFKIND,
+    F_BUFHOLD,
     F_SYM,
     F_TYPE
 } FieldKind;
@@ -73,12 +77,16 @@ static const Field plan_fields[] = {
     ROW(Plan, F_STR, model_name), ROW(Plan, F_STR_OR_NULL, model_path), ROW(Plan, F_BOOL, swap_embeddings),
     ROW(Plan, F_STR, arch),       ROW(Plan, F_STR, target_id),          ROW(Plan, F_STR, precision),
     ROW(Plan, F_I64, max_batch),  ROW(Plan, F_I64, max_tokens),         ROW(Plan, F_I64, max_seq),
-    ROW(Plan, F_I64, max_blocks), ROW(Plan, F_SIZE, scratch),
+    ROW(Plan, F_I64, max_blocks), ROW(Plan, F_I64, devices),
+    {"scratch_first", F_SIZE, offsetof(Plan, arena_of[HOLD_FIRST])},
+    {"scratch_each", F_SIZE, offsetof(Plan, arena_of[HOLD_EACH])},
+    {"scratch_common", F_SIZE, offsetof(Plan, arena_of[HOLD_COMMON])},
 };
 static const Field buf_fields[] = {
     ROW(PlanBuf, F_STR, name),       ROW(PlanBuf, F_BUFKIND, kind), ROW(PlanBuf, F_TYPE, type),
     ROW(PlanBuf, F_BOOL, may_round), ROW(PlanBuf, F_SIZE, size),    ROW(PlanBuf, F_SIZE, offset),
     ROW(PlanBuf, F_INT, graph),      ROW(PlanBuf, F_INT, first),    ROW(PlanBuf, F_INT, last),
+    ROW(PlanBuf, F_BUFHOLD, hold),   ROW(PlanBuf, F_I64, share),
 };
 static const Field module_fields[] = {ROW(PlanModule, F_STR, name), ROW(PlanModule, F_BOOL, overridden)};
 static const Field kernel_fields[] = {
@@ -143,6 +151,7 @@ static json_t *field_json(const Field *f, const char *record) {
     case F_BOOL: return json_boolean(*(const bool *)at);
     case F_DTYPE: return json_string(dtype_name(*(const DType *)at));
     case F_BUFKIND: return json_string(kind_names[*(const BufKind *)at]);
+    case F_BUFHOLD: return json_string(hold_names[*(const BufHold *)at]);
     case F_TYPE: return type_json(at);
     case F_STR:
     case F_STR_OR_NULL: {
@@ -401,11 +410,11 @@ static void get_type(Reader *r, const json_t *j, Type *t) {
     }
 }
 
-static BufKind get_bufkind(Reader *r, const json_t *j) {
+static int get_word(Reader *r, const json_t *j, const char *name, const char *const *words, int n) {
     const char *s = json_string_value(j);
-    for (int i = 0; s && i < BUF_KINDS; i++)
-        if (!strcmp(s, kind_names[i])) return (BufKind)i;
-    return fail(r, "\"kind\" is not a kind of buffer"), BUF_TEMP;
+    for (int i = 0; s && i < n; i++)
+        if (!strcmp(s, words[i])) return i;
+    return fail(r, "\"%s\" is not a %s of buffer", name, name), 0;
 }
 
 static void get_field(Reader *r, const Field *f, const json_t *j, char *record) {
@@ -424,7 +433,8 @@ static void get_field(Reader *r, const Field *f, const json_t *j, char *record) 
         *(bool *)at = json_is_true(j);
         break;
     case F_DTYPE: *(DType *)at = get_dtype(r, j, name); break;
-    case F_BUFKIND: *(BufKind *)at = get_bufkind(r, j); break;
+    case F_BUFKIND: *(BufKind *)at = (BufKind)get_word(r, j, name, kind_names, BUF_KINDS); break;
+    case F_BUFHOLD: *(BufHold *)at = (BufHold)get_word(r, j, name, hold_names, BUF_HOLDS); break;
     case F_TYPE: get_type(r, j, at); break;
     case F_STR: *(const char **)at = get_text(r, j, name); break;
     case F_STR_OR_NULL: *(const char **)at = json_is_null(j) ? NULL : get_text(r, j, name); break;
@@ -654,6 +664,18 @@ void plan_close(Plan *p) {
     mapped_close(&p->file);
     arena_free(p->arena);
 }
+
+int64_t plan_share(const Plan *p, int64_t n, int d, int64_t *count) {
+    int64_t first = n * d / p->devices;
+    *count = n * (d + 1) / p->devices - first;
+    return first;
+}
+
+size_t plan_scratch(const Plan *p, int d) {
+    return p->arena_of[HOLD_EACH] + (d ? 0 : p->arena_of[HOLD_FIRST] + p->arena_of[HOLD_COMMON]);
+}
+
+bool plan_holds(const PlanBuf *b, int d) { return !d || b->hold == HOLD_EACH; }
 
 int plan_graph(const Plan *p, const char *name) {
     for (int i = 0; i < p->n_graphs; i++)

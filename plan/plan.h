@@ -13,7 +13,7 @@
 #include "ir/mapped.h"
 #include "model/model.h"
 
-#define PLAN_VERSION 4 /* a macro: --version spells it */
+#define PLAN_VERSION 5 /* a macro: --version spells it */
 enum { KV_PAGE = 64, STEP_WORDS = 8 };
 
 #define PLAN_COUNTERS "$counters" /* the state that kernels count in, and leave at zero; no value can be called so */
@@ -28,6 +28,14 @@ typedef enum BufKind {
     BUF_KINDS
 } BufKind;
 
+/* Of a plan for several devices: which of them hold a buffer. In one for one device all is on the first. */
+typedef enum BufHold {
+    HOLD_FIRST,  /* the first device */
+    HOLD_EACH,   /* every device, its own; `share`: what each has differs */
+    HOLD_COMMON, /* the first device, and every device's kernels use it where it lies (temporaries only) */
+    BUF_HOLDS
+} BufHold;
+
 typedef struct PlanBuf PlanBuf;
 struct PlanBuf {
     const char *name; /* of the value; weights: the canonical name */
@@ -35,7 +43,9 @@ struct PlanBuf {
     Type type;
     bool may_round;         /* weights: see model_read */
     size_t size;            /* bytes at the plan's largest T and S; of one page for a KV pool (type mentions P) */
-    size_t offset;          /* BUF_TEMP */
+    size_t offset;          /* BUF_TEMP, in the arena of its hold */
+    BufHold hold;
+    int64_t share; /* BUF_WEIGHT: the file's first dimension, of which a device has plan_share's part; 0: the type's, whole */
     int graph, first, last; /* BUF_TEMP: index of the graph and of nodes in it; else -1 */
 };
 
@@ -114,6 +124,7 @@ struct Plan {
     const char *precision;  /* "strict", "fast" */
     ModelConfig config;
     int64_t max_batch, max_tokens, max_seq, max_blocks;
+    int64_t devices; /* that the plan runs on (--ep); 1: one */
     Program *program; /* fused, bodies included */
     int n_bufs, n_modules, n_kernels, n_graphs, n_kv, n_rules;
     PlanBuf *bufs;
@@ -122,7 +133,7 @@ struct Plan {
     PlanGraph *graphs;
     PlanKv *kv;
     PlanRule *rules;
-    size_t scratch;    /* bytes of the arena that BUF_TEMP offsets lie in */
+    size_t arena_of[BUF_HOLDS]; /* bytes of the arenas that BUF_TEMP offsets lie in */
     struct Map *index; /* buffers that are not BUF_TEMP by name, of a plan that was read; NULL: while it is made */
     MappedFile file; /* closed while being compiled */
 };
@@ -130,6 +141,11 @@ struct Plan {
 bool plan_write(const Plan *p, const char *path, Err *e); /* temporary name, then rename */
 Plan *plan_open(const char *path, Err *e);                /* NULL on error; a version mismatch says "recompile" */
 void plan_close(Plan *p);
+/* The first of n things that device d of a plan has, and how many (at most n / devices, rounded up). */
+int64_t plan_share(const Plan *p, int64_t n, int d, int64_t *count);
+size_t plan_scratch(const Plan *p, int d); /* bytes of device d's arenas */
+bool plan_holds(const PlanBuf *b, int d); /* does device d have memory of its own for it? */
+const char *buf_hold_name(BufHold hold);  /* as in plan.bin: "first" … */
 int plan_graph(const Plan *p, const char *name); /* index, -1 when absent */
 const char *buf_kind_name(BufKind kind);         /* as in plan.bin: "weight" … */
 int plan_buf(const Plan *p, const char *name);   /* index of a named buffer that is not BUF_TEMP, -1 when absent */

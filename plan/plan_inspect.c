@@ -33,16 +33,33 @@ static void inspect_head(const Plan *p, Text *t) {
              (long long)p->max_tokens, (long long)p->max_seq);
 }
 
+/* Weights as files have them; a layout of its own takes as much. */
+static size_t weights_on(const Plan *p, int device) {
+    size_t sum = 0;
+    for (int i = 0; i < p->n_bufs; i++)
+        if (p->bufs[i].kind == BUF_WEIGHT && plan_holds(&p->bufs[i], device)) sum += p->bufs[i].size;
+    return sum;
+}
+
+static void inspect_devices(const Plan *p, Text *t) {
+    if (p->devices == 1) return;
+    text_add(t, "  for %lld devices: ", (long long)p->devices);
+    bytes_text(t, weights_on(p, 0)), text_add(t, " of weights on the first, ");
+    bytes_text(t, weights_on(p, 1)), text_add(t, " on each other, ");
+    bytes_text(t, p->arena_of[HOLD_COMMON]), text_add(t, " of the first's that all use\n");
+}
+
 static void inspect_memory(const Plan *p, Text *t) {
     static const char *const what[BUF_KINDS] = {"weights", "weights, repacked", "state (one page a pool)", "inputs",
                                                 "links",   "temporaries"};
     text_add(t, "memory\n");
+    inspect_devices(p, t);
     for (int k = 0; k < BUF_KINDS; k++) {
         int n;
         size_t sum = total(p, (BufKind)k, &n);
         text_add(t, "  %-24s %5d buffers  ", what[k], n);
         bytes_text(t, sum);
-        if (k == BUF_TEMP) text_add(t, " in an arena of "), bytes_text(t, p->scratch);
+        if (k == BUF_TEMP) text_add(t, " in an arena of "), bytes_text(t, plan_scratch(p, 0));
         text_add(t, "\n");
     }
     for (int i = 0; i < p->n_kv; i++)
@@ -104,6 +121,8 @@ static json_t *buf_json(const Plan *p, const PlanBuf *b) {
     if (b->kind == BUF_TEMP)
         json_object_update_new(j, json_pack("{s:I, s:s, s:i, s:i}", "offset", (json_int_t)b->offset, "graph",
                                             p->graphs[b->graph].name, "first", b->first, "last", b->last));
+    if (p->devices > 1) json_object_set_new(j, "hold", json_string(buf_hold_name(b->hold)));
+    if (b->share) json_object_set_new(j, "share", json_integer(b->share));
     return j;
 }
 
@@ -148,8 +167,9 @@ void plan_inspect_json(const Plan *p, Text *t) {
         json_pack("{s:s, s:s?, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "model", p->model_name, "model_path",
                   p->model_path, "arch", p->arch, "target_id", p->target_id, "precision", p->precision, "max_batch",
                   (json_int_t)p->max_batch, "max_tokens", (json_int_t)p->max_tokens, "max_seq", (json_int_t)p->max_seq,
-                  "max_blocks", (json_int_t)p->max_blocks, "scratch", (json_int_t)p->scratch);
+                  "max_blocks", (json_int_t)p->max_blocks, "scratch", (json_int_t)plan_scratch(p, 0));
     if (!j) j = json_object(); /* a path that is not UTF-8 */
+    json_object_set_new(j, "devices", json_integer(p->devices));
     json_t *list;
     char hash[24];
 #define LIST(name, count, item)                                                                                        \

@@ -8,7 +8,7 @@
 
 #include "ir/map.h"
 
-enum { MAX_GROUPS = 64, MAX_MODULES = 1 << 10, MAX_KERNELS = 1 << 14, MAX_TABLE = 1 << 26, MAX_SYMBOL = 127, TEMP_ALIGN = 256 };
+enum { MAX_GROUPS = 64, MAX_MODULES = 1 << 10, MAX_KERNELS = 1 << 14, MAX_TABLE = 1 << 26, MAX_SYMBOL = 127, TEMP_ALIGN = 256, MAX_DEVICES = 1024 };
 static const size_t most_bytes = (size_t)1 << 48;
 
 typedef struct Check Check;
@@ -24,6 +24,7 @@ struct Check {
     Map bufs;              /* name -> index + 1, of all that are not temporary */
     int *group;            /* [n_bufs] KV group of a pool, else -1 */
     int *source;           /* [n_bufs] the weight that a repacked one is made of, else -1 */
+    bool **everywhere;     /* [n_graphs][nodes] runs on each device */
     int **in, **out;       /* [n_graphs] buffers of the nodes' values, [nodes * MAX_IN or MAX_OUT]; -1: no value */
     int step, counters;    /* buffers; -1: there is none */
 };
@@ -116,7 +117,9 @@ static void verify_limits(Check *c) {
         FAIL(c, "max_seq is %lld, the model's %lld", (long long)p->max_seq, (long long)p->config.max_seq);
     if (p->max_blocks != (p->max_seq + KV_PAGE - 1) / KV_PAGE || p->max_blocks > MAX_TABLE / p->max_batch)
         FAIL(c, "max_blocks is %lld for %lld positions of %lld requests", (long long)p->max_blocks, (long long)p->max_seq, (long long)p->max_batch);
-    if (p->scratch > most_bytes) fail(c, "scratch of %zu bytes", p->scratch);
+    if (p->devices < 1 || p->devices > MAX_DEVICES) FAIL(c, "a plan for %lld devices", (long long)p->devices);
+    for (int i = 0; i < BUF_HOLDS; i++)
+        if (p->arena_of[i] > most_bytes) FAIL(c, "scratch of %zu bytes", p->arena_of[i]);
 }
 
 /* The graphs that the executor runs, and how it asks for them: steps of up to max_tokens, heads in slices of their largest bucket,
@@ -141,8 +144,8 @@ static void verify_buckets(Check *c, const PlanGraph *g) {
 static void verify_temp(Check *c, const PlanBuf *b) {
     const Plan *p = c->p;
     size_t end;
-    if (!size_add(b->offset, b->size, &end) || end > p->scratch)
-        FAIL(c, "%s reaches beyond the scratch arena of %zu bytes", b->name, p->scratch);
+    if (!size_add(b->offset, b->size, &end) || end > p->arena_of[b->hold])
+        FAIL(c, "%s reaches beyond the scratch arena of %zu bytes", b->name, p->arena_of[b->hold]);
     if (b->offset % TEMP_ALIGN) FAIL(c, "%s begins at %zu, no multiple of %d", b->name, b->offset, TEMP_ALIGN);
     if (b->graph < 0 || b->graph >= p->n_graphs) FAIL(c, "%s belongs to graph %d", b->name, b->graph);
     const Graph *g = program_graph(p->program, p->graphs[b->graph].name);
@@ -183,6 +186,19 @@ static void verify_named(Check *c, const PlanBuf *b, int index) {
     verify_input(c, b);
 }
 
+/* Who has the buffer, of a plan for several devices. */
+static void verify_hold(Check *c, const PlanBuf *b) {
+    const Plan *p = c->p;
+    if (p->devices == 1 && (b->hold != HOLD_FIRST || b->share)) FAIL(c, "%s is on several devices, the plan is for one", b->name);
+    if (b->hold == HOLD_COMMON && b->kind != BUF_TEMP) FAIL(c, "%s is common to all devices but no temporary", b->name);
+    if (b->hold == HOLD_EACH && (b->kind == BUF_LINK || mentions(&b->type, SYM_P))) FAIL(c, "%s is on each device, where nobody keeps it", b->name);
+    if (!b->share) return;
+    if (b->kind != BUF_WEIGHT || b->hold != HOLD_EACH || b->share < p->devices || b->share > 1 << 20)
+        FAIL(c, "%s is dealt out, %lld over %lld devices", b->name, (long long)b->share, (long long)p->devices);
+    if (!dim_eq(b->type.dim[0], dim_const((b->share + p->devices - 1) / p->devices)))
+        fail(c, "%s has %lld of %lld, which are dealt out over %lld devices", b->name, (long long)b->type.dim[0].add, (long long)b->share, (long long)p->devices);
+}
+
 static void verify_buf(Check *c, const PlanBuf *b, int index) {
     size_t bytes;
     Err why;
@@ -192,11 +208,12 @@ static void verify_buf(Check *c, const PlanBuf *b, int index) {
     if (b->size != bytes) FAIL(c, "%s has %zu bytes, its type needs %zu", b->name, b->size, bytes);
     if (b->kind == BUF_TEMP) verify_temp(c, b);
     else verify_named(c, b, index);
+    if (!c->failed) verify_hold(c, b);
 }
 
 /* All that is there at once, pools with a page each. */
 static void verify_sum(Check *c) {
-    size_t sum = c->p->scratch;
+    size_t sum = plan_scratch(c->p, 0);
     for (int i = 0; i < c->p->n_bufs; i++)
         if (c->p->bufs[i].kind != BUF_TEMP && (!size_add(sum, c->p->bufs[i].size, &sum) || sum > most_bytes))
             FAIL(c, "its buffers have more than %zu bytes", most_bytes);
@@ -257,10 +274,11 @@ static void verify_overlap(Check *c, int graph) {
     const Plan *p = c->p;
     size_t nodes = program_graph(p->program, p->graphs[graph].name)->nodes.n;
     int *first, *last, *born = by_node(c, graph, nodes, offsetof(PlanBuf, first), &first), *dying = by_node(c, graph, nodes, offsetof(PlanBuf, last), &last);
-    Live l = {p->bufs, arena_array(c->tmp, (size_t)p->n_bufs + 1, sizeof *l.at), 0};
+    Live l[BUF_HOLDS]; /* an arena each */
+    for (int h = 0; h < BUF_HOLDS; h++) l[h] = (Live){p->bufs, arena_array(c->tmp, (size_t)p->n_bufs + 1, sizeof *l->at), 0};
     for (size_t n = 0; n < nodes && !c->failed; n++) {
-        for (int i = first[n]; i < first[n + 1] && !c->failed; i++) live_add(c, &l, born[i]);
-        for (int i = last[n]; i < last[n + 1] && !c->failed; i++) live_remove(&l, dying[i]);
+        for (int i = first[n]; i < first[n + 1] && !c->failed; i++) live_add(c, &l[p->bufs[born[i]].hold], born[i]);
+        for (int i = last[n]; i < last[n + 1] && !c->failed; i++) live_remove(&l[p->bufs[dying[i]].hold], dying[i]);
     }
 }
 
@@ -316,6 +334,7 @@ static void verify_use(Check *c, int graph, int node, int buf, const char *who) 
     if (buf < 0 || buf >= p->n_bufs) FAIL(c, "%s: buffer %d of %d", who, buf, p->n_bufs);
     const PlanBuf *b = &p->bufs[buf];
     if (b->kind == BUF_TEMP && b->graph != graph) FAIL(c, "%s uses %s of graph %d", who, b->name, b->graph);
+    if (c->everywhere[graph][node] && b->hold == HOLD_FIRST) FAIL(c, "%s runs on each device, %s is on the first", who, b->name);
     if (b->kind == BUF_TEMP && (node < b->first || node > b->last))
         fail(c, "%s (node %d) uses %s, which lives from node %d to %d", who, node, b->name, b->first, b->last);
 }
@@ -368,10 +387,12 @@ static void own_all(Check *c, Values *s, const ValueList *l, int kinds) {
 enum { ONE = 1 }; /* kinds are bits */
 #define KIND(kind) (ONE << BUF_##kind)
 
-/* A result is computed into memory of its own, or updates a state where it is; what is computed in a body has a size. */
+/* A result is computed into memory of its own, or updates a state where it is, or is joined there; what is computed in a body has a
+ * size. */
 static void verify_result(Check *c, Values *s, const Node *n, int o) {
     const Value *v = n->out[o];
     int state = node_state_in(n, o);
+    if (n->op == OP_join && n->in[0]->def && value_buf(c, s, v) == value_buf(c, s, n->in[0]) && !map_get_ptr(&s->output, v)) return;
     if (state < 0) {
         own(c, s, v, n->op == OP_repack ? KIND(PACKED) : map_get_ptr(&s->output, v) ? KIND(LINK) : KIND(TEMP));
         return;
@@ -407,6 +428,8 @@ static void verify_values(Check *c, int graph) {
     const PlanGraph *pg = &c->p->graphs[graph];
     const Graph *g = program_graph(c->p->program, pg->name);
     Values s;
+    c->everywhere[graph] = arena_array(c->tmp, g->nodes.n + 1, sizeof **c->everywhere);
+    graph_everywhere(g, c->everywhere[graph]);
     index_values(c, pg, &s);
     own_all(c, &s, &g->inputs, KIND(INPUT) | KIND(LINK));
     own_all(c, &s, &g->params, KIND(WEIGHT));
@@ -551,12 +574,35 @@ static void verify_launch(Check *c, int graph, const Graph *g, const PlanLaunch 
     const PlanKernel *k = &p->kernels[l->kernel];
     if (l->node < 0 || (size_t)l->node >= g->nodes.n) FAIL(c, "%s computes node %d of %zu", k->symbol, l->node, g->nodes.n);
     if (l->n_args < 1 || c->step < 0 || l->args[0] != c->step) FAIL(c, "%s: its first argument is not the step", k->symbol);
+    if (c->everywhere[graph][l->node] && p->bufs[c->step].hold != HOLD_EACH) FAIL(c, "%s runs on each device, step is on the first", k->symbol);
     for (int i = 1; i < l->n_args && !c->failed; i++) {
         if (l->args[i] == -1) continue;
         verify_use(c, graph, l->node, l->args[i], k->symbol);
         if (!c->failed && !belongs(c, graph, l, l->args[i])) fail(c, "%s: %s is nothing that its node %s reads or writes", k->symbol, p->bufs[l->args[i]].name, node_name(g->nodes.at[l->node]));
     }
     if (!c->failed) verify_grid(c, graph, l);
+}
+
+/* Nothing is to be done where a join's result is its input. */
+static bool is_in_place(const Check *c, int graph, const Graph *g, int node) {
+    return g->nodes.at[node]->op == OP_join && c->in[graph][node * MAX_IN] == c->out[graph][node * MAX_OUT];
+}
+
+/* The first node from `next` on that a launch must compute. */
+static int must_come(const Check *c, int graph, const Graph *g, int next) {
+    while ((size_t)next < g->nodes.n && is_in_place(c, graph, g, next)) next++;
+    return next;
+}
+
+/* Where devices run side by side, what is common is nobody else's from the first to the last of their nodes. */
+static void verify_common(Check *c, int graph) {
+    const bool *each = c->everywhere[graph];
+    for (int i = 0; i < c->p->n_bufs; i++) {
+        const PlanBuf *b = &c->p->bufs[i];
+        if (b->kind != BUF_TEMP || b->hold != HOLD_COMMON || b->graph != graph) continue;
+        if ((each[b->first] && b->first && each[b->first - 1]) || (each[b->last] && each[b->last + 1]))
+            FAIL(c, "%s is common to all devices and lives from node %d to %d, within what they run side by side", b->name, b->first, b->last);
+    }
 }
 
 /* In the order of the nodes; where there are kernels, no node is left out. */
@@ -568,9 +614,10 @@ static void verify_launches(Check *c, int graph, const Graph *g) {
         verify_launch(c, graph, g, l);
         if (c->failed) return;
         if (l->node < next - 1) FAIL(c, "%s: launches are not in the order of their nodes", pg->name);
-        if (l->node > next) FAIL(c, "%s: no launch computes node %s", pg->name, node_name(g->nodes.at[next]));
+        if (l->node > must_come(c, graph, g, next)) FAIL(c, "%s: no launch computes node %s", pg->name, node_name(g->nodes.at[must_come(c, graph, g, next)]));
         next = l->node + 1;
     }
+    next = must_come(c, graph, g, next);
     if (c->p->n_kernels && (size_t)next < g->nodes.n) fail(c, "%s: no launch computes node %s", pg->name, node_name(g->nodes.at[next]));
 }
 
@@ -579,6 +626,7 @@ static void verify_graph(Check *c, int graph) {
     const Graph *g = program_graph(c->p->program, pg->name);
     if (!strcmp(pg->name, "sample") || !strcmp(pg->name, "logits")) verify_head(c, g);
     verify_inputs(c, g);
+    verify_common(c, graph);
     for (size_t n = 0; n < g->nodes.n && !c->failed; n++) verify_node(c, graph, (int)n, g->nodes.at[n]);
     if (!c->failed) verify_launches(c, graph, g);
 }
@@ -627,6 +675,7 @@ bool plan_verify(const Plan *p, const char *path, Err *e) {
     c.bufs.arena = c.tmp;
     c.group = arena_array(c.tmp, n, sizeof *c.group), c.source = arena_array(c.tmp, n, sizeof *c.source);
     memset(c.group, -1, n * sizeof *c.group), memset(c.source, -1, n * sizeof *c.source);
+    c.everywhere = arena_array(c.tmp, graphs, sizeof *c.everywhere);
     c.in = arena_array(c.tmp, graphs, sizeof *c.in), c.out = arena_array(c.tmp, graphs, sizeof *c.out);
     verify_all(&c);
     arena_free(c.tmp);

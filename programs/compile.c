@@ -29,6 +29,8 @@ static const CliOption options[] = {
     {0, "max-tokens", CLI_INT, AT(max_tokens), "N", "tokens in a step (512)", 1, 8192},
     {0, "max-seq", CLI_INT, AT(max_seq), "N", "tokens of a request (the model's)", 1, 1 << 24},
 
+    {0, "ep", CLI_INT, AT(ep), "N", "deal the experts out over N devices; the plan runs on N (1)", 1, 1024},
+
     {.kind = CLI_GROUP, .help = "Fusions"},
     {0, "fusions", CLI_LIST, AT(fusions), "FILE.lua", "add the rules of this file (may be given again)"},
     {0, "no-fusion", CLI_LIST, AT(no_fusion), "NAME|all", "leave this rule out (may be given again;\n\"elementwise\": the inlined chains); NAME@SCOPE: only\nthere: NAME@layer3, @layer0..11, @layer.attn"},
@@ -207,7 +209,7 @@ static void fill_plan(Compile *c) {
 
 int main(int argc, char **argv) {
     Err e = {""};
-    Compile c = {.a = arena_new(), .o = {.output = "plan.bin", .precision = "fast", .max_batch = 64, .max_tokens = 512}};
+    Compile c = {.a = arena_new(), .o = {.output = "plan.bin", .precision = "fast", .max_batch = 64, .max_tokens = 512, .ep = 1}};
     bool done = false;
     if (!parse(c.a, argc, argv, &c.o, &done, &e)) return cli_usage_error(&cli, &e);
     if (done) return cli_end(&cli, true, &e);

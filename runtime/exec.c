@@ -28,9 +28,30 @@ static bool allocate_buf(Exec *x, int i, Err *e) {
 }
 
 static bool open_temp(Exec *x, int i, Err *e) {
+    const PlanBuf *b = &x->plan->bufs[i];
     (void)e;
-    x->at[i] = (char *)x->scratch + x->plan->bufs[i].offset;
+    x->at[i] = (char *)x->arena[b->hold] + b->offset;
     return true;
+}
+
+static bool open_arenas(Exec *x, Err *e) {
+    static const char *const names[BUF_HOLDS] = {"scratch", "scratch of each device", "scratch of all devices"};
+    const size_t *size = x->plan->arena_of;
+    for (int i = 0; i < BUF_HOLDS; i++) {
+        if (!size[i] || (x->rank && i == HOLD_FIRST)) continue;
+        x->arena[i] = i != HOLD_COMMON ? allocate(x, size[i], names[i], e)
+                      : x->rank        ? x->first->arena[i]
+                                       : x->dev->ops->alloc_common(x->dev, x->others, x->n_other, size[i], names[i], &x->through, e);
+        if (!x->arena[i]) return false;
+    }
+    return true;
+}
+
+static void close_arenas(Exec *x) {
+    for (int i = 0; i < BUF_HOLDS; i++)
+        if (!x->arena[i] || (x->rank && i == HOLD_COMMON)) continue;
+        else if (i == HOLD_COMMON) x->dev->ops->free_common(x->dev, x->others, x->n_other, x->arena[i]);
+        else x->dev->ops->free(x->dev, x->arena[i]);
 }
 
 /* KV pools wait for exec_kv; any other state (last) begins as zeros. */
@@ -41,12 +62,15 @@ static bool open_state(Exec *x, int i, Err *e) {
 
 /* --- weights -------------------------------------------------------------------------------------------------------- */
 
+/* Of the weight in the file. */
+static int64_t file_dim(const PlanBuf *b, int i) { return !i && b->share ? b->share : b->type.dim[i].add; }
+
 static bool check_shape(const PlanBuf *b, const ModelTensor *t, const char *path, Err *e) {
     bool same = t->rank == b->type.rank;
-    for (int i = 0; same && i < t->rank; i++) same = t->shape[i] == b->type.dim[i].add;
+    for (int i = 0; same && i < t->rank; i++) same = t->shape[i] == file_dim(b, i);
     if (same) return true;
     Text want = {0}, have = {0};
-    for (int i = 0; i < b->type.rank; i++) text_add(&want, "%s%lld", i ? "," : "", (long long)b->type.dim[i].add);
+    for (int i = 0; i < b->type.rank; i++) text_add(&want, "%s%lld", i ? "," : "", (long long)file_dim(b, i));
     for (int i = 0; i < t->rank; i++) text_add(&have, "%s%lld", i ? "," : "", (long long)t->shape[i]);
     err_set(e, "%s: tensor %s is [%s], the plan expects [%s]: the plan was compiled for another model", path, b->name,
             have.at ? have.at : "", want.at ? want.at : "");
@@ -55,8 +79,14 @@ static bool check_shape(const PlanBuf *b, const ModelTensor *t, const char *path
     return false;
 }
 
-/* One piece: rows [row, row+n) of the outermost dimension. MXFP4: blocks and scales of a piece go to two places. */
-static bool upload_rows(Exec *x, const Model *m, int i, int64_t row, int64_t n, size_t row_elements, void *stage,
+/* The rows of the outermost dimension, in the file, that this device has. */
+static int64_t first_row(const Exec *x, const PlanBuf *b, int64_t *n) {
+    *n = b->type.dim[0].add;
+    return b->share ? plan_share(x->plan, b->share, x->rank, n) : 0;
+}
+
+/* One piece: rows [row, row+n) of the file's, which begin at `first` here. MXFP4: blocks and scales of a piece go to two places. */
+static bool upload_rows(Exec *x, const Model *m, int i, int64_t first, int64_t row, int64_t n, size_t row_elements, void *stage,
                         Err *e) {
     const PlanBuf *b = &x->plan->bufs[i];
     const DeviceOps *ops = x->dev->ops;
@@ -65,6 +95,7 @@ static bool upload_rows(Exec *x, const Model *m, int i, int64_t row, int64_t n, 
     if (!dtype_bytes(b->type.dtype, row_elements, &row_bytes)) die("exec: a row of %s has no size", b->name);
     bytes = row_bytes * (size_t)n;
     if (!model_read(m, b->name, b->type.dtype, b->may_round, row, n, stage, bytes, e)) return false;
+    row -= first;
     if (b->type.dtype != DT_MXFP4)
         return ops->upload(x->dev, 0, at + row_bytes * (size_t)row, stage, bytes, e) && ops->sync(x->dev, 0, e);
     size_t blocks = row_elements / 2, scales = row_elements / 32;
@@ -74,13 +105,24 @@ static bool upload_rows(Exec *x, const Model *m, int i, int64_t row, int64_t n, 
            ops->sync(x->dev, 0, e);
 }
 
+/* Of the weights that devices before this one have, and of all. */
+static size_t weights_of(const Exec *x, int devices) {
+    size_t sum = 0;
+    for (int d = 0; d < devices; d++)
+        for (int i = 0; i < x->plan->n_bufs; i++) {
+            const PlanBuf *b = &x->plan->bufs[i];
+            if (b->kind == BUF_WEIGHT && plan_holds(b, d)) sum += type_bytes(&b->type, &x->sizes);
+        }
+    return sum;
+}
+
 static void show_loading(const Exec *x, size_t done) {
-    if (x->loading) x->loading->show(x->loading->ctx, done, x->weights_total);
+    if (x->loading) x->loading->show(x->loading->ctx, weights_of(x, x->rank) + done, weights_of(x, (int)x->plan->devices));
 }
 
 static bool upload_weight(Exec *x, const Model *m, int i, Err *e) {
     const Type *t = &x->plan->bufs[i].type;
-    int64_t rows = t->dim[0].add;
+    int64_t rows, first = first_row(x, &x->plan->bufs[i], &rows);
     size_t elements = 1, row_bytes;
     for (int d = 1; d < t->rank; d++) elements *= (size_t)t->dim[d].add;
     if (!dtype_bytes(t->dtype, elements, &row_bytes))
@@ -89,9 +131,11 @@ static bool upload_weight(Exec *x, const Model *m, int i, Err *e) {
     if (at_once > rows) at_once = rows;
     void *stage = malloc(row_bytes * (size_t)at_once + 1);
     bool ok = stage || err_set(e, "out of memory: %zu bytes for %s", row_bytes * (size_t)at_once, x->plan->bufs[i].name);
+    if (ok && rows < t->dim[0].add) /* room for a share that is one larger: prepare reads it */
+        ok = x->dev->ops->fill(x->dev, 0, x->at[i], 0, type_bytes(t, &x->sizes), e);
     for (int64_t row = 0; ok && row < rows; row += at_once) {
         show_loading(x, x->weight_bytes - row_bytes * (size_t)(rows - row)); /* weight_bytes: this one's too */
-        ok = upload_rows(x, m, i, row, rows - row < at_once ? rows - row : at_once, elements, stage, e);
+        ok = upload_rows(x, m, i, first, first + row, rows - row < at_once ? rows - row : at_once, elements, stage, e);
     }
     free(stage);
     return ok;
@@ -106,7 +150,7 @@ static bool open_weight(Exec *x, const Model *m, int i, Err *e) {
     if (!model_tensor(m, b->name, &t, e)) return err_wrap(e, "weight %s", b->name);
     if (!check_shape(b, &t, model_layout(m), e)) return false;
     x->weight_bytes += want;
-    const void *mapped = x->dev->ops->adopt ? model_map(m, b->name, b->type.dtype, &size) : NULL;
+    const void *mapped = x->dev->ops->adopt && !b->share ? model_map(m, b->name, b->type.dtype, &size) : NULL;
     if (mapped && size == want) x->at[i] = x->dev->ops->adopt(x->dev, mapped, size, b->name);
     if (x->at[i]) return x->own[i] = true;
     return allocate_buf(x, i, e) && upload_weight(x, m, i, e);
@@ -128,12 +172,20 @@ static bool copy_weight(Exec *x, int i, Err *e) {
 
 /* --- weights in other layouts: graph "prepare" ------------------------------------------------------------------------ */
 
+/* Another device has not every layout of a weight. */
+static bool has_all(const Exec *x, const PlanLaunch *l) {
+    for (int i = 1; i < l->n_args; i++)
+        if (l->args[i] >= 0 && !x->at[l->args[i]]) return false;
+    return true;
+}
+
 /* Repacks weight i, which is there, into whatever layouts kernels want; then the weight itself goes unless one of them reads it. */
 static bool prepare_weight(Exec *x, int i, Err *e) {
     int g = x->dev->ops->run_node ? -1 : plan_graph(x->plan, "prepare");
     for (int k = g < 0 ? -1 : x->repack[i]; k >= 0; k = x->repack_next[k]) {
         const PlanLaunch *l = &x->plan->graphs[g].launches[k];
-        if (!exec_launch(x, g, l, l->args, e)) return err_wrap(e, "preparing %s", x->plan->bufs[i].name);
+        if (has_all(x, l) && !exec_launch(x, g, l, l->args, e))
+            return err_wrap(e, "preparing %s", x->plan->bufs[i].name);
     }
     if (g < 0 || x->read[i]) return true;
     if (!x->dev->ops->sync(x->dev, 0, e)) return err_wrap(e, "preparing %s", x->plan->bufs[i].name);
@@ -171,6 +223,13 @@ static bool open_blocks(Exec *x, int i, Err *e) {
     return err_set(e, "plan: input %s is no KV group's block table", b->name);
 }
 
+/* Which experts are this device's. */
+static bool open_share(Exec *x, int i, Err *e) {
+    int64_t n, first = plan_share(x->plan, x->plan->config.experts, x->rank, &n);
+    const int32_t share[2] = {(int32_t)first, (int32_t)n};
+    return x->dev->ops->upload(x->dev, 0, x->at[i], share, sizeof share, e) && x->dev->ops->sync(x->dev, 0, e);
+}
+
 typedef enum Input {
     IN_STEP,
     IN_ROWS,
@@ -181,6 +240,7 @@ typedef enum Input {
     IN_POS,
     IN_BLOCKS,
     IN_ROPE,
+    IN_SHARE,
     INPUTS
 } Input;
 static const char *const inputs[INPUTS] = {
@@ -188,7 +248,7 @@ static const char *const inputs[INPUTS] = {
      * each step first */
     [IN_STEP] = "step",         [IN_ROWS] = "rows",      [IN_SAMPLE_SLOT] = "sample_slot",
     [IN_SAMPLING] = "sampling", [IN_SRC] = "src",        [IN_SLOT] = "slot",
-    [IN_POS] = "pos",           [IN_BLOCKS] = "blocks.", [IN_ROPE] = "rope", /* written once */
+    [IN_POS] = "pos",           [IN_BLOCKS] = "blocks.", [IN_ROPE] = "rope", [IN_SHARE] = "share", /* written once */
 };
 
 static Input input_of(const PlanBuf *b) {
@@ -206,7 +266,7 @@ static bool open_told(Exec *x, Err *e) {
     const Plan *p = x->plan;
     for (int k = 0; k < IN_ROPE; k++)
         for (int i = 0; i < p->n_bufs; i++) {
-            if (input_of(&p->bufs[i]) != (Input)k) continue;
+            if (input_of(&p->bufs[i]) != (Input)k || !plan_holds(&p->bufs[i], x->rank)) continue;
             x->told_at[i] = x->told_size;
             if (!size_add(x->told_size, p->bufs[i].size, &x->told_size) ||
                 !size_add(x->told_size, INPUT_ALIGN, &x->told_size))
@@ -230,6 +290,7 @@ static bool open_input(Exec *x, int i, Err *e) {
     x->input[k] = i;
     if (x->packed && k < IN_ROPE) x->at[i] = x->packed + x->told_at[i];
     else if (!allocate_buf(x, i, e)) return false;
+    if (k == IN_SHARE) return open_share(x, i, e);
     if (k == IN_ROPE && x->from) return copy_buf(x, i, e);
     return k == IN_ROPE ? open_rope(x, i, e) : k != IN_BLOCKS || open_blocks(x, i, e);
 }
@@ -268,12 +329,13 @@ static bool send_inputs(Exec *x, Err *e) {
 
 static bool open_bufs(Exec *x, const Model *m, Err *e) {
     const Plan *p = x->plan;
-    if (p->scratch && !(x->scratch = allocate(x, p->scratch, "scratch", e))) return false;
-    if (!open_told(x, e)) return false;
+    if (!open_arenas(x, e) || !open_told(x, e)) return false;
     for (int i = 0; i < p->n_bufs; i++) /* before the weights, which go into them as they come */
-        if (p->bufs[i].kind == BUF_PACKED && !x->dev->ops->run_node && !allocate_buf(x, i, e)) return false;
+        if (p->bufs[i].kind == BUF_PACKED && plan_holds(&p->bufs[i], x->rank) && !x->dev->ops->run_node && !allocate_buf(x, i, e))
+            return false;
     for (int i = 0; i < p->n_bufs; i++) {
         bool ok = false;
+        if (!plan_holds(&p->bufs[i], x->rank) && p->bufs[i].hold != HOLD_COMMON) continue;
         switch (p->bufs[i].kind) {
         case BUF_WEIGHT: ok = x->from ? copy_weight(x, i, e) : open_weight(x, m, i, e) && prepare_weight(x, i, e); break;
         case BUF_PACKED: ok = !x->from || copy_buf(x, i, e); break;
@@ -307,7 +369,7 @@ static bool open_kernels(Exec *x, Err *e) {
 static bool open_marks(Exec *x, Err *e) {
     for (int i = 0; x->dev->ops->event && i < EXEC_MARKS; i++)
         if (!(x->mark[i] = x->dev->ops->event(x->dev, e))) return false;
-    return true;
+    return !x->dev->ops->await || x->plan->devices == 1 || (x->ready = x->dev->ops->event(x->dev, e));
 }
 
 static void *zeros(size_t n, size_t size) {
@@ -369,6 +431,20 @@ static void list_repacks(Exec *x) {
     }
 }
 
+/* A graph's segments: on each device and on the first in turn. */
+static void cut(Exec *x, int graph) {
+    size_t n = x->ir[graph]->nodes.n;
+    bool *everywhere = zeros(n, sizeof *everywhere);
+    Segment *s = x->segment[graph] = zeros(n, sizeof *s);
+    graph_everywhere(x->ir[graph], everywhere);
+    for (size_t i = 0; i < n; i++) {
+        if (!i || everywhere[i] != everywhere[i - 1]) s[x->n_segments[graph]++] = (Segment){(int)i, (int)i, everywhere[i]};
+        s[x->n_segments[graph] - 1].end = (int)i + 1;
+    }
+    x->captured[graph] = zeros((size_t)x->n_segments[graph] * PLAN_MAX_BUCKETS, sizeof **x->captured);
+    free(everywhere);
+}
+
 static Exec *make(const Plan *p, Device *d) {
     Exec *x = zeros(1, sizeof *x);
     size_t bufs = (size_t)p->n_bufs, graphs = (size_t)p->n_graphs;
@@ -381,9 +457,10 @@ static Exec *make(const Plan *p, Device *d) {
     x->pages = zeros((size_t)p->n_kv, sizeof *x->pages);
     x->modules = zeros((size_t)p->n_modules, sizeof *x->modules),
     x->kernels = zeros((size_t)p->n_kernels, sizeof *x->kernels);
-    x->captured = zeros(graphs, sizeof *x->captured);
     x->born = zeros(graphs, sizeof *x->born), x->born_from = zeros(graphs, sizeof *x->born_from);
     x->fresh = zeros(graphs, sizeof *x->fresh), x->n_fresh = zeros(graphs, sizeof *x->n_fresh);
+    x->captured = zeros(graphs, sizeof *x->captured), x->segment = zeros(graphs, sizeof *x->segment);
+    x->n_segments = zeros(graphs, sizeof *x->n_segments);
     x->ir = zeros(graphs, sizeof *x->ir), x->in = zeros(graphs, sizeof *x->in), x->out = zeros(graphs, sizeof *x->out);
     for (int i = 0; i < p->n_bufs; i++) x->group[i] = -1;
     for (int k = 0; k < p->n_kv; k++)
@@ -393,51 +470,73 @@ static Exec *make(const Plan *p, Device *d) {
         x->in[g] = resolve(&p->graphs[g], x->ir[g], false);
         x->out[g] = resolve(&p->graphs[g], x->ir[g], true);
         list_born(x, g), list_fresh(x, g);
+        cut(x, g);
     }
     list_repacks(x);
-    for (int i = 0; i < p->n_bufs; i++)
-        if (p->bufs[i].kind == BUF_WEIGHT) x->weights_total += p->bufs[i].size;
     return x;
 }
 
-Exec *exec_open(const Plan *p, const Model *m, Device *d, Err *e) { return exec_open_shown(p, m, d, NULL, e); }
-
 /* What was queued is done when this returns, so that others may copy it. */
-static Exec *open_all(const Plan *p, const Model *m, const Exec *from, Device *d, const ExecLoading *loading, Err *e) {
-    Exec *x = make(p, d);
-    x->loading = loading, x->from = from, x->ranges = ranges_open();
-    bool ok = open_kernels(x, e) && open_bufs(x, m, e) && open_marks(x, e) && d->ops->sync(d, 0, e);
-    x->loading = NULL, x->from = NULL;
+static bool open_all(Exec *x, const Model *m, Err *e) {
+    return open_kernels(x, e) && open_bufs(x, m, e) && open_marks(x, e) && x->dev->ops->sync(x->dev, 0, e);
+}
+
+/* An Exec for each device; opened in turn, the first one first, whose memory the others use. */
+static Exec *make_group(const Plan *p, const Exec *from, Device *const *d, const ExecLoading *loading) {
+    Exec *x = make(p, d[0]);
+    x->n_other = (int)p->devices - 1;
+    x->other = zeros((size_t)x->n_other, sizeof *x->other), x->others = zeros((size_t)x->n_other, sizeof *x->others);
+    for (int i = 0; i <= x->n_other; i++) {
+        Exec *o = i ? x->other[i - 1] = make(p, x->others[i - 1] = d[i]) : x;
+        o->rank = i, o->first = i ? x : NULL;
+        o->loading = loading, o->from = !from ? NULL : i ? from->other[i - 1] : from;
+        o->ranges = ranges_open();
+    }
+    return x;
+}
+
+static Exec *open_group(const Plan *p, const Model *m, const Exec *from, Device *const *d, const ExecLoading *loading, Err *e) {
+    Exec *x = make_group(p, from, d, loading);
+    bool ok = true;
+    if (x->n_other && !d[0]->ops->alloc_common) ok = err_set(e, "device %s runs no plan for several devices", d[0]->ops->name);
+    for (int i = 0; i <= x->n_other && ok; i++) ok = open_all(i ? x->other[i - 1] : x, m, e);
+    for (int i = 0; i <= x->n_other; i++) {
+        Exec *o = i ? x->other[i - 1] : x;
+        o->loading = NULL, o->from = NULL;
+    }
     if (ok) return x;
     exec_close(x);
     return NULL;
 }
 
-Exec *exec_open_shown(const Plan *p, const Model *m, Device *d, const ExecLoading *loading, Err *e) {
-    return open_all(p, m, NULL, d, loading, e);
+Exec *exec_open(const Plan *p, const Model *m, Device *const *d, const ExecLoading *loading, Err *e) {
+    return open_group(p, m, NULL, d, loading, e);
 }
 
-Exec *exec_open_from(const Exec *from, Device *d, Err *e) { return open_all(from->plan, NULL, from, d, NULL, e); }
+Exec *exec_open_from(const Exec *from, Device *const *d, Err *e) { return open_group(from->plan, NULL, from, d, NULL, e); }
 
 void exec_close(Exec *x) {
     if (!x) return;
     const Plan *p = x->plan;
     const DeviceOps *ops = x->dev->ops;
+    for (int i = 0; i < x->n_other; i++) exec_close(x->other[i]);
     for (int g = 0; g < p->n_graphs; g++) {
-        for (int b = 0; b < PLAN_MAX_BUCKETS; b++)
-            if (x->captured[g][b]) ops->graph_free(x->dev, x->captured[g][b]);
-        free(x->in[g]), free(x->out[g]), free(x->born[g]), free(x->born_from[g]), free(x->fresh[g]);
+        for (int i = 0; i < x->n_segments[g] * PLAN_MAX_BUCKETS; i++)
+            if (x->captured[g][i]) ops->graph_free(x->dev, x->captured[g][i]);
+        free(x->in[g]), free(x->out[g]), free(x->born[g]), free(x->born_from[g]), free(x->fresh[g]), free(x->segment[g]), free(x->captured[g]);
     }
     for (int i = 0; i < p->n_bufs; i++)
         if (x->own[i]) ops->free(x->dev, x->at[i]);
-    if (x->scratch) ops->free(x->dev, x->scratch);
+    close_arenas(x);
     if (x->packed) ops->free(x->dev, x->packed);
     for (int i = 0; i < EXEC_MARKS; i++)
         if (x->mark[i]) ops->event_free(x->dev, x->mark[i]);
+    if (x->ready) ops->event_free(x->dev, x->ready);
     for (int i = 0; i < p->n_modules; i++)
         if (x->modules[i]) ops->module_unload(x->dev, x->modules[i]);
     free(x->at), free(x->own), free(x->group), free(x->pages), free(x->modules), free(x->kernels);
-    free(x->captured), free(x->ir), free(x->in), free(x->out), free(x->born), free(x->born_from), free(x->fresh), free(x->n_fresh);
+    free(x->captured), free(x->segment), free(x->n_segments), free(x->other), free(x->others), free(x->ir), free(x->in), free(x->out);
+    free(x->born), free(x->born_from), free(x->fresh), free(x->n_fresh);
     free(x->read), free(x->repack), free(x->repack_next);
     free(x->input), free(x->table), free(x->told), free(x->told_at), free(x->span);
     free(x);
@@ -506,6 +605,10 @@ static void write_input(Exec *x, Input input, const int32_t *v, int64_t n) {
 static void write_step(Exec *x) {
     const int32_t step[STEP_WORDS] = {(int32_t)x->sizes.of[SYM_T], (int32_t)x->sizes.of[SYM_S], (int32_t)x->n_decode};
     write_input(x, IN_STEP, step, STEP_WORDS);
+    for (int i = 0; i < x->n_other; i++) {
+        x->other[i]->sizes = x->sizes;
+        write_input(x->other[i], IN_STEP, step, STEP_WORDS);
+    }
 }
 
 void exec_tokens(Exec *x, const int32_t *src, const int32_t *slot, const int32_t *pos, int64_t n, int64_t n_decode) {
@@ -550,10 +653,18 @@ void exec_begin(Exec *x, int graph) {
     for (int i = 0; x->dev->ops->forget && i < x->n_fresh[graph]; i++) forget_buf(x, x->fresh[graph][i]);
 }
 
+/* Did begin_common see to it? What nodes of the first device make is theirs. */
+static bool is_begun(const Exec *x, int graph, int buf) {
+    int k = 0;
+    while (x->segment[graph][k].end <= x->plan->bufs[buf].first) k++;
+    return x->plan->bufs[buf].hold == HOLD_COMMON && x->segment[graph][k].everywhere;
+}
+
 /* The node's temporaries begin to live. */
 static void begin_node(Exec *x, int graph, int node) {
     const int *from = x->born_from[graph];
-    for (int i = from[node]; x->dev->ops->forget && i < from[node + 1]; i++) forget_buf(x, x->born[graph][i]);
+    for (int i = from[node]; x->dev->ops->forget && i < from[node + 1]; i++)
+        if (!is_begun(x, graph, x->born[graph][i])) forget_buf(x, x->born[graph][i]);
 }
 
 /* Says which buffers the failed launch had, where: an emulator's message has addresses. */
@@ -610,28 +721,77 @@ static bool run_node(Exec *x, int graph, int node, Err *e) {
     return ok;
 }
 
-bool exec_node(Exec *x, int graph, int node, Err *e) { return send_inputs(x, e) && run_node(x, graph, node, e); }
+static bool send_all(Exec *x, Err *e) {
+    for (int i = 0; i < x->n_other; i++)
+        if (!send_inputs(x->other[i], e)) return false;
+    return send_inputs(x, e);
+}
 
-static bool run_nodes(Exec *x, int graph, Err *e) {
-    exec_begin(x, graph);
-    for (size_t n = 0; n < x->ir[graph]->nodes.n; n++)
-        if (!run_node(x, graph, (int)n, e)) return false;
+static bool run_nodes(Exec *x, int graph, const Segment *s, Err *e) {
+    for (int n = s->first; n < s->end; n++)
+        if (!run_node(x, graph, n, e)) return false;
     return true;
 }
 
-static bool run_captured(Exec *x, int graph, Err *e) {
+/* captured: where the replayable graph of these nodes is kept; NULL: they are launched one by one. */
+static bool run_segment(Exec *x, int graph, const Segment *s, void **captured, Err *e) {
     const DeviceOps *ops = x->dev->ops;
-    void **at = &x->captured[graph][exec_bucket(x, graph)];
-    if (!*at) {
-        if (!ops->capture_begin(x->dev, 0, e) || !run_nodes(x, graph, e)) return false;
-        if (!(*at = ops->capture_end(x->dev, 0, e))) return false;
+    if (!captured) return run_nodes(x, graph, s, e);
+    if (!*captured) {
+        if (!ops->capture_begin(x->dev, 0, e) || !run_nodes(x, graph, s, e)) return false;
+        if (!(*captured = ops->capture_end(x->dev, 0, e))) return false;
     }
-    return ops->replay(x->dev, 0, *at, e);
+    return ops->replay(x->dev, 0, *captured, e);
+}
+
+/* Temporaries that all devices use begin to live before any of them begins. */
+static void begin_common(Exec *x, int graph, const Segment *s) {
+    const Plan *p = x->plan;
+    for (int i = 0; x->dev->ops->forget && i < p->n_bufs; i++) {
+        const PlanBuf *b = &p->bufs[i];
+        if (b->kind == BUF_TEMP && b->hold == HOLD_COMMON && b->graph == graph && b->first >= s->first && b->first < s->end) forget_buf(x, i);
+    }
+}
+
+static void **captured_at(const Exec *x, int graph, int segment) {
+    if (!x->dev->ops->capture_begin) return NULL;
+    return &x->captured[graph][segment * PLAN_MAX_BUCKETS + exec_bucket(x, graph)];
+}
+
+/* The others begin when the first has come so far, and it goes on when they are done; the host waits for nobody. segment -1: not
+ * captured. */
+static bool run_everywhere(Exec *x, int graph, int segment, const Segment *s, Err *e) {
+    const DeviceOps *ops = x->dev->ops;
+    begin_common(x, graph, s);
+    if (x->ready && !ops->record(x->dev, 0, x->ready, e)) return false;
+    for (int i = 0; i < x->n_other; i++) {
+        Exec *o = x->other[i];
+        if ((x->ready && !ops->await(o->dev, 0, x->ready, e)) ||
+            !run_segment(o, graph, s, segment < 0 ? NULL : captured_at(o, graph, segment), e) ||
+            (x->ready && !ops->record(o->dev, 0, o->ready, e)))
+            return false;
+    }
+    if (!run_segment(x, graph, s, segment < 0 ? NULL : captured_at(x, graph, segment), e)) return false;
+    for (int i = 0; i < x->n_other && x->ready; i++)
+        if (!ops->await(x->dev, 0, x->other[i]->ready, e)) return false;
+    return true;
+}
+
+bool exec_node(Exec *x, int graph, int node, Err *e) {
+    int k = 0;
+    while (x->segment[graph][k].end <= node) k++;
+    const Segment one = {node, node + 1, x->segment[graph][k].everywhere};
+    return send_all(x, e) && (one.everywhere ? run_everywhere(x, graph, -1, &one, e) : run_node(x, graph, node, e));
 }
 
 bool exec_graph(Exec *x, int graph, Err *e) {
-    if (!send_inputs(x, e)) return false;
-    return x->dev->ops->capture_begin ? run_captured(x, graph, e) : run_nodes(x, graph, e);
+    if (!send_all(x, e)) return false;
+    exec_begin(x, graph);
+    for (int k = 0; k < x->n_segments[graph]; k++) {
+        const Segment *s = &x->segment[graph][k];
+        if (s->everywhere ? !run_everywhere(x, graph, k, s, e) : !run_segment(x, graph, s, captured_at(x, graph, k), e)) return false;
+    }
+    return true;
 }
 
 /* The node that samples, -1 when none does by itself. */
@@ -713,7 +873,7 @@ static bool scan_node(Exec *x, int graph, int node, ExecTell *tell, void *ctx) {
     for (int i = 0; i < n->n_out; i++) {
         const Type *t = &n->out[i]->type;
         int buf = x->out[graph][node * MAX_OUT + i];
-        if ((t->dtype != DT_F32 && t->dtype != DT_BF16) || x->plan->bufs[buf].kind == BUF_STATE) continue;
+        if ((t->dtype != DT_F32 && t->dtype != DT_BF16) || x->plan->bufs[buf].kind == BUF_STATE || x->plan->bufs[buf].hold == HOLD_EACH) continue;
         size_t size = type_bytes(t, &x->sizes);
         void *data = malloc(size + 1);
         bool enough = data && exec_read(x, buf, 0, data, size, &e) && scan_rows(n->out[i], &x->sizes, data, tell, ctx);

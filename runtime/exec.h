@@ -22,6 +22,12 @@ struct ExecLoading {
 
 enum { EXEC_MARKS = 2 };
 
+typedef struct Segment Segment; /* nodes first … end - 1 of a graph, on each device or on the first */
+struct Segment {
+    int first, end;
+    bool everywhere;
+};
+
 typedef struct InputSpan
     InputSpan; /* bytes from … to-1 of the step's inputs, in one buffer, that the device has not got yet */
 struct InputSpan {
@@ -37,7 +43,7 @@ struct Exec {
     bool *own;      /* [n_bufs] allocated or adopted here (a temporary lies in scratch) */
     int *group;     /* [n_bufs] KV group of a pool, -1 otherwise */
     int64_t *pages; /* [n_kv] pages of the group's pools */
-    void *scratch;
+    void *arena[BUF_HOLDS]; /* temporaries' memory */
     int *input;      /* buffers of the inputs that exec.c names; -1: no graph reads it */
     int *table;      /* [n_kv] of the block tables */
     char *told;      /* what the steps' inputs hold, or are about to */
@@ -49,13 +55,13 @@ struct Exec {
     int n_spans, cap_spans;
     DeviceEvent *mark[EXEC_MARKS];
     size_t weight_bytes;        /* of all weights so far, adopted ones too */
-    size_t weights_total;
     const ExecLoading *loading; /* while weights are loaded; may be NULL */
     const Exec *from;           /* while they are copied: the other device's */
     DeviceModule **modules;
     DeviceKernel **kernels;
-    void *(
-        *captured)[PLAN_MAX_BUCKETS]; /* [n_graphs] replayable graphs, made at first use, where the device has them */
+    Segment **segment; /* [n_graphs][n_segments], and of each and each bucket … */
+    int *n_segments;
+    void ***captured; /* [n_graphs][n_segments * PLAN_MAX_BUCKETS] … a replayable graph, made at first use, where the device has them */
     const Graph **ir;                 /* [n_graphs] */
     int **in, **out;                  /* [n_graphs][nodes * MAX_IN or MAX_OUT] buffers of the nodes' values */
     int **born, **born_from;          /* [n_graphs] temporaries by the node that they begin to live at */
@@ -66,15 +72,24 @@ struct Exec {
     bool keeps;                       /* exec_kv_zero was called */
     int64_t n_decode;                 /* of the current step's tokens */
     Ranges ranges;
+
+    /* Several devices (a plan with --ep): an Exec each. The first one's caller knows only that one; it feeds the others. */
+    int rank;        /* among them; 0: the first */
+    Exec *first;     /* NULL: this one */
+    Exec **other;    /* [n_other] of the first */
+    int n_other;
+    Device **others; /* [n_other] their devices */
+    Err through;     /* why what they share lies in the host's memory; "": it lies on the first device */
+    DeviceEvent *ready; /* the first: the others may begin; another: it has done its part */
 };
 
-/* Allocates everything but the KV pools and loads the weights. Errors name tensor, expected and found shape. */
-Exec *exec_open(const Plan *p, const Model *m, Device *d, Err *e);
-/* The same, telling how much is loaded. */
-Exec *exec_open_shown(const Plan *p, const Model *m, Device *d, const ExecLoading *loading, Err *e);
-/* The same on another device of the same table, its weights copied from `from` as graph "prepare" left them. That one is not
- * changed, and need not wait; dev->ops->reach was called for its device. */
-Exec *exec_open_from(const Exec *from, Device *d, Err *e);
+/* Allocates everything but the KV pools and loads the weights. d: the plan's devices (plan->devices), of one table; all that the
+ * other functions do is done on each as far as it is its work, and what is read back is the first's. Errors name tensor, expected and
+ * found shape. loading, which is told how much is loaded, may be NULL. */
+Exec *exec_open(const Plan *p, const Model *m, Device *const *d, const ExecLoading *loading, Err *e);
+/* The same on other devices of the same table, their weights copied from those of `from` as graph "prepare" left them. Those are not
+ * changed, and need not wait; dev->ops->reach was called for them. */
+Exec *exec_open_from(const Exec *from, Device *const *d, Err *e);
 void exec_close(Exec *x);                      /* NULL is fine; before device_close */
 size_t exec_page_bytes(const Plan *p, int kv); /* of one page in all of the group's layers */
 bool exec_kv(Exec *x, const int64_t *pages /* [n_kv] */, Err *e);

@@ -7,9 +7,9 @@
 //! block 1024
 // One block. The pairs are cut into RUNS runs, one a wave, which counts the pairs of each expert; then it knows where its own of each begin,
 // and places them, in order, so the permutation is stable. Then tiles: expert e's run of perm cut into pieces of at most TILE; unused
-// entries are zero.
+// entries are zero. A pair of expert -2 is left out.
 
-// The lanes whose expert is e, too: a ballot for each of its bits. No lane without a pair is among them.
+// The lanes whose expert is e, too: a ballot for each of its bits. No lane without a pair, or of expert -2, is among them.
 DEVICE u64 same(int e, bool there) {
     u64 m = wave_ballot(there);
     for (int bit = 1; bit < E; bit *= 2) {
@@ -26,10 +26,9 @@ DEVICE void run(const Args &a) {
     for (int i = threadIdx.x; i < RUNS * E; i += 1024) at[i / E][i % E] = 0;
     __syncthreads();
     for (int i = 0; wave < RUNS && i < n; i += WAVE) {
-        const bool there = i + lane < n;
-        const int e = there ? a.ids[first + i + lane] : 0;
-        const u64 m = same(e, there);
-        if (there && bits_below(m, lane) == 0) lds_add(&at[wave][e], bit_count(m));
+        const int e = i + lane < n ? a.ids[first + i + lane] : -1;
+        const u64 m = same(e, e >= 0);
+        if (e >= 0 && bits_below(m, lane) == 0) lds_add(&at[wave][e], bit_count(m));
     }
     __syncthreads();
     for (int e = threadIdx.x; e < E; e += 1024) {
@@ -61,13 +60,12 @@ DEVICE void run(const Args &a) {
     for (int i = used * 4 + threadIdx.x; i < (E + pairs) * 4; i += 1024) a.tiles[i] = 0;
     __syncthreads();
     for (int i = 0; wave < RUNS && i < n; i += WAVE) {
-        const bool there = i + lane < n;
-        const int e = there ? a.ids[first + i + lane] : 0;
-        const u64 m = same(e, there);
+        const int e = i + lane < n ? a.ids[first + i + lane] : -1;
+        const u64 m = same(e, e >= 0);
         const int rank = bits_below(m, lane);
-        if (there) a.perm[at[wave][e] + rank] = first + i + lane;
+        if (e >= 0) a.perm[at[wave][e] + rank] = first + i + lane;
         wave_sync();
-        if (there && rank == 0) at[wave][e] += bit_count(m);
+        if (e >= 0 && rank == 0) at[wave][e] += bit_count(m);
         wave_sync();
     }
 }

@@ -44,7 +44,7 @@ struct Emu {
 static int emu_count(void) { return 1; }
 
 static Device *emu_open(int index, const Plan *p, const DeviceOptions *o, Err *e) {
-    if (index) return err_set(e, "device emu: there is one, not %d", index + 1), NULL;
+    (void)index; /* each emulates a GPU of its own */
     if (strncmp(p->arch, "gfx90a", 6) || !strchr(":", p->arch[6])) /* either setting of a feature */
         return err_set(e, "device emu runs gfx90a code; this plan is for %s: recompile with --arch gfx90a", p->arch),
                NULL;
@@ -116,6 +116,23 @@ static void emu_free(Device *d, void *p) {
             forget_region(u, i);
             return;
         }
+}
+
+static void *emu_alloc_common(Device *d, Device *const *others, int n, size_t size, const char *name, Err *why, Err *e) {
+    void *p = emu_alloc(d, size, name, e);
+    *why = (Err){""};
+    for (int i = 0; p && i < n; i++) {
+        if (emu_mem_share(((Emu *)others[i])->mem, ((Emu *)d)->mem, p, e)) continue;
+        while (i--) emu_mem_remove(((Emu *)others[i])->mem, p);
+        emu_free(d, p);
+        return NULL;
+    }
+    return p;
+}
+
+static void emu_free_common(Device *d, Device *const *others, int n, void *p) {
+    for (int i = 0; i < n; i++) emu_mem_remove(((Emu *)others[i])->mem, p);
+    emu_free(d, p);
 }
 
 /* Kernels load weights 16 bytes at a time: what the file aligns less is copied. */
@@ -274,6 +291,7 @@ static void emu_profile(Device *d, Text *t, bool json) {
 const DeviceOps dev_emu = {
     .name = "emu",
     .simulated = true,
+    .many = true,
     .count = emu_count,
     .open = emu_open,
     .close = emu_close,
@@ -281,6 +299,8 @@ const DeviceOps dev_emu = {
     .alloc = emu_alloc,
     .free = emu_free,
     .adopt = emu_adopt,
+    .alloc_common = emu_alloc_common,
+    .free_common = emu_free_common,
     .upload = emu_upload,
     .download = emu_download,
     .fill = emu_fill,

@@ -23,8 +23,10 @@ enum {
     STAGE_ALIGN = 256,
     PENDING = 64,
     TIMED = 512,
-    MARKS = 16,
+    MARKS = 256, /* a step of several devices has a replay for each of its segments */
+    MOST_REACHED = 64,
     NON_BLOCKING = 1,
+    ANY_DEVICE = 3, /* of pinned memory: portable, and kernels reach it */
     NO_TIMING = 2,
     THREAD_LOCAL = 1
 };
@@ -42,10 +44,14 @@ struct DeviceKernel {
     DeviceKernel *next;
 };
 
+typedef struct Gpu Gpu;
+
 struct DeviceEvent {
     void *handle;
     int stream;
     uint64_t downloads; /* of the stream, before the record */
+    const Gpu *of;      /* and its replays before it */
+    uint64_t replays;
 };
 
 typedef struct Pending Pending; /* a download that is to be copied out of the stage once it has come */
@@ -80,6 +86,7 @@ struct Mark {
     void *event;
     uint64_t replay;
     const Captured *graph;
+    uint64_t *needs; /* [n_group] the replays of the group's others that it waits for */
 };
 
 typedef struct Timed Timed; /* a launch between two events */
@@ -88,7 +95,6 @@ struct Timed {
     void *begin, *end;
 };
 
-typedef struct Gpu Gpu;
 struct Gpu {
     Device base;
     DeviceOps ops; /* the table, without graphs where launches must run one by one */
@@ -96,7 +102,11 @@ struct Gpu {
     const GpuFns *f;
     int index;
     void *context;
-    const void *reached; /* the device whose memory this one reads straight; NULL: none */
+    uint64_t reached; /* the devices whose memory this one reads straight, a bit each */
+    void *common_host; /* what alloc_common gave, if it is the host's */
+    Gpu **group;       /* [n_group] that work together, this one among them; NULL: none do */
+    int n_group;
+    uint64_t *needs; /* [n_group] what waits for the others' replays is put in next */
     char arch[64], name[128];
     Stream stream[STREAMS];
     DeviceKernel *kernels; /* newest first */
@@ -189,19 +199,65 @@ static bool use(Gpu *g, Err *e) {
     return !rc || failed(g, rc, "cannot be used", e);
 }
 
+static uint64_t done_replays(const Gpu *g) {
+    uint64_t r = open_replay(g);
+    const Mark *m = &g->mark[r % MARKS];
+    bool open = r && m->graph && g->f->event_query(m->event) == GPU_NOT_READY;
+    return open ? r - 1 : g->replays;
+}
+
+/* Which device of the group do they all wait for? */
+static Gpu *culprit(Gpu *g) {
+    const uint64_t *needs = g->mark[open_replay(g) % MARKS].needs;
+    for (int i = 0; i < g->n_group && needs; i++)
+        if (g->group[i] != g && needs[i] > done_replays(g->group[i])) return culprit(g->group[i]);
+    return g;
+}
+
+/* Something of the group has failed: a device that does not come to an end by itself now is not touched again. */
+static void abandon(Gpu *g) {
+    const struct timespec nap = {0, 50000};
+    double until = seconds_now() + (g->hang_seconds < 1 ? g->hang_seconds : 1);
+    for (int i = 0; i < g->n_group; i++)
+        for (int k = 0; k < STREAMS; k++) {
+            const Stream *s = &g->group[i]->stream[k];
+            while (s->handle && !g->group[i]->hung && g->f->stream_query(s->handle) == GPU_NOT_READY)
+                if (seconds_now() > until) g->group[i]->hung = true;
+                else nanosleep(&nap, NULL);
+        }
+}
+
+/* Has another of the group failed, for which this one would wait for ever? */
+static bool others_live(Gpu *g, Err *e) {
+    for (int i = 0; i < g->n_group; i++) {
+        Gpu *o = g->group[i];
+        int rc = o == g ? GPU_OK : g->f->stream_query(o->stream[0].handle);
+        if (rc == GPU_OK || rc == GPU_NOT_READY) continue;
+        abandon(g);
+        return failed(o, rc, "a launch or copy failed", e);
+    }
+    return true;
+}
+
+static bool hangs(Gpu *g, Err *e) {
+    Gpu *at = culprit(g);
+    char where[512];
+    at->hung = true;
+    err_set(e, "device %s %d: hung: nothing has come back for %g s (GPTOSS_HANG_SECONDS); %s", at->api->ops->name, at->index,
+            g->hang_seconds, position(at, where, sizeof where));
+    return abandon(g), false;
+}
+
 static bool wait_for(Gpu *g, int (*query)(void *), void *what, Err *e) {
     const struct timespec nap = {0, 50000};
     double begin = seconds_now();
     for (int rc; (rc = query(what));) {
         double waited = seconds_now() - begin;
-        char at[512];
-        if (rc != GPU_NOT_READY) return failed(g, rc, "a launch or copy failed", e);
-        if (waited > g->hang_seconds) {
-            g->hung = true;
-            return err_set(e, "device %s %d: hung: nothing has come back for %g s (GPTOSS_HANG_SECONDS); %s",
-                           g->api->ops->name, g->index, g->hang_seconds, position(g, at, sizeof at));
-        }
-        if (waited > 1e-3) nanosleep(&nap, NULL);
+        if (rc != GPU_NOT_READY) return abandon(g), failed(g, rc, "a launch or copy failed", e);
+        if (waited > g->hang_seconds) return hangs(g, e);
+        if (waited <= 1e-3) continue;
+        if (!others_live(g, e)) return false;
+        nanosleep(&nap, NULL);
     }
     return true;
 }
@@ -323,8 +379,8 @@ bool gpu_reach(Device *d, Device *other, Err *why) {
     Gpu *g = (Gpu *)d;
     const Gpu *from = (const Gpu *)other;
     if (!use(g, why)) return false;
-    int rc = g->api->reach(g->index, from->index, from->context);
-    g->reached = rc ? NULL : from;
+    int rc = from->index < MOST_REACHED ? g->api->reach(g->index, from->index, from->context) : GPU_NO_PEER;
+    if (!rc) g->reached |= 1ull << from->index;
     return !rc || err_set(why, "device %s %d cannot reach device %s %d (%s)", g->api->ops->name, g->index,
                           g->api->ops->name, from->index, g->api->error_name(rc));
 }
@@ -361,7 +417,7 @@ bool gpu_copy_from(Device *d, int stream, void *dst, Device *other, const void *
     Gpu *g = (Gpu *)d, *from = (Gpu *)other;
     Stream *s = stream_of(g, stream, e);
     if (!s || !n) return s != NULL;
-    if (g->reached != from) return copy_staged(g, s, dst, from, src, n, e);
+    if (from->index >= MOST_REACHED || !(g->reached >> from->index & 1)) return copy_staged(g, s, dst, from, src, n, e);
     int rc = g->api->copy_peer(dst, g->index, g->context, src, from->index, from->context, n, s->handle);
     return !rc || failed(g, rc, "cannot copy from another device", e);
 }
@@ -425,8 +481,11 @@ void gpu_close(Device *d) {
     for (int i = 0; !g->hung && i < STREAMS; i++) stream_close(g, &g->stream[i]);
     for (int i = 0; !g->hung && i < TIMED && g->timed[i].begin; i++)
         g->f->event_destroy(g->timed[i].begin), g->f->event_destroy(g->timed[i].end);
-    for (int i = 0; !g->hung && i < MARKS; i++)
-        if (g->mark[i].event) g->f->event_destroy(g->mark[i].event);
+    for (int i = 0; i < MARKS; i++) {
+        if (!g->hung && g->mark[i].event) g->f->event_destroy(g->mark[i].event);
+        free(g->mark[i].needs);
+    }
+    free(g->needs);
     for (DeviceKernel *k = g->kernels, *next; k; k = next) {
         next = k->next;
         free(k->symbol);
@@ -476,26 +535,74 @@ void gpu_list(const GpuApi *api, Text *t) {
 
 /* --- memory ---------------------------------------------------------------------------------------------------------------- */
 
+static bool no_memory(Gpu *g, int rc, size_t size, const char *name, Err *e) {
+    size_t free = 0, total = 0;
+    if (rc != GPU_OUT_OF_MEMORY || g->f->mem_info(&free, &total)) return failed(g, rc, "cannot allocate memory", e);
+    return err_set(e,
+                   "device %s %d: out of memory: %.2f GiB for %s (%.2f of %.2f GiB free); try a smaller -b or -n, or compile "
+                   "with --kv16",
+                   g->api->ops->name, g->index, (double)size / 0x1p30, name, (double)free / 0x1p30, (double)total / 0x1p30);
+}
+
 void *gpu_alloc(Device *d, size_t size, const char *name, Err *e) {
     Gpu *g = (Gpu *)d;
     void *p = NULL;
-    size_t free = 0, total = 0;
     if (!use(g, e)) return NULL;
     int rc = g->f->alloc(&p, size ? size : 1);
-    if (!rc) return p;
-    if (rc != GPU_OUT_OF_MEMORY || g->f->mem_info(&free, &total))
-        return failed(g, rc, "cannot allocate memory", e), NULL;
-    err_set(e,
-            "device %s %d: out of memory: %.2f GiB for %s (%.2f of %.2f GiB free); try a smaller -b or -n, or compile "
-            "with --kv16",
-            g->api->ops->name, g->index, (double)size / 0x1p30, name, (double)free / 0x1p30, (double)total / 0x1p30);
-    return NULL;
+    return rc ? no_memory(g, rc, size, name, e), NULL : p;
 }
 
 void gpu_free(Device *d, void *p) {
     Gpu *g = (Gpu *)d;
     Err e;
     if (p && !g->hung && use(g, &e)) g->f->free(p); /* waits for what is running, which a hung device would never end */
+}
+
+/* Each knows the others, so that it can say whom it waits for. */
+static void make_group(Gpu *g, Device *const *others, int n) {
+    g->group = calloc((size_t)n + 1, sizeof *g->group);
+    for (int i = 0; g->group && i <= n; i++) g->group[i] = i ? (Gpu *)others[i - 1] : g;
+    for (int i = 0; i <= n; i++) {
+        Gpu *o = i ? (Gpu *)others[i - 1] : g;
+        o->group = g->group, o->n_group = n + 1;
+        o->needs = calloc((size_t)n + 1, sizeof *o->needs);
+        if (!o->group || !o->needs) die("device %s: out of memory", g->api->ops->name);
+    }
+}
+
+static void end_group(Gpu *g, Device *const *others, int n) {
+    free(g->group);
+    for (int i = 0; i <= n; i++) {
+        Gpu *o = i ? (Gpu *)others[i - 1] : g;
+        o->group = NULL, o->n_group = 0;
+    }
+}
+
+/* The address is the same for all: they are in one address space. */
+void *gpu_alloc_common(Device *d, Device *const *others, int n, size_t size, const char *name, Err *why, Err *e) {
+    Gpu *g = (Gpu *)d;
+    void *p = NULL;
+    bool straight = true;
+    *why = (Err){""};
+    for (int i = 0; i < n && straight; i++) straight = gpu_reach(others[i], d, why);
+    if (!use(g, e)) return NULL;
+    int rc = straight && !g->api->alloc_common ? g->f->alloc(&p, size)
+             : straight ? g->api->alloc_common(&p, size) : g->f->host_alloc(&p, size, ANY_DEVICE);
+    if (rc && !straight) return failed(g, rc, "cannot have pinned memory", e), err_wrap(e, "%s", name), NULL;
+    if (rc) return no_memory(g, rc, size, name, e), NULL;
+    if (!straight) g->common_host = p;
+    make_group(g, others, n);
+    return p;
+}
+
+void gpu_free_common(Device *d, Device *const *others, int n, void *p) {
+    Gpu *g = (Gpu *)d;
+    Err e;
+    end_group(g, others, n);
+    for (int i = 0; i < n; i++)
+        if (((Gpu *)others[i])->hung) return; /* it may still write there */
+    if (p != g->common_host) gpu_free(d, p);
+    else if (!g->hung && use(g, &e)) g->f->host_free(p);
 }
 
 /* --- modules and launches ------------------------------------------------------------------------------------------------- */
@@ -639,7 +746,9 @@ bool gpu_replay(Device *d, int stream, void *graph, Err *e) {
     if (!s) return false;
     g->last_graph = graph;
     Mark *m = &g->mark[++g->replays % MARKS];
-    *m = (Mark){m->event, g->replays, graph};
+    *m = (Mark){m->event, g->replays, graph, m->needs};
+    if (g->n_group && !m->needs && !(m->needs = calloc((size_t)g->n_group, sizeof *m->needs))) die("device %s: out of memory", g->api->ops->name);
+    if (g->n_group) memcpy(m->needs, g->needs, (size_t)g->n_group * sizeof *m->needs);
     int rc = m->event ? GPU_OK : g->f->event_create(&m->event, NO_TIMING);
     if (!rc) rc = g->f->graph_launch(g->last_graph->exec, s->handle);
     if (!rc) rc = g->f->event_record(m->event, s->handle);
@@ -680,7 +789,7 @@ bool gpu_record(Device *d, int stream, DeviceEvent *v, Err *e) {
     Gpu *g = (Gpu *)d;
     Stream *s = stream_of(g, stream, e);
     if (!s) return false;
-    v->stream = stream;
+    v->stream = stream, v->of = g, v->replays = g->replays;
     v->downloads = s->settled + (uint64_t)s->n_pending;
     int rc = g->f->event_record(v->handle, s->handle);
     return !rc || failed(g, rc, "cannot record an event", e);
@@ -692,6 +801,16 @@ bool gpu_wait(Device *d, DeviceEvent *v, Err *e) {
     if (!s || !wait_for(g, g->f->event_query, v->handle, e)) return false;
     if (v->downloads > s->settled) settle(s, (int)(v->downloads - s->settled));
     return true;
+}
+
+bool gpu_await(Device *d, int stream, const DeviceEvent *v, Err *e) {
+    Gpu *g = (Gpu *)d;
+    Stream *s = stream_of(g, stream, e);
+    if (!s) return false;
+    int rc = g->f->stream_wait(s->handle, v->handle, 0);
+    for (int i = 0; i < g->n_group; i++)
+        if (g->group[i] == v->of) g->needs[i] = v->replays;
+    return !rc || failed(g, rc, "cannot wait for another device", e);
 }
 
 bool gpu_elapsed(Device *d, const DeviceEvent *from, const DeviceEvent *to, double *seconds, Err *e) {

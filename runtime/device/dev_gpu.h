@@ -35,6 +35,7 @@ struct GpuFns {
     int (*stream_create)(void **stream, unsigned flags);
     int (*stream_destroy)(void *stream);
     int (*stream_query)(void *stream);
+    int (*stream_wait)(void *stream, void *event, unsigned flags);
     int (*event_create)(void **event, unsigned flags);
     int (*event_destroy)(void *event);
     int (*event_record)(void *event, void *stream);
@@ -72,6 +73,7 @@ struct GpuApi {
     int (*reach)(int device, int peer, void *peer_context);
     int (*copy_peer)(void *dst, int device, void *context, const void *src, int peer, void *peer_context, size_t n,
                      void *stream);
+    int (*alloc_common)(void **p, size_t n); /* memory of the thread's device that others' kernels write; NULL: as any */
     const char *(*error_name)(int error);
     const char *none; /* what to do when there is no device */
 };
@@ -96,7 +98,7 @@ bool gpu_runs(const GpuApi *api, int index, const Plan *p);
     {                                                                                                                  \
         .name = NAME, .count = COUNT, .open = OPEN, .list = LIST, .runs = RUNS, .close = gpu_close, .info = gpu_info,  \
         .alloc = gpu_alloc, .free = gpu_free, .upload = gpu_upload, .download = gpu_download, .fill = gpu_fill,        \
-        .sync = gpu_sync, .reach = gpu_reach, .copy_from = gpu_copy_from, .module_load = gpu_module_load, .module_unload = gpu_module_unload, .kernel = gpu_kernel,    \
+        .sync = gpu_sync, .alloc_common = gpu_alloc_common, .free_common = gpu_free_common, .await = gpu_await, .reach = gpu_reach, .copy_from = gpu_copy_from, .module_load = gpu_module_load, .module_unload = gpu_module_unload, .kernel = gpu_kernel,    \
         .launch = gpu_launch, .capture_begin = gpu_capture_begin, .capture_end = gpu_capture_end,                      \
         .replay = gpu_replay, .graph_free = gpu_graph_free, .profile = gpu_profile, .event = gpu_event,                \
         .event_free = gpu_event_free, .record = gpu_record, .wait = gpu_wait, .elapsed = gpu_elapsed,                  \
@@ -124,6 +126,9 @@ DeviceEvent *gpu_event(Device *d, Err *e);
 void gpu_event_free(Device *d, DeviceEvent *v);
 bool gpu_record(Device *d, int stream, DeviceEvent *v, Err *e);
 bool gpu_wait(Device *d, DeviceEvent *v, Err *e);
+bool gpu_await(Device *d, int stream, const DeviceEvent *v, Err *e);
+void *gpu_alloc_common(Device *d, Device *const *others, int n, size_t size, const char *name, Err *why, Err *e);
+void gpu_free_common(Device *d, Device *const *others, int n, void *p);
 bool gpu_elapsed(Device *d, const DeviceEvent *from, const DeviceEvent *to, double *seconds, Err *e);
 void gpu_profile(Device *d, Text *report, bool json);
 

@@ -99,6 +99,12 @@ static int copy_peer(void *dst, int device, void *context, const void *src, int 
     return hip.hipMemcpyPeerAsync(dst, device, src, peer, n, stream);
 }
 
+/* Fine-grained: what another GPU writes into memory of this one, this one's caches must not hide. */
+static int alloc_common(void **p, size_t n) {
+    enum { FINE_GRAINED = 1 };
+    return hip.hipExtMallocWithFlags(p, n, FINE_GRAINED);
+}
+
 static const char *error_name(int error) { return hip.hipGetErrorName(error); }
 
 static const GpuApi api = {
@@ -112,6 +118,7 @@ static const GpuApi api = {
     .instantiate = instantiate,
     .reach = reach,
     .copy_peer = copy_peer,
+    .alloc_common = alloc_common,
     .error_name = error_name,
     .none = "is the amdgpu driver loaded, may this user open /dev/kfd and /dev/dri (group render), do "
             "ROCR_VISIBLE_DEVICES and "

@@ -286,7 +286,7 @@ static bool compile_again(Host *h, const char *lacks, Err *e) {
 static void host_close(Device *d);
 
 static Device *host_open(int index, const Plan *p, const DeviceOptions *o, Err *e) {
-    if (index) return err_set(e, "device host: there is one, not %d", index + 1), NULL;
+    (void)index; /* several share the CPU */
     if (strcmp(p->arch, "host")) return err_set(e, "device host runs plans made with --arch host; this one is for %s", p->arch), NULL;
     Host *h = calloc(1, sizeof *h);
     if (!h) return err_set(e, "device host: out of memory"), NULL;
@@ -359,6 +359,17 @@ static void host_free(Device *d, void *p) {
             h->owned[i] = h->owned[--h->n_owned];
             return;
         }
+}
+
+static void *host_alloc_common(Device *d, Device *const *others, int n, size_t size, const char *name, Err *why, Err *e) {
+    (void)others, (void)n;
+    *why = (Err){""};
+    return host_alloc(d, size, name, e);
+}
+
+static void host_free_common(Device *d, Device *const *others, int n, void *p) {
+    (void)others, (void)n;
+    host_free(d, p);
 }
 
 /* Kernels read weights at any address that suits their type. Reading the file begins now, not at the first step's page faults. */
@@ -485,8 +496,8 @@ static void host_profile(Device *d, Text *t, bool json) {
 }
 
 const DeviceOps dev_host = {
-    .name = "host", .count = host_count, .open = host_open, .close = host_close, .info = host_info,
-    .alloc = host_alloc, .free = host_free, .adopt = host_adopt, .upload = host_copy, .download = host_copy, .fill = host_fill, .sync = host_sync,
+    .name = "host", .many = true, .count = host_count, .open = host_open, .close = host_close, .info = host_info,
+    .alloc = host_alloc, .free = host_free, .alloc_common = host_alloc_common, .free_common = host_free_common, .adopt = host_adopt, .upload = host_copy, .download = host_copy, .fill = host_fill, .sync = host_sync,
     .module_load = host_module_load, .module_unload = host_module_unload, .kernel = host_kernel, .launch = host_launch,
     .profile = host_profile,
 };

@@ -22,8 +22,7 @@ struct Ref {
 static int ref_count(void) { return 1; }
 
 static Device *ref_open(int index, const Plan *p, const DeviceOptions *o, Err *e) {
-    (void)p;
-    if (index) return err_set(e, "device ref: there is one, not %d", index + 1), NULL;
+    (void)p, (void)index;
     Ref *r = calloc(1, sizeof *r);
     if (!r) return err_set(e, "device ref: out of memory"), NULL;
     r->base.ops = &dev_ref;
@@ -75,6 +74,17 @@ static void ref_free(Device *d, void *p) {
         }
 }
 
+static void *ref_alloc_common(Device *d, Device *const *others, int n, size_t size, const char *name, Err *why, Err *e) {
+    (void)others, (void)n;
+    *why = (Err){""};
+    return ref_alloc(d, size, name, e);
+}
+
+static void ref_free_common(Device *d, Device *const *others, int n, void *p) {
+    (void)others, (void)n;
+    ref_free(d, p);
+}
+
 static void *ref_adopt(Device *d, const void *p, size_t size, const char *name) {
     (void)d, (void)size, (void)name;
     return (uintptr_t)p % 16 ? NULL : (void *)(uintptr_t)p;
@@ -108,12 +118,15 @@ static bool ref_run_node(Device *d, const Node *n, void *const *in, void *const 
 const DeviceOps dev_ref = {
     .name = "ref",
     .simulated = true,
+    .many = true,
     .count = ref_count,
     .open = ref_open,
     .close = ref_close,
     .info = ref_info,
     .alloc = ref_alloc,
     .free = ref_free,
+    .alloc_common = ref_alloc_common,
+    .free_common = ref_free_common,
     .adopt = ref_adopt,
     .upload = ref_copy,
     .download = ref_copy,

@@ -84,11 +84,16 @@ static int not_several(const DeviceOps *ops, Err *e) {
 
 int device_several(const Device *d, int64_t n, const Plan *p, Err *e) {
     const DeviceOps *ops = d->ops;
-    int there = ops->count(), all = n ? (int)n : there;
-    if (n > there) {
-        err_set(e, "-g %lld: of device %s there %s %d", (long long)n, ops->name, there == 1 ? "is" : "are", there);
+    int there = ops->count(), each = (int)p->devices;
+    if (ops->many && there < each) there = each;
+    int all = n ? (int)n : there < each ? each : there / each * each;
+    if (all > there) {
+        err_set(e, "-g %d: of device %s there %s %d", all, ops->name, there == 1 ? "is" : "are", there);
+        if (each > 1) err_add(e, ", and the plan is for groups of %d (gptoss-compile --ep)", each);
         return not_several(ops, e);
     }
+    if (all % each)
+        return err_set(e, "-g %d: the plan is for groups of %d devices (gptoss-compile --ep): give a multiple of %d", all, each, each), 0;
     for (int i = 0; i < all; i++)
         if (ops->runs && !ops->runs(i, p)) {
             err_set(e, "-g %d: device %s %d does not run a plan for %s (%s_VISIBLE_DEVICES chooses among these)", all, ops->name, i,

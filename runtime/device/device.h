@@ -34,6 +34,7 @@ typedef struct DeviceOps DeviceOps;
 struct DeviceOps {
     const char *name;      /* "hip", "cuda", "host", "emu", "ref" */
     bool simulated;        /* emu, ref: slow, their time is no device's, and memory costs something once it is used */
+    bool many;             /* emu, host, ref: as many as are wanted can be opened; count says one, for more are no faster */
     int (*count)(void);    /* devices that could be opened now */
     void (*list)(Text *t); /* a line for each of them, or why there is none; NULL: count says all */
     bool (*runs)(int index, const Plan *p); /* is the device of an architecture that the plan's code is for? NULL: all are */
@@ -54,6 +55,10 @@ struct DeviceOps {
      * its thread may go on. NULL: there is one device only. */
     bool (*reach)(Device *d, Device *other, Err *why);
     bool (*copy_from)(Device *d, int stream, void *dst, Device *other, const void *src, size_t n, Err *e);
+    /* Memory of d that kernels of d and of the n others, devices of this table, read and write: on d where each of them can reach it,
+     * else of the host, and `why` says who cannot. Uninitialised; the others must be there when it is freed. */
+    void *(*alloc_common)(Device *d, Device *const *others, int n, size_t size, const char *name, Err *why, Err *e);
+    void (*free_common)(Device *d, Device *const *others, int n, void *p);
     /* A buffer's live range begins: its old contents must not be read. NULL where nothing watches. */
     void (*forget)(Device *d, void *p, size_t n);
     /* The launches that follow run whole, or again options.sample of their workgroups. NULL where nothing is sampled. */
@@ -79,6 +84,8 @@ struct DeviceOps {
     void (*event_free)(Device *d, DeviceEvent *v);
     bool (*record)(Device *d, int stream, DeviceEvent *v, Err *e);
     bool (*wait)(Device *d, DeviceEvent *v, Err *e);
+    /* What is put into the stream from now on begins behind v's last record, on whichever device of this table; the host goes on. */
+    bool (*await)(Device *d, int stream, const DeviceEvent *v, Err *e);
     bool (*elapsed)(Device *d, const DeviceEvent *from, const DeviceEvent *to, double *seconds,
                     Err *e); /* both waited for */
 
@@ -96,7 +103,7 @@ Device *device_open(const char *name, int index, const Plan *p, const DeviceOpti
 void device_close(Device *d); /* NULL is fine */
 int device_count(const char *name, const Plan *p); /* of what device_open with this name would open one of */
 /* Are there n devices of d's kind (n 0: as many as there are), and does each of those run the plan? Their number; 0: no, with an
- * error that lists those that there are. */
+ * error that lists those that there are. A plan for several devices runs on a multiple of so many, or on none. */
 int device_several(const Device *d, int64_t n, const Plan *p, Err *e);
 void device_list(Text *t);    /* what --list-devices prints */
 /* May a device in host memory that holds so much take `more`? What is mapped is not there before it is touched: a plan that asks for

@@ -25,6 +25,8 @@ void emu_mem_remove(EmuMem *m, void *p);
 bool emu_mem_mark(EmuMem *m, void *p, size_t size, bool initialised);
 /* From now on a kernel that writes into the region at p is an error: it belongs to a file. */
 void emu_mem_protect(EmuMem *m, void *p);
+/* Registers what `of` has at p, its shadow too: kernels on either memory see what those on the other wrote. Remove it from m first. */
+bool emu_mem_share(EmuMem *m, EmuMem *of, void *p, Err *e);
 /* Is every byte of [p, p+size) registered and initialised? (A copy from the device checks its source.) */
 bool emu_mem_check(EmuMem *m, const void *p, size_t size, Err *e);
 

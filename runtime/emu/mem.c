@@ -16,7 +16,8 @@ EmuMem *emu_mem_new(void) {
 
 void emu_mem_free(EmuMem *m) {
     if (!m) return;
-    for (size_t i = 0; i < m->n; i++) free(m->at[i].bits);
+    for (size_t i = 0; i < m->n; i++)
+        if (!m->at[i].borrowed) free(m->at[i].bits);
     free(m->at);
     pthread_rwlock_destroy(&m->lock);
     free(m);
@@ -126,11 +127,25 @@ bool emu_mem_add(EmuMem *m, void *p, size_t size, const char *name, bool initial
     return ok;
 }
 
+bool emu_mem_share(EmuMem *m, EmuMem *of, void *p, Err *e) {
+    pthread_rwlock_wrlock(&of->lock);
+    ptrdiff_t i = at_or_below(of->at, of->n, (uint64_t)(uintptr_t)p);
+    if (i < 0 || of->at[i].lo != (uint64_t)(uintptr_t)p) die("emu: %p is shared, and no region", p);
+    bool ok = of->at[i].bits || bits_make(&of->at[i], true) || err_set(e, "out of memory for the shadow of '%s'", of->at[i].name);
+    Region r = of->at[i];
+    pthread_rwlock_unlock(&of->lock);
+    r.borrowed = true;
+    pthread_rwlock_wrlock(&m->lock);
+    ok = ok && insert(m, r, e);
+    pthread_rwlock_unlock(&m->lock);
+    return ok;
+}
+
 void emu_mem_remove(EmuMem *m, void *p) {
     pthread_rwlock_wrlock(&m->lock);
     ptrdiff_t i = at_or_below(m->at, m->n, (uint64_t)(uintptr_t)p);
     if (i >= 0 && m->at[i].lo == (uint64_t)(uintptr_t)p) {
-        free(m->at[i].bits);
+        if (!m->at[i].borrowed) free(m->at[i].bits);
         memmove(m->at + i, m->at + i + 1, (m->n - (size_t)i - 1) * sizeof *m->at);
         m->n--;
     }

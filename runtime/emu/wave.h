@@ -121,6 +121,7 @@ typedef struct Region Region;
 struct Region {
     uint64_t lo, hi;
     uint8_t *bits; /* one per byte: written; NULL: all of it is */
+    bool borrowed; /* bits are another EmuMem's region's */
     bool readonly;
     char name[64];
 };

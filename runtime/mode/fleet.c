@@ -40,13 +40,24 @@ static void say_host(Fleet *f, const Err *why) {
     pthread_mutex_unlock(&f->lock);
 }
 
+/* Each device from the one that has the same of them. */
 static bool copy_weights(FleetMember *m, const Session *source, Err *e) {
-    Device *d = m->s->dev;
-    Err why = {""};
-    bool straight = d->ops->reach(d, source->dev, &why);
-    if (!straight) say_host(m->fleet, &why);
+    bool straight = true;
+    for (int64_t i = 0; i < m->s->plan->devices; i++) {
+        Device *d = m->s->group[i];
+        Err why = {""};
+        if (d->ops->reach(d, source->group[i], &why)) continue;
+        straight = false;
+        say_host(m->fleet, &why);
+    }
     if (!session_load_from(m->s, source, e)) return false;
     m->weights = straight ? "peer" : "host";
+    return true;
+}
+
+static bool members_info(const FleetMember *m, DeviceInfo *to, Err *e) {
+    for (int64_t i = 0; i < m->s->plan->devices; i++)
+        if (!m->s->dev->ops->info(m->s->group[i], &to[i], e)) return false;
     return true;
 }
 
@@ -54,12 +65,11 @@ static bool member_load(FleetMember *m, Err *e) {
     Fleet *f = m->fleet;
     Session *s = m->s;
     if (s != f->first && !session_open_beside(s, f->first, e)) return false;
-    const DeviceOps *ops = s->dev->ops;
-    if (!ops->info(s->dev, &m->before, e)) return false;
+    if (!members_info(m, m->before, e)) return false;
     const Session *source = wait_for_source(m);
     if (source ? !copy_weights(m, source, e) : !read_weights(m, e)) return false;
     m->sched = session_sched(s, &s->exec, 1, f->requests->at, f->requests->n, true, e);
-    return m->sched && ops->info(s->dev, &m->after, e);
+    return m->sched && members_info(m, m->after, e);
 }
 
 /* --- running -------------------------------------------------------------------------------------------------------------- */
@@ -172,14 +182,18 @@ static void meet(Fleet *f) {
     pthread_mutex_unlock(&f->lock);
 }
 
+/* "hip 3", or of a group "hip 6-7". */
 static const char *device_of(const FleetMember *m, char *name, size_t n) {
-    snprintf(name, n, "%.20s %d", m->fleet->first->dev->ops->name, (int)(m - m->fleet->at));
+    const Session *s = m->fleet->first;
+    int each = (int)s->plan->devices, first = (int)(m - m->fleet->at) * each;
+    if (each == 1) snprintf(name, n, "%.20s %d", s->dev->ops->name, first);
+    else snprintf(name, n, "%.20s %d-%d", s->dev->ops->name, first, first + each - 1);
     return name;
 }
 
 static void fail(FleetMember *m) {
     Fleet *f = m->fleet;
-    char name[32];
+    char name[48];
     pthread_mutex_lock(&f->lock);
     m->failed = true;
     if (!f->n_failed++) f->first_failed = m;
@@ -189,7 +203,7 @@ static void fail(FleetMember *m) {
 }
 
 static void give_back(FleetMember *m) {
-    char name[32];
+    char name[48];
     size_t back = sched_abandon(m->sched);
     if (m->fleet->n > 1)
         warn("device %s is left out, and %zu of its requests go to others: %s", device_of(m, name, sizeof name), back, m->why.msg);
@@ -237,7 +251,7 @@ static void start(FleetMember *m) {
 }
 
 bool fleet_run(Fleet *f, Session *s, Requests *r, const FleetWork *w, Err *e) {
-    *f = (Fleet){.first = s, .requests = r, .work = *w, .n = s->devices, .queue = queue_new(r->n), .started = seconds_now()};
+    *f = (Fleet){.first = s, .requests = r, .work = *w, .n = s->groups, .queue = queue_new(r->n), .started = seconds_now()};
     f->told = arena_array(s->arena, r->n + 1, sizeof *f->told);
     f->at = arena_array(s->arena, (size_t)f->n, sizeof *f->at);
     pthread_mutex_init(&f->lock, NULL);
@@ -247,6 +261,8 @@ bool fleet_run(Fleet *f, Session *s, Requests *r, const FleetWork *w, Err *e) {
     for (int i = 0; i < f->n; i++) {
         FleetMember *m = &f->at[i];
         *m = (FleetMember){.fleet = f, .s = i == s->index ? s : &m->own};
+        m->before = arena_array(s->arena, (size_t)s->plan->devices, sizeof *m->before);
+        m->after = arena_array(s->arena, (size_t)s->plan->devices, sizeof *m->after);
         if (m->s != s) session_beside(m->s, s, i);
     }
     for (int i = 0; i < s->index; i++) lose(&f->at[i], s->lost[i].msg);
@@ -278,9 +294,10 @@ void fleet_close(Fleet *f) {
 /* --- results ------------------------------------------------------------------------------------------------------------------ */
 
 bool fleet_whole(const Fleet *f, Err *e) {
-    char name[32];
+    char name[48];
     if (!f->n_failed) return true;
-    err_set(e, "%d of %d devices failed; the others did all the work, and the results are whole:", f->n_failed, f->n);
+    err_set(e, "%d of %d %s failed; the others did all the work, and the results are whole:", f->n_failed, f->n,
+            f->first->plan->devices > 1 ? "groups of devices" : "devices");
     for (int i = 0; i < f->n; i++)
         if (f->at[i].failed) err_add(e, "\n  %s: %.400s", device_of(&f->at[i], name, sizeof name), f->at[i].why.msg);
     return false;
@@ -297,22 +314,32 @@ static double part(const Fleet *f, const FleetMember *m) {
     return all ? (double)m->stats.generated / (double)all : 0;
 }
 
+static void print_memory(const FleetMember *m, int64_t i) {
+    const DeviceInfo *before = &m->before[i], *after = &m->after[i];
+    if (after->memory_total)
+        fprintf(stderr, "; of %.2f GiB free before %.2f, with weights (from %s) and KV cache %.2f", (double)after->memory_total / 0x1p30,
+                (double)before->memory_free / 0x1p30, m->weights, (double)after->memory_free / 0x1p30);
+}
+
 void fleet_print(const Fleet *f) {
-    char name[32];
-    for (int i = 0; f->n > 1 && i < f->n; i++) {
+    char name[48];
+    int64_t each = f->first ? f->first->plan->devices : 1;
+    for (int i = 0; (f->n > 1 || each > 1) && i < f->n; i++) {
         const FleetMember *m = &f->at[i];
         fprintf(stderr, "  %s %s: %" PRId64 " requests, %.1f%% of the generated tokens, in %" PRId64 " steps",
-                device_of(m, name, sizeof name), m->before.name, m->stats.finished, 100 * part(f, m), m->stats.steps);
-        if (m->after.memory_total)
-            fprintf(stderr, "; of %.2f GiB free before %.2f, with weights (from %s) and KV cache %.2f",
-                    (double)m->after.memory_total / 0x1p30, (double)m->before.memory_free / 0x1p30, m->weights,
-                    (double)m->after.memory_free / 0x1p30);
+                device_of(m, name, sizeof name), m->before->name, m->stats.finished, 100 * part(f, m), m->stats.steps);
+        if (each == 1) print_memory(m, 0);
         fprintf(stderr, "%s\n", m->failed ? "; it failed" : "");
+        for (int64_t k = 0; each > 1 && k < each && m->after[k].memory_total; k++) {
+            fprintf(stderr, "    %s %" PRId64 " %s", f->first->dev->ops->name, i * each + k, m->after[k].name);
+            print_memory(m, k);
+            fprintf(stderr, "\n");
+        }
     }
 }
 
 void fleet_profile(const Fleet *f) {
-    char name[32];
+    char name[48];
     for (int i = 0; i < f->n; i++) {
         if (!f->at[i].s->dev) continue;
         if (f->n > 1 && f->first->o->profile) fprintf(stderr, "device %s:\n", device_of(&f->at[i], name, sizeof name));
@@ -320,26 +347,43 @@ void fleet_profile(const Fleet *f) {
     }
 }
 
-static json_t *profile_json(const Session *s) {
+static json_t *profile_json(Device *d) {
     Text t = {0};
-    s->dev->ops->profile(s->dev, &t, true);
+    d->ops->profile(d, &t, true);
     json_t *j = t.at ? json_loads(t.at, 0, NULL) : NULL;
     text_free(&t);
     return j ? j : json_null();
 }
 
+static json_t *memory_json(const FleetMember *m, int64_t i) {
+    return json_pack("{s:s, s:I, s:I, s:I}", "name", m->before[i].name, "memory", (json_int_t)m->before[i].memory_total, "free_before",
+                     (json_int_t)m->before[i].memory_free, "free_loaded", (json_int_t)m->after[i].memory_free);
+}
+
+/* Of a plan for several devices: each. */
+static json_t *group_json(const Fleet *f, const FleetMember *m) {
+    json_t *list = json_array();
+    for (int64_t i = 0; i < f->first->plan->devices; i++) {
+        json_t *j = memory_json(m, i);
+        Device *d = m->s->group ? m->s->group[i] : NULL;
+        if (f->first->o->profile && d && d->ops->profile) json_object_set_new(j, "profile", profile_json(d));
+        json_array_append_new(list, j);
+    }
+    return list;
+}
+
 static json_t *member_json(const Fleet *f, const FleetMember *m) {
-    char name[32];
+    char name[48];
     const Session *s = m->s;
-    json_t *j = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:s?, s:I, s:I, s:I}", "device",
-                          device_of(m, name, sizeof name), "name", m->before.name, "requests", (json_int_t)m->stats.finished,
+    json_t *j = json_pack("{s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:s?}", "device",
+                          device_of(m, name, sizeof name), "requests", (json_int_t)m->stats.finished,
                           "prompt_tokens", (json_int_t)m->stats.prompt_tokens, "generated_tokens",
                           (json_int_t)m->stats.generated, "steps", (json_int_t)m->stats.steps, "share", part(f, m),
-                          "load_seconds", s->load_seconds, "weights", m->weights, "memory",
-                          (json_int_t)m->before.memory_total, "free_before", (json_int_t)m->before.memory_free, "free_loaded",
-                          (json_int_t)m->after.memory_free);
+                          "load_seconds", s->load_seconds, "weights", m->weights);
+    json_object_update_new(j, memory_json(m, 0));
+    if (s->plan->devices > 1) json_object_set_new(j, "group", group_json(f, m));
     if (m->failed) json_object_set_new(j, "error", json_string(m->why.msg));
-    if (f->first->o->profile && s->dev && s->dev->ops->profile) json_object_set_new(j, "profile", profile_json(s));
+    if (f->first->o->profile && s->dev && s->dev->ops->profile) json_object_set_new(j, "profile", profile_json(s->dev));
     return j;
 }
 

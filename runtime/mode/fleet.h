@@ -1,5 +1,5 @@
 /* fleet.h - the devices of -g at work: each has a session, a scheduler and a thread of its own; all take from one queue of
- * requests. One device is a fleet of one.
+ * requests. One device is a fleet of one. Where the plan is for several devices (--ep), a member is a group of so many.
  *
  * The first reads the weights from disk; the others copy them, once they are in place, from its memory: straight, or through the
  * host's where one cannot reach the other. All begin when all are loaded. A device that fails, at whatever, is left out and
@@ -30,7 +30,7 @@ struct FleetMember {
     Session own;
     pthread_t thread;
     bool started; /* the thread */
-    DeviceInfo before, after; /* its memory before weights and KV cache, and with them */
+    DeviceInfo *before, *after; /* [plan->devices] their memory before weights and KV cache, and with them */
     const char *weights;      /* where they came from: "disk", "peer", "host"; NULL: it did not get so far */
     Sched *sched;
     SchedStats begun; /* of schedulers before this one: the session began anew */

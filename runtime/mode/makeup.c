@@ -99,6 +99,15 @@ static int32_t a_page(Makeup *m, const Ints *x, int64_t i) {
     return row < m->slots && column < m->pages ? (int32_t)((column * m->slots + row) * stride % n) : -1;
 }
 
+/* In a plan for several devices a third of the ids that may be none are; all but the first of all, and those for which a row has no
+ * other left. */
+static bool is_none(Makeup *m, const Ints *x, int64_t i, int64_t n) {
+    int64_t there = 0;
+    if (!(x->what.flags & OPERAND_NONE) || m->plan->devices == 1 || !i) return false;
+    for (int64_t k = i / x->width * x->width; k < i; k++) there += ((const int32_t *)x->t->data)[k] >= 0;
+    return there >= n || draw(m) % 3 == 0;
+}
+
 static int64_t bound(const Makeup *m, const Ints *x) {
     int of = op_input(x->reader->op, x->what.below);
     return of >= 0 ? dim_eval(x->reader->in[of]->type.dim[0], &m->sizes) : node_int(x->reader, x->what.below);
@@ -107,6 +116,7 @@ static int64_t bound(const Makeup *m, const Ints *x) {
 static int32_t below(Makeup *m, const Ints *x, int64_t i) {
     int64_t n = bound(m, x);
     const int32_t *at = x->t->data;
+    if (is_none(m, x, i, n)) return EXPERT_NONE;
     if (x->what.flags & OPERAND_DISTINCT && x->width > MANY) return (int32_t)(i % x->width); /* drawing them would take long */
     for (;;) {
         int32_t v = draw_below(m, n);
@@ -132,9 +142,16 @@ static int32_t a_sampling(Makeup *m, const Ints *x, int64_t i) {
     return (void)m, words[i % x->width % SAMPLING_WORDS];
 }
 
+/* The second third of the experts; of two, the first. */
+static int32_t a_share(Makeup *m, const Ints *x, int64_t i) {
+    int64_t n = node_int(x->reader, "experts");
+    return (void)m, (int32_t)(i ? (n + 2) / 3 : n / 3);
+}
+
 static int32_t (*const integers[])(Makeup *m, const Ints *x, int64_t i) = {
     [MEANS_TOKEN] = a_token,       [MEANS_SOURCE] = a_source, [MEANS_BELOW] = below,         [MEANS_SLOT] = a_slot,
     [MEANS_POSITION] = a_position, [MEANS_PAGES] = a_page,    [MEANS_SAMPLING] = a_sampling,
+    [MEANS_SHARE] = a_share,
 };
 
 static bool fill_ints(Makeup *m, const Ints *x, const Value *v, Err *e) {
@@ -173,6 +190,12 @@ static Ints reader_of(const Node *n, const Value *v) {
             if (find_reader(n->body->nodes.at[k], inner, &x)) return x;
     }
     return x;
+}
+
+int makeup_none(const Makeup *m) {
+    for (int i = 0; i < m->node->n_in && m->plan->devices > 1; i++)
+        if (m->node->in[i] && reader_of(m->node, m->node->in[i]).what.flags & OPERAND_NONE) return i;
+    return -1;
 }
 
 bool makeup_fill(Makeup *m, int input, Tensor *t, Err *e) {

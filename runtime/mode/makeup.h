@@ -16,6 +16,8 @@ struct Makeup {
     uint64_t seed, random;
 };
 
+/* The node's input whose ids may be EXPERT_NONE, none of this device's experts; -1: it has none, or the plan is for one device. */
+int makeup_none(const Makeup *m);
 /* A step of `rows` tokens or rows of this node. Inputs depend on the node, what computes it (name), seed, rows and first, not on
  * what else is in the plan; weights on the first three only. */
 Makeup makeup_begin(const Plan *p, const Node *n, const char *name, int64_t rows, int64_t first, uint64_t seed);

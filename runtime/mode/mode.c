@@ -20,6 +20,25 @@ void warn(const char *fmt, ...) {
 
 /* --- options against the plan ------------------------------------------------------------------------------------------- */
 
+/* Modes that look at one device's work, launch by launch. */
+static bool one_device(const Options *o) { return !strcmp(o->mode, "parity") || (!strcmp(o->mode, "bench") && (o->kernels || o->trace)); }
+
+static bool check_devices(const Session *s, Err *e) {
+    const Options *o = s->o;
+    int64_t each = s->plan->devices, least = o->gpus_asked ? each : 1;
+    if (o->ep && o->ep != each)
+        return err_set(e, "--ep %" PRId64 ": the plan is for %" PRId64 " device%s: recompile with gptoss-compile --ep %" PRId64, o->ep, each,
+                       each == 1 ? "" : "s", o->ep);
+    if (each > 1 && one_device(o))
+        return err_set(e, "-m %s%s looks at one device, the plan is for %" PRId64 ": compile one without --ep; its kernels are the same", o->mode,
+                       o->kernels ? " --kernels" : o->trace ? " --trace" : "", each);
+    if (o->gpus && (o->gpus < least || o->gpus % least))
+        return err_set(e, "-g %" PRId64 ": the plan is for groups of %" PRId64 " devices (gptoss-compile --ep): give a multiple of %" PRId64, o->gpus, each, each);
+    if (o->gpus_asked && o->gpus != least && strncmp(o->mode, "getp", 4) && strcmp(o->mode, "eval"))
+        return err_set(e, "-g: -m %s runs on one %s; getp and eval run on several", o->mode, each > 1 ? "group of devices" : "device");
+    return true;
+}
+
 static bool check_limits(Session *s, Err *e) {
     const Options *o = s->o;
     const Plan *p = s->plan;
@@ -29,8 +48,7 @@ static bool check_limits(Session *s, Err *e) {
     if (o->batch > p->max_batch)
         return err_set(e, "-b %" PRId64 ": the plan has %" PRId64 " slots; recompile with --max-batch", o->batch,
                        p->max_batch);
-    if (o->gpus != 1 && strncmp(o->mode, "getp", 4) && strcmp(o->mode, "eval"))
-        return err_set(e, "-g: -m %s runs on one device; getp and eval run on several", o->mode);
+    if (!check_devices(s, e)) return false;
     s->sampling = (Sampling){.top_p = 1};
     options_sampling(o, &s->sampling);
     if (!session_draws(s, e)) return false;
@@ -129,20 +147,40 @@ static bool open_model(Session *s, Err *e) {
 
 /* --- open and close -------------------------------------------------------------------------------------------------------- */
 
-Device *session_device(const Session *s, const char *name, Err *e) {
+static Device *open_member(const Session *s, const char *name, int member, Err *e) {
     const DeviceOptions d = {
         .threads = (int)s->o->threads, .seed = (uint64_t)s->o->seed_schedule, .profile = s->o->profile, .limit = (uint64_t)s->o->emu_limit, .races = s->o->races};
-    return device_open(name, s->index, s->plan, &d, e);
+    return device_open(name, s->index * (int)s->plan->devices + member, s->plan, &d, e);
 }
 
-/* The first that can be opened of those of -g: one that cannot is left out, unless all are. */
+Device *session_device(const Session *s, const char *name, Err *e) { return open_member(s, name, 0, e); }
+
+static void close_group(Session *s) {
+    for (int64_t i = 0; s->group && i < s->plan->devices; i++) device_close(s->group[i]), s->group[i] = NULL;
+    s->dev = NULL;
+}
+
+/* The first one last: the thread stays near it, where its pinned memory is. */
+static bool open_group(Session *s, const char *name, Err *e) {
+    s->group = arena_array(s->arena, (size_t)s->plan->devices, sizeof *s->group);
+    for (int64_t i = s->plan->devices; i-- > 0;)
+        if (!(s->group[i] = open_member(s, name, (int)i, e))) {
+            if (s->plan->devices > 1) err_wrap(e, "the plan is for groups of %" PRId64 " devices (gptoss-compile --ep)", s->plan->devices);
+            return close_group(s), false;
+        }
+    s->dev = s->group[0];
+    return true;
+}
+
+/* The first that can be opened of the groups of -g: one that cannot is left out, unless all are. */
 static bool open_first(Session *s, const char *name, Err *e) {
-    int64_t n = s->o->gpus == 1 ? 1 : device_count(name, s->plan);
+    int64_t each = s->plan->devices, n = s->o->gpus_asked ? device_count(name, s->plan) : each;
     if (s->o->gpus && s->o->gpus < n) n = s->o->gpus;
+    n /= each;
     s->lost = arena_array(s->arena, n > 0 ? (size_t)n : 1, sizeof *s->lost);
     do {
         Err *why = &s->lost[s->index];
-        if ((s->dev = session_device(s, name, why))) return true;
+        if (open_group(s, name, why)) return true;
     } while (++s->index < n);
     *e = s->lost[0];
     return false;
@@ -155,8 +193,9 @@ static bool open_device(Session *s, Err *e) {
         name = "ref";
     }
     if (!open_first(s, name, e)) return false;
-    s->devices = s->o->gpus == 1 ? 1 : device_several(s->dev, s->o->gpus, s->plan, e);
-    return s->devices > 0;
+    int all = s->o->gpus_asked ? device_several(s->dev, s->o->gpus, s->plan, e) : (int)s->plan->devices;
+    s->groups = all / (int)s->plan->devices;
+    return s->groups > 0;
 }
 
 static bool session_plan(Session *s, Err *e) { return (s->plan = plan_open(s->o->plan, e)) || err_wrap(e, "plan"); }
@@ -174,12 +213,12 @@ void session_beside(Session *s, const Session *first, int index) {
     *s = *first;
     s->arena = arena_new();
     s->borrows = true, s->index = index;
-    s->dev = NULL, s->exec = NULL, s->rows = NULL;
+    s->dev = NULL, s->group = NULL, s->exec = NULL, s->rows = NULL;
     memset(s->flight, 0, sizeof s->flight);
 }
 
 bool session_open_beside(Session *s, const Session *first, Err *e) {
-    return (s->dev = session_device(s, first->dev->ops->name, e)) != NULL;
+    return open_group(s, first->dev->ops->name, e);
 }
 
 bool session_output(const Session *s, const char *path, const char *input, Err *e) {
@@ -208,6 +247,7 @@ static int steps_ahead(const Session *s) {
 }
 
 static void loaded(Session *s, double begin, const char *from) {
+    if (*s->exec->through.msg) warn("%s: what the group's devices share lies in host memory", s->exec->through.msg);
     s->load_seconds = seconds_now() - begin;
     s->ahead = steps_ahead(s);
     s->rows = arena_array(s->arena, (size_t)s->plan->max_batch, sizeof *s->rows);
@@ -219,7 +259,7 @@ bool session_load(Session *s, Err *e) {
     double begin = seconds_now();
     Progress bar;
     progress_begin(&bar, "loading");
-    s->exec = exec_open_shown(s->plan, s->model, s->dev, &(ExecLoading){show_load, &bar}, e);
+    s->exec = exec_open(s->plan, s->model, s->group, &(ExecLoading){show_load, &bar}, e);
     progress_end(&bar);
     if (s->exec) loaded(s, begin, "");
     return s->exec != NULL;
@@ -227,14 +267,14 @@ bool session_load(Session *s, Err *e) {
 
 bool session_load_from(Session *s, const Session *from, Err *e) {
     double begin = seconds_now();
-    s->exec = exec_open_from(from->exec, s->dev, e);
+    s->exec = exec_open_from(from->exec, s->group, e);
     if (s->exec) loaded(s, begin, arena_printf(s->arena, " from device %d to %d", from->index, s->index));
     return s->exec != NULL;
 }
 
 void session_close(Session *s) {
     exec_close(s->exec);
-    device_close(s->dev);
+    close_group(s);
     if (!s->borrows) tok_close(s->tok), model_close(s->model), plan_close(s->plan);
     arena_free(s->arena);
 }
@@ -540,8 +580,11 @@ bool session_next(Session *s, Sched *sched, Request *r, const SchedStep **t, con
 void session_profile(Session *s) {
     Text t = {0};
     if (!s->o->profile) return;
-    if (s->dev->ops->profile) s->dev->ops->profile(s->dev, &t, false);
-    else text_add(&t, "device %s has no profile\n", s->dev->ops->name);
+    for (int64_t i = 0; s->dev->ops->profile && i < s->plan->devices; i++) {
+        if (s->plan->devices > 1) text_add(&t, "%s %" PRId64 " of its group:\n", s->dev->ops->name, i);
+        s->dev->ops->profile(s->group[i], &t, false);
+    }
+    if (!s->dev->ops->profile) text_add(&t, "device %s has no profile\n", s->dev->ops->name);
     fputs(t.at ? t.at : "", stderr);
     text_free(&t);
 }

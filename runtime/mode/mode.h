@@ -16,7 +16,7 @@ struct Flight {
     Err why;
 };
 
-/* What runs on one device. With -g each device has a session (fleet.h); plan, model and tokenizer are the first's. */
+/* What runs on one device, or on a group of them (--ep). With -g each of those has a session (fleet.h); plan, model and tokenizer are the first's. */
 typedef struct Session Session;
 /* Called when the graph "step" was launched on t, before its rows are sampled; all ids before it are known. */
 typedef bool AfterStep(Session *s, Sched *sched, const SchedStep *t, void *ctx, Err *e);
@@ -27,12 +27,13 @@ struct Session {
     Model *model;
     const char *model_path;
     Tok *tok; /* opened when text must be read */
-    int index;    /* of the device among those of its kind */
-    int devices;  /* -g */
-    Err *lost;    /* [index] why the devices before it could not be opened */
+    int index;    /* of its devices among the groups of those of their kind */
+    int groups;   /* that -g makes, of plan->devices devices each */
+    Err *lost;    /* [index] why the groups before it could not be opened */
     bool borrows; /* plan, model and tokenizer are another session's */
     Queue *queue; /* that its schedulers take from; NULL: each has its own */
-    Device *dev;
+    Device *dev;     /* the first of the group, which is read and written */
+    Device **group;  /* [plan->devices]; those that were opened, the others NULL */
     Exec *exec;
     int step, sample, logits; /* graphs; -1 when the plan has none */
     int ids_buf, logits_buf;  /* outputs of the two heads */
@@ -62,14 +63,14 @@ void warn(const char *fmt, ...) PRINTF(1, 2);
 /* Opens plan, device and model, and checks options against the plan. Weights come with session_load, once input is read. */
 bool session_open(Session *s, const Options *o, Err *e);
 bool session_load(Session *s, Err *e);
-/* A session of another device of the kind of first's; the device is not opened yet: with session_open_beside, on the thread that will
+/* A session of another group of devices of the kind of first's; they are not opened yet: with session_open_beside, on the thread that will
  * feed it. Whatever comes of that, session_close follows, and before that of the first. */
 void session_beside(Session *s, const Session *first, int index);
 bool session_open_beside(Session *s, const Session *first, Err *e);
 bool session_load_from(Session *s, const Session *from, Err *e); /* its weights, copied from a session that has them */
 /* Before the work: can path be written, and is it neither the input (NULL: none) nor a file of the model? */
 bool session_output(const Session *s, const char *path, const char *input, Err *e);
-Device *session_device(const Session *s, const char *name, Err *e);
+Device *session_device(const Session *s, const char *name, Err *e); /* the group's first */
 void session_close(Session *s);
 
 bool session_draws(const Session *s, Err *e); /* can the plan do what s->sampling asks? */

@@ -208,7 +208,7 @@ static bool run(Session *s, Eval *v, Err *e) {
     v->requests = r;
     if (s->logits >= 0)
         v->rows =
-            arena_array(s->arena, (size_t)(s->devices * exec_max(s->plan, s->logits) * s->plan->config.vocab), sizeof *v->rows);
+            arena_array(s->arena, (size_t)(s->groups * exec_max(s->plan, s->logits) * s->plan->config.vocab), sizeof *v->rows);
     bool ok = fleet_run(&v->fleet, s, &v->requests, &(FleetWork){s->o->mode, s->logits < 0 ? NULL : score_step, NULL, v, false}, e);
     for (size_t k = 0; ok && k < r.n; k++) grade(s, &r.at[k], &v->problems.at[r.of[k]]);
     if (ok) count(s, v);

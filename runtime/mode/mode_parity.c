@@ -405,7 +405,7 @@ bool mode_parity(Session *s, Err *e) {
     if (!requests(s, &r, e) || !session_load(s, e)) return false;
     q.dev = s->exec;
     q.ref_dev = session_device(s, "ref", e);
-    q.ref = q.ref_dev ? exec_open(s->plan, s->model, q.ref_dev, e) : NULL;
+    q.ref = q.ref_dev ? exec_open(s->plan, s->model, &q.ref_dev, NULL, e) : NULL;
     Exec *both[] = {q.dev, q.ref};
     Sched *sched = q.ref ? session_sched(s, both, 2, r.at, r.n, true, e) : NULL;
     q.sched = sched;

@@ -106,6 +106,7 @@ static const CliOption rows[] = {
     {0, "trust-code", CLI_FLAG, AT(trust_code), NULL,
      "run the plan's code as it is, even if it was not compiled here\n(otherwise it is compiled anew from the plan's sources)"},
     {'g', "gpus", CLI_TEXT, AT(gpus_asked), "GPUS", "getp, eval: devices to use, a number or all (default 1)"},
+    {0, "ep", CLI_INT, AT(ep), "N", "the plan must be one for N devices (gptoss-compile --ep)", .least = 1, .most = 1024},
     {0, "threads", CLI_INT, AT(threads), "N", "CPU threads of host, emu and ref (default: all)", .most = 4096},
     {0, "seed-schedule", CLI_INT, AT(seed_schedule), "N", "emu: draw the order of waves from N (0: in order)"},
     {0, "races", CLI_FLAG, AT(races), NULL, "emu: fail where two waves touch a byte and nothing orders them"},

@@ -18,6 +18,7 @@ struct Options {
     CliList stops;
     const char *gpus_asked;
     int64_t gpus; /* 0: all */
+    int64_t ep;   /* 0: not given */
     int64_t threads, seed, seed_schedule; /* seed, top_k: -1: not given */
     int64_t top_k, max_answer;
     int64_t emu_limit; /* 0: not given */

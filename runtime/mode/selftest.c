@@ -338,16 +338,28 @@ static bool untouched(const Written *w, int64_t i) {
     return w->size == 2 ? !memcmp(got, before, 2) : !memcmp(got, before, 4);
 }
 
-/* Entries of perm and tiles beyond the step's pairs are never written. */
-static bool may_stay(const Node *n) { return n->op == OP_group; }
+/* Is element i of an output none that the kernel is to write? Entries of perm and tiles beyond the step's pairs; the pairs of other
+ * devices' experts, and the tokens that have only such (makeup_none). */
+static bool may_stay(const Trial *t, int out, int64_t i) {
+    int none = makeup_none(&t->m);
+    if (t->n->op == OP_group) return true;
+    if (none < 0) return false;
+    const Tensor *ids = &t->in[none].in, *y = &t->out[out].in;
+    bool of_pairs = !node_of_op(t->n, OP_fetch);
+    int64_t pairs = tensor_count(ids), each = of_pairs ? 1 : ids->dim[1], at = i / (tensor_count(y) / pairs * each) * each;
+    for (int64_t k = at; k < at + each; k++)
+        if (((const int32_t *)ids->data)[k] >= 0) return false;
+    return true;
+}
 
 static bool all_written(Check *c, const Trial *t, Err *e) {
     for (int o = 0; o < t->n->n_out; o++) {
         Written w = written(t, o);
-        int64_t n = tensor_count(&t->out[o].in), left = 0;
-        for (int64_t i = 0; i < n; i++) left += untouched(&w, i);
-        if (left == n) return err_set(e, "%s: nothing was written", t->n->out[o]->name);
-        if (left && !c->o->sample && !may_stay(t->n) && node_state_in(t->n, o) < 0)
+        int64_t n = tensor_count(&t->out[o].in), all = 0, left = 0;
+        for (int64_t i = 0; i < n; i++)
+            if (untouched(&w, i)) all++, left += !may_stay(t, o, i);
+        if (all == n) return err_set(e, "%s: nothing was written", t->n->out[o]->name);
+        if (left && !c->o->sample && node_state_in(t->n, o) < 0)
             return err_set(e, "%s: %" PRId64 " of %" PRId64 " elements were not written", t->n->out[o]->name, left, n);
     }
     return true;
@@ -485,13 +497,13 @@ static bool reference(Check *c, Trial *t, Tensor *ins, Err *e) {
 
 /* --- judging ---------------------------------------------------------------------------------------------------------------- */
 
-/* What a sample of the blocks did not write is not judged: 0 on both sides, so that it adds to no row's size. */
-static void excuse(Trial *t, int out) {
+/* What a sample of the blocks did not write, or no kernel is to, is not judged: 0 on both sides, so that it adds to no row's size. */
+static void excuse(Check *c, Trial *t, int out) {
     const Tensor *got = &t->out[out].in, *want = &t->out[out].want;
     const Written w = written(t, out);
     const size_t size = w.size;
     for (int64_t i = 0, n = tensor_count(got); i < n; i++) {
-        if (!untouched(&w, i)) continue;
+        if (!untouched(&w, i) || !(c->o->sample || may_stay(t, out, i))) continue;
         memset((char *)got->data + (size_t)i * size, 0, size);
         memset((char *)want->data + (size_t)i * size, 0, size);
     }
@@ -514,7 +526,7 @@ static bool judge_all(Check *c, Trial *t, const Tensor *ins, Text *line, Err *e)
     bool ok = true;
     for (int i = 0; i < t->n->n_out && ok; i++) {
         Verdict v;
-        if (c->o->sample || may_stay(t->n)) excuse(t, i);
+        excuse(c, t, i);
         ok = judge_node(&node, i, &t->out[i].in, &t->out[i].want, &v, e);
         if (!ok) break;
         t->all.count += v.count, t->all.steps += v.dtype == DT_BF16 ? v.steps : 0;

@@ -201,7 +201,7 @@ static int hand_buf(HandPlan *h, const Value *v, BufKind kind, int graph, int no
         b->graph = graph, b->first = node, b->last = (int)program_graph(p->program, p->graphs[graph].name)->nodes.n - 1;
         b->offset = h->scratch;
         h->scratch += (b->size + 255) / 256 * 256;
-        if (h->scratch > p->scratch) p->scratch = h->scratch;
+        if (h->scratch > p->arena_of[HOLD_FIRST]) p->arena_of[HOLD_FIRST] = h->scratch;
     }
     return p->n_bufs++;
 }
@@ -266,7 +266,8 @@ static Plan *hand_plan(void) {
                 .max_batch = HAND_BATCH,
                 .max_tokens = HAND_TOKENS,
                 .max_seq = hand_seq,
-                .max_blocks = hand_seq / KV_PAGE};
+                .max_blocks = hand_seq / KV_PAGE,
+                .devices = 1};
     p->program = hand_program(a, &p->config);
     p->bufs = arena_array(a, 400, sizeof *p->bufs);
     p->graphs = arena_array(a, 3, sizeof *p->graphs);

@@ -63,7 +63,7 @@ static void test_table(Arena *a) {
     }
     check(all, "table/rows", "a row of ops.def is wrong");
     Operand ids = op_operand(OP_expert_linear, 3), q = op_operand(OP_attention, 0);
-    check(ids.flags == OPERAND_DISTINCT && ids.means == MEANS_BELOW && !strcmp(ids.below, "w"), "table/operand", "ids of expert_linear");
+    check(ids.flags == (OPERAND_DISTINCT | OPERAND_NONE) && ids.means == MEANS_BELOW && !strcmp(ids.below, "w"), "table/operand", "ids of expert_linear");
     check(q.flags == OPERAND_ROUND && q.means == MEANS_NUMBERS, "table/operand-round", "q of attention");
     check(op_input(OP_attention, "pos") == 4 && op_input(OP_attention, "po") == -1, "table/input", "pos of attention");
     Attr at;
@@ -145,6 +145,12 @@ static const struct {
      "expert_linear: ids is i32[T,2], which does not fit x f32[T,3,64] (2 against 3)"},
     {"swiglu", "swiglu", {M(F32, ST, C(2), C(64))}, 1, {{0}}, 0, "f32[T,2,32]"},
     {"swiglu-odd", "swiglu", {M(F32, ST, C(63))}, 1, {{0}}, 0, "swiglu: input is 63 wide, expects pairs of gate and up"},
+    {"own", "own", {M(I32, ST, C(2)), M(I32, C(2))}, 2, {I("experts", 32)}, 1, "i32[T,2]"},
+    {"own-share", "own", {M(I32, ST, C(2)), M(I32, C(3))}, 2, {I("experts", 32)}, 1, "own: share is i32[3], must be i32[2]"},
+    {"fetch", "fetch", {M(BF16, ST, C(64)), M(I32, ST, C(2))}, 2, {I("experts", 32)}, 1, "bf16[T,64]"},
+    {"fetch-3", "fetch", {M(F32, ST, C(2), C(64)), M(I32, ST, C(2))}, 2, {I("experts", 32)}, 1, "f32[T,2,64]"},
+    {"fetch-rank", "fetch", {M(F32, ST, C(3), C(64)), M(I32, ST, C(2))}, 2, {I("experts", 32)}, 1, "fetch: ids is i32[T,2], which does not fit x f32[T,3,64] (2 against 3)"},
+    {"join", "join", {M(F32, ST, C(2), C(64))}, 1, {{0}}, 0, "f32[T,2,64]"},
     {"combine", "combine", {M(F32, ST, C(2), C(64)), M(F32, ST, C(2))}, 2, {{0}}, 0, "f32[T,64]"},
     {"sample", "sample", {M(F32, SS, C(512))}, 1, {{0}}, 0, "i32[S]"},
     {"sample-params", "sample", {M(F32, SS, C(512)), M(I32, SS, C(8))}, 2, {{0}}, 0, "i32[S]"},

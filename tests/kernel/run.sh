@@ -34,7 +34,9 @@ for precision in strict fast; do
     compile unfused-$precision graphs/toy.lua --precision $precision --max-tokens $most --no-fusion all && selftest unfused-$precision
     compile mlp2-$precision graphs/toy.lua --precision $precision --max-tokens $most --no-fusion mlp1_swiglu && selftest mlp2-$precision
     compile topk-$precision graphs/toy.lua --precision $precision --max-tokens $most --no-fusion router && selftest topk-$precision --only topk_softmax
+    compile ep-$precision graphs/toy.lua --precision $precision --max-tokens 64 --ep 3 && for part in own fetch group; do selftest ep-$precision --only $part; done
 done
+selftest ep-fast --only expert_linear # pairs of other devices' experts among them
 compile kv16 graphs/toy.lua --precision strict --max-tokens 64 --kv16 && selftest kv16 --only attention
 compile kv32 graphs/toy.lua --precision fast --kv32 && selftest kv32 --only attention
 compile most graphs/toy.lua --max-tokens 8192 --max-batch 1024 && selftest most --sample 64

@@ -83,7 +83,7 @@ static bool same_config(const ModelConfig *a, const ModelConfig *b) {
 static bool same_buf(const PlanBuf *a, const PlanBuf *b) {
     return !strcmp(a->name, b->name) && a->kind == b->kind && type_eq(&a->type, &b->type) &&
            a->may_round == b->may_round && a->size == b->size && a->offset == b->offset && a->graph == b->graph &&
-           a->first == b->first && a->last == b->last;
+           a->first == b->first && a->last == b->last && a->hold == b->hold && a->share == b->share;
 }
 
 static bool same_kernel(const PlanKernel *a, const PlanKernel *b) {
@@ -115,7 +115,7 @@ static const char *difference(const Plan *a, const Plan *b) {
         strcmp(a->target_id, b->target_id) || strcmp(a->precision, b->precision))
         return "texts";
     if (a->max_batch != b->max_batch || a->max_tokens != b->max_tokens || a->max_seq != b->max_seq ||
-        a->max_blocks != b->max_blocks || a->scratch != b->scratch)
+        a->max_blocks != b->max_blocks || a->devices != b->devices || memcmp(a->arena_of, b->arena_of, sizeof a->arena_of))
         return "limits";
     if (!same_config(&a->config, &b->config)) return "config";
     if (a->n_bufs != b->n_bufs || a->n_modules != b->n_modules || a->n_kernels != b->n_kernels ||
@@ -328,7 +328,15 @@ static int value_index(const PlanGraph *g, const char *name) {
     X(module_name, "modules[0]: its name holds", p->modules[0].name = "a\tb")                                          \
     X(model_path, "model_path holds a control character", p->model_path = "/a\nb")                                     \
     X(precision, "neither strict nor fast", p->precision = "exact")                                                    \
-    X(temp_offset, "beyond the scratch arena", p->bufs[temp_of(p)].offset = p->scratch)                                \
+    X(devices, "a plan for 0 devices", p->devices = 0)                                                                 \
+    X(hold, "embed is on several devices, the plan is for one", buf(p, "embed")->hold = HOLD_EACH)                     \
+    X(hold_kind, "embed is common to all devices but no temporary", (p->devices = 2, buf(p, "embed")->hold = HOLD_COMMON))\
+    X(hold_pool, "on each device, where nobody keeps it", (p->devices = 2, p->bufs[p->kv[0].states[0]].hold = HOLD_EACH))\
+    X(hold_arena, "beyond the scratch arena of 0 bytes", (p->devices = 2, p->bufs[temp_of(p)].hold = HOLD_EACH))         \
+    X(share, "which are dealt out over 2 devices", (p->devices = 2, buf(p, "embed")->hold = HOLD_EACH, buf(p, "embed")->share = 512))\
+    X(share_few, "embed is dealt out, 1 over 2", (p->devices = 2, buf(p, "embed")->hold = HOLD_EACH, buf(p, "embed")->share = 1))\
+    X(share_first, "embed is dealt out, 512", (p->devices = 2, buf(p, "embed")->share = 512))                            \
+    X(temp_offset, "beyond the scratch arena", p->bufs[temp_of(p)].offset = p->arena_of[HOLD_FIRST])                                \
     X(temp_wrap, "beyond the scratch arena", p->bufs[temp_of(p)].offset = SIZE_MAX - 8)                                \
     X(temp_align, "no multiple of 256", buf(p, "layer0.attn.n")->offset += 16)                                         \
     X(temp_overlap, "live at once in the same bytes", buf(p, "layer0.attn.n")->offset = buf(p, "x")->offset)           \

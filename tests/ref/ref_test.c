@@ -563,7 +563,7 @@ static void test_group(Test *t) {
         int64_t tokens = 1 + below(t, 30), ranks = 1 + below(t, 4), experts = 1 + below(t, 40), tile = 1 << below(t, 6),
                 row = 0, n = 0;
         Tensor y[2], ids = ZEROS(t, DT_I32, tokens, ranks);
-        for (int64_t i = 0; i < tokens * ranks; i++) I(&ids)[i] = (int32_t)below(t, experts);
+        for (int64_t i = 0; i < tokens * ranks; i++) I(&ids)[i] = round % 2 && !below(t, 3) ? EXPERT_NONE : (int32_t)below(t, experts);
         if (!RUN(t, OP_group, ARGS(INT("experts", experts), INT("tile", tile)), y, ids)) return;
         for (int64_t x = 0; x < experts; x++) {
             int64_t first = row;
@@ -587,10 +587,14 @@ static void expert_linear(Test *t, DType wt, DType xt, bool ranked, int64_t toke
            w = RANDOM(t, wt, 1, experts, n, k);
     Tensor y, b = RANDOM(t, DT_F32, 5, experts, n), ids = ZEROS(t, DT_I32, tokens, ranks);
     for (int64_t i = 0; i < tokens * ranks; i++)
-        I(&ids)[i] = (int32_t)(below(t, (experts + 1) / 2) * 2 % experts); /* odd ones are empty */
+        I(&ids)[i] = i && !below(t, 4) ? EXPERT_NONE : (int32_t)(below(t, (experts + 1) / 2) * 2 % experts); /* odd ones are empty */
     if (!RUN(t, OP_expert_linear, NONE, &y, x, w, b, ids)) return;
     for (int64_t i = 0; i < tokens * ranks * n; i++) {
         int64_t pair = i / n, row = I(&ids)[pair] * n + i % n;
+        if (row < 0) { /* another device's: not touched */
+            expect_bits(t, &y, i, NAN);
+            continue;
+        }
         double sum = at(&b, row), scale = 0;
         for (int64_t j = k; j-- > 0;) {
             double term = at(&x, (ranked ? pair : pair / ranks) * k + j) * at(&w, row * k + j);
@@ -664,6 +668,34 @@ static void test_combine(Test *t) {
     Tensor big = ZEROS(t, DT_F32, 1, 3, 1), ones = ROW(t, 1, 1, 1);
     F(&big)[0] = 0x1p60f, F(&big)[1] = -0x1p60f, F(&big)[2] = 1; /* rank order: 1, the other way round 0 */
     if (RUN(t, OP_combine, NONE, &out, big, ones)) expect_bits(t, &out, 0, 1);
+}
+
+/* --- several devices --- */
+
+static void test_own(Test *t) {
+    Tensor y, ids = ZEROS(t, DT_I32, 2, 3), share = INTS(t, 3, 2);
+    const int32_t in[] = {2, 3, 4, 5, 0, 7}, want[] = {-2, 0, 1, -2, -2, -2};
+    for (int i = 0; i < 6; i++) I(&ids)[i] = in[i];
+    if (!RUN(t, OP_own, ARGS(INT("experts", 8)), &y, ids, share)) return;
+    for (int i = 0; i < 6; i++) expect_bits(t, &y, i, want[i]);
+    REFUSE(t, "expert of pair 5 is 7, must be 0 … 6", OP_own, ARGS(INT("experts", 7)), ids, share);
+}
+
+static void test_fetch(Test *t) {
+    for (int ranked = 0; ranked < 2; ranked++) {
+        Tensor y, x = ranked ? RANDOM(t, DT_F32, 5, 3, 2, 16) : RANDOM(t, DT_F32, 5, 3, 16), ids = ZEROS(t, DT_I32, 3, 2);
+        int64_t row = tensor_count(&x) / 3;
+        I(&ids)[0] = EXPERT_NONE, I(&ids)[2] = EXPERT_NONE, I(&ids)[3] = EXPERT_NONE;
+        if (!RUN(t, OP_fetch, ARGS(INT("experts", 1)), &y, x, ids)) return;
+        for (int64_t i = 0; i < 3 * row; i++) expect_bits(t, &y, i, i / row == 1 ? NAN : at(&x, i));
+        REFUSE(t, "expert of pair 1 is 1", OP_fetch, ARGS(INT("experts", 1)), x, (I(&ids)[1] = 1, ids));
+    }
+}
+
+static void test_join(Test *t) {
+    Tensor out, y = RANDOM(t, DT_F32, 5, 6, 4, 33);
+    if (!RUN(t, OP_join, NONE, &out, y)) return;
+    for (int64_t i = 0; i < tensor_count(&y); i++) expect_bits(t, &out, i, at(&y, i));
 }
 
 /* --- head --- */
@@ -830,6 +862,9 @@ static const struct {
     T(expert_linear),
     T(swiglu),
     T(combine),
+    T(own),
+    T(fetch),
+    T(join),
     T(sample),
     T(set_last),
     T(fused),

@@ -206,6 +206,10 @@ CUresult cuEventRecord(CUevent v, CUstream s) {
     own(s), own(v);
     return ((Event *)v)->time = (double)t.tv_sec + 1e-9 * (double)t.tv_nsec, CUDA_SUCCESS;
 }
+CUresult cuStreamWaitEvent(CUstream s, CUevent v, unsigned flags) { /* of any device */
+    own(s), check(!flags && ((Event *)v)->time > 0, "what is waited for was never recorded");
+    return CUDA_SUCCESS;
+}
 CUresult cuEventQuery(CUevent v) { return query(v); }
 CUresult cuEventElapsedTime(float *ms, CUevent a, CUevent b) {
     return *ms = (float)((((Event *)b)->time - ((Event *)a)->time) * 1e3), CUDA_SUCCESS;

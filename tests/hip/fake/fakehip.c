@@ -28,8 +28,9 @@ static const char *const kind_names[KINDS] = {"device memory", "host memory", "s
 
 typedef struct Op Op; /* what a stream will do */
 struct Op {
-    enum { UPLOAD, DOWNLOAD, PEER, FILL, LAUNCH, RECORD } kind;
+    enum { UPLOAD, DOWNLOAD, PEER, FILL, LAUNCH, RECORD, WAIT } kind;
     void *dst, *event;
+    long record; /* of the event: this one, or the one that is waited for */
     const void *src;
     size_t n;
     int byte;
@@ -53,6 +54,8 @@ struct Object {
     int device;
     Ops ops, captured; /* of a stream or a graph */
     bool capturing, recorded, done;
+    long asked, came;   /* records of an event: queued, done */
+    bool fine, mapped;  /* memory: fine-grained; of the host, that kernels reach */
     hipError_t error;
     double time; /* of an event */
     EmuModule *code;
@@ -131,11 +134,21 @@ static void complain(const char *call, const char *fmt, ...) {
     wrong++;
 }
 
+/* Does a stream of the device wait for what never comes? Then nothing of it can be freed. */
+static bool stuck(int device) {
+    for (Object *s = objects; s; s = s->next)
+        if (s->kind == STREAM && s->device == device && s->ops.n && s->ops.at[0].kind == WAIT) return true;
+    return false;
+}
+
 __attribute__((destructor)) static void at_exit(void) {
     int left[KINDS] = {0};
     const char *hang = getenv("FAKEHIP_HANG");
     bool any = hang && !strchr(hang, ':'); /* a slow machine may find another launch hung first */
-    for (Object *o = objects; o; o = o->next) left[o->kind] += !any && !hung[o->device];
+    bool waits = false;
+    for (int d = 0; d < DEVICES; d++) waits |= hung[d] || stuck(d);
+    for (Object *o = objects; o; o = o->next) /* what others may still write to cannot be freed either */
+        left[o->kind] += !any && !hung[o->device] && !stuck(o->device) && !(waits && (o->fine || o->mapped));
     left[FUNCTION] = 0; /* goes with its module */
     for (int k = 0; k < KINDS; k++)
         if (left[k]) complain("exit", "%d of %s not freed", left[k], kind_names[k]);
@@ -239,7 +252,7 @@ static bool needed(const Object *o) {
     for (const Object *s = objects; s; s = s->next)
         for (size_t i = 0; s->kind == STREAM && i < s->ops.n; i++) {
             const Op *op = &s->ops.at[i];
-            if (op->event == o || (op->function && op->function->module == o)) return true;
+            if ((op->event == o && op->kind == RECORD) || (op->function && op->function->module == o)) return true;
             if (o->kind != MODULE && o->p && op->kind != LAUNCH && (overlaps(op->dst, op->n, o) || overlaps(op->src, op->n, o))) return true;
         }
     return false;
@@ -269,6 +282,16 @@ static hipError_t run_launch(const Op *op, int device) {
     return hipErrorLaunchFailure;
 }
 
+static hipError_t advance(Object *s);
+
+/* Is the record done that another stream waits for? That device goes on by itself. */
+static bool came(const Op *op) {
+    const Object *v = find(EVENT, op->event);
+    for (Object *s = objects; v && v->came < op->record && s; s = s->next)
+        if (s->kind == STREAM && s->device == v->device) advance(s);
+    return !v || v->came >= op->record;
+}
+
 /* The next op of the stream; hipErrorNotReady while there are more. */
 static hipError_t advance(Object *s) {
     if (s->error) return s->error;
@@ -276,6 +299,7 @@ static hipError_t advance(Object *s) {
     Op op = s->ops.at[0];
     Err e = {""};
     if (hung[s->device]) return hipErrorNotReady;
+    if (op.kind == WAIT && !came(&op)) return hipErrorNotReady;
     if (op.kind == LAUNCH && meant("FAKEHIP_HANG", s->device, 0)) return hung[s->device] = true, hipErrorNotReady;
     memmove(s->ops.at, s->ops.at + 1, --s->ops.n * sizeof op);
     switch (op.kind) {
@@ -300,7 +324,12 @@ static hipError_t advance(Object *s) {
         s->error = run_launch(&op, s->device);
         if (s->error) s->ops.n = 0; /* nothing of a broken context runs any more */
         break;
-    case RECORD: ((Object *)op.event)->done = true, ((Object *)op.event)->time = seconds(); break;
+    case RECORD: {
+        Object *v = op.event;
+        v->came = op.record, v->done = v->came == v->asked, v->time = seconds();
+        break;
+    }
+    case WAIT: break;
     }
     return s->error ? s->error : s->ops.n ? hipErrorNotReady : hipSuccess;
 }
@@ -421,21 +450,25 @@ hipError_t hipMemGetInfo(size_t *free_bytes, size_t *total) CALL({
     *free_bytes = in_use[current] < *total ? *total - in_use[current] : 0;
 })
 
-    hipError_t hipMalloc(void **p, size_t n) CALL({
-        Err e = {""};
-        if (!n) REFUSE(hipErrorInvalidValue, "0 bytes");
-        if (any_capture()) REFUSE(hipErrorStreamCaptureUnsupported, "while capturing");
-        if (in_use[current] + n > capacity(current)) {
-            result = hipErrorOutOfMemory;
-            break;
-        }
-        Object *o = make(DEVICE_MEMORY);
-        if (posix_memalign(&o->p, 256, n) || !emu_mem_add(memory, o->p, n, "hipMalloc", false, &e))
-            REFUSE(hipErrorUnknown, "%s", e.msg);
-        memset(o->p, 0xA5, n);
-        o->size = n;
-        in_use[current] += n;
-        *p = o->p;
+    static hipError_t allocate(const char *call, void **p, size_t n, bool fine) {
+    Err e = {""};
+    if (!n) return complain(call, "0 bytes"), hipErrorInvalidValue;
+    if (any_capture()) return complain(call, "while capturing"), hipErrorStreamCaptureUnsupported;
+    if (in_use[current] + n > capacity(current)) return hipErrorOutOfMemory;
+    Object *o = make(DEVICE_MEMORY);
+    if (posix_memalign(&o->p, 256, n) || !emu_mem_add(memory, o->p, n, call, false, &e)) return complain(call, "%s", e.msg), hipErrorUnknown;
+    memset(o->p, 0xA5, n);
+    o->size = n, o->fine = fine;
+    in_use[current] += n;
+    *p = o->p;
+    return hipSuccess;
+}
+
+hipError_t hipMalloc(void **p, size_t n) CALL({ result = allocate(__func__, p, n, false); })
+
+    hipError_t hipExtMallocWithFlags(void **p, size_t n, unsigned int flags) CALL({
+        if (flags != hipDeviceMallocFinegrained) REFUSE(hipErrorInvalidValue, "flags %u", flags);
+        result = allocate(__func__, p, n, true);
     })
 
         hipError_t hipFree(void *p) CALL({
@@ -450,10 +483,14 @@ hipError_t hipMemGetInfo(size_t *free_bytes, size_t *total) CALL({
         })
 
             hipError_t hipHostMalloc(void **p, size_t n, unsigned int flags) CALL({
-                if (!n || flags) REFUSE(hipErrorInvalidValue, "%zu bytes, flags %u", n, flags);
+                Err e = {""};
+                bool mapped = flags == (hipHostMallocPortable | hipHostMallocMapped);
+                if (!n || (flags && !mapped)) REFUSE(hipErrorInvalidValue, "%zu bytes, flags %u", n, flags);
                 Object *o = make(HOST_MEMORY);
                 if (posix_memalign(&o->p, 4096, n)) REFUSE(hipErrorOutOfMemory, "%zu bytes", n);
+                if (mapped && !emu_mem_add(memory, o->p, n, "hipHostMalloc", false, &e)) REFUSE(hipErrorUnknown, "%s", e.msg);
                 o->size = n;
+                o->mapped = mapped;
                 *p = o->p;
                 cpu_set_t set;
                 pinned_cpus = sched_getaffinity(0, sizeof set, &set) ? 0 : CPU_COUNT(&set);
@@ -464,6 +501,8 @@ hipError_t hipMemGetInfo(size_t *free_bytes, size_t *total) CALL({
                     Object *o = region(HOST_MEMORY, p, 1);
                     if (!o || o->p != p) REFUSE(hipErrorInvalidValue, "%p is no allocation", p);
                     if (needed(o)) REFUSE(hipErrorInvalidValue, "a stream still copies from or to it");
+                    if (o->mapped) finish_all(o->device);
+                    if (o->mapped) emu_mem_remove(memory, p);
                     free(p);
                     drop(o);
                 })
@@ -519,9 +558,20 @@ hipError_t hipEventRecord(hipEvent_t event, hipStream_t stream) CALL({
     Object *o = find(EVENT, event);
     Op op = {.kind = RECORD, .event = o};
     if (!o || !own(__func__, o)) REFUSE(hipErrorInvalidHandle, "no event");
+    op.record = ++o->asked;
     result = queue(__func__, stream, &op);
     o->recorded = true;
     o->done = false;
+})
+
+/* For what was recorded last; of any device. */
+hipError_t hipStreamWaitEvent(hipStream_t stream, hipEvent_t event, unsigned int flags) CALL({
+    Object *o = find(EVENT, event);
+    Op op = {.kind = WAIT, .event = o};
+    if (!o || flags) REFUSE(hipErrorInvalidHandle, "no event, or flags %u", flags);
+    if (!o->recorded) REFUSE(hipErrorInvalidHandle, "the event was never recorded: nothing would be waited for");
+    op.record = o->asked;
+    result = queue(__func__, stream, &op);
 })
 
     hipError_t hipEventQuery(hipEvent_t event) CALL({
@@ -583,6 +633,13 @@ hipError_t hipEventRecord(hipEvent_t event, hipStream_t stream) CALL({
                 REFUSE(hipErrorInvalidValue, "no peer access from %d to %d: through host memory, slowly", device, peer);
             result = queue(__func__, stream, &op);
         })
+
+    /* Its own memory; the host's, if it was asked for so; fine-grained memory of a device that it reaches. */
+    static bool reachable(const void *p) {
+    const Object *host = region(HOST_MEMORY, p, 1), *at = region(DEVICE_MEMORY, p, 1);
+    if (host) return host->mapped;
+    return at && (at->device == current || (at->fine && reaches[current][at->device]));
+}
 
     /* --- modules and launches --------------------------------------------------------------------------------------------------------------- */
 
@@ -655,9 +712,8 @@ hipError_t hipModuleLoadData(hipModule_t *module, const void *image) CALL({
                 op.args_size = o->kernel->explicit_bytes; /* gptoss passes pointers only */
                 for (size_t i = 0; i < op.args_size / 8; i++) {
                     memcpy(&op.args[i], params[i], 8);
-                    Object *at = op.args[i] ? region(DEVICE_MEMORY, (void *)op.args[i], 1) : NULL;
-                    if (op.args[i] && (!at || !own(__func__, at)))
-                        REFUSE(hipErrorInvalidValue, "argument %zu is no device memory", i);
+                    if (op.args[i] && !reachable((void *)op.args[i]))
+                        REFUSE(hipErrorInvalidValue, "argument %zu is no memory that the device reaches", i);
                 }
                 result = result ? result : queue(__func__, stream, &op);
             })
