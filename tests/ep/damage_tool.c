@@ -11,7 +11,11 @@ static PlanBuf *buf_of(const Plan *p, const char *name) {
 static void d_step(Plan *p) { buf_of(p, "step")->hold = HOLD_FIRST; }
 static void d_share(Plan *p) { buf_of(p, "share")->hold = HOLD_FIRST; }
 static void d_weight(Plan *p) { buf_of(p, "layer0.mlp.mlp1.b")->hold = HOLD_FIRST, buf_of(p, "layer0.mlp.mlp1.b")->share = 0; }
-static void d_temp(Plan *p) { buf_of(p, "layer0.mlp.ids.own")->hold = HOLD_FIRST, p->arena_of[HOLD_FIRST] = 1 << 20; }
+static void d_temp(Plan *p) { /* behind all others */
+    PlanBuf *b = buf_of(p, "layer0.mlp.ids.own");
+    b->hold = HOLD_FIRST, b->offset = (p->arena_of[HOLD_FIRST] + 255) / 256 * 256;
+    p->arena_of[HOLD_FIRST] = b->offset + b->size;
+}
 static void d_begins(Plan *p) { buf_of(p, "layer0.mlp.mlp2")->first++; }
 static void d_ends(Plan *p) { buf_of(p, "layer0.mlp.ids")->last--; }
 static void d_devices(Plan *p) { p->devices++; }
