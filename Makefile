@@ -79,7 +79,7 @@ rebase: all tests
 	@REBASE=1 tests/run
 
 # Each tests/*/X.c is a program out/tests/X; it may use everything but the programs' mains.
-TEST_SOURCES := $(filter-out tests/fuzz/%,$(wildcard tests/*/*.c))
+TEST_SOURCES := $(filter-out tests/fuzz/% tests/faults/shim.c,$(wildcard tests/*/*.c))
 TEST_PROGRAMS := $(patsubst %.c,out/tests/%,$(notdir $(TEST_SOURCES)))
 ALL_OBJECTS := $(LAB) $(COMPILER) $(EXEC) $(EMU) $(PLAN) $(MODEL) $(TEXT) $(RTC) $(IR)
 tests: $(TEST_PROGRAMS)
@@ -121,6 +121,12 @@ out/fuzz/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CLANG) $(BASE) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link $(LUA_CFLAGS) $(EXTRA) -c $< -o $@
 -include $(shell find out/fuzz/obj -name '*.d' 2>/dev/null)
+
+# What makes calls fail, for tests/faults and tests/journal.
+tests: out/tests/faults/shim.so
+out/tests/faults/shim.so: tests/faults/shim.c
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(BASE)) $(WARN) -Wno-pedantic $(CFLAGS) -fno-builtin -fPIC -shared -o $@ $< -ldl
 
 # A HIP runtime without a GPU, for tests/hip: compiled against HIP's own headers where they are installed.
 HIP_HEADERS := $(firstword $(wildcard /usr/include/hip/hip_runtime_api.h $(or $(ROCM_PATH),/opt/rocm)/include/hip/hip_runtime_api.h))

@@ -237,8 +237,7 @@ bool file_is_stdout(const char *path) {
     return false;
 }
 
-/* A device, a pipe, or a link whose target is still to be made. */
-static bool in_place(const char *path) {
+bool file_in_place(const char *path) {
     Err e;
     struct stat st;
     if (stat(path, &st)) return !lstat(path, &st);
@@ -261,7 +260,7 @@ bool file_writable(const char *path, Err *e) {
     if (!stat(path, &st)) {
         if (S_ISDIR(st.st_mode)) return err_set(e, "%s: cannot be written: %s", path, strerror(EISDIR));
         if (access(path, W_OK)) return err_set(e, "%s: cannot be written: %s", path, strerror(errno));
-        if (in_place(path)) return true;
+        if (file_in_place(path)) return true;
     }
     char *dir = folder_of(path);
     bool ok = !access(dir, W_OK | X_OK) || err_set(e, "%s: cannot be written: %s: %s", path, dir, strerror(errno));
@@ -308,7 +307,7 @@ static int open_new(FileOut *o) {
 bool file_begin(FileOut *o, const char *path, Err *e) {
     *o = (FileOut){.path = path};
     if (file_is_stdout(path)) return o->path = "stdout", o->f = stdout, true;
-    if (in_place(path)) return (o->f = fopen(path, "wb")) || err_set(e, "%s: %s", path, strerror(errno));
+    if (file_in_place(path)) return (o->f = fopen(path, "wb")) || err_set(e, "%s: %s", path, strerror(errno));
     if (!file_writable(path, e)) return false;
     if (!(o->target = realpath(path, NULL))) o->target = strdup(path);
     int fd = o->target ? open_new(o) : -1;

@@ -103,6 +103,7 @@ bool file_write(const char *path, const void *bytes, size_t n, Err *e);
 bool file_writable(const char *path, Err *e);
 bool file_same(const char *a, const char *b);             /* are these names of one regular file? */
 bool file_inside(const char *path, const char *folder); /* is path a regular file that lies right in folder? */
+bool file_in_place(const char *path); /* is it written where it is: a device, a pipe, or a link whose target is still to be made? */
 bool file_is_stdout(const char *path);                    /* "-", /dev/stdout and its other names */
 
 /* May path be replaced by renaming a file to it? No, with e set, when a folder, a pipe or a device is there. */

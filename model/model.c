@@ -370,6 +370,35 @@ void model_close(Model *m) {
 const ModelConfig *model_config(const Model *m) { return &m->config; }
 const char *model_layout(const Model *m) { return m->layout->name; }
 
+/* --- what tells it from others --- */
+
+enum { SAMPLES = 4, SAMPLE_BYTES = 4096 };
+static const size_t HASH_WHOLE = 64 << 20; /* bytes of a checkpoint that take no time to read */
+
+static uint64_t hash_on(uint64_t h, const void *bytes, size_t n) {
+    uint64_t both[2] = {h, hash64(bytes, n)};
+    return hash64(both, sizeof both);
+}
+
+/* All bytes of the tensor, or some, evenly spread, the first and the last among them. */
+static uint64_t hash_tensor(uint64_t h, const FileTensor *t, bool whole) {
+    h = hash_on(h, t->name, strlen(t->name));
+    h = hash_on(h, &t->dtype, sizeof t->dtype);
+    h = hash_on(h, t->shape, (size_t)t->rank * sizeof *t->shape);
+    if (whole || t->size <= (size_t)SAMPLES * SAMPLE_BYTES) return hash_on(h, t->at, t->size);
+    for (size_t i = 0; i < SAMPLES; i++)
+        h = hash_on(h, t->at + (t->size - SAMPLE_BYTES) / (SAMPLES - 1) * i, SAMPLE_BYTES);
+    return h;
+}
+
+uint64_t model_fingerprint(const Model *m) {
+    size_t size = 0;
+    for (size_t i = 0; i < m->n_index; i++) size += m->index[i]->size;
+    uint64_t h = hash_on(0, m->config.eos, (size_t)m->config.n_eos * sizeof *m->config.eos);
+    for (size_t i = 0; i < m->n_index; i++) h = hash_tensor(h, m->index[i], size <= HASH_WHOLE);
+    return h;
+}
+
 /* --- conversions --- */
 
 static bool narrow(const uint8_t *src, size_t n, bool may_round, uint8_t *dst, Err *e) {

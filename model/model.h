@@ -51,6 +51,9 @@ const char *model_layout(const Model *m); /* "huggingface", "openai", "bin" */
 /* Looks up and checks every canonical tensor of the config at once: the first missing one, wrong shape or type is the error,
  * and so is a tensor of a layer that none of them is made from: the model computes something that gpt-oss does not. */
 bool model_check(const Model *m, Err *e);
+/* Tells checkpoints apart without reading them whole: of what the stop ids are, of every tensor's name, type and shape, and of some of
+ * its bytes. The same for copies of the files, wherever they lie. */
+uint64_t model_fingerprint(const Model *m);
 void model_warn(const Model *m); /* on stderr, what is unusual but not wrong */
 
 /* generation_config.json: how its makers generate with it (its eos_token_id is in the config). */

@@ -689,15 +689,26 @@ bool exec_write(Exec *x, int buf, size_t at, const void *src, size_t n, Err *e) 
 
 /* --- looking for NaN -------------------------------------------------------------------------------------------------- */
 
-static bool all_finite(DType d, const void *data, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        float f = d == DT_BF16 ? f32_of_bf16(((const uint16_t *)data)[i]) : ((const float *)data)[i];
-        if (!isfinite(f)) return false;
-    }
-    return true;
+static float element(DType d, const void *data, int64_t i) {
+    return d == DT_BF16 ? f32_of_bf16(((const uint16_t *)data)[i]) : ((const float *)data)[i];
 }
 
-static const char *scan_node(Exec *x, int graph, int node, Err *e) {
+/* True: it is enough. */
+static bool scan_rows(const Value *v, const Sizes *sizes, const void *data, ExecTell *tell, void *ctx) {
+    Dim d = v->type.rank ? v->type.dim[0] : dim_const(1);
+    const bool counts = d.sym != SYM_NONE && d.mul == 1 && !d.add; /* else a row is the whole */
+    const int64_t n = type_count(&v->type, sizes), width = counts && sizes->of[d.sym] ? n / sizes->of[d.sym] : n;
+    for (int64_t i = 0; i < n; i++) {
+        float x = element(v->type.dtype, data, i);
+        if (isfinite(x)) continue;
+        if (tell(ctx, &(NonFinite){v->name, counts ? d.sym : SYM_NONE, counts ? i / width : 0, x})) return true;
+        i += width - 1 - i % width; /* on with the next row */
+    }
+    return false;
+}
+
+static bool scan_node(Exec *x, int graph, int node, ExecTell *tell, void *ctx) {
+    Err e;
     const Node *n = x->ir[graph]->nodes.at[node];
     for (int i = 0; i < n->n_out; i++) {
         const Type *t = &n->out[i]->type;
@@ -705,19 +716,16 @@ static const char *scan_node(Exec *x, int graph, int node, Err *e) {
         if ((t->dtype != DT_F32 && t->dtype != DT_BF16) || x->plan->bufs[buf].kind == BUF_STATE) continue;
         size_t size = type_bytes(t, &x->sizes);
         void *data = malloc(size + 1);
-        bool bad = data && exec_read(x, buf, 0, data, size, e) &&
-                   !all_finite(t->dtype, data, (size_t)type_count(t, &x->sizes));
+        bool enough = data && exec_read(x, buf, 0, data, size, &e) && scan_rows(n->out[i], &x->sizes, data, tell, ctx);
         free(data);
-        if (bad) return n->out[i]->name;
+        if (enough) return true;
     }
-    return NULL;
+    return false;
 }
 
-const char *exec_nonfinite(Exec *x, int graph, Err *e) {
+void exec_nonfinite(Exec *x, int graph, ExecTell *tell, void *ctx) {
+    Err e;
     exec_begin(x, graph);
-    for (size_t n = 0; n < x->ir[graph]->nodes.n; n++) {
-        const char *name = exec_node(x, graph, (int)n, e) ? scan_node(x, graph, (int)n, e) : NULL;
-        if (name) return name;
-    }
-    return NULL;
+    for (size_t n = 0; n < x->ir[graph]->nodes.n; n++)
+        if (exec_node(x, graph, (int)n, &e) && scan_node(x, graph, (int)n, tell, ctx)) return;
 }

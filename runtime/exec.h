@@ -111,8 +111,17 @@ bool exec_write(Exec *x, int buf, size_t at, const void *src, size_t n, Err *e);
 bool exec_fetch(Exec *x, int buf, size_t at, void *dst, size_t n, Err *e);
 bool exec_mark(Exec *x, int mark, Err *e);
 bool exec_wait(Exec *x, int mark, Err *e);
-/* Name of the first value of step or graph that is not finite in the step whose inputs are set, running node by node;
- * NULL when there is none. */
-const char *exec_nonfinite(Exec *x, int graph, Err *e);
+/* An element that is not finite: the first of a row of a value. sym: of the value's dimension 0, which counts the rows. */
+typedef struct NonFinite NonFinite;
+struct NonFinite {
+    const char *value; /* its name */
+    Sym sym;
+    int64_t row;
+    float x;
+};
+typedef bool ExecTell(void *ctx, const NonFinite *n); /* true: that is enough */
+/* Runs the graph node by node in the step whose inputs are set, and tells of what is not finite, in the order of computation, until
+ * it is enough. (Nodes that fail are passed over: what they stumbled over was told before.) */
+void exec_nonfinite(Exec *x, int graph, ExecTell *tell, void *ctx);
 
 #endif

@@ -10,6 +10,7 @@ struct Queue {
     size_t *order;          /* [n]: order[next … n-1] are waiting */
     size_t n, next, open;   /* open: not done */
     int64_t takers;
+    bool stopped;
 };
 
 Queue *queue_new(size_t n) {
@@ -62,7 +63,7 @@ void queue_leave(Queue *q) { add(q, -1); }
 
 bool queue_take(Queue *q, int64_t running, bool (*fits)(const void *ctx, size_t request), const void *ctx, size_t *request) {
     pthread_mutex_lock(&q->lock);
-    bool ok = q->next < q->n && running * q->takers < (int64_t)q->open && fits(ctx, q->order[q->next]);
+    bool ok = !q->stopped && q->next < q->n && running * q->takers < (int64_t)q->open && fits(ctx, q->order[q->next]);
     if (ok) *request = q->order[q->next++];
     pthread_mutex_unlock(&q->lock);
     return ok;
@@ -88,10 +89,17 @@ void queue_undone(Queue *q) {
     pthread_mutex_unlock(&q->lock);
 }
 
+void queue_stop(Queue *q) {
+    pthread_mutex_lock(&q->lock);
+    q->stopped = true;
+    pthread_cond_broadcast(&q->changed);
+    pthread_mutex_unlock(&q->lock);
+}
+
 bool queue_wait(Queue *q) {
     pthread_mutex_lock(&q->lock);
-    while (q->next == q->n && q->open) pthread_cond_wait(&q->changed, &q->lock);
-    bool some = q->next < q->n;
+    while (q->next == q->n && q->open && !q->stopped) pthread_cond_wait(&q->changed, &q->lock);
+    bool some = q->next < q->n && !q->stopped;
     pthread_mutex_unlock(&q->lock);
     return some;
 }

@@ -24,7 +24,8 @@ bool queue_take(Queue *q, int64_t running, bool (*fits)(const void *ctx, size_t 
 void queue_return(Queue *q, size_t request); /* one that was taken and is not done is to be taken again, before the others */
 void queue_done(Queue *q);                   /* one that was taken is done */
 void queue_undone(Queue *q);                 /* one that was done goes on */
-/* Waits while nothing can be taken and something is not done. True: there is something; false: all are done. */
+void queue_stop(Queue *q);                   /* nothing is taken any more, and nobody waits */
+/* Waits while nothing can be taken and something is not done. True: there is something; false: all are done, or it was stopped. */
 bool queue_wait(Queue *q);
 size_t queue_waiting(Queue *q); /* to be taken */
 

@@ -398,6 +398,10 @@ void sched_commit(Sched *s, const int32_t *ids) {
             drop(s, t, i);
             continue;
         }
+        if (r->bad) {
+            sched_drop(s, request);
+            continue;
+        }
         r->out[r->n_out++] = ids[i];
         s->stats.generated++;
         if (r->n_out == r->max_new || is_eos(s, ids[i])) finish(s, request);
@@ -439,6 +443,16 @@ const SchedStep *sched_rewind(Sched *s) {
 
 void sched_finish(Sched *s, size_t request) {
     if (!s->requests[request].done && slot_of(s, request) >= 0) finish(s, request);
+}
+
+bool sched_took(const Sched *s, size_t request) { return s->taken[request]; }
+
+void sched_drop(Sched *s, size_t request) {
+    Request *r = &s->requests[request];
+    if (r->done || !s->taken[request]) die("sched: request %zu cannot be dropped", request);
+    s->stats.generated -= r->n_out;
+    r->n_out = 0;
+    finish(s, request);
 }
 
 int64_t sched_cached(const Sched *s, size_t request) {

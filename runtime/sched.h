@@ -24,6 +24,7 @@ struct Request {
     int32_t *out;    /* room for max_new */
     int64_t n_out;
     bool done;
+    const char *bad;     /* NULL, or done without a result, for this first value that was not finite */
     bool keep;           /* stays in its slot when it is done */
     int64_t reserve;     /* positions to keep room for; 0: what this prompt and max_new need */
     int64_t back;        /* keep: where the sequence may go back to without being run from the start; 0: nowhere else */
@@ -84,18 +85,22 @@ enum { SCHED_STEPS = 2 }; /* that may be made and not committed */
 /* Valid until the sched_next behind its commit. NULL: nothing can run, or needs to, before the next commit; if there is none to come, all is done that
  * nobody else has taken. */
 const SchedStep *sched_next(Sched *s);
-void sched_commit(Sched *s, const int32_t *ids /* [n_rows] of the oldest step not committed */);
+/* ids: [n_rows] of the oldest step not committed. A request that has become bad meanwhile ends without a result. */
+void sched_commit(Sched *s, const int32_t *ids);
 /* Behind sched_next's NULL with no commit to come: waits for what others have taken. True: some of it came back, on with
  * sched_next; false: all is done. */
 bool sched_wait(Sched *s);
-/* The device has failed: what was taken and is not done goes back to the queue, as if it had not begun. Returns how many
+/* The device has failed, or is to begin anew: what was taken and is not done goes back to the queue, as if it had not begun. Returns how many
  * requests. Only sched_stats, which counts no token of theirs as generated, and sched_free follow. */
 size_t sched_abandon(Sched *s);
 /* Something went wrong in the oldest step, and the steps behind it will never be committed: the tables are again as it saw
- * them, and are listed in the step returned. Pages may have been overwritten since. Only sched_table and sched_free follow. */
+ * them, and are listed in the step returned. Pages may have been overwritten since. Only sched_table, sched_abandon and sched_free
+ * follow; if there was no step behind it, nothing has changed, and all goes on. */
 const SchedStep *sched_rewind(Sched *s);
 /* Ends a request behind the last committed step: a stop that the ids alone do not show. */
 void sched_finish(Sched *s, size_t request);
+bool sched_took(const Sched *s, size_t request); /* it is this scheduler's, or was */
+void sched_drop(Sched *s, size_t request); /* the same of one that was taken and is bad: without a result */
 /* A kept request that is done goes on. The caller has set ids and n_ids (the whole sequence: what is in the cache, unchanged,
  * and at least one id more), max_new, out, back and reset n_out. Errors: more positions than were reserved. */
 bool sched_continue(Sched *s, size_t request, Err *e);

@@ -198,6 +198,7 @@ static void *watch(void *arg) {
         if (pthread_cond_timedwait(&h->watch_end, &h->watch_lock, &until) != ETIMEDOUT) continue;
         unsigned long long now = atomic_load(&h->launches);
         const char *kernel = atomic_load(&h->running);
+        device_say_stuck(kernel && now == seen);
         if (kernel && now == seen && now != said) {
             fprintf(stderr, "device host: kernel %s has not come back for %g s (GPTOSS_HANG_SECONDS); Ctrl-C ends the program\n", kernel, h->patience);
             said = now;

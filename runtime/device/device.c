@@ -3,6 +3,7 @@
 
 #include "ir/cli.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/sysinfo.h>
 
@@ -96,6 +97,11 @@ int device_several(const Device *d, int64_t n, const Plan *p, Err *e) {
         }
     return all;
 }
+
+static atomic_bool stuck;
+
+void device_say_stuck(bool now) { atomic_store(&stuck, now); }
+bool device_is_stuck(void) { return atomic_load(&stuck); }
 
 double device_hang_seconds(void) {
     return seconds_env("GPTOSS_HANG_SECONDS", 120);

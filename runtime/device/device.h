@@ -102,6 +102,9 @@ void device_list(Text *t);    /* what --list-devices prints */
 /* May a device in host memory that holds so much take `more`? What is mapped is not there before it is touched: a plan that asks for
  * more than the machine has must fail here, not when the kernel ends the process. */
 bool device_memory(size_t held, size_t more, const char *device, const char *name, Err *e);
+/* A kernel that nothing can end has not come back for so long, said its device; not stuck: it has. What a signal handler may ask. */
+void device_say_stuck(bool stuck);
+bool device_is_stuck(void);
 double device_hang_seconds(void); /* how long work may not come back: GPTOSS_HANG_SECONDS, else 120 */
 
 #endif

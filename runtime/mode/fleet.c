@@ -1,5 +1,6 @@
 /* fleet.c - see fleet.h. Threads meet twice: where the weights are, and when all are loaded. */
 #include "fleet.h"
+#include "interrupt.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -84,24 +85,59 @@ static void draw(Fleet *f) {
     f->said = now;
 }
 
+static void add_stats(SchedStats *sum, const SchedStats *st) {
+    sum->steps += st->steps, sum->prompt_tokens += st->prompt_tokens, sum->generated += st->generated;
+    sum->pages += st->pages, sum->peak_pages += st->peak_pages;
+    sum->in_flight += st->in_flight, sum->peak_in_flight += st->peak_in_flight;
+    sum->finished += st->finished, sum->spared += st->spared;
+}
+
+static SchedStats stats_of(const FleetMember *m) {
+    SchedStats st = sched_stats(m->sched), sum = m->begun;
+    add_stats(&sum, &st);
+    sum.peak_in_flight = m->begun.peak_in_flight > st.peak_in_flight ? m->begun.peak_in_flight : st.peak_in_flight;
+    sum.peak_pages = m->begun.peak_pages > st.peak_pages ? m->begun.peak_pages : st.peak_pages;
+    return sum;
+}
+
 /* A step is done. Who finds the lock taken goes on: the next step will tell. */
 static void show(FleetMember *m) {
     if (pthread_mutex_trylock(&m->fleet->lock)) return;
-    m->stats = sched_stats(m->sched);
+    m->stats = stats_of(m);
     draw(m->fleet);
     pthread_mutex_unlock(&m->fleet->lock);
 }
 
+static void tell(Fleet *f, size_t request) {
+    if (!f->work.finished || !f->requests->at[request].done || f->told[request]) return;
+    f->told[request] = true;
+    pthread_mutex_lock(&f->lock);
+    f->work.finished(f->work.ctx, request);
+    pthread_mutex_unlock(&f->lock);
+}
+
 /* A step of which all is known has gone by. */
 static void tell_finished(Fleet *f, const SchedStep *t) {
-    for (int64_t i = 0; f->work.finished && i < t->n_rows; i++) {
-        size_t request = t->row_request[i];
-        if (!f->requests->at[request].done || f->told[request]) continue;
-        f->told[request] = true;
-        pthread_mutex_lock(&f->lock);
-        f->work.finished(f->work.ctx, request);
-        pthread_mutex_unlock(&f->lock);
-    }
+    for (int64_t i = 0; i < t->n_rows; i++) tell(f, t->row_request[i]);
+}
+
+/* Step by step as before, from the prompts of what is not done. */
+static bool begin_anew(FleetMember *m, Err *e) {
+    Requests *r = m->fleet->requests;
+    for (size_t i = 0; i < r->n; i++)
+        if (sched_took(m->sched, i)) tell(m->fleet, i);
+    sched_abandon(m->sched);
+    m->begun = stats_of(m);
+    m->begun.in_flight = m->begun.pages = 0;
+    sched_free(m->sched);
+    session_again(m->s);
+    return (m->sched = session_sched_in(m->s, m->s->exec->pages, r->at, r->n, true, e)) != NULL;
+}
+
+static bool stopped(const Fleet *f) {
+    if (!f->work.stops || !interrupt_came()) return false;
+    queue_stop(f->queue);
+    return true;
 }
 
 static bool member_run(FleetMember *m, Err *e) {
@@ -112,12 +148,13 @@ static bool member_run(FleetMember *m, Err *e) {
     if (f->work.after) m->s->ahead = 0;
     do {
         bool ok;
-        while ((ok = session_next(m->s, m->sched, f->requests->at, &t, &ids, e)) && t) {
+        while ((ok = !stopped(f)) && (ok = session_next(m->s, m->sched, f->requests->at, &t, &ids, e)) && t) {
             sched_commit(m->sched, ids);
             tell_finished(f, t);
             show(m);
         }
-        if (!ok) return false;
+        if (stopped(f)) return true;
+        if (!ok && (!m->s->again || !begin_anew(m, e))) return false;
     } while (sched_wait(m->sched));
     return true;
 }
@@ -127,6 +164,7 @@ static void meet(Fleet *f) {
     pthread_mutex_lock(&f->lock);
     if (++f->arrived == f->n) {
         progress_begin(&f->bar, f->work.what);
+        if (f->work.stops) interrupt_watch();
         f->begin = f->said = f->bar.begin, f->load_seconds = f->begin - f->started;
         pthread_cond_broadcast(&f->changed);
     }
@@ -164,9 +202,12 @@ static void *work(void *arg) {
     if (!ok && m->sched) give_back(m);
     meet(m->fleet);
     if (!ok) return NULL;
-    if (!member_run(m, &m->why)) fail(m), give_back(m);
+    if (!member_run(m, &m->why)) {
+        fail(m);
+        if (m->sched) give_back(m);
+    }
     pthread_mutex_lock(&m->fleet->lock);
-    m->stats = sched_stats(m->sched);
+    if (m->sched) m->stats = stats_of(m);
     pthread_mutex_unlock(&m->fleet->lock);
     return NULL;
 }
@@ -215,8 +256,12 @@ bool fleet_run(Fleet *f, Session *s, Requests *r, const FleetWork *w, Err *e) {
         if (f->at[i].started) pthread_join(f->at[i].thread, NULL);
     f->seconds = seconds_now() - f->begin;
     progress_end(&f->bar);
-    if (f->n_failed == f->n) *e = f->first_failed->why;
-    return f->n_failed < f->n;
+    const char *signal = w->stops ? interrupt_came() : NULL;
+    if (w->stops) interrupt_leave();
+    if (f->n_failed == f->n) return *e = f->first_failed->why, false;
+    for (size_t i = 0; signal && i < r->n; i++)
+        if (!r->at[i].done) return err_set(e, "ended by %s", signal);
+    return true;
 }
 
 void fleet_close(Fleet *f) {
@@ -243,13 +288,7 @@ bool fleet_whole(const Fleet *f, Err *e) {
 
 SchedStats fleet_stats(const Fleet *f) {
     SchedStats sum = {0};
-    for (int i = 0; i < f->n; i++) {
-        const SchedStats *st = &f->at[i].stats;
-        sum.steps += st->steps, sum.prompt_tokens += st->prompt_tokens, sum.generated += st->generated;
-        sum.pages += st->pages, sum.peak_pages += st->peak_pages;
-        sum.in_flight += st->in_flight, sum.peak_in_flight += st->peak_in_flight;
-        sum.finished += st->finished, sum.spared += st->spared;
-    }
+    for (int i = 0; i < f->n; i++) add_stats(&sum, &f->at[i].stats);
     return sum;
 }
 

@@ -19,6 +19,7 @@ struct FleetWork {
     AfterStep *after; /* NULL, or called in each step, on the thread of its session */
     void (*finished)(void *ctx, size_t request); /* NULL, or called for each that is done, one at a time */
     void *ctx;
+    bool stops; /* Ctrl-C ends it after the current step, with an error: what is finished is */
 };
 
 typedef struct Fleet Fleet;
@@ -32,6 +33,7 @@ struct FleetMember {
     DeviceInfo before, after; /* its memory before weights and KV cache, and with them */
     const char *weights;      /* where they came from: "disk", "peer", "host"; NULL: it did not get so far */
     Sched *sched;
+    SchedStats begun; /* of schedulers before this one: the session began anew */
     SchedStats stats; /* of what it finished; while it works, of what it has done: under the fleet's lock */
     bool failed;
     Err why;
@@ -58,7 +60,7 @@ struct Fleet {
     const FleetMember *first_failed;
 };
 
-/* Loads the weights onto s->devices devices and runs the requests to their end. False: every device has failed; e says how the first did. fleet_close follows in any case. */
+/* Loads the weights onto s->devices devices and runs the requests to their end. False: every device has failed (e says how the first did), or it was stopped. fleet_close follows in any case. */
 bool fleet_run(Fleet *f, Session *s, Requests *r, const FleetWork *w, Err *e);
 /* Did all devices last to the end? False, with e naming those that did not: the work is done all the same. */
 bool fleet_whole(const Fleet *f, Err *e);

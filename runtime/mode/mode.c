@@ -201,6 +201,7 @@ static void show_load(void *ctx, size_t done, size_t total) {
 /* GPTOSS_AHEAD=0: each step waits for the ids of the last; 1: none does, on any device. */
 static int steps_ahead(const Session *s) {
     const char *v = getenv("GPTOSS_AHEAD");
+    if (s->skip_bad) return 0; /* what a NaN leaves behind is looked at before anything else runs */
     if (s->generation.n_suppressed) return 0; /* its head is no graph of the device either */
     if (v && *v) return strcmp(v, "0") != 0;
     return s->dev->ops->event && s->dev->ops->capture_begin; /* without graphs launches are timed or waited for, one by one */
@@ -363,39 +364,75 @@ void session_inputs(Exec *x, const Sched *sched, const SchedStep *t) {
     exec_tokens(x, t->src, t->slot, t->pos, t->n, t->n_decode);
 }
 
-/* The oldest step that is not committed once more, node by node, with the ids that the slots' last samples were; then n rows of a
- * head (slots: of sample). */
-static const char *first_bad(Session *s, Sched *sched, const Request *r, int head, const int32_t *rows, const int32_t *slots,
-                             int64_t n) {
-    Err e;
-    const SchedStep *t = sched_rewind(sched);
+typedef struct Search Search; /* for what is not finite in a step */
+struct Search {
+    const SchedStep *t;
+    const int32_t *rows; /* that the head runs, of the step's */
+    const char *name;    /* of the first value; NULL: none was found */
+    size_t request;      /* whose; SIZE_MAX: no one's alone */
+    Request *r;          /* NULL, or: go on, until each of these that is bad (unnamed) has its own first value */
+};
+
+static const char unnamed[] = "no value that is not finite was found again";
+
+static bool found(void *ctx, const NonFinite *n) {
+    Search *q = ctx;
+    int64_t token = n->sym == SYM_T ? n->row : n->sym == SYM_S && q->rows ? q->rows[n->row] : -1;
+    size_t request = token < 0 ? SIZE_MAX : q->t->request[token];
+    if (!q->name) q->name = n->value, q->request = request;
+    if (q->r && request != SIZE_MAX && q->r[request].bad == unnamed) q->r[request].bad = n->value;
+    return !q->r;
+}
+
+/* The oldest step that is not committed once more, node by node, with the ids that the slots' last samples were. */
+static void search_step(Session *s, Sched *sched, const Request *r, Search *q) {
+    const SchedStep *t = q->t = sched_rewind(sched);
     int32_t *src = arena_array(s->arena, (size_t)t->n, sizeof *src);
     for (int64_t i = 0; i < t->n; i++) {
-        const Request *q = &r[t->request[i]];
-        src[i] = t->pos[i] < q->n_ids ? q->ids[t->pos[i]] : q->out[t->pos[i] - q->n_ids];
+        const Request *of = &r[t->request[i]];
+        src[i] = t->pos[i] < of->n_ids ? of->ids[t->pos[i]] : of->out[t->pos[i] - of->n_ids];
     }
     tell_tables(s->exec, sched, t);
     exec_tokens(s->exec, src, t->slot, t->pos, t->n, t->n_decode);
-    const char *name = exec_nonfinite(s->exec, s->step, &e);
-    if (name || !n) return name;
+    exec_nonfinite(s->exec, s->step, found, q);
+}
+
+/* Behind search_step: n rows of a head (slots: of sample). */
+static void search_head(Session *s, int head, const int32_t *rows, const int32_t *slots, int64_t n, Search *q) {
+    q->rows = rows;
     exec_rows(s->exec, rows, slots, n);
-    return exec_nonfinite(s->exec, head, &e);
+    exec_nonfinite(s->exec, head, found, q);
 }
 
 bool session_name_nonfinite(Session *s, Sched *sched, const Request *r, int head, const int32_t *rows, const int32_t *slots,
                             int64_t n, Err *e) {
-    const char *name = first_bad(s, sched, r, head, rows, slots, n);
-    if (!name) return err_add(e, "; -m parity finds the first value that differs from ref");
-    return err_add(e, "; the first value that is not finite in this step is %s (-m parity compares every value with ref)", name);
+    Search q = {0};
+    search_step(s, sched, r, &q);
+    if (!q.name) search_head(s, head, rows, slots, n, &q);
+    if (!q.name) return err_add(e, "; -m parity finds the first value that differs from ref");
+    return err_add(e, "; the first value that is not finite in this step is %s (-m parity compares every value with ref)", q.name);
+}
+
+static void say_bad(const Request *r) {
+    warn("request %" PRIu32 ", token %" PRId64 ": its logits hold a NaN (the first value that is not finite: %s): it is left out", r->number + 1, r->n_out + 1, r->bad);
 }
 
 /* ref stops at the first op that cannot go on with a NaN; where that came from is said too. */
-static bool step_failed(Session *s, Sched *sched, const Request *r, Err *e) {
-    const char *name = s->dev->ops->run_node ? first_bad(s, sched, r, -1, NULL, NULL, 0) : NULL;
-    return name && err_add(e, "; the first value that is not finite in this step is %s", name);
+static bool step_failed(Session *s, Sched *sched, Request *r, Err *e) {
+    Search q = {0};
+    if (s->dev->ops->run_node) search_step(s, sched, r, &q);
+    if (!q.name) return false;
+    if (s->skip_bad && q.request != SIZE_MAX) {
+        r[q.request].bad = q.name;
+        say_bad(&r[q.request]);
+        sched_drop(sched, q.request);
+        s->again = true; /* the step was not done, so none of it counts */
+    }
+    if (q.request != SIZE_MAX) err_add(e, "; request %" PRIu32, r[q.request].number + 1);
+    return err_add(e, "; the first value that is not finite in this step is %s", q.name);
 }
 
-bool session_step(Session *s, Sched *sched, const SchedStep *t, const Request *r, Err *e) {
+bool session_step(Session *s, Sched *sched, const SchedStep *t, Request *r, Err *e) {
     session_inputs(s->exec, sched, t);
     return exec_graph(s->exec, s->step, e) || step_failed(s, sched, r, e);
 }
@@ -403,8 +440,21 @@ bool session_step(Session *s, Sched *sched, const SchedStep *t, const Request *r
 static bool not_a_number(Session *s, Sched *sched, const SchedStep *t, const Request *r, int64_t row, Err *e) {
     size_t request = t->row_request[row];
     int64_t max = exec_max(s->plan, s->sample), from = row / max * max, n = t->n_rows - from < max ? t->n_rows - from : max;
-    err_set(e, "request %zu (of those run), token %" PRId64 ": its logits hold a NaN", request + 1, r[request].n_out + 1);
+    err_set(e, "request %" PRIu32 ", token %" PRId64 ": its logits hold a NaN", r[request].number + 1, r[request].n_out + 1);
     return session_name_nonfinite(s, sched, r, s->sample, t->rows + from, t->row_slot + from, n, e);
+}
+
+/* The requests of the step whose ids say NaN: what each met first. No step is behind this one, so all the others go on. */
+static void leave_out(Session *s, Sched *sched, const Flight *f, Request *r) {
+    const SchedStep *t = f->step;
+    Search q = {.r = r};
+    for (int64_t i = 0; i < t->n_rows; i++)
+        if (f->ids[i] < 0 && !r[t->row_request[i]].done) r[t->row_request[i]].bad = unnamed;
+    search_step(s, sched, r, &q);
+    for (int64_t from = 0, max = exec_max(s->plan, s->sample); from < t->n_rows; from += max)
+        search_head(s, s->sample, t->rows + from, t->row_slot + from, t->n_rows - from < max ? t->n_rows - from : max, &q);
+    for (int64_t i = 0; i < t->n_rows; i++)
+        if (f->ids[i] < 0 && !r[t->row_request[i]].done) say_bad(&r[t->row_request[i]]);
 }
 
 /* The head's inputs for the rows from … from+n-1. How each is drawn: by request and position alone. */
@@ -447,15 +497,26 @@ static bool launch(Session *s, Sched *sched, Flight *f, const Request *r, Err *e
 }
 
 /* The oldest in flight has come back. */
-static bool arrive(Session *s, Sched *sched, Flight *f, const Request *r, Err *e) {
+static bool arrive(Session *s, Sched *sched, Flight *f, Request *r, Err *e) {
+    bool bad = false;
     if (f->failed) return *e = f->why, step_failed(s, sched, r, e);
     if (!exec_wait(s->exec, (int)(f - s->flight), e)) return false;
-    for (int64_t i = 0; i < f->step->n_rows; i++)
-        if (f->ids[i] < 0 && !r[f->step->row_request[i]].done) return not_a_number(s, sched, f->step, r, i, e);
+    for (int64_t i = 0; i < f->step->n_rows; i++) {
+        if (f->ids[i] >= 0 || r[f->step->row_request[i]].done) continue;
+        if (!s->skip_bad) return not_a_number(s, sched, f->step, r, i, e);
+        bad = true;
+    }
+    if (bad) leave_out(s, sched, f, r);
     return true;
 }
 
-bool session_next(Session *s, Sched *sched, const Request *r, const SchedStep **t, const int32_t **ids, Err *e) {
+void session_again(Session *s) {
+    s->again = false;
+    s->launched = s->returned = 0;
+    for (int i = 0; i < EXEC_MARKS; i++) s->flight[i].failed = false;
+}
+
+bool session_next(Session *s, Sched *sched, Request *r, const SchedStep **t, const int32_t **ids, Err *e) {
     Flight *f;
     for (bool on = true; on && s->launched - s->returned <= s->ahead;) {
         f = &s->flight[s->launched % EXEC_MARKS];

@@ -42,6 +42,8 @@ struct Session {
     struct Limits *limits; /* --kernels: compiled before the device was opened */
     double load_seconds;
     int ahead; /* steps launched before the ids of the one before are known: 1 where work is asynchronous, else 0 */
+    bool skip_bad; /* a request whose logits hold a NaN is left out (Request.bad), and the others go on */
+    bool again;    /* session_next failed so that all that was begun must begin anew: session_again */
     Flight flight[EXEC_MARKS]; /* step i of the scheduler: i % EXEC_MARKS */
     int64_t launched, returned;
     AfterStep *after; /* NULL: nothing; fleet_run's */
@@ -114,13 +116,15 @@ Sched *session_sched(Session *s, Exec *const *execs, int n_execs, Request *r, si
 /* Tells an exec which pages and tables changed, and the step's inputs. */
 void session_inputs(Exec *x, const Sched *sched, const SchedStep *t);
 /* Those, then the graph "step". r: the scheduler's requests. */
-bool session_step(Session *s, Sched *sched, const SchedStep *t, const Request *r, Err *e);
+bool session_step(Session *s, Sched *sched, const SchedStep *t, Request *r, Err *e);
 /* All that step and sample head of it are told, but nothing is launched. */
 void session_tell(Session *s, const Sched *sched, const SchedStep *t, const Request *r);
 /* The scheduler's next step, run and sampled, to be committed with these ids [n_rows] before the next call; the one behind it
- * may be under way already. *t NULL: all requests are done. A NaN is an error that names request and first bad value; what
- * fails in a step is said after the steps before it were returned. r: the scheduler's requests. */
-bool session_next(Session *s, Sched *sched, const Request *r, const SchedStep **t, const int32_t **ids, Err *e);
+ * may be under way already. *t NULL: all requests are done. A NaN is an error that names request and first bad value, or, with
+ * s->skip_bad, makes the request bad; what fails in a step is said after the steps before it were returned. r: the scheduler's
+ * requests. */
+bool session_next(Session *s, Sched *sched, Request *r, const SchedStep **t, const int32_t **ids, Err *e);
+void session_again(Session *s); /* a new scheduler follows: nothing is in flight */
 /* Adds to e which value of the oldest step that is not committed, or of n rows of it in graph `head`, is the first that is not
  * finite. Returns false. */
 bool session_name_nonfinite(Session *s, Sched *sched, const Request *r, int head, const int32_t *rows,

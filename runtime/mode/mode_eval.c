@@ -180,7 +180,7 @@ static bool score_rows(Session *s, Sched *sched, Eval *v, const SchedStep *t, in
         int32_t id = wanted(s, p, &v->requests.at[request]);
         if (id < 0) continue;
         if (judge_not_finite(row, vocab) >= 0) {
-            err_set(e, "request %zu (of those run), token %" PRId64 ": a logit is %g", request + 1,
+            err_set(e, "problem %" PRIu32 ", token %" PRId64 ": a logit is %g", v->requests.at[request].number + 1,
                     v->requests.at[request].n_out + 1, (double)row[judge_not_finite(row, vocab)]);
             return session_name_nonfinite(s, sched, v->requests.at, s->logits, t->rows + from, NULL, n, e);
         }
@@ -209,7 +209,7 @@ static bool run(Session *s, Eval *v, Err *e) {
     if (s->logits >= 0)
         v->rows =
             arena_array(s->arena, (size_t)(s->devices * exec_max(s->plan, s->logits) * s->plan->config.vocab), sizeof *v->rows);
-    bool ok = fleet_run(&v->fleet, s, &v->requests, &(FleetWork){s->o->mode, s->logits < 0 ? NULL : score_step, NULL, v}, e);
+    bool ok = fleet_run(&v->fleet, s, &v->requests, &(FleetWork){s->o->mode, s->logits < 0 ? NULL : score_step, NULL, v, false}, e);
     for (size_t k = 0; ok && k < r.n; k++) grade(s, &r.at[k], &v->problems.at[r.of[k]]);
     if (ok) count(s, v);
     return ok;

@@ -93,6 +93,27 @@ static bool verify(const Session *s, const char *want, const Text *got, Verdict 
     return !v->first.at || err_set(e, "%s: the output differs: %s", s->o->truth, v->first.at);
 }
 
+/* --- --skip-bad ---------------------------------------------------------------------------------------------------------- */
+
+/* Those that were left out, each with its number in the input. */
+static bool none_bad(const Requests *r, const char *output, Err *e) {
+    size_t n = 0;
+    for (size_t i = 0; i < r->n; i++) n += r->at[i].bad != NULL;
+    if (!n) return true;
+    err_set(e, "%zu of %zu requests were left out, as their logits hold a NaN: their lines in %s are empty:", n, r->n, output);
+    for (size_t i = 0; i < r->n; i++)
+        if (r->at[i].bad) err_add(e, "\n  request %" PRIu32 ": the first value that is not finite is %s", r->at[i].number + 1, r->at[i].bad);
+    return false;
+}
+
+static json_t *bad_json(const Requests *r) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < r->n; i++)
+        if (r->at[i].bad)
+            json_array_append_new(list, json_pack("{s:I, s:s}", "request", (json_int_t)r->at[i].number + 1, "value", r->at[i].bad));
+    return list;
+}
+
 /* --- summary ------------------------------------------------------------------------------------------------------------- */
 
 typedef struct Summary Summary;
@@ -116,7 +137,7 @@ static void summary_text(const Session *s, const Summary *m) {
     fleet_print(&m->fleet);
 }
 
-static void summary_json(const Session *s, const Summary *m, const Verdict *v, FILE *to) {
+static void summary_json(const Session *s, const Requests *r, const Summary *m, const Verdict *v, FILE *to) {
     const SchedStats st = fleet_stats(&m->fleet);
     double t = m->fleet.seconds > 0 ? m->fleet.seconds : 1e-9;
     json_t *j = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I}", "mode", s->o->mode, "device",
@@ -130,6 +151,7 @@ static void summary_json(const Session *s, const Summary *m, const Verdict *v, F
                             json_pack("{s:I, s:I, s:I, s:I, s:s?}", "requests", (json_int_t)v->lines, "equal_requests",
                                       (json_int_t)v->equal_lines, "tokens", (json_int_t)v->tokens, "equal_tokens",
                                       (json_int_t)v->equal_tokens, "first_difference", v->first.at));
+    if (s->skip_bad) json_object_set_new(j, "bad", bad_json(r));
     json_object_set_new(j, "devices", fleet_json(&m->fleet));
     if (m->ranks.n > 1) json_object_set_new(j, "rank", json_integer(m->ranks.rank)), json_object_set_new(j, "ranks", json_integer(m->ranks.n));
     json_dumpf(j, to, JSON_INDENT(2));
@@ -143,24 +165,25 @@ static bool run(Session *s, const char *output, const Prompts *p, Requests *r, S
     Ranks *k = &m->ranks;
     if (!ranks_open(k, s, output, p, r, e)) return false;
     if (k->n > 1) m->requests = k->mine.n, m->skipped = 0;
-    bool ok = !k->mine.n || fleet_run(&m->fleet, s, &k->mine, &(FleetWork){s->o->mode, NULL, ranks_finished, k}, e);
+    bool ok = !k->mine.n || fleet_run(&m->fleet, s, &k->mine, &(FleetWork){s->o->mode, NULL, ranks_finished, k, true}, e);
     return ranks_end(k, ok, e);
 }
 
-static bool write_results(Session *s, const char *output, const char *truth, const Prompts *p, const Requests *r, const Summary *m, Err *e) {
+static bool write_results(Session *s, const char *output, const char *truth, const Prompts *p, const Requests *r, Summary *m, Err *e) {
     Text t = {0};
     Verdict v = {0};
     text_put(&t, "", 0);
     write_lines(p, r, &t);
     bool ok = file_write(output, t.at, t.n, e);
     if (ok) ranks_remove(&m->ranks);
+    else ranks_kept(&m->ranks, e);
     if (ok && s->o->print) ok = print_text(s, p, r, e);
     summary_text(s, m);
     if (ok && truth) ok = verify(s, truth, &t, &v, e);
-    if (s->o->json) summary_json(s, m, &v, !file_is_stdout(output) && !s->o->print ? stdout : stderr);
+    if (s->o->json) summary_json(s, r, m, &v, !file_is_stdout(output) && !s->o->print ? stdout : stderr);
     text_free(&t);
     text_free(&v.first);
-    return ok;
+    return ok && none_bad(r, output, e);
 }
 
 bool mode_getp(Session *s, Err *e) {
@@ -177,6 +200,7 @@ bool mode_getp(Session *s, Err *e) {
     if (truth && file_same(s->o->truth, output)) return err_set(e, "-v %s is where the output goes: give -o another name", s->o->truth);
     if (!session_output(s, output, input, e) || !prompts_read(s, input, &p, e)) return false;
     if (s->o->print && !s->tok && !session_tokenizer(s, e)) return false;
+    s->skip_bad = s->o->skip_bad;
     Requests r = requests_make(s, &p, "nothing is generated");
     bool ran = run(s, output, &p, &r, &m, e), ok = ran;
     if (ok && m.ranks.rank) summary_text(s, &m); /* rank 0 has the results */

@@ -53,7 +53,7 @@ static bool check_finite(Session *s, Sched *sched, const Sink *k, const SchedSte
     int64_t vocab = s->plan->config.vocab, at = judge_not_finite(k->rows, n * vocab);
     if (at < 0) return true;
     int64_t token = from + at / vocab;
-    err_set(e, "request %zu (of those run), position %" PRId32 ": logit %" PRId64 " is %g", t->request[token] + 1,
+    err_set(e, "request %" PRIu32 ", position %" PRId32 ": logit %" PRId64 " is %g", r[t->request[token]].number + 1,
             t->pos[token], at % vocab, (double)k->rows[at]);
     return session_name_nonfinite(s, sched, r, s->logits, k->index, NULL, n, e);
 }

@@ -61,6 +61,10 @@ static const CliOption rows[] = {
     {'t', "lines", CLI_INT, AT(lines), "LINES", "only the first LINES requests", .tag = GETP | LOGITS | PARITY | EVAL},
     {0, "prefill-chunk", CLI_INT, AT(chunk), "N", "prompt tokens of a request in one step (default: the plan's most)", .least = 1},
     {0, "kv-memory", CLI_SIZE, AT(kv_memory), "SIZE", "bytes for the KV cache, e.g. 512M, 16G (default: as needed)"},
+    {0, "resume", CLI_FLAG, AT(resume), NULL, "getp: do the rest of a run that was ended (OUT.parts)", .tag = GETP},
+    {0, "skip-bad", CLI_FLAG, AT(skip_bad), NULL,
+     "getp: leave out requests with a NaN (empty lines, exit status 1)\n"
+     "instead of ending at the first", .tag = GETP},
     {0, "print", CLI_FLAG, AT(print), NULL, "getp: each request's text on stdout, in order, once all are done", .tag = GETP},
 
     {.kind = CLI_GROUP, .help = "Sampling (generate and chat begin with the model's generation_config.json; the others are greedy)"},

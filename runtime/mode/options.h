@@ -28,7 +28,7 @@ struct Options {
     bool kernels, paced;
     size_t kv_memory; /* 0: not given */
     double temperature, top_p, min_p; /* -1: not given */
-    bool print, hide_reasoning;
+    bool print, hide_reasoning, resume, skip_bad;
     bool races, trust_code;
     bool input_ids, special, keep_reasoning, profile, json, verbose, swap_embeddings;
     bool inspect, list_devices, self_test;

@@ -204,6 +204,6 @@ f.seek(8 + n + t['data_offsets'][0] + (6 if t['dtype'] == 'BF16' else 12))
 f.write(b'\xc0\x7f' if t['dtype'] == 'BF16' else b'\0\0\xc0\x7f')
 PY
 GPTOSS_AHEAD=1 refused nan_ahead 'step 1 (.*element 0 is NaN; the first value that is not finite in this step is layer2.attn.o$' E --device ref -w "$tmp/bad" -m getp --input-ids -i "$tmp/in"
-GPTOSS_AHEAD=1 refused nan_sample_ahead 'step 1 (.*request 1 (of those run), token 1: its logits hold a NaN; the first value that is not finite in this step is n ' E --device ref -w "$tmp/bad2" -m getp --input-ids -i "$tmp/in"
+GPTOSS_AHEAD=1 refused nan_sample_ahead 'step 1 (.*request 1, token 1: its logits hold a NaN; the first value that is not finite in this step is n ' E --device ref -w "$tmp/bad2" -m getp --input-ids -i "$tmp/in"
 refused nan_sample 'logits hold a NaN; the first value that is not finite in this step is n ' E --device ref -w "$tmp/bad2" -m getp --input-ids -i "$tmp/in"
 exit $failed

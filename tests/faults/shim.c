@@ -1,0 +1,160 @@
+/* shim.c - LD_PRELOAD: counts a program's calls of a class, and lets one of them fail.
+ *
+ *   FAULT_CALLS  classes, e.g. memory,read: see the table; unset: nothing is done
+ *   FAULT_AT     which fails, from 1; 0 or unset: none
+ *   FAULT_FOR    how many from there on: 1; a full disk stays full: 1000000000
+ *   FAULT_KILL   1: instead the process is killed (SIGKILL) right before the call
+ *   FAULT_COUNT  a file that gets the number of calls when the process ends
+ *   FAULT_SAYS   a file that gets the name of the call that failed
+ *
+ * Only the processes that were started with a name that begins with gptoss- take part, and not those that they fork. */
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+typedef enum Class { MEMORY, MAP, OPEN, READ, WRITE, SYNC, NAME, FORK, THREAD, CLASSES } Class;
+static const struct {
+    const char *name;
+    int error;
+} classes[CLASSES] = {
+    [MEMORY] = {"memory", ENOMEM}, [MAP] = {"map", ENOMEM},   [OPEN] = {"open", EMFILE},
+    [READ] = {"read", EIO},        [WRITE] = {"write", ENOSPC}, [SYNC] = {"sync", EIO},
+    [NAME] = {"name", EIO},        [FORK] = {"fork", EAGAIN},  [THREAD] = {"thread", EAGAIN},
+};
+
+static bool on[CLASSES], kills;
+static long at, last, calls; /* at 0: none fails */
+static const char *count_to, *says_to;
+
+static void put(const char *path, const char *text) {
+    int fd = path ? (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, 0666) : -1;
+    if (fd < 0) return;
+    syscall(SYS_write, fd, text, strlen(text));
+    syscall(SYS_close, fd);
+}
+
+/* Is this call the one? */
+static bool fails(Class c, const char *name) {
+    if (!on[c]) return false;
+    long n = __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED);
+    if (!at || n < at || n > last) return false;
+    if (n == at) put(says_to, name);
+    if (kills) syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
+    errno = classes[c].error;
+    return true;
+}
+
+static void in_child(void) { memset(on, 0, sizeof on), count_to = NULL; }
+
+static long number(const char *name, long otherwise) {
+    const char *v = getenv(name);
+    return v ? atol(v) : otherwise;
+}
+
+__attribute__((constructor)) static void begin(void) {
+    const char *which = getenv("FAULT_CALLS");
+    if (!which || strncmp(program_invocation_short_name, "gptoss-", 7)) return;
+    at = number("FAULT_AT", 0), last = at + number("FAULT_FOR", 1) - 1;
+    kills = number("FAULT_KILL", 0);
+    count_to = getenv("FAULT_COUNT"), says_to = getenv("FAULT_SAYS");
+    pthread_atfork(NULL, NULL, in_child);
+    for (int c = 0; c < CLASSES; c++) {
+        const char *found = strstr(which, classes[c].name);
+        on[c] = found || !strcmp(which, "all");
+    }
+}
+
+__attribute__((destructor)) static void end(void) {
+    char text[32];
+    snprintf(text, sizeof text, "%ld\n", calls);
+    memset(on, 0, sizeof on);
+    put(count_to, text);
+}
+
+/* --- memory: glibc's own names, as dlsym itself allocates --------------------------------------------------------------------- */
+
+void *__libc_malloc(size_t);
+void *__libc_calloc(size_t, size_t);
+void *__libc_realloc(void *, size_t);
+void *__libc_memalign(size_t, size_t);
+
+void *malloc(size_t n) { return fails(MEMORY, "malloc") ? NULL : __libc_malloc(n); }
+void *calloc(size_t n, size_t size) { return fails(MEMORY, "calloc") ? NULL : __libc_calloc(n, size); }
+void *realloc(void *p, size_t n) { return fails(MEMORY, "realloc") ? NULL : __libc_realloc(p, n); }
+void *memalign(size_t align, size_t n) { return fails(MEMORY, "memalign") ? NULL : __libc_memalign(align, n); }
+void *aligned_alloc(size_t align, size_t n) { return fails(MEMORY, "aligned_alloc") ? NULL : __libc_memalign(align, n); }
+int posix_memalign(void **p, size_t align, size_t n) {
+    if (fails(MEMORY, "posix_memalign")) return ENOMEM;
+    return (*p = __libc_memalign(align, n)) ? 0 : ENOMEM;
+}
+
+/* --- the rest ------------------------------------------------------------------------------------------------------------------ */
+
+#define NEXT(name) ((__typeof__(&name))(uintptr_t)dlsym(RTLD_NEXT, #name))
+#define WRAP(class, result, name, failed, params, args)                                                                               \
+    result name params {                                                                                                               \
+        static __typeof__(&name) next;                                                                                                 \
+        if (!next) next = NEXT(name);                                                                                                  \
+        if (fails(class, #name)) return failed;                                                                                        \
+        return next args;                                                                                                              \
+    }
+
+WRAP(MAP, void *, mmap, MAP_FAILED, (void *a, size_t n, int prot, int flags, int fd, off_t off), (a, n, prot, flags, fd, off))
+WRAP(OPEN, FILE *, fopen, NULL, (const char *path, const char *mode), (path, mode))
+WRAP(OPEN, FILE *, fdopen, NULL, (int fd, const char *mode), (fd, mode))
+WRAP(OPEN, FILE *, tmpfile, NULL, (void), ())
+WRAP(OPEN, DIR *, opendir, NULL, (const char *path), (path))
+WRAP(OPEN, int, pipe, -1, (int fd[2]), (fd))
+WRAP(OPEN, int, pipe2, -1, (int fd[2], int flags), (fd, flags))
+WRAP(READ, ssize_t, read, -1, (int fd, void *to, size_t n), (fd, to, n))
+WRAP(READ, ssize_t, pread, -1, (int fd, void *to, size_t n, off_t off), (fd, to, n, off))
+WRAP(READ, int, fstat, -1, (int fd, struct stat *st), (fd, st))
+WRAP(READ, char *, realpath, NULL, (const char *path, char *to), (path, to))
+WRAP(WRITE, ssize_t, write, -1, (int fd, const void *from, size_t n), (fd, from, n))
+WRAP(WRITE, ssize_t, pwrite, -1, (int fd, const void *from, size_t n, off_t off), (fd, from, n, off))
+WRAP(WRITE, int, ftruncate, -1, (int fd, off_t n), (fd, n))
+WRAP(SYNC, int, fsync, -1, (int fd), (fd))
+WRAP(SYNC, int, fdatasync, -1, (int fd), (fd))
+WRAP(NAME, int, rename, -1, (const char *a, const char *b), (a, b))
+WRAP(NAME, int, linkat, -1, (int da, const char *a, int db, const char *b, int flags), (da, a, db, b, flags))
+WRAP(NAME, int, mkdir, -1, (const char *path, mode_t mode), (path, mode))
+WRAP(FORK, pid_t, fork, -1, (void), ())
+WRAP(THREAD, int, pthread_create, EAGAIN, (pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), void *arg), (t, a, f, arg))
+
+int open(const char *path, int flags, ...) {
+    va_list ap;
+    va_start(ap, flags);
+    mode_t mode = va_arg(ap, mode_t);
+    va_end(ap);
+    return fails(OPEN, "open") ? -1 : NEXT(open)(path, flags, mode);
+}
+
+/* stdio's own reads and writes do not come by the names above. A failure leaves the stream's error set, as theirs does. */
+static int spoil(FILE *f) {
+    if (f) f->_flags |= 0x20; /* _IO_ERR_SEEN */
+    return EOF;
+}
+WRAP(READ, size_t, fread, (size_t)(spoil(f) + 1), (void *to, size_t size, size_t n, FILE *f), (to, size, n, f))
+WRAP(WRITE, size_t, fwrite, (size_t)(spoil(f) + 1), (const void *from, size_t size, size_t n, FILE *f), (from, size, n, f))
+WRAP(WRITE, int, fflush, spoil(f), (FILE *f), (f))
+
+/* The file is closed all the same. */
+int fclose(FILE *f) {
+    bool failed = fails(WRITE, "fclose");
+    int error = errno, result = NEXT(fclose)(f);
+    if (failed) errno = error;
+    return failed ? EOF : result;
+}
