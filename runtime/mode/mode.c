@@ -428,8 +428,8 @@ static bool step_failed(Session *s, Sched *sched, Request *r, Err *e) {
         sched_drop(sched, q.request);
         s->again = true; /* the step was not done, so none of it counts */
     }
-    if (q.request != SIZE_MAX) err_add(e, "; request %" PRIu32, r[q.request].number + 1);
-    return err_add(e, "; the first value that is not finite in this step is %s", q.name);
+    err_add(e, "; the first value that is not finite in this step is %s", q.name);
+    return q.request == SIZE_MAX ? false : err_wrap(e, "request %" PRIu32, r[q.request].number + 1);
 }
 
 bool session_step(Session *s, Sched *sched, const SchedStep *t, Request *r, Err *e) {

@@ -5,7 +5,7 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 exec=$PWD/out/gptoss-exec fake=$PWD/out/tests/fakehip poison=$PWD/tests/journal/poison.py
-tmp=$(mktemp -d)
+tmp=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d) # memory: this syncs some hundred times
 trap 'rm -rf "$tmp"' EXIT
 unset GPTOSS_MODEL GPTOSS_GPUS; for v in $(env | grep -o '^SLURM_[A-Z_]*'); do unset "$v"; done
 ok() { echo "ok $1"; }
