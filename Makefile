@@ -39,7 +39,7 @@ out/gptoss-compile: LIBS = $(LUA_LIBS) -ljansson -lzstd -lxxhash -lm -ldl
 out/gptoss-exec: LIBS = -ljansson -lzstd -lxxhash -lpcre2-8 $(EDIT) -lm -ldl
 out/gptoss-tok: LIBS = -ljansson -lpcre2-8 -lxxhash -lm -ldl
 out/gptoss-mkmodel: LIBS = -ljansson -lxxhash -lm -ldl
-out/gptoss-check: LIBS = -lxxhash -lm -ldl
+out/gptoss-check: LIBS = -ljansson -lxxhash -lm -ldl
 out/gptoss-lab: LIBS = -ljansson -lzstd -lxxhash -lm -ldl
 
 $(PROGRAMS:%=out/%):

@@ -1,5 +1,6 @@
 /* cli.c - see cli.h. */
 #include "cli.h"
+#include "json_memory.h"
 
 #include "version.h"
 
@@ -272,6 +273,7 @@ static void hold_streams(void) {
 
 bool cli_parse(const Cli *c, void *to, int argc, char **argv, CliParsed *parsed, Err *e) {
     hold_streams();
+    json_memory();
     *parsed = (CliParsed){.words = 0};
     if (c->n > CLI_OPTIONS_MAX) die("cli: %zu options", c->n);
     Args a = {c, to, argv + (argc > 0), &parsed->done, parsed->given};

@@ -105,8 +105,10 @@ void mapped_close(MappedFile *f) {
     *f = (MappedFile){0};
 }
 
-bool mapped_unchanged(const MappedFile *f) {
+bool mapped_unchanged(const MappedFile *f, const char *path, Err *e) {
     struct stat now;
-    return !f->at || (!fstat(f->fd, &now) && now.st_size == f->was.st_size &&
-                      now.st_mtim.tv_sec == f->was.st_mtim.tv_sec && now.st_mtim.tv_nsec == f->was.st_mtim.tv_nsec);
+    if (!f->at) return true;
+    if (fstat(f->fd, &now)) return err_set(e, "%s: %s", path, strerror(errno));
+    bool same = now.st_size == f->was.st_size && now.st_mtim.tv_sec == f->was.st_mtim.tv_sec && now.st_mtim.tv_nsec == f->was.st_mtim.tv_nsec;
+    return same || err_set(e, "%s: the file changed after it was opened: start again", path);
 }

@@ -21,6 +21,6 @@ struct MappedFile {
 
 bool mapped_open(MappedFile *f, const char *path, Err *e); /* a regular file, read only; symbolic links are followed */
 void mapped_close(MappedFile *f);                          /* zeros are fine */
-bool mapped_unchanged(const MappedFile *f);
+bool mapped_unchanged(const MappedFile *f, const char *path, Err *e); /* false: it has changed, or that cannot be seen */
 
 #endif

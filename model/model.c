@@ -586,7 +586,7 @@ static bool unchanged(const Model *m, const Expr *x, Err *e) {
             const FileTensor *t = x->part[k].t;
             if (t && (uintptr_t)t->at >= (uintptr_t)f->at && (uintptr_t)t->at - (uintptr_t)f->at < f->size) in = t;
         }
-        if (in && !mapped_unchanged(f)) return err_set(e, "%s: the file changed after it was opened: start again", in->file);
+        if (in && !mapped_unchanged(f, in->file, e)) return false;
     }
     return true;
 }

@@ -10,6 +10,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "ir/map.h"
 
@@ -218,7 +219,7 @@ static void compress(Text *out, const char *text, size_t n) {
     size_t cap = ZSTD_compressBound(n);
     char *z = malloc(cap);
     size_t size = z ? ZSTD_compress(z, cap, text, n, ZLEVEL) : 0;
-    if (!z || ZSTD_isError(size)) die("plan_write: zstd failed on %zu bytes", n);
+    if (!z || ZSTD_isError(size)) out_of_memory(cap, "a compressed text"); /* zstd has no other error here */
     text_put(out, z, size);
     free(z);
 }
@@ -474,7 +475,8 @@ static char *expand(Reader *r, const void *z, size_t size, size_t most, const ch
     if (n > most) return fail(r, "%s expands to %llu bytes, there may be %zu", name, n, most), NULL;
     char *text = malloc(n + 1);
     size_t got = text ? ZSTD_decompress(text, n, z, size) : 0;
-    if (!text || ZSTD_isError(got) || got != n || memchr(text, 0, n))
+    if (!text || ZSTD_getErrorCode(got) == ZSTD_error_memory_allocation) out_of_memory(n, "an expanded text");
+    if (ZSTD_isError(got) || got != n || memchr(text, 0, n))
         return free(text), fail(r, "%s cannot be expanded", name), NULL;
     text[n] = 0;
     return text;

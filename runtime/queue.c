@@ -15,7 +15,7 @@ struct Queue {
 
 Queue *queue_new(size_t n) {
     Queue *q = calloc(1, sizeof *q);
-    if (!q || !(q->order = calloc(n + 1, sizeof *q->order))) die("queue: out of memory");
+    if (!q || !(q->order = calloc(n + 1, sizeof *q->order))) out_of_memory((n + 1) * sizeof *q->order, "the queue of requests");
     for (size_t i = 0; i < n; i++) q->order[i] = i;
     q->n = q->open = n;
     pthread_mutex_init(&q->lock, NULL);
@@ -40,7 +40,7 @@ static int heavier(const void *a, const void *b, void *weight) {
 /* Of order[0 … n-1] taker t gets each takers-th from t on, in one piece. */
 static void deal(Queue *q, size_t takers, size_t n) {
     size_t *dealt = calloc(n + 1, sizeof *dealt), k = 0;
-    if (!dealt) die("queue: out of memory");
+    if (!dealt) out_of_memory((n + 1) * sizeof *dealt, "the queue of requests");
     for (size_t t = 0; t < takers; t++)
         for (size_t i = t; i < n; i += takers) dealt[k++] = q->order[i];
     memcpy(q->order, dealt, n * sizeof *dealt);

@@ -614,7 +614,7 @@ bool gpu_capture_begin(Device *d, int stream, Err *e) {
     int rc = g->f->capture_begin(s->handle, THREAD_LOCAL);
     if (rc) return failed(g, rc, "cannot begin to capture", e);
     g->capturing = calloc(1, sizeof *g->capturing);
-    if (!g->capturing) die("device %s: out of memory", g->api->ops->name);
+    if (!g->capturing) out_of_memory(sizeof *g->capturing, "a captured graph");
     return true;
 }
 
@@ -723,7 +723,7 @@ void gpu_profile(Device *d, Text *t, bool json) {
     size_t n = 0;
     for (const DeviceKernel *k = g->kernels; k; k = k->next) sum += k->ms, n += k->launches > 0;
     DeviceKernel **list = calloc(n + 1, sizeof *list);
-    if (!list) die("device %s: out of memory", g->api->ops->name);
+    if (!list) out_of_memory((n + 1) * sizeof *list, "a profile");
     n = 0;
     for (DeviceKernel *k = g->kernels; k; k = k->next)
         if (k->launches) list[n++] = k;

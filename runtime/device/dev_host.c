@@ -466,7 +466,7 @@ static void host_profile(Device *d, Text *t, bool json) {
     double all = 0;
     for (DeviceKernel *k = h->kernels; k; k = k->next) n += k->launches > 0, all += k->seconds;
     DeviceKernel **list = calloc(n + 1, sizeof *list);
-    if (!list) die("dev_host: out of memory");
+    if (!list) out_of_memory((n + 1) * sizeof *list, "a profile");
     n = 0;
     for (DeviceKernel *k = h->kernels; k; k = k->next)
         if (k->launches) list[n++] = k;

@@ -77,7 +77,7 @@ struct Race {
 
 static void *grown(void *p, size_t n, size_t size) {
     void *more = realloc(p, n * size);
-    if (!more) die("emu: out of memory: %zu bytes to watch for races", n * size);
+    if (!more) out_of_memory(n * size, "watching for races");
     return more;
 }
 
@@ -368,7 +368,7 @@ static Page *page_of(Race *r, uint64_t addr) {
     if (p) return r->last = p;
     p = arena_alloc(r->arena, sizeof *p);
     *p = (Page){number, 4, calloc(PAGE / 4, sizeof(Cell)), *at};
-    if (!p->cells) die("emu: out of memory to watch for races");
+    if (!p->cells) out_of_memory(PAGE / 4 * sizeof(Cell), "watching for races");
     return r->last = *at = p;
 }
 

@@ -123,7 +123,7 @@ static unsigned char paste(EditLine *el, int ch) {
         if (n + 1 >= cap) {
             cap = cap ? 2 * cap : 256;
             text = realloc(text, cap * sizeof *text);
-            if (!text) die("chat: out of memory");
+            if (!text) out_of_memory(cap * sizeof *text, "a pasted text");
         }
         bool again = c == '\n' && last == '\r'; /* "\r\n" is one line break */
         last = c;
@@ -140,7 +140,7 @@ static void editor_open(Line *l) {
     struct stat st;
     l->editor = el_init("gptoss", l->f, screen(), stderr);
     l->history = history_init();
-    if (!l->editor || !l->history) die("chat: libedit: out of memory");
+    if (!l->editor || !l->history) out_of_memory(0, "the line editor (libedit)");
     el_set(l->editor, EL_CLIENTDATA, l);
     el_set(l->editor, EL_PROMPT, prompt_of);
     el_set(l->editor, EL_EDITOR, "emacs");

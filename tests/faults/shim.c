@@ -72,8 +72,9 @@ __attribute__((constructor)) static void begin(void) {
     count_to = getenv("FAULT_COUNT"), says_to = getenv("FAULT_SAYS");
     pthread_atfork(NULL, NULL, in_child);
     for (int c = 0; c < CLASSES; c++) {
-        const char *found = strstr(which, classes[c].name);
-        on[c] = found || !strcmp(which, "all");
+        char list[128], name[32];
+        snprintf(list, sizeof list, ",%s,", which), snprintf(name, sizeof name, ",%s,", classes[c].name);
+        on[c] = strstr(list, name) || !strcmp(which, "all");
     }
 }
 
