@@ -24,7 +24,7 @@ EMU := $(call ROOM,runtime/emu)
 LAB := $(call ROOM,lab)
 EXEC := $(foreach room,runtime runtime/device runtime/mode,$(call ROOM,$(room)))
 
-.PHONY: all deps demo check check-all fuzz rebase clean man install uninstall tests
+.PHONY: all deps demo check check-all fuzz faults rebase clean man install uninstall tests
 all: $(PROGRAMS:%=out/%)
 
 $(PROGRAMS:%=out/%): out/gptoss-%: $(O)/programs/%.o
@@ -70,6 +70,10 @@ demo: deps
 check: deps
 	@$(MAKE) --no-print-directory -s all tests
 	@tests/run
+
+# Every call fails once (tests/faults; docs/security.md): hours on a small machine.
+faults: all tests
+	@tests/faults/run.sh 1 $(SCENARIO)
 
 check-all: deps
 	@$(MAKE) --no-print-directory -s all tests

@@ -251,6 +251,18 @@ static char *folder_of(const char *path) {
     return dir;
 }
 
+/* A file system that cannot sync a folder says EINVAL: there is nothing to be asked for. */
+bool file_sync_name(const char *path) {
+    char *dir = folder_of(path);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = (fd >= 0 && (!fsync(fd) || errno == EINVAL)) || (fd < 0 && errno == EACCES); /* a folder that may be written, not read */
+    int saved = errno;
+    if (fd >= 0) close(fd);
+    free(dir);
+    errno = saved;
+    return ok;
+}
+
 bool file_writable(const char *path, Err *e) {
     struct stat st;
     if (file_is_stdout(path)) { /* closed, or open for reading only */
@@ -334,7 +346,7 @@ static bool give_name(FileOut *o) {
 bool file_end(FileOut *o, bool ok, Err *e) {
     bool asked = ok;
     errno = 0;
-    if (ok) ok = !fflush(o->f) && !ferror(o->f) && (!o->target || (!fsync(fileno(o->f)) && give_name(o)));
+    if (ok) ok = !fflush(o->f) && !ferror(o->f) && (!o->target || (!fsync(fileno(o->f)) && give_name(o) && file_sync_name(o->target)));
     int saved = errno;
     if (o->f && o->f != stdout && fclose(o->f) && ok) ok = false, saved = errno;
     if (!ok && asked) err_set(e, "%s: %s", o->path, strerror(saved ? saved : EIO));

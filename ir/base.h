@@ -106,6 +106,9 @@ bool file_inside(const char *path, const char *folder); /* is path a regular fil
 bool file_in_place(const char *path); /* is it written where it is: a device, a pipe, or a link whose target is still to be made? */
 bool file_is_stdout(const char *path);                    /* "-", /dev/stdout and its other names */
 
+/* Brings the names in path's folder to disk: a new or renamed file is found there after a power failure. False with errno: it cannot. */
+bool file_sync_name(const char *path);
+
 /* May path be replaced by renaming a file to it? No, with e set, when a folder, a pipe or a device is there. */
 bool file_replaceable(const char *path, Err *e);
 

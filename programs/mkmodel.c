@@ -159,6 +159,7 @@ static bool out_put(Out *o, const void *bytes, size_t n, Err *e) {
 
 static bool out_close(Out *o, bool ok, Err *e) {
     ok = ok && out_flush(o, e);
+    if (ok && fsync(o->fd)) ok = out_fail(o, e); /* before it gets its name */
     if (o->fd >= 0 && close(o->fd) && ok) ok = out_fail(o, e);
     free(o->buf);
     return ok;

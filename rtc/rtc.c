@@ -312,19 +312,19 @@ static void copy_results(RtcJob *to, const RtcJob *from) {
 
 /* Takes over how a worker ended. On false e says it. */
 static bool finish(Arena *a, const Server *s, RtcJob *job, const Done *d, Err *e) {
-    Err ignored = {0};
+    Err ignored = {0}, unread = {0};
     size_t n = 0;
     const char *why = "", *out = NULL;
     job->seconds = d->seconds;
     if (d->status == -1) return err_set(e, "%s: cannot start a compiler: %s", job->name, strerror(d->error));
-    if (d->status == 0) out = file_read(a, arena_printf(a, "%s/%d.out", s->dir, d->job), &n, &ignored);
+    if (d->status == 0) out = file_read(a, arena_printf(a, "%s/%d.out", s->dir, d->job), &n, &unread);
     if (out && rtc_decode(a, out, n, job, &why)) {
         if (!*why) return true;
         return err_set(e, "%s: %s%s%.1600s", job->name, why, *job->log ? ":\n" : "", job->log);
     }
     char *printed = file_read(a, arena_printf(a, "%s/%d.err", s->dir, d->job), &n, &ignored);
     job->log = printed ? printed : "";
-    const char *line = reason(a, job->log), *sep = *line ? "; " : "";
+    const char *line = *job->log ? reason(a, job->log) : unread.msg, *sep = *line ? "; " : "";
     if (d->timed_out) return err_set(e, "%s: the compiler did not end within %g s", job->name, timeout());
     if (WIFSIGNALED(d->status))
         return err_set(e, "%s: the compiler crashed (signal %d)%s%s", job->name, WTERMSIG(d->status), sep, line);

@@ -63,8 +63,16 @@ static uint64_t read_code(uint64_t from, char *to, uint64_t size, void *user) {
 static void take_text(const char *text, void *user) { snprintf(((Child *)user)->line, LINE_MAX_ + 1, "%s", text); }
 static void take_address(uint64_t address, void *user) { (void)address, (void)user; }
 
+/* Where C++ finds no memory while the library is loaded, it aborts the process that loads it. */
+static void gave_up(int sig) {
+    static const char say[] = "gptoss: comgr (libamd_comgr.so) gave up while it was loaded: out of memory, or it is damaged\n";
+    ssize_t ignored = write(STDERR_FILENO, say, sizeof say - 1);
+    (void)ignored, (void)sig;
+    _exit(1);
+}
+
 /* Never closed: LLVM inside comgr does not survive being unloaded and loaded again. */
-static bool open_library(Comgr *c, Err *e) {
+static bool load_library(Comgr *c, Err *e) {
     static const char *const names[] = {"libamd_comgr.so.2",
                                         "libamd_comgr.so.3",
                                         "libamd_comgr.so",
@@ -85,6 +93,14 @@ static bool open_library(Comgr *c, Err *e) {
         AMD_COMGR_STATUS_SUCCESS)
         return true;
     return err_set(e, "this comgr cannot disassemble gfx90a");
+}
+
+static bool open_library(Comgr *c, Err *e) {
+    struct sigaction before;
+    sigaction(SIGABRT, &(struct sigaction){.sa_handler = gave_up}, &before);
+    bool ok = load_library(c, e);
+    sigaction(SIGABRT, &before, NULL);
+    return ok;
 }
 
 /* --- the child ---------------------------------------------------------------------------------------------------- */
@@ -261,6 +277,7 @@ static bool receive(int fd, size_t limit, Text *t, Err *e) {
         if (ready <= 0) ok = err_set(e, "comgr said nothing for %d s: this code object hangs it", SILENCE);
         ssize_t n = ok ? read(fd, buf, chunk) : 0;
         if (n < 0 && errno == EINTR) continue;
+        if (n < 0) ok = err_set(e, "what comgr says of a code object cannot be read: %s", strerror(errno));
         if (n <= 0) break;
         if ((size_t)n > limit - t->n) ok = err_set(e, "comgr said more than a code object can hold");
         else text_put(t, buf, (size_t)n);

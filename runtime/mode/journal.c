@@ -201,16 +201,6 @@ bool journal_resume(Journal *j, bool resume, Err *e) {
 
 /* --- writing ------------------------------------------------------------------------------------------------------------------ */
 
-/* To disk, names too. A file system that cannot do that says EINVAL: it has nothing to be asked for. */
-static bool sync_folder(const char *path) {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fd >= 0 && (!fsync(fd) || errno == EINVAL);
-    int saved = errno;
-    if (fd >= 0) close(fd);
-    errno = saved;
-    return ok;
-}
-
 /* In one piece, so that whoever reads sees all of it or none. */
 static void append(Journal *j, Text *t) {
     put_sum(t);
@@ -256,8 +246,7 @@ static bool make_part(Journal *j, int rank, int ranks, Err *e) {
     text_add(&t, "%s rank %d of %d on %s", j->head, rank, ranks, host);
     append(j, &t);
     if (*j->lost.msg) return *e = j->lost, false;
-    const char *slash = strrchr(j->folder, '/'), *above = slash ? arena_strndup(j->s->arena, j->folder, (size_t)(slash - j->folder) + 1) : ".";
-    return (!fsync(j->fd) && sync_folder(j->folder) && sync_folder(above)) || err_set(e, "%s: %s", j->own, strerror(errno));
+    return (!fsync(j->fd) && file_sync_name(j->own) && file_sync_name(j->folder)) || err_set(e, "%s: %s", j->own, strerror(errno));
 }
 
 bool journal_begin(Journal *j, int rank, int ranks, Err *e) {

@@ -1,4 +1,4 @@
-"""faults.py TMP EVERY [SCENARIO…]: each call of each class of a scenario fails once (of every EVERY-th one), by tests/faults/shim.c or in the
+"""faults.py TMP EVERY [SCENARIO | SCENARIO-CLASS…]: each call of each class of a scenario fails once (of every EVERY-th one), by tests/faults/shim.c or in the
 fake HIP library. A run must end by itself, with status 0 and the right result (what failed was not needed), or with status 1, a message that
 names the cause, and what was there before untouched. Prints a line a scenario and class, and each point that was not so.
 
@@ -32,7 +32,7 @@ def run(folder, command, **env):
 
 
 class Scenario:
-    def __init__(self, name, program, args, result, classes=CLASSES, cold=False, env=None):
+    def __init__(self, name, program, args, result, classes=CLASSES, cold=None, env=None):
         self.name, self.command, self.result = name, [HERE + '/out/' + program] + args, result
         self.classes, self.cold, self.env = classes, cold, env or {}
         self.want = None
@@ -44,7 +44,10 @@ class Scenario:
         os.mkdir(folder)
         with open(folder + '/' + self.result, 'wb') as f:
             f.write(OLD)
-        env = dict(self.env, GPTOSS_CACHE=folder + '/cache' if self.cold else TMP + '/cache', **fault)
+        if self.cold:  # one entry is missing: one kernel is compiled
+            shutil.copytree(TMP + '/cache', folder + '/cache')
+            os.unlink(folder + '/cache/' + self.cold)
+        env = dict(self.env, GPTOSS_CACHE=(folder if self.cold else TMP) + '/cache', **fault)
         status, out, err = run(folder, self.command, **env)
         with open(folder + '/' + self.result, 'rb') as f:
             got = f.read()
@@ -69,7 +72,7 @@ class Scenario:
             why = 'no cause is named'
         elif left:
             why = 'left behind: %s' % ' '.join(sorted(left))
-        elif 'fakehip: WRONG' in text:
+        elif 'fakehip: WRONG' in text and 'FAKEHIP_LAX' not in env:
             why = re.search('fakehip: WRONG.*', text).group()
         return why and '%s: %s' % (why, ' / '.join(text.strip().split('\n')[-2:])), says, status
 
@@ -103,6 +106,8 @@ def shim(scenario, kind):
     n = scenario.count
     which = points(n, sum(map(ord, scenario.name + kind)))
     env = dict(LD_PRELOAD=SHIM, FAULT_CALLS=kind, FAULT_SAYS='says')
+    if kind in ('memory', 'map'):  # the library's own may be met, and who is out of memory leaves what it has
+        env['FAKEHIP_LAX'] = 1
     return each(scenario, kind, [('%s %d of %d' % (kind, i, n), dict(env, FAULT_AT=i)) for i in which]) if n else (0, 0)
 
 
@@ -130,11 +135,13 @@ def main():
     short = getp + ['-t', '2', '-n', '5']
     graph = [HERE + '/graphs/gpt_oss.lua', '--model', TMP + '/model', '--max-batch', '8', '--max-tokens', '32', '-o', 'plan']
     few = [c for c in CLASSES if c != 'memory']
+    host = set(open(TMP + '/host.list').read().split())
+    cold = {'host': min(host), 'gfx90a': min(set(os.listdir(TMP + '/cache')) - host)}
     scenarios = [
         Scenario('compile-host', 'gptoss-compile', graph + ['--arch', 'host'], 'plan'),
         Scenario('compile-gfx90a', 'gptoss-compile', graph + ['--arch', 'gfx90a'], 'plan'),
-        Scenario('compile-host-cold', 'gptoss-compile', graph + ['--arch', 'host'], 'plan', few, True),
-        Scenario('compile-gfx90a-cold', 'gptoss-compile', graph + ['--arch', 'gfx90a'], 'plan', few, True),
+        Scenario('compile-host-cold', 'gptoss-compile', graph + ['--arch', 'host'], 'plan', few, cold['host']),
+        Scenario('compile-gfx90a-cold', 'gptoss-compile', graph + ['--arch', 'gfx90a'], 'plan', few, cold['gfx90a']),
         Scenario('getp-host', 'gptoss-exec', [TMP + '/host.bin'] + getp + ['-n', '12'], 'ids'),
         Scenario('getp-ref', 'gptoss-exec', [TMP + '/host.bin', '--device', 'ref'] + short, 'ids'),
         Scenario('getp-emu', 'gptoss-exec', [TMP + '/gfx90a.bin', '--device', 'emu'] + short, 'ids'),
@@ -145,12 +152,13 @@ def main():
         scenarios.pop()
     total = bad = 0
     for s in scenarios:
-        if ONLY and s.name not in ONLY:
-            continue
-        s.go('warm')
-        kinds = [lambda s=s, k=k: shim(s, k) for k in s.classes] + [lambda s=s: full_disk(s)]
+        kinds = {k: lambda s=s, k=k: shim(s, k) for k in s.classes}
+        kinds['full'] = lambda s=s: full_disk(s)
         if s.name == 'getp-hip':
-            kinds.append(lambda s=s: device(s))
+            kinds['device'] = lambda s=s: device(s)
+        kinds = [f for k, f in kinds.items() if not ONLY or s.name in ONLY or s.name + '-' + k in ONLY]
+        if kinds:
+            s.go('warm')
         for kind in kinds:
             n, b = kind()
             total, bad = total + n, bad + b
