@@ -143,7 +143,7 @@ assert len(ids) == 12 and bad == [b['request'] for b in json.load(open(sys.argv[
 PY
 }
 bad host 150; bad host_later 94 -b 3; on=ref bad ref_later 94 -b 3; on=ref bad ref 150
-if [ -f "$fake/libamdhip64.so.5" ]; then plan=gfx90a.bin on=hip bad hip_two 94 -g 2; else plan=gfx90a.bin on=emu bad emu_later 94 -b 3; fi
+if [ -f "$fake/libamdhip64.so.5" ]; then plan=gfx90a.bin on=hip bad hip_two 94 -g 2 -b 2; else plan=gfx90a.bin on=emu bad emu_later 94 -b 3; fi
 # A rank leaves out, and the other hears of it.
 fresh
 for i in 0 1; do SLURM_JOB_ID=7 SLURM_STEP_ID=0 SLURM_PROCID=$i SLURM_NTASKS=2 model=bad getp --skip-bad & pids="${pids:-} $!"; done
