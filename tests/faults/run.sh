@@ -12,4 +12,4 @@ for arch in host gfx90a; do
     [ $arch = host ] && ls "$tmp/cache" >"$tmp/host.list"
 done
 printf '9\n7\n1 2 3\n9 8\n\n11 150 3 4\n8 8\n5 4 3 2 1\n130\n12 13\n' >"$tmp/in"
-python3 tests/faults/faults.py "$tmp" "${1:-800}" "${@:2}"
+python3 tests/faults/faults.py "$tmp" "${1:-1600}" "${@:2}"

@@ -43,7 +43,7 @@ getp --resume; same nothing_to_resume $?; said nothing_to_resume_said 'ids.parts
 # --- killed right before each call that writes, syncs or names something, and before some others; then resumed, killed, resumed
 bad='' n_killed=0
 for class in write sync name; do
-    for ((k = 1; k < 100; k++)); do
+    for ((k = 1; k < 500; k++)); do
         fresh; killed_at $class $k; code=$?
         [ $code = 137 ] || break
         n_killed=$((n_killed + 1))
@@ -56,7 +56,7 @@ done
 [ -z "$bad" ] && [ $n_killed -gt 30 ] && ok "killed at each of $n_killed calls" || fail "killed at each call" "$n_killed:$bad"
 
 # --- a journal to try things with: five requests are done
-for ((k = 1; k < 60; k++)); do fresh; killed_at write $k; [ "$(records)" -lt 5 ] || break; done
+for ((k = 1; k < 500; k++)); do fresh; killed_at write $k; [ "$(records)" -lt 5 ] || break; done
 cp -r ids.parts kept; done=$(records); part=$(cd kept && echo part.*)
 [ "$done" = 5 ] && ok five_done || fail five_done "$done"
 again() { fresh; cp -r kept ids.parts; }
