@@ -8,7 +8,8 @@
  * A thread that copies from another device (gpu_copy_from) touches nothing of that device's struct but what never changes.
  *
  * GPTOSS_SYNC_LAUNCHES=1 captures no graphs and waits after each launch: a fault or a hang then names its kernel.
- * GPTOSS_PDL=0: no kernel begins before the one before it has ended, whatever the plan says of it. */
+ * GPTOSS_PDL=0: no kernel begins before the one before it has ended, whatever the plan says of it. Nor does it where several devices
+ * compute a step: what a kernel reads early may then be another device's, which only events order (two H200, 2026-11-29: it hung). */
 #include "dev_gpu.h"
 #include "ir/library.h"
 #include "numa.h"
@@ -464,8 +465,7 @@ Device *gpu_open(const GpuApi *api, int index, const Plan *p, const DeviceOption
     g->base.ops = &g->ops;
     g->hang_seconds = device_hang_seconds();
     if (g->profile || g->sync_launches) g->ops.capture_begin = NULL;
-    g->overlap =
-        api->launch_overlapping && !g->profile && !g->sync_launches && !refused("GPTOSS_PDL") && api->overlaps();
+    g->overlap = api->launch_overlapping && !g->profile && !g->sync_launches && (!p || p->devices < 2) && !refused("GPTOSS_PDL") && api->overlaps();
     if (api->f->name(g->name, sizeof g->name, index)) strcpy(g->name, "?");
     char bus[32] = "";
     if (!api->f->bus_id(bus, sizeof bus, index)) numa_bind(numa_node(bus)); /* before any pinned memory */
