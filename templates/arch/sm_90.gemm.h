@@ -94,7 +94,7 @@ struct Dense {
 
 template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, int PIECES> struct Gemm {
     enum {
-        ROWS = N, UNITS = (K + UNIT_K - 1) / UNIT_K, UNIT = Unit<W>::BYTES, PART = PIECE * UNIT, WEIGHTS = SLABS * PART, ROW = UNIT_K * 2, TILE = TOKENS * ROW,
+        UNITS = (K + UNIT_K - 1) / UNIT_K, UNIT = Unit<W>::BYTES, PART = PIECE * UNIT, WEIGHTS = SLABS * PART, ROW = UNIT_K * 2, TILE = TOKENS * ROW,
         GROUPS = (SLABS + 3) / 4, MOVERS = 96, APART = MOVERS / 8, EACH = (TOKENS + APART - 1) / APART, // GROUPS: multiplying warpgroups, MOVERS: threads that gather tokens
         LAG = STAGES / 2 > 5 ? 5 : STAGES / 2,
         // Registers of who multiplies and of who moves: together what a launch of 384 threads (168 each), 512 (128) or 640 (96) has
@@ -271,28 +271,28 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, i
             it = next;
         }
     }
-    // f(j, i, token): what d holds at 4 j + i and 4 j + i + 2, j < N, is of token 8 j …; of those below `count`, or all.
-    template <int N, class Do> METHOD static void each_token(bool all, int count, Do f) {
+    // f(j, i, token): what d holds at 4 j + i and 4 j + i + 2, j < J, is of token 8 j …; of those below `count`, or all.
+    template <int J, class Do> METHOD static void each_token(bool all, int count, Do f) {
 #pragma unroll
-        for (int j = 0; j < N; j++)
+        for (int j = 0; j < J; j++)
 #pragma unroll
             for (int i = 0; i < 2; i++)
                 if (all || 8 * j + acc_token(i) < count) f(j, i, 8 * j + acc_token(i));
     }
-    // What is behind N * 8 tokens: what several need is asked for before any is written.
-    template <int N, class Out>
+    // What is behind J * 8 tokens: what several need is asked for before any is written.
+    template <int J, class Out>
     METHOD static void give_some(const float *d, const Acc &bias, bool all, int first, int count, int slab, const Out &out) {
         enum { GROUP = Out::GROUP };
-        int row[N][2];
-        typename Out::Asks x[N][2][2 / GROUP];
-        each_token<N>(all, count, [&](int j, int i, int t) { row[j][i] = out.row(first + t); });
-        each_token<N>(all, count, [&](int j, int i, int) {
-            slab_groups<GROUP>(i, slab, ROWS, [&](int m, int n) { x[j][i][m] = out.ask(row[j][i], n); });
+        int row[J][2];
+        typename Out::Asks x[J][2][2 / GROUP];
+        each_token<J>(all, count, [&](int j, int i, int t) { row[j][i] = out.row(first + t); });
+        each_token<J>(all, count, [&](int j, int i, int) {
+            slab_groups<GROUP>(i, slab, N, [&](int m, int n) { x[j][i][m] = out.ask(row[j][i], n); });
         });
-        each_token<N>(all, count, [&](int j, int i, int) {
+        each_token<J>(all, count, [&](int j, int i, int) {
             Acc acc = {{d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]}};
             add_bias(acc, bias);
-            slab_groups<GROUP>(i, slab, ROWS, [&](int m, int n) {
+            slab_groups<GROUP>(i, slab, N, [&](int m, int n) {
                 const float v[2] = {acc.c[i + 2 * m], GROUP == 2 ? acc.c[i + 2] : 0.f};
                 out.give(row[j][i], n, v, x[j][i][m]);
             });

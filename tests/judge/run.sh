@@ -128,7 +128,7 @@ wrong "ties to the higher index"         topk_softmax.hip 's/(unsigned)~index/(u
 wrong "the best expert twice"            router.hip 's|below = best;|below = r ? best : below;|' router
 wrong "sum in float"                     map.hip 's/double \(combine[0-9]*_sum\) = 0/float \1 = 0/; s/const double sum = combine/const float sum = combine/' combine $unfused
 wrong "window of one more"               attention.pages.hip 's/pos - WINDOW + 1/pos - WINDOW/' attention
-wrong "no sink"                          attention.pages.hip 's/a.sinks\[query_head(kv, head0, h)\], 1, 0/a.sinks[query_head(kv, head0, h)], 0, 0/' attention
+wrong "no sink"                          attention.pages.hip 's/\* 1.4426950408889634f, 1, /* 1.4426950408889634f, 0, /' attention
 wrong "the token itself unseen"          attention.pages.hip 's/key >= lo \&\& key <= hi/key >= lo \&\& key <= (hi ? hi - 1 : 0)/' attention
 wrong "values where keys belong"         map.hip 's/load(a.v, (long)/load(a.k, (long)/' kv_write $unfused
 wrong "values over the keys"             linear.one.hip    's/ \* 2L \* 2 + 2 + (n/ * 2L * 2 + (n/' linear_K128_N384
@@ -137,7 +137,7 @@ wrong "positions beyond 255, behind"     linear.tile.hip 's/load(a.pos, t)/(load
 wrong "tiles too long"                   group.hip 's/count\[e\] - i < TILE ? count\[e\] - i : TILE/TILE/' group
 wrong "last samples ignored"             map.hip 's/load(a.last, .*);/0;/' tokens
 wrong "slots ignored"                    map.hip 's/store(a.last, slot_1, /store(a.last, t, /' set_last
-wrong "the last bias missing"            linear.tile.hip 's/bias \&\& n < rows ? bias/bias \&\& n < rows - 1 ? bias/' linear_K256
+wrong "the last bias missing"            linear.tile.hip 's/v\[k\] += bias ?/v[k] += bias \&\& out_row(j, k) < rows - 1 ?/' linear_K256
 wrong "codes exchanged in pairs"         repack.hip 's/k % 2 \* 4/(k + 1) % 2 * 4/' repack_E8_N256
 wrong "rows paired as halves"            repack.hip 's/PAIRS == 1 ?/PAIRS == 3 ?/' repack_E8_N256
 wrong "sums in float in strict"          linear.hip 's/double \*sum/float *sum/; s/double sum\[GROUP\]/float sum[GROUP]/; s/sum\[i\] = __builtin_fma(\(.*\));$/sum[i] = (float)__builtin_fma(\1);/' linear_K256 --precision strict --max-tokens 32
