@@ -48,6 +48,12 @@ static bool is_called(const char *name, const char *row) {
     return row[n - 1] == '.' ? !strncmp(name, row, n) && name[n] : !strcmp(name, row);
 }
 
+bool plan_input_named(const char *name) {
+    for (size_t i = 0; i < LEN(inputs); i++)
+        if (is_called(name, inputs[i].name)) return true;
+    return false;
+}
+
 bool plan_input(const Plan *p, const char *graph, const char *name, const Type *t, Err *e) {
     Near near = {name};
     for (size_t i = 0; i < LEN(inputs); i++) {

@@ -164,7 +164,9 @@ int plan_value(const PlanGraph *g, const char *name); /* buffer of a value, -1 w
 int plan_launches(const PlanGraph *g, int kernel, int bucket);
 int *plan_uses(const Plan *p, Arena *a); /* [n_kernels] the most launches of each in a step, over all graphs */
 int plan_launch(const PlanGraph *g, int node); /* the first launch of the node, or what stands in its place: they are in the order of nodes */
-/* interface.c. Does the executor provide an input of this name and type (to this graph; NULL: to any)? If not, e says what the
+/* interface.c. Is there an input of this name? A plan may have others: then its kernels can be checked, and no step runs. */
+bool plan_input_named(const char *name);
+/* Does the executor provide an input of this name and type (to this graph; NULL: to any)? If not, e says what the
  * graph does: "wants an input …". */
 bool plan_input(const Plan *p, const char *graph, const char *name, const Type *t, Err *e);
 const Value *

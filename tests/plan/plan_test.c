@@ -372,7 +372,7 @@ static int value_index(const PlanGraph *g, const char *name) {
     X(input_link, "pos is the name of an input", buf(p, "pos")->kind = BUF_LINK)                                       \
     X(input_type, "the plan has input src as i32[2*T]", (buf(p, "src")->type.dim[0].mul = 2, buf(p, "src")->size *= 2)) \
     X(input_rope, "the plan has input rope", (buf(p, "rope")->type.dim[1] = dim_const(9), buf(p, "rope")->size = 256 * 9 * 8)) \
-    X(input_unknown, "wants an input \"pox\"", buf(p, "pos")->name = "pox")                                            \
+    X(input_unknown, "value pos lies in buffer pox", buf(p, "pos")->name = "pox")                                            \
     X(kv_blocks, "block table pos", p->kv[0].blocks = "pos")                                                           \
     X(kv_shared, "is of two groups", p->kv[1].blocks = p->kv[0].blocks)                                                \
     X(kv_twice, "is in two groups", p->kv[1].states[0] = p->kv[0].states[0])                                           \
