@@ -91,33 +91,15 @@ static bool join_outputs(Ep *p) {
     return true;
 }
 
-/* A weight that is dealt out must not be read whole. */
-static bool check_weights(const Ep *p) {
-    for (size_t i = 0; i < p->g->nodes.n; i++) {
-        Node *n = p->g->nodes.at[i];
-        Err why;
-        if (!op_info(n->op)->infer(n, &why)) return err_at(p->e, &n->loc, "--ep: %s", why.msg);
-    }
-    return true;
-}
-
-static void clear_marks(const Graph *g) {
-    const ValueList *lists[] = {&g->inputs, &g->params, &g->states};
-    for (size_t k = 0; k < LEN(lists); k++)
-        for (size_t i = 0; i < lists[k]->n; i++) lists[k]->at[i]->mark = NULL;
-    for (size_t i = 0; i < g->nodes.n; i++)
-        for (int k = 0; k < g->nodes.at[i]->n_out; k++) g->nodes.at[i]->out[k]->mark = NULL;
-}
-
 static bool split(Graph *g, int64_t n, int64_t experts, Err *e) {
     Ep p = {.g = g, .n = n, .experts = experts, .old = g->nodes.n, .e = e};
-    clear_marks(g);
+    graph_clear_marks(g);
     for (size_t i = 0; i < p.old; i++)
         if (!split_node(&p, g->nodes.at[i])) return false;
     if (!join_outputs(&p)) return false;
     graph_sort(g);
-    clear_marks(g);
-    return check_weights(&p);
+    graph_clear_marks(g);
+    return graph_infer(g, "--ep", e); /* a weight that is dealt out must not be read whole */
 }
 
 bool ep_run(Program *p, int64_t n, int64_t experts, Err *e) {

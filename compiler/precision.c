@@ -143,27 +143,10 @@ static void round_weights(const Program *p) {
 
 /* --- the pass ----------------------------------------------------------------------------------------------------- */
 
-static bool infer_again(Graph *g, Err *e) {
-    for (size_t i = 0; i < g->nodes.n; i++) {
-        Node *n = g->nodes.at[i];
-        Err why;
-        if (!op_info(n->op)->infer(n, &why)) return err_at(e, &n->loc, "precision: %s", why.msg);
-    }
-    return true;
-}
-
-static void clear_marks(const Graph *g) {
-    const ValueList *lists[] = {&g->inputs, &g->params, &g->states};
-    for (size_t k = 0; k < LEN(lists); k++)
-        for (size_t i = 0; i < lists[k]->n; i++) lists[k]->at[i]->mark = NULL;
-    for (size_t i = 0; i < g->nodes.n; i++)
-        for (int k = 0; k < g->nodes.at[i]->n_out; k++) g->nodes.at[i]->out[k]->mark = NULL;
-}
-
 static bool precise(Graph *g, bool strict, bool kv16, Err *e) {
     Precision p = {.g = g, .e = e};
     size_t n = g->nodes.n;
-    clear_marks(g);
+    graph_clear_marks(g);
     for (size_t i = 0; i < n; i++) {
         Node *at = g->nodes.at[i];
         if (at->op == OP_FUSED) die("precision: %s is fused already; run precision first", node_name(at));
@@ -171,7 +154,7 @@ static bool precise(Graph *g, bool strict, bool kv16, Err *e) {
         if (kv16 && !round_kv(&p, at)) return false;
     }
     place_casts(g, n);
-    return infer_again(g, e) && graph_verify(g, e);
+    return graph_infer(g, "precision", e) && graph_verify(g, e);
 }
 
 bool precision_run(Program *p, bool strict, bool kv16, Err *e) {

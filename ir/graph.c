@@ -380,6 +380,23 @@ static void place(Sort *s, Node *n) {
     PUSH(s->seen.arena, s->done, n);
 }
 
+bool graph_infer(Graph *g, const char *who, Err *e) {
+    for (size_t i = 0; i < g->nodes.n; i++) {
+        Node *n = g->nodes.at[i];
+        Err why;
+        if (!op_info(n->op)->infer(n, &why)) return err_at(e, &n->loc, "%s: %s", who, why.msg);
+    }
+    return true;
+}
+
+void graph_clear_marks(const Graph *g) {
+    const ValueList *lists[] = {&g->inputs, &g->params, &g->states};
+    for (size_t k = 0; k < LEN(lists); k++)
+        for (size_t i = 0; i < lists[k]->n; i++) lists[k]->at[i]->mark = NULL;
+    for (size_t i = 0; i < g->nodes.n; i++)
+        for (int k = 0; k < g->nodes.at[i]->n_out; k++) g->nodes.at[i]->out[k]->mark = NULL;
+}
+
 /* Each node after what it reads, otherwise in the old order: a node appended last lands before its first reader. */
 void graph_sort(Graph *g) {
     Arena *tmp = arena_new();

@@ -255,6 +255,9 @@ Node *graph_add(Graph *g, Op op, Value *const *in, int n_in, const Attr *attr, i
 void graph_replace_uses(Graph *g, Value *old, Value *by, const Node *except); /* in nodes and outputs */
 bool graph_is_output(const Graph *g, const Value *v);
 int graph_uses(const Graph *g, const Value *v); /* reads by nodes, plus one when it is an output */
+/* All types anew, after inputs' or weights' have changed. Where one no longer fits, e is at the node: "WHO: …". */
+bool graph_infer(Graph *g, const char *who, Err *e);
+void graph_clear_marks(const Graph *g); /* Value.mark of all its values */
 void graph_sort(Graph *g);   /* restores topological order, stably (readers of a state before its writer); dies on a cycle */
 void graph_prune(Graph *g);  /* drops nodes whose outputs nobody reads (not those that write state), unread inputs, params, states */
 Graph *graph_clone(Arena *a, const Graph *g); /* deep, bodies included */

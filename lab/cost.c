@@ -22,7 +22,7 @@ static Machine machine_of(const Lab *lab) {
 
 /* --- what the emulator counted --------------------------------------------------------------------------------------------- */
 
-static const json_t *counts_of(const json_t *list, const char *kernel) {
+const json_t *counts_of(const json_t *list, const char *kernel) {
     size_t i;
     json_t *c;
     json_array_foreach(list, i, c) if (!strcmp(json_text(c, "kernel"), kernel)) return c;

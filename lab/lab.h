@@ -130,6 +130,7 @@ static inline const char *json_text(const json_t *o, const char *key) {
     const char *s = json_string_value(json_object_get(o, key));
     return s ? s : "";
 }
+const json_t *counts_of(const json_t *list, const char *kernel); /* cost.c: of the emulator's profile, the kernel's line; NULL: it ran none */
 double json_figure(const json_t *o, const char *key); /* NAN when there is none */
 json_t *json_figure_new(double x);                    /* null for what JSON has no number for */
 

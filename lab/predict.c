@@ -127,13 +127,6 @@ static const json_t *counted_step(const json_t *counts, int64_t rows) {
     return NULL;
 }
 
-static const json_t *counted_kernel(const json_t *profile, const char *kernel) {
-    size_t i;
-    json_t *k;
-    json_array_foreach(profile, i, k) if (!strcmp(json_text(k, "kernel"), kernel)) return k;
-    return NULL;
-}
-
 static void add_bound(double by[BOUNDS], const Bound *b) {
     for (int i = 0; i < BOUNDS; i++)
         if (!strcmp(b->by, bounds[i])) by[i] += b->seconds;
@@ -145,7 +138,7 @@ static void add_step(const Prediction *p, const Work *w, Reckoned *to) {
     to->steps++, to->counted = to->counted && profile;
     for (size_t i = 0; i < uses.n; i++) {
         const Use *u = &uses.at[i];
-        const json_t *of = counted_kernel(profile, u->k->symbol);
+        const json_t *of = counts_of(profile, u->k->symbol);
         const Counted counted = step_counted(of, u->launches);
         Bound b = step_bound(&p->machine, u, of ? &counted : NULL);
         double launch = u->launches * p->machine.launch;

@@ -12,6 +12,7 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 
+#include "fault.h"
 #include "ir/map.h"
 
 enum { HEADER = 40, ALIGN = 64, ZLEVEL = 6, MAX_META = 64 << 20, MAX_TEXTS = 256 << 20 /* of all texts, expanded */ };
@@ -310,45 +311,22 @@ bool plan_write(const Plan *p, const char *path, Err *e) {
 typedef struct Reader Reader;
 struct Reader {
     Arena *arena;
-    Err *e;
-    bool failed; /* the first failure stays in e; after it every function returns zeros */
-    const char *path;
+    PlanFault at; /* after the first every function returns zeros */
     const unsigned char *blobs;
     size_t blobs_size;
     size_t texts; /* bytes that texts were expanded to so far */
-    const char *list; /* for messages: "bufs", 3 */
-    int item;
 };
-
-static void fail(Reader *r, const char *fmt, ...) PRINTF(2, 3);
-static void fail(Reader *r, const char *fmt, ...) {
-    if (r->failed) return;
-    char what[1024];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(what, sizeof what, fmt, ap);
-    va_end(ap);
-    r->failed = true;
-    if (r->list) err_set(r->e, "%s: damaged plan: %s[%d]: %s", r->path, r->list, r->item, what);
-    else err_set(r->e, "%s: damaged plan: %s", r->path, what);
-}
-
-#define FAIL(r, ...)                                                                                                   \
-    do {                                                                                                               \
-        fail(r, __VA_ARGS__);                                                                                          \
-        return;                                                                                                        \
-    } while (0)
 
 static const json_t *member(Reader *r, const json_t *j, const char *name) {
     const json_t *m = json_object_get(j, name);
-    if (!m) fail(r, "no field \"%s\"", name);
+    if (!m) FAULT(r, "no field \"%s\"", name);
     return m;
 }
 
 static int64_t get_int(Reader *r, const json_t *j, const char *name, int64_t lo, int64_t hi) {
-    if (!json_is_integer(j)) return fail(r, "\"%s\" is not an integer", name), lo;
+    if (!json_is_integer(j)) return FAULT(r, "\"%s\" is not an integer", name), lo;
     int64_t v = json_integer_value(j);
-    if (v < lo || v > hi) return fail(r, "\"%s\" is %lld", name, (long long)v), lo;
+    if (v < lo || v > hi) return FAULT(r, "\"%s\" is %lld", name, (long long)v), lo;
     return v;
 }
 
@@ -358,7 +336,7 @@ static uint64_t get_u64(Reader *r, const json_t *j, const char *name) {
     char *end;
     errno = 0;
     uint64_t v = strtoull(s, &end, 16);
-    if (errno || *end || s[0] != '0' || s[1] != 'x') fail(r, "\"%s\" is not a number", name);
+    if (errno || *end || s[0] != '0' || s[1] != 'x') FAULT(r, "\"%s\" is not a number", name);
     return v;
 }
 
@@ -366,7 +344,7 @@ static double get_real(Reader *r, const json_t *j, const char *name) {
     const char *s = json_string_value(j);
     char *end = NULL;
     double d = s ? strtod(s, &end) : 0;
-    if (!s || end == s || *end) fail(r, "\"%s\" is not a number", name);
+    if (!s || end == s || *end) FAULT(r, "\"%s\" is not a number", name);
     return d;
 }
 
@@ -375,7 +353,7 @@ static const char *get_hex(Reader *r, const char *s, const char *name) {
     char *text = arena_alloc(r->arena, n + 1);
     for (size_t i = 0; i < n; i++) {
         unsigned byte;
-        if (sscanf(s + 2 * i, "%2x", &byte) != 1 || !byte) return fail(r, "\"%s\" is not hex", name), "";
+        if (sscanf(s + 2 * i, "%2x", &byte) != 1 || !byte) return FAULT(r, "\"%s\" is not hex", name), "";
         text[i] = (char)byte;
     }
     return text;
@@ -384,15 +362,15 @@ static const char *get_hex(Reader *r, const char *s, const char *name) {
 static const char *get_text(Reader *r, const json_t *j, const char *name) {
     if (json_is_object(j)) return get_hex(r, json_string_value(json_object_get(j, "hex")), name);
     const char *s = json_string_value(j);
-    if (!s) return fail(r, "\"%s\" is not text", name), "";
-    if (strlen(s) != json_string_length(j)) fail(r, "\"%s\" holds a NUL", name);
+    if (!s) return FAULT(r, "\"%s\" is not text", name), "";
+    if (strlen(s) != json_string_length(j)) FAULT(r, "\"%s\" holds a NUL", name);
     return arena_strdup(r->arena, s);
 }
 
 static DType get_dtype(Reader *r, const json_t *j, const char *name) {
     DType d = DT_F32;
     const char *s = json_string_value(j);
-    if (!s || !dtype_parse(s, &d)) fail(r, "\"%s\" is not an element type", name);
+    if (!s || !dtype_parse(s, &d)) FAULT(r, "\"%s\" is not an element type", name);
     return d;
 }
 
@@ -402,13 +380,13 @@ static void get_type(Reader *r, const json_t *j, Type *t) {
     if (n < 1 || n > MAX_RANK + 1) FAIL(r, "type has rank %d", (int)n - 1);
     t->dtype = get_dtype(r, json_array_get(j, 0), "type");
     t->rank = (int)n - 1;
-    for (int i = 0; i < t->rank && !r->failed; i++) {
+    for (int i = 0; i < t->rank && !r->at.failed; i++) {
         const json_t *d = json_array_get(j, (size_t)i + 1);
         if (json_array_size(d) != 3) FAIL(r, "dimension %d is malformed", i);
         t->dim[i].sym = (Sym)get_int(r, json_array_get(d, 0), "symbol", 0, SYM_COUNT - 1);
         t->dim[i].mul = get_int(r, json_array_get(d, 1), "dimension", 0, INT64_MAX);
         t->dim[i].add = get_int(r, json_array_get(d, 2), "dimension", 0, INT64_MAX);
-        if (!t->dim[i].sym && t->dim[i].mul) fail(r, "dimension %d multiplies no symbol", i);
+        if (!t->dim[i].sym && t->dim[i].mul) FAULT(r, "dimension %d multiplies no symbol", i);
     }
 }
 
@@ -416,7 +394,7 @@ static int get_word(Reader *r, const json_t *j, const char *name, const char *co
     const char *s = json_string_value(j);
     for (int i = 0; s && i < n; i++)
         if (!strcmp(s, words[i])) return i;
-    return fail(r, "\"%s\" is not a %s of buffer", name, name), 0;
+    return FAULT(r, "\"%s\" is not a %s of buffer", name, name), 0;
 }
 
 static void get_field(Reader *r, const Field *f, const json_t *j, char *record) {
@@ -431,7 +409,7 @@ static void get_field(Reader *r, const Field *f, const json_t *j, char *record) 
     case F_HEX: *(uint64_t *)at = get_u64(r, j, name); break;
     case F_REAL: *(double *)at = get_real(r, j, name); break;
     case F_BOOL:
-        if (!json_is_boolean(j)) fail(r, "\"%s\" is neither true nor false", name);
+        if (!json_is_boolean(j)) FAULT(r, "\"%s\" is neither true nor false", name);
         *(bool *)at = json_is_true(j);
         break;
     case F_DTYPE: *(DType *)at = get_dtype(r, j, name); break;
@@ -444,7 +422,7 @@ static void get_field(Reader *r, const Field *f, const json_t *j, char *record) 
 }
 
 static void get_record(Reader *r, const json_t *j, void *record, const Field *fields, size_t n) {
-    for (size_t i = 0; i < n && !r->failed; i++) {
+    for (size_t i = 0; i < n && !r->at.failed; i++) {
         const json_t *m = member(r, j, fields[i].name);
         if (m) get_field(r, &fields[i], m, record);
     }
@@ -454,10 +432,10 @@ static void get_record(Reader *r, const json_t *j, void *record, const Field *fi
 /* A list's length; it is an array of the JSON text in memory, so this bounds what it makes us allocate. */
 static int get_count(Reader *r, const json_t *j, const char *name, int max) {
     const json_t *list = member(r, j, name);
-    if (list && !json_is_array(list)) fail(r, "\"%s\" is not a list", name);
-    size_t n = list && !r->failed ? json_array_size(list) : 0;
-    if (n > (size_t)max) fail(r, "\"%s\" has %zu items, at most %d are possible", name, n, max);
-    return r->failed ? 0 : (int)n;
+    if (list && !json_is_array(list)) FAULT(r, "\"%s\" is not a list", name);
+    size_t n = list && !r->at.failed ? json_array_size(list) : 0;
+    if (n > (size_t)max) FAULT(r, "\"%s\" has %zu items, at most %d are possible", name, n, max);
+    return r->at.failed ? 0 : (int)n;
 }
 
 static const json_t *item(const json_t *j, const char *list, int i) {
@@ -471,11 +449,11 @@ static void get_ints(Reader *r, const json_t *j, const char *list, int *v, int n
 static const void *get_blob(Reader *r, const json_t *j, const char *name, size_t *size) {
     static const char nothing[1];
     *size = 0;
-    if (json_array_size(j) != 2) return fail(r, "\"%s\" is not an offset and a size", name), nothing;
+    if (json_array_size(j) != 2) return FAULT(r, "\"%s\" is not an offset and a size", name), nothing;
     uint64_t at = get_u64(r, json_array_get(j, 0), name), n = get_u64(r, json_array_get(j, 1), name);
-    if (!r->failed && (at % ALIGN || at > r->blobs_size || n > r->blobs_size - at))
-        fail(r, "\"%s\" lies outside the file", name);
-    if (r->failed) return nothing;
+    if (!r->at.failed && (at % ALIGN || at > r->blobs_size || n > r->blobs_size - at))
+        FAULT(r, "\"%s\" lies outside the file", name);
+    if (r->at.failed) return nothing;
     *size = n;
     return r->blobs + at;
 }
@@ -483,13 +461,13 @@ static const void *get_blob(Reader *r, const json_t *j, const char *name, size_t
 /* A few bytes may say that they are many. */
 static char *expand(Reader *r, const void *z, size_t size, size_t most, const char *name) {
     unsigned long long n = ZSTD_getFrameContentSize(z, size);
-    if (n == ZSTD_CONTENTSIZE_UNKNOWN || n == ZSTD_CONTENTSIZE_ERROR) return fail(r, "%s cannot be expanded", name), NULL;
-    if (n > most) return fail(r, "%s expands to %llu bytes, there may be %zu", name, n, most), NULL;
+    if (n == ZSTD_CONTENTSIZE_UNKNOWN || n == ZSTD_CONTENTSIZE_ERROR) return FAULT(r, "%s cannot be expanded", name), NULL;
+    if (n > most) return FAULT(r, "%s expands to %llu bytes, there may be %zu", name, n, most), NULL;
     char *text = malloc(n + 1);
     size_t got = text ? ZSTD_decompress(text, n, z, size) : 0;
     if (!text || ZSTD_getErrorCode(got) == ZSTD_error_memory_allocation) out_of_memory(n, "an expanded text");
     if (ZSTD_isError(got) || got != n || memchr(text, 0, n))
-        return free(text), fail(r, "%s cannot be expanded", name), NULL;
+        return free(text), FAULT(r, "%s cannot be expanded", name), NULL;
     text[n] = 0;
     return text;
 }
@@ -497,7 +475,7 @@ static char *expand(Reader *r, const void *z, size_t size, size_t most, const ch
 static const char *get_text_blob(Reader *r, const json_t *j, const char *name) {
     size_t size;
     const void *z = get_blob(r, member(r, j, name), name, &size);
-    char *text = r->failed ? NULL : expand(r, z, size, MAX_TEXTS - r->texts, name);
+    char *text = r->at.failed ? NULL : expand(r, z, size, MAX_TEXTS - r->texts, name);
     const char *s = text ? arena_strdup(r->arena, text) : "";
     r->texts += strlen(s);
     free(text);
@@ -545,11 +523,11 @@ static void get_graph(Reader *r, const json_t *j, PlanGraph *g) {
     for (int i = 0; i < g->n_buckets; i++) g->buckets[i] = get_int(r, item(j, "buckets", i), "buckets", 1, INT32_MAX);
     g->n_launches = get_count(r, j, "launches", INT32_MAX);
     g->launches = arena_array(r->arena, (size_t)g->n_launches, sizeof *g->launches);
-    for (int i = 0; i < g->n_launches && !r->failed; i++)
+    for (int i = 0; i < g->n_launches && !r->at.failed; i++)
         get_launch(r, item(j, "launches", i), &g->launches[i], g->n_buckets);
     g->n_values = get_count(r, j, "values", INT32_MAX);
     g->values = arena_array(r->arena, (size_t)g->n_values, sizeof *g->values);
-    for (int i = 0; i < g->n_values && !r->failed; i++) GET(r, item(j, "values", i), &g->values[i], value_fields);
+    for (int i = 0; i < g->n_values && !r->at.failed; i++) GET(r, item(j, "values", i), &g->values[i], value_fields);
 }
 
 static void get_kv(Reader *r, const json_t *j, PlanKv *k) {
@@ -561,10 +539,10 @@ static void get_kv(Reader *r, const json_t *j, PlanKv *k) {
 
 static void get_program(Reader *r, const json_t *j, Plan *p) {
     const char *text = get_text_blob(r, j, "program");
-    if (r->failed) return;
+    if (r->at.failed) return;
     Err e = {0};
     p->program = program_load(r->arena, text, "program", &e);
-    if (!p->program || !program_verify(p->program, &e)) fail(r, "%s", e.msg);
+    if (!p->program || !program_verify(p->program, &e)) FAULT(r, "%s", e.msg);
 }
 
 static void decode(Reader *r, const json_t *j, Plan *p) {
@@ -574,13 +552,13 @@ static void decode(Reader *r, const json_t *j, Plan *p) {
 #define LIST(field, count, get_item)                                                                                   \
     p->count = get_count(r, j, #field, INT32_MAX);                                                                     \
     p->field = arena_array(r->arena, (size_t)p->count, sizeof *p->field);                                              \
-    r->list = #field;                                                                                                  \
-    for (int i = 0; i < p->count && !r->failed; i++) {                                                                 \
+    r->at.list = #field;                                                                                                  \
+    for (int i = 0; i < p->count && !r->at.failed; i++) {                                                                 \
         const json_t *at = item(j, #field, i);                                                                         \
-        r->item = i;                                                                                                   \
+        r->at.item = i;                                                                                                   \
         get_item;                                                                                                      \
     }                                                                                                                  \
-    r->list = NULL
+    r->at.list = NULL
     LIST(bufs, n_bufs, GET(r, at, &p->bufs[i], buf_fields));
     LIST(modules, n_modules, get_module(r, at, &p->modules[i]));
     LIST(kernels, n_kernels, GET(r, at, &p->kernels[i], kernel_fields));
@@ -635,7 +613,7 @@ static void index_names(Plan *p) {
 }
 
 static bool plan_read(Plan *p, const char *path, size_t meta_size, Err *e) {
-    Reader r = {.arena = p->arena, .e = e, .path = path};
+    Reader r = {.arena = p->arena, .at = {.path = path, .e = e}};
     const unsigned char *file = p->file.at;
     size_t blobs = (HEADER + meta_size + ALIGN - 1) / ALIGN * ALIGN;
     if (blobs < p->file.size) r.blobs = file + blobs, r.blobs_size = p->file.size - blobs;
@@ -644,10 +622,10 @@ static bool plan_read(Plan *p, const char *path, size_t meta_size, Err *e) {
     json_error_t je;
     json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, &je);
     free(text);
-    if (!j) fail(&r, "metadata: %s", je.text);
-    if (!r.failed) decode(&r, j, p);
+    if (!j) FAULT(&r, "metadata: %s", je.text);
+    if (!r.at.failed) decode(&r, j, p);
     json_decref(j);
-    if (r.failed) return false;
+    if (r.at.failed) return false;
     index_names(p);
     return plan_verify(p, path, e);
 }

@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 
+#include "fault.h"
 #include "ir/map.h"
 
 enum { MAX_GROUPS = 64, MAX_MODULES = 1 << 10, MAX_KERNELS = 1 << 14, MAX_TABLE = 1 << 26, MAX_SYMBOL = 127, TEMP_ALIGN = 256, MAX_DEVICES = 1024 };
@@ -15,11 +16,7 @@ typedef struct Check Check;
 struct Check {
     const Plan *p;
     Arena *tmp;
-    const char *path;
-    Err *e;
-    bool failed;
-    const char *list; /* for messages: "bufs", 3 */
-    int item;
+    PlanFault at;
     Sizes most;            /* the largest T and S; one page */
     Map bufs;              /* name -> index + 1, of all that are not temporary */
     int *group;            /* [n_bufs] KV group of a pool, else -1 */
@@ -28,25 +25,6 @@ struct Check {
     int **in, **out;       /* [n_graphs] buffers of the nodes' values, [nodes * MAX_IN or MAX_OUT]; -1: no value */
     int step, counters;    /* buffers; -1: there is none */
 };
-
-static void fail(Check *c, const char *fmt, ...) PRINTF(2, 3);
-static void fail(Check *c, const char *fmt, ...) {
-    if (c->failed) return;
-    char what[1024];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(what, sizeof what, fmt, ap);
-    va_end(ap);
-    c->failed = true;
-    if (c->list) err_set(c->e, "%s: damaged plan: %s[%d]: %s", c->path, c->list, c->item, what);
-    else err_set(c->e, "%s: damaged plan: %s", c->path, what);
-}
-
-#define FAIL(c, ...)                                                                                                   \
-    do {                                                                                                               \
-        fail(c, __VA_ARGS__);                                                                                          \
-        return;                                                                                                        \
-    } while (0)
 
 /* --- sizes --------------------------------------------------------------------------------------------------------------- */
 
@@ -90,7 +68,7 @@ static void verify_path(Check *c, const char *what, const char *s) {
 static void verify_text(Check *c, const char *what, const char *s) {
     json_t *j = json_string(s);
     verify_path(c, what, s);
-    if (!j) fail(c, "%s is not UTF-8", what);
+    if (!j) FAULT(c, "%s is not UTF-8", what);
     json_decref(j);
 }
 
@@ -101,7 +79,7 @@ static void verify_texts(Check *c) {
     };
     for (size_t i = 0; i < LEN(row); i++) verify_text(c, row[i].what, row[i].text);
     verify_path(c, "model_path", p->model_path);
-    if (strcmp(p->precision, "strict") && strcmp(p->precision, "fast")) fail(c, "precision is neither strict nor fast");
+    if (strcmp(p->precision, "strict") && strcmp(p->precision, "fast")) FAULT(c, "precision is neither strict nor fast");
 }
 
 /* --- limits --------------------------------------------------------------------------------------------------------------- */
@@ -136,7 +114,7 @@ static void verify_buckets(Check *c, const PlanGraph *g) {
     if (g->n_buckets < 1) FAIL(c, "%s has no bucket", g->name);
     for (int i = 1; i < g->n_buckets; i++)
         if (g->buckets[i] <= g->buckets[i - 1]) FAIL(c, "%s: buckets do not ascend", g->name);
-    if (!k && (g->n_buckets != 1 || g->buckets[0] != 1)) fail(c, "prepare has buckets");
+    if (!k && (g->n_buckets != 1 || g->buckets[0] != 1)) FAULT(c, "prepare has buckets");
 }
 
 /* --- buffers -------------------------------------------------------------------------------------------------------------- */
@@ -150,7 +128,7 @@ static void verify_temp(Check *c, const PlanBuf *b) {
     if (b->graph < 0 || b->graph >= p->n_graphs) FAIL(c, "%s belongs to graph %d", b->name, b->graph);
     const Graph *g = program_graph(p->program, p->graphs[b->graph].name);
     if (b->first < 0 || b->last < b->first || (size_t)b->last >= g->nodes.n)
-        fail(c, "%s lives from node %d to %d of %zu", b->name, b->first, b->last, g->nodes.n);
+        FAULT(c, "%s lives from node %d to %d of %zu", b->name, b->first, b->last, g->nodes.n);
 }
 
 /* An input that the executor writes has the type that it writes; nothing else is called so. One that it does not know is for kernels that
@@ -162,14 +140,14 @@ static void verify_input(Check *c, const PlanBuf *b) {
     if (b->kind != BUF_INPUT && plan_input_named(b->name)) FAIL(c, "%s is the name of an input", b->name);
     if (b->kind != BUF_INPUT || strcmp(b->name, "rope")) return;
     int64_t rows = b->type.dim[0].add, most = c->p->config.max_seq > 1 << 20 ? c->p->config.max_seq : 1 << 20;
-    if (rows > most) fail(c, "rope has %lld positions, the model %lld", (long long)rows, (long long)c->p->config.max_seq);
+    if (rows > most) FAULT(c, "rope has %lld positions, the model %lld", (long long)rows, (long long)c->p->config.max_seq);
 }
 
 static void verify_state(Check *c, const PlanBuf *b) {
     const Type *t = &b->type, last = {DT_I32, 1, {dim_const(c->p->max_batch)}};
     if (mentions(t, SYM_T) || mentions(t, SYM_S)) FAIL(c, "state %s lives longer than a step", b->name);
     if (!strcmp(b->name, "last") && !type_eq(t, &last)) FAIL(c, "state last is %s, not one id a slot", type_str(c->tmp, t));
-    if (!strcmp(b->name, PLAN_COUNTERS) && (t->dtype != DT_I32 || t->rank != 1)) fail(c, "%s is %s", b->name, type_str(c->tmp, t));
+    if (!strcmp(b->name, PLAN_COUNTERS) && (t->dtype != DT_I32 || t->rank != 1)) FAULT(c, "%s is %s", b->name, type_str(c->tmp, t));
 }
 
 static void verify_named(Check *c, const PlanBuf *b, int index) {
@@ -197,7 +175,7 @@ static void verify_hold(Check *c, const PlanBuf *b) {
     if (b->kind != BUF_WEIGHT || b->hold != HOLD_EACH || b->share < p->devices || b->share > 1 << 20)
         FAIL(c, "%s is dealt out, %lld over %lld devices", b->name, (long long)b->share, (long long)p->devices);
     if (!dim_eq(b->type.dim[0], dim_const((b->share + p->devices - 1) / p->devices)))
-        fail(c, "%s has %lld of %lld, which are dealt out over %lld devices", b->name, (long long)b->type.dim[0].add, (long long)b->share, (long long)p->devices);
+        FAULT(c, "%s has %lld of %lld, which are dealt out over %lld devices", b->name, (long long)b->type.dim[0].add, (long long)b->share, (long long)p->devices);
 }
 
 static void verify_buf(Check *c, const PlanBuf *b, int index) {
@@ -209,7 +187,7 @@ static void verify_buf(Check *c, const PlanBuf *b, int index) {
     if (b->size != bytes) FAIL(c, "%s has %zu bytes, its type needs %zu", b->name, b->size, bytes);
     if (b->kind == BUF_TEMP) verify_temp(c, b);
     else verify_named(c, b, index);
-    if (!c->failed) verify_hold(c, b);
+    if (!c->at.failed) verify_hold(c, b);
 }
 
 /* All that is there at once, pools with a page each. */
@@ -277,9 +255,9 @@ static void verify_overlap(Check *c, int graph) {
     int *first, *last, *born = by_node(c, graph, nodes, offsetof(PlanBuf, first), &first), *dying = by_node(c, graph, nodes, offsetof(PlanBuf, last), &last);
     Live l[BUF_HOLDS]; /* an arena each */
     for (int h = 0; h < BUF_HOLDS; h++) l[h] = (Live){p->bufs, arena_array(c->tmp, (size_t)p->n_bufs + 1, sizeof *l->at), 0};
-    for (size_t n = 0; n < nodes && !c->failed; n++) {
-        for (int i = first[n]; i < first[n + 1] && !c->failed; i++) live_add(c, &l[p->bufs[born[i]].hold], born[i]);
-        for (int i = last[n]; i < last[n + 1] && !c->failed; i++) live_remove(&l[p->bufs[dying[i]].hold], dying[i]);
+    for (size_t n = 0; n < nodes && !c->at.failed; n++) {
+        for (int i = first[n]; i < first[n + 1] && !c->at.failed; i++) live_add(c, &l[p->bufs[born[i]].hold], born[i]);
+        for (int i = last[n]; i < last[n + 1] && !c->at.failed; i++) live_remove(&l[p->bufs[dying[i]].hold], dying[i]);
     }
 }
 
@@ -313,7 +291,7 @@ static void verify_grouped(Check *c, const PlanBuf *b, int index) {
     bool table = b->kind == BUF_INPUT && !strncmp(b->name, "blocks.", 7);
     if (mentions(&b->type, SYM_P) && c->group[index] < 0) FAIL(c, "%s is in no group of layers", b->name);
     for (int i = 0; table && i < c->p->n_kv; i++) table = strcmp(c->p->kv[i].blocks, b->name);
-    if (table) fail(c, "%s is no group's block table", b->name);
+    if (table) FAULT(c, "%s is no group's block table", b->name);
 }
 
 /* --- kernels ---------------------------------------------------------------------------------------------------------------- */
@@ -337,7 +315,7 @@ static void verify_use(Check *c, int graph, int node, int buf, const char *who) 
     if (b->kind == BUF_TEMP && b->graph != graph) FAIL(c, "%s uses %s of graph %d", who, b->name, b->graph);
     if (c->everywhere[graph][node] && b->hold == HOLD_FIRST) FAIL(c, "%s runs on each device, %s is on the first", who, b->name);
     if (b->kind == BUF_TEMP && (node < b->first || node > b->last))
-        fail(c, "%s (node %d) uses %s, which lives from node %d to %d", who, node, b->name, b->first, b->last);
+        FAULT(c, "%s (node %d) uses %s, which lives from node %d to %d", who, node, b->name, b->first, b->last);
 }
 
 typedef struct Values Values; /* of a graph */
@@ -350,11 +328,11 @@ struct Values {
 
 static int value_buf(Check *c, const Values *s, const Value *v) {
     int buf = (int)(intptr_t)map_get(&s->buf, v->name) - 1;
-    if (buf == -1) fail(c, "value %s has no buffer", v->name);
-    else if (buf < 0 || buf >= c->p->n_bufs) fail(c, "%s: buffer %d of %d", v->name, buf, c->p->n_bufs);
+    if (buf == -1) FAULT(c, "value %s has no buffer", v->name);
+    else if (buf < 0 || buf >= c->p->n_bufs) FAULT(c, "%s: buffer %d of %d", v->name, buf, c->p->n_bufs);
     else if (!type_eq(&c->p->bufs[buf].type, &v->type))
-        fail(c, "value %s is %s, its buffer %s", v->name, type_str(c->tmp, &v->type), type_str(c->tmp, &c->p->bufs[buf].type));
-    return c->failed ? -1 : buf;
+        FAULT(c, "value %s is %s, its buffer %s", v->name, type_str(c->tmp, &v->type), type_str(c->tmp, &c->p->bufs[buf].type));
+    return c->at.failed ? -1 : buf;
 }
 
 /* The value has this memory for itself; what outlives a step or comes from without also has its name. */
@@ -372,7 +350,7 @@ static void index_values(Check *c, const PlanGraph *pg, Values *s) {
     const ValueList *outputs = &program_graph(c->p->program, pg->name)->outputs;
     *s = (Values){.buf = {.arena = c->tmp}, .output = {.arena = c->tmp}, .owner = arena_array(c->tmp, (size_t)c->p->n_bufs + 1, sizeof *s->owner)};
     for (size_t i = 0; i < outputs->n; i++) map_put_ptr(&s->output, outputs->at[i], outputs->at[i]);
-    for (int i = 0; i < pg->n_values && !c->failed; i++) {
+    for (int i = 0; i < pg->n_values && !c->at.failed; i++) {
         const char *name = pg->values[i].name;
         int buf = pg->values[i].buf;
         if (map_get(&s->buf, name)) FAIL(c, "%s: value %s has two buffers", pg->name, name);
@@ -382,7 +360,7 @@ static void index_values(Check *c, const PlanGraph *pg, Values *s) {
 }
 
 static void own_all(Check *c, Values *s, const ValueList *l, int kinds) {
-    for (size_t i = 0; i < l->n && !c->failed; i++) own(c, s, l->at[i], kinds);
+    for (size_t i = 0; i < l->n && !c->at.failed; i++) own(c, s, l->at[i], kinds);
 }
 
 enum { ONE = 1 }; /* kinds are bits */
@@ -400,11 +378,11 @@ static void verify_result(Check *c, Values *s, const Node *n, int o) {
     }
     int buf = value_buf(c, s, v);
     if (buf >= 0 && (!n->in[state] || buf != value_buf(c, s, n->in[state]) || c->p->bufs[buf].kind != BUF_STATE))
-        fail(c, "%s updates a state, but lies elsewhere", v->name);
+        FAULT(c, "%s updates a state, but lies elsewhere", v->name);
 }
 
 static void verify_body(Check *c, const Graph *body) {
-    for (size_t i = 0; i < body->nodes.n && !c->failed; i++) {
+    for (size_t i = 0; i < body->nodes.n && !c->at.failed; i++) {
         const Node *n = body->nodes.at[i];
         size_t bytes;
         for (int o = 0; o < n->n_out; o++)
@@ -435,11 +413,11 @@ static void verify_values(Check *c, int graph) {
     own_all(c, &s, &g->inputs, KIND(INPUT) | KIND(LINK));
     own_all(c, &s, &g->params, KIND(WEIGHT));
     own_all(c, &s, &g->states, KIND(STATE));
-    for (size_t n = 0; n < g->nodes.n && !c->failed; n++)
-        for (int o = 0; o < g->nodes.at[n]->n_out && !c->failed; o++) verify_result(c, &s, g->nodes.at[n], o);
+    for (size_t n = 0; n < g->nodes.n && !c->at.failed; n++)
+        for (int o = 0; o < g->nodes.at[n]->n_out && !c->at.failed; o++) verify_result(c, &s, g->nodes.at[n], o);
     c->in[graph] = arena_array(c->tmp, (g->nodes.n + 1) * MAX_IN, sizeof **c->in);
     c->out[graph] = arena_array(c->tmp, (g->nodes.n + 1) * MAX_OUT, sizeof **c->out);
-    for (size_t n = 0; n < g->nodes.n && !c->failed; n++) {
+    for (size_t n = 0; n < g->nodes.n && !c->at.failed; n++) {
         resolve_node(c, &s, graph, (int)n, g->nodes.at[n]);
         if (g->nodes.at[n]->op == OP_FUSED) verify_body(c, g->nodes.at[n]->body);
     }
@@ -478,11 +456,11 @@ static void verify_head(Check *c, const Graph *g) {
 
 /* An input is written before the graph runs. */
 static void verify_inputs(Check *c, const Graph *g) {
-    for (size_t i = 0; i < g->inputs.n && !c->failed; i++) {
+    for (size_t i = 0; i < g->inputs.n && !c->at.failed; i++) {
         const Value *v = g->inputs.at[i];
         Err why;
         int buf = (int)(intptr_t)map_get(&c->bufs, v->name) - 1;
-        if (buf >= 0 && c->p->bufs[buf].kind == BUF_INPUT && plan_input_named(v->name) && !plan_input(c->p, g->name, v->name, &v->type, &why)) fail(c, "graph %s %s", g->name, why.msg);
+        if (buf >= 0 && c->p->bufs[buf].kind == BUF_INPUT && plan_input_named(v->name) && !plan_input(c->p, g->name, v->name, &v->type, &why)) FAULT(c, "graph %s %s", g->name, why.msg);
     }
 }
 
@@ -507,14 +485,14 @@ static int scope_buf(const Scope *s, const Value *v) {
 static void verify_window(Check *c, const Node *n, const PlanKv *kv) {
     int64_t window = n->op == OP_attention ? node_int(n, "window") : 1;
     if (kv->window && (!window || window > kv->window))
-        fail(c, "%s has a window of %lld, the group of %s keeps %lld", node_name(n), (long long)window, kv->blocks, (long long)kv->window);
+        FAULT(c, "%s has a window of %lld, the group of %s keeps %lld", node_name(n), (long long)window, kv->blocks, (long long)kv->window);
 }
 
 static void verify_pages(Check *c, const Scope *s, const Node *n, const int *in) {
     int pool = n->op == OP_attention; /* which input */
     if (n->op == OP_FUSED) {
         const Scope inside = {n, s, in};
-        for (size_t i = 0; i < n->body->nodes.n && !c->failed; i++) verify_pages(c, &inside, n->body->nodes.at[i], NULL);
+        for (size_t i = 0; i < n->body->nodes.n && !c->at.failed; i++) verify_pages(c, &inside, n->body->nodes.at[i], NULL);
         return;
     }
     if (!pool && n->op != OP_kv_write) return;
@@ -577,12 +555,12 @@ static void verify_launch(Check *c, int graph, const Graph *g, const PlanLaunch 
     if (l->node < 0 || (size_t)l->node >= g->nodes.n) FAIL(c, "%s computes node %d of %zu", k->symbol, l->node, g->nodes.n);
     if (l->n_args < 1 || c->step < 0 || l->args[0] != c->step) FAIL(c, "%s: its first argument is not the step", k->symbol);
     if (c->everywhere[graph][l->node] && p->bufs[c->step].hold != HOLD_EACH) FAIL(c, "%s runs on each device, step is on the first", k->symbol);
-    for (int i = 1; i < l->n_args && !c->failed; i++) {
+    for (int i = 1; i < l->n_args && !c->at.failed; i++) {
         if (l->args[i] == -1) continue;
         verify_use(c, graph, l->node, l->args[i], k->symbol);
-        if (!c->failed && !belongs(c, graph, l, l->args[i])) fail(c, "%s: %s is nothing that its node %s reads or writes", k->symbol, p->bufs[l->args[i]].name, node_name(g->nodes.at[l->node]));
+        if (!c->at.failed && !belongs(c, graph, l, l->args[i])) FAULT(c, "%s: %s is nothing that its node %s reads or writes", k->symbol, p->bufs[l->args[i]].name, node_name(g->nodes.at[l->node]));
     }
-    if (!c->failed) verify_grid(c, graph, l);
+    if (!c->at.failed) verify_grid(c, graph, l);
 }
 
 /* Nothing is to be done where a join's result is its input. */
@@ -611,16 +589,16 @@ static void verify_common(Check *c, int graph) {
 static void verify_launches(Check *c, int graph, const Graph *g) {
     const PlanGraph *pg = &c->p->graphs[graph];
     int next = 0; /* the node that must come */
-    for (int i = 0; i < pg->n_launches && !c->failed; i++) {
+    for (int i = 0; i < pg->n_launches && !c->at.failed; i++) {
         const PlanLaunch *l = &pg->launches[i];
         verify_launch(c, graph, g, l);
-        if (c->failed) return;
+        if (c->at.failed) return;
         if (l->node < next - 1) FAIL(c, "%s: launches are not in the order of their nodes", pg->name);
         if (l->node > must_come(c, graph, g, next)) FAIL(c, "%s: no launch computes node %s", pg->name, node_name(g->nodes.at[must_come(c, graph, g, next)]));
         next = l->node + 1;
     }
     next = must_come(c, graph, g, next);
-    if (c->p->n_kernels && (size_t)next < g->nodes.n) fail(c, "%s: no launch computes node %s", pg->name, node_name(g->nodes.at[next]));
+    if (c->p->n_kernels && (size_t)next < g->nodes.n) FAULT(c, "%s: no launch computes node %s", pg->name, node_name(g->nodes.at[next]));
 }
 
 static void verify_graph(Check *c, int graph) {
@@ -629,8 +607,8 @@ static void verify_graph(Check *c, int graph) {
     if (!strcmp(pg->name, "sample") || !strcmp(pg->name, "logits")) verify_head(c, g);
     verify_inputs(c, g);
     verify_common(c, graph);
-    for (size_t n = 0; n < g->nodes.n && !c->failed; n++) verify_node(c, graph, (int)n, g->nodes.at[n]);
-    if (!c->failed) verify_launches(c, graph, g);
+    for (size_t n = 0; n < g->nodes.n && !c->at.failed; n++) verify_node(c, graph, (int)n, g->nodes.at[n]);
+    if (!c->at.failed) verify_launches(c, graph, g);
 }
 
 /* --- all --------------------------------------------------------------------------------------------------------------------- */
@@ -641,23 +619,23 @@ static void verify_all(Check *c) {
     const Plan *p = c->p;
     char where[300];
 #define EACH(field, count, check)                                                                                      \
-    c->list = #field;                                                                                                  \
-    for (int i = 0; i < p->count && !c->failed; i++) {                                                                 \
-        c->item = i;                                                                                                   \
+    c->at.list = #field;                                                                                                  \
+    for (int i = 0; i < p->count && !c->at.failed; i++) {                                                                 \
+        c->at.item = i;                                                                                                   \
         check;                                                                                                         \
     }                                                                                                                  \
-    c->list = NULL
-    if (p->n_modules > MAX_MODULES || p->n_kernels > MAX_KERNELS) fail(c, "%d modules and %d kernels", p->n_modules, p->n_kernels);
+    c->at.list = NULL
+    if (p->n_modules > MAX_MODULES || p->n_kernels > MAX_KERNELS) FAULT(c, "%d modules and %d kernels", p->n_modules, p->n_kernels);
     verify_texts(c);
-    snprintf(where, sizeof where, "%s: damaged plan: config", c->path);
-    if (!c->failed && !model_config_check(&p->config, where, c->e)) c->failed = true;
+    snprintf(where, sizeof where, "%s: damaged plan: config", c->at.path);
+    if (!c->at.failed && !model_config_check(&p->config, where, c->at.e)) c->at.failed = true;
     EACH(graphs, n_graphs, verify_buckets(c, &p->graphs[i]));
-    if (!c->failed && plan_graph(p, "step") < 0) fail(c, "there is no graph step");
-    if (!c->failed && (size_t)p->n_graphs != p->program->graphs.n) fail(c, "the program has %zu graphs, the plan %d", p->program->graphs.n, p->n_graphs);
+    if (!c->at.failed && plan_graph(p, "step") < 0) FAULT(c, "there is no graph step");
+    if (!c->at.failed && (size_t)p->n_graphs != p->program->graphs.n) FAULT(c, "the program has %zu graphs, the plan %d", p->program->graphs.n, p->n_graphs);
     c->most = largest(p);
-    if (!c->failed) verify_limits(c);
+    if (!c->at.failed) verify_limits(c);
     EACH(bufs, n_bufs, verify_buf(c, &p->bufs[i], i));
-    if (!c->failed) verify_sum(c);
+    if (!c->at.failed) verify_sum(c);
     c->step = named(c, "step"), c->counters = named(c, PLAN_COUNTERS);
     EACH(modules, n_modules, verify_text(c, "its name", p->modules[i].name));
     EACH(rules, n_rules, verify_text(c, "its name", p->rules[i].name));
@@ -672,7 +650,7 @@ static void verify_all(Check *c) {
 }
 
 bool plan_verify(const Plan *p, const char *path, Err *e) {
-    Check c = {.p = p, .tmp = arena_new(), .path = path, .e = e};
+    Check c = {.p = p, .tmp = arena_new(), .at = {.path = path, .e = e}};
     size_t n = (size_t)p->n_bufs + 1, graphs = (size_t)p->n_graphs + 1;
     c.bufs.arena = c.tmp;
     c.group = arena_array(c.tmp, n, sizeof *c.group), c.source = arena_array(c.tmp, n, sizeof *c.source);
@@ -681,5 +659,5 @@ bool plan_verify(const Plan *p, const char *path, Err *e) {
     c.in = arena_array(c.tmp, graphs, sizeof *c.in), c.out = arena_array(c.tmp, graphs, sizeof *c.out);
     verify_all(&c);
     arena_free(c.tmp);
-    return !c.failed;
+    return !c.at.failed;
 }

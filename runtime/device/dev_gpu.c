@@ -566,7 +566,7 @@ static void make_group(Gpu *g, Device *const *others, int n) {
         Gpu *o = i ? (Gpu *)others[i - 1] : g;
         o->group = g->group, o->n_group = n + 1;
         o->needs = calloc((size_t)n + 1, sizeof *o->needs);
-        if (!o->group || !o->needs) die("device %s: out of memory", g->api->ops->name);
+        if (!o->group || !o->needs) out_of_memory(((size_t)n + 1) * sizeof *o->needs, "a group of devices");
     }
 }
 
@@ -747,7 +747,7 @@ bool gpu_replay(Device *d, int stream, void *graph, Err *e) {
     g->last_graph = graph;
     Mark *m = &g->mark[++g->replays % MARKS];
     *m = (Mark){m->event, g->replays, graph, m->needs};
-    if (g->n_group && !m->needs && !(m->needs = calloc((size_t)g->n_group, sizeof *m->needs))) die("device %s: out of memory", g->api->ops->name);
+    if (g->n_group && !m->needs && !(m->needs = calloc((size_t)g->n_group, sizeof *m->needs))) out_of_memory((size_t)g->n_group * sizeof *m->needs, "a mark");
     if (g->n_group) memcpy(m->needs, g->needs, (size_t)g->n_group * sizeof *m->needs);
     int rc = m->event ? GPU_OK : g->f->event_create(&m->event, NO_TIMING);
     if (!rc) rc = g->f->graph_launch(g->last_graph->exec, s->handle);

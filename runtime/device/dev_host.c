@@ -361,17 +361,6 @@ static void host_free(Device *d, void *p) {
         }
 }
 
-static void *host_alloc_common(Device *d, Device *const *others, int n, size_t size, const char *name, Err *why, Err *e) {
-    (void)others, (void)n;
-    *why = (Err){""};
-    return host_alloc(d, size, name, e);
-}
-
-static void host_free_common(Device *d, Device *const *others, int n, void *p) {
-    (void)others, (void)n;
-    host_free(d, p);
-}
-
 /* Kernels read weights at any address that suits their type. Reading the file begins now, not at the first step's page faults. */
 static void *host_adopt(Device *d, const void *p, size_t size, const char *name) {
     (void)d, (void)name;
@@ -497,7 +486,7 @@ static void host_profile(Device *d, Text *t, bool json) {
 
 const DeviceOps dev_host = {
     .name = "host", .many = true, .count = host_count, .open = host_open, .close = host_close, .info = host_info,
-    .alloc = host_alloc, .free = host_free, .alloc_common = host_alloc_common, .free_common = host_free_common, .adopt = host_adopt, .upload = host_copy, .download = host_copy, .fill = host_fill, .sync = host_sync,
+    .alloc = host_alloc, .free = host_free, .alloc_common = device_alloc_common, .free_common = device_free_common, .adopt = host_adopt, .upload = host_copy, .download = host_copy, .fill = host_fill, .sync = host_sync,
     .module_load = host_module_load, .module_unload = host_module_unload, .kernel = host_kernel, .launch = host_launch,
     .profile = host_profile,
 };

@@ -74,17 +74,6 @@ static void ref_free(Device *d, void *p) {
         }
 }
 
-static void *ref_alloc_common(Device *d, Device *const *others, int n, size_t size, const char *name, Err *why, Err *e) {
-    (void)others, (void)n;
-    *why = (Err){""};
-    return ref_alloc(d, size, name, e);
-}
-
-static void ref_free_common(Device *d, Device *const *others, int n, void *p) {
-    (void)others, (void)n;
-    ref_free(d, p);
-}
-
 static void *ref_adopt(Device *d, const void *p, size_t size, const char *name) {
     (void)d, (void)size, (void)name;
     return (uintptr_t)p % 16 ? NULL : (void *)(uintptr_t)p;
@@ -125,8 +114,8 @@ const DeviceOps dev_ref = {
     .info = ref_info,
     .alloc = ref_alloc,
     .free = ref_free,
-    .alloc_common = ref_alloc_common,
-    .free_common = ref_free_common,
+    .alloc_common = device_alloc_common,
+    .free_common = device_free_common,
     .adopt = ref_adopt,
     .upload = ref_copy,
     .download = ref_copy,

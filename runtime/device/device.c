@@ -112,6 +112,17 @@ double device_hang_seconds(void) {
     return seconds_env("GPTOSS_HANG_SECONDS", 120);
 }
 
+void *device_alloc_common(Device *d, Device *const *others, int n, size_t size, const char *name, Err *why, Err *e) {
+    (void)others, (void)n;
+    *why = (Err){""};
+    return d->ops->alloc(d, size, name, e);
+}
+
+void device_free_common(Device *d, Device *const *others, int n, void *p) {
+    (void)others, (void)n;
+    d->ops->free(d, p);
+}
+
 bool device_memory(size_t held, size_t more, const char *device, const char *name, Err *e) {
     struct sysinfo m;
     size_t sum, all = sysinfo(&m) ? SIZE_MAX : ((size_t)m.totalram + m.totalswap) * m.mem_unit;

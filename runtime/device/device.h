@@ -109,6 +109,9 @@ void device_list(Text *t);    /* what --list-devices prints */
 /* May a device in host memory that holds so much take `more`? What is mapped is not there before it is touched: a plan that asks for
  * more than the machine has must fail here, not when the kernel ends the process. */
 bool device_memory(size_t held, size_t more, const char *device, const char *name, Err *e);
+/* alloc_common and free_common of devices all of whose memory is the host's: as any. */
+void *device_alloc_common(Device *d, Device *const *others, int n, size_t size, const char *name, Err *why, Err *e);
+void device_free_common(Device *d, Device *const *others, int n, void *p);
 /* A kernel that nothing can end has not come back for so long, said its device; not stuck: it has. What a signal handler may ask. */
 void device_say_stuck(bool stuck);
 bool device_is_stuck(void);

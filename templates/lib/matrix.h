@@ -139,23 +139,6 @@ template <int K, int TOKENS, int THREADS> struct Tile {
     }
 };
 
-// The biases of what this lane's acc will hold; asked for before a product, they are there behind it. slab_out then wants none.
-template <int GROUP, class OutRow> DEVICE Acc slab_bias(int slab, int rows, const float *bias, OutRow out_row) {
-    Acc b = {};
-#pragma unroll
-    for (int i = 0; i < 2; i++)
-#pragma unroll
-        for (int m = 0; m < 2; m++) {
-            const int group = acc_group(i), n = GROUP == 2 ? slab * (SLAB / 2) + group : slab * SLAB + tile_row(group, m);
-            if (bias && n < rows / GROUP) b.c[i + 2 * m] = bias[GROUP == 2 ? out_row(n, m) : n];
-        }
-    return b;
-}
-DEVICE void add_bias(Acc &acc, const Acc &bias) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) acc.c[i] += bias.c[i];
-}
-
 // f(m, j): group j of the slab's columns, which acc holds at i: at i and i + 2 a group of two, at i + 2 m one of one.
 template <int GROUP, class Do> DEVICE void slab_groups(int i, int slab, int rows, Do f) {
     const int group = acc_group(i);
@@ -166,6 +149,22 @@ template <int GROUP, class Do> DEVICE void slab_groups(int i, int slab, int rows
 #pragma unroll
     for (int m = 0; m < 2; m++)
         if (slab * SLAB + tile_row(group, m) < rows) f(m, slab * SLAB + tile_row(group, m));
+}
+
+// The biases of what this lane's acc will hold; asked for before a product, they are there behind it. slab_out then wants none.
+template <int GROUP, class OutRow> DEVICE Acc slab_bias(int slab, int rows, const float *bias, OutRow out_row) {
+    Acc b = {};
+    if (!bias) return b;
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+        slab_groups<GROUP>(i, slab, rows, [&](int m, int j) {
+            for (int k = 0; k < GROUP; k++) b.c[i + 2 * (m + k)] = bias[out_row(j, k)];
+        });
+    return b;
+}
+DEVICE void add_bias(Acc &acc, const Acc &bias) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) acc.c[i] += bias.c[i];
 }
 
 // What acc holds at i, plus its rows' bias (0: none), to out(j, v): a group of two columns, or two groups of one.
