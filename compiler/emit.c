@@ -120,7 +120,9 @@ static void emit_c_wrapper(Text *t, const Kernel *k, int n) {
 
 static void emit_wrapper(Text *t, const Emitter *em, const Kernel *k, const KernelArg *args, int n) {
     /* ptxas aims at several blocks an SM, and spills, unless it is told that one will do */
-    text_add(t, "extern \"C\" __global__ __launch_bounds__(%" PRId64 "%s) void %s(const int *__restrict__ step", k->block,
+    text_add(t, "extern \"C\" __global__ ");
+    if (k->cluster > 1) text_add(t, "__cluster_dims__(%" PRId64 ", 1, 1) ", k->cluster);
+    text_add(t, "__launch_bounds__(%" PRId64 "%s) void %s(const int *__restrict__ step", k->block,
              em->m->target->compiler == RTC_CUDA ? ", 1" : "", k->symbol);
     for (int i = 0; i < n; i++)
         text_add(t, ", %s%s *__restrict__ %s", args[i].written ? "" : "const ", arg_ctype(&args[i]), args[i].name);
@@ -192,6 +194,10 @@ Kernel *emit_kernel(Emitter *em, const Part *p, const PartList *all, KernelArg *
     if (!binding_eval(&k->binding, t->block, -1, &k->block, e)) return err_wrap(e, "%s", t->file), NULL;
     if (k->block < 1 || k->block > 1024)
         return err_set(e, "%s: error: block %s is %" PRId64 ", must be 1 to 1024", t->path, t->block, k->block), NULL;
+    k->cluster = 1;
+    if (t->cluster && !binding_eval(&k->binding, t->cluster, -1, &k->cluster, e)) return err_wrap(e, "%s", t->file), NULL;
+    if (k->cluster < 1 || k->cluster > 8 || (k->cluster > 1 && em->m->target->compiler != RTC_CUDA))
+        return err_set(e, "%s: error: cluster %s is %" PRId64 ", must be 1 to 8, and 1 on %s", t->path, t->cluster, k->cluster, em->m->target->arch), NULL;
     k->reduction = reduction(em, p, all, &k->binding);
     k->tolerance = tolerance(em, t, p, all);
     *n_args = 0;
@@ -203,7 +209,7 @@ Kernel *emit_kernel(Emitter *em, const Part *p, const PartList *all, KernelArg *
     emit_args(&text, em, args, *n_args, k->binding.rows);
     text_add(&text, "\n");
     text_put(&text, hooks.at, hooks.n);
-    text_add(&text, "#line %d \"%s\"\n%s", t->body_line, t->file, t->body);
+    text_add(&text, "#line %d \"%s\"\n%s", t->body_line, t->body_file, t->body);
     k->inside = arena_strndup(em->m->a, text.at, text.n);
     text_free(&text);
     text_free(&hooks);

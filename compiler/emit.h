@@ -30,7 +30,7 @@ struct Kernel {
     const Template *t;
     Binding binding;
     const char *reduction;
-    int64_t block;
+    int64_t block, cluster; /* blocks of a cluster: 1, they know nothing of each other */
     double tolerance;
     const char *args, *ops; /* identity.c: for people; and the hashes of what the nodes that it serves compute */
     struct {

@@ -33,6 +33,10 @@ struct Gen {
     bool asks;
     const char *asked[64]; /* the loads, each once */
     int n_asked, most_asked;
+    struct {
+        const char *what, *field;
+    } token[16]; /* the loads that are a token's, whatever the column */
+    int n_token;
     bool apart; /* no column is in two views: what is asked in one needs no place in another */
 };
 
@@ -97,7 +101,7 @@ static const char *argument(Hooks *h, const Value *v, const char *hint, bool wri
 
 static bool is_word(const char *s) {
     for (; *s; s++)
-        if (!isalnum((unsigned char)*s) && *s != '_') return false;
+        if (!isalnum((unsigned char)*s) && !strchr("_.", *s)) return false;
     return true;
 }
 
@@ -119,9 +123,35 @@ static const char *read_text(Gen *g, const char *name, const char *index) {
     return arena_printf(arena(g), "l.load(%d, %s)", i, what);
 }
 
+/* Whether the text is made of the token and what is loaded for it, and numbers. */
+static bool is_of_token(const char *s) {
+    while (*s) {
+        size_t n = strspn(s, " ()+-*/%0123456789");
+        s += n;
+        n = strcspn(s, " ()+-*/%");
+        if (n && strncmp(s, "token.", 6) && !(n == 1 && *s == 't') && !(n == 4 && !strncmp(s, "long", 4))) return false;
+        s += n;
+    }
+    return true;
+}
+
+/* The field of Token that has what is loaded. */
+static const char *token_load(Gen *g, const char *name, const char *index) {
+    const char *what = arena_printf(arena(g), "a.%s, %s", name, index), *field = arena_printf(arena(g), "token.%s", name);
+    for (int i = 0; i < g->n_token; i++) {
+        if (!strcmp(g->token[i].what, what)) return g->token[i].field;
+        if (!strcmp(g->token[i].field, field)) field = arena_printf(arena(g), "token.%s_%d", name, g->n_token);
+    }
+    if (g->n_token == (int)LEN(g->token)) die("hooks: more than %zu loads of a token behind %s", LEN(g->token), node_name(owner(g)));
+    g->token[g->n_token].what = what;
+    return g->token[g->n_token++].field = field;
+}
+
 /* Integers are named, since several texts use them: a token's slot, its position. */
 static const char *load(Gen *g, const Value *v, const char *hint, const char *index) {
-    const char *name = argument(g->h, v, hint, false), *expr = read_text(g, name, index);
+    const char *name = argument(g->h, v, hint, false);
+    if (g->asks && v->type.dtype == DT_I32 && is_of_token(index)) return token_load(g, name, index);
+    const char *expr = read_text(g, name, index);
     if (v->type.dtype != DT_I32) return expr;
     const char *var = known(g, expr);
     if (var) return var;
@@ -538,21 +568,31 @@ static void out_row(const Part *p, Text *t) {
     else text_add(t, "DEVICE int out_row(int j, int m) { return j; }\n");
 }
 
+static void behind_token(Text *text, const Gen *g) {
+    text_add(text, "    struct Token {");
+    for (int i = 0; i < g->n_token; i++) text_add(text, "%s%s", i ? ", " : " int ", strchr(g->token[i].field, '.') + 1);
+    text_add(text, g->n_token ? "; };\n" : "};\n");
+    text_add(text, "    METHOD Token token(int t) const {\n        Token token;\n");
+    for (int i = 0; i < g->n_token; i++) text_add(text, "        %s = load(%s);\n", g->token[i].field, g->token[i].what);
+    text_add(text, "        return token;\n    }\n");
+}
+
 static void behind_asks(Hooks *h, Text *text, Gen *g) {
     text_add(text, "// Column out_row(j, m) of row t of the kernel's result is v[m].\n");
     out_row(h->part, text);
     text_add(text, "struct Behind {\n    enum { GROUP = %d, LOADS = %d };\n    typedef Asked<LOADS> Asks;\n    %s;\n", h->part->pairs ? 2 : 1, g->most_asked, args_type(h));
-    text_add(text, "    template <class L> METHOD void with(const L &l, int t, int j, const float *v) const {\n");
+    behind_token(text, g);
+    text_add(text, "    template <class L> METHOD void with(const L &l, const Token &token, int t, int j, const float *v) const {\n");
     add_text(text, &g->text);
     text_add(text, "    }\n"
                    "    METHOD static int column(int j, int m) { return out_row(j, m); }\n"
-                   "    METHOD Asks ask(int t, int j) const {\n"
+                   "    METHOD Asks ask(const Token &token, int t, int j) const {\n"
                    "        const float none[GROUP] = {};\n"
                    "        Asks x;\n"
-                   "        with(Asking<LOADS>{x}, t, j, none);\n"
+                   "        with(Asking<LOADS>{x}, token, t, j, none);\n"
                    "        return x;\n"
                    "    }\n"
-                   "    METHOD void give(int t, int j, const float *v, const Asks &x) const { with(Told<LOADS>{x}, t, j, v); }\n"
+                   "    METHOD void give(const Token &token, int t, int j, const float *v, const Asks &x) const { with(Told<LOADS>{x}, token, t, j, v); }\n"
                    "};\n\n");
 }
 

@@ -258,6 +258,7 @@ static bool fill_grid(Lower *l, const Kernel *k, const PlanGraph *pg, PlanLaunch
                 return err_wrap(e, "%s: grid", k->t->file);
             if (x < 1 || x > (d ? 65535 : INT32_MAX))
                 return err_set(e, "%s: grid dimension %d is %lld", k->symbol, d, (long long)x);
+            if (!d && x % k->cluster) return err_set(e, "%s: grid %lld is no multiple of its clusters of %lld blocks", k->symbol, (long long)x, (long long)k->cluster);
             launch->grid[b][d] = (uint32_t)x;
         }
         int64_t lds = 0;

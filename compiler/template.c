@@ -171,6 +171,8 @@ static bool do_priority(Cursor *c, Template *t) {
     return c->p = end, t->priority = (int)v, true;
 }
 static bool do_block(Cursor *c, Template *t) { return t->block = text_until(c, 0), true; }
+static bool do_cluster(Cursor *c, Template *t) { return t->cluster = text_until(c, 0), true; }
+static bool do_body(Cursor *c, Template *t) { return t->body_of = text_until(c, 0), true; }
 static bool do_lds(Cursor *c, Template *t) { return t->lds = text_until(c, 0), true; }
 static bool do_workspace(Cursor *c, Template *t) { return t->workspace = text_until(c, 0), true; }
 static bool do_counters(Cursor *c, Template *t) { return t->counters = text_until(c, 0), true; }
@@ -325,6 +327,7 @@ static const struct {
     {"front", do_front},       {"behind", do_behind},
     {"layout", do_layout},
     {"lds", do_lds},           {"tokens", do_tokens},
+    {"cluster", do_cluster},   {"body", do_body},
     {"workspace", do_workspace}, {"counters", do_counters},
     {"overlaps", do_overlaps},
     {"early", do_early},
@@ -347,13 +350,22 @@ static bool head_line(Cursor *c, Template *t, int *given) {
     return *near.word ? bad_word(c, "word of a template's head", &near) : bad(c, "expected a word");
 }
 
+static bool only_comments(const char *p) {
+    for (; *p; p += strcspn(p, "\n"), p += *p == '\n') {
+        const char *s = p + strspn(p, " ");
+        if (*s && *s != '\n' && strncmp(s, "//", 2)) return false;
+    }
+    return true;
+}
+
 static Template *read_template(Arena *a, const char *path, const char *file, Err *e) {
     size_t size;
     char *text = file_read_text(a, path, &size, e);
     if (!text) return NULL;
     Template *t = arena_alloc(a, sizeof *t);
+    const char *version = arena_printf(a, "%016llx", (unsigned long long)hash64(text, size));
     *t = (Template){
-        .file = file, .path = arena_strdup(a, path), .version = arena_printf(a, "%016llx", (unsigned long long)hash64(text, size)), .grid = {"1", "1", "1"}, .reduce = "", .tokens = INT64_MAX};
+        .file = file, .path = arena_strdup(a, path), .version = version, .head_version = version, .grid = {"1", "1", "1"}, .reduce = "", .tokens = INT64_MAX};
     Cursor c = {a, text, path, 1, e};
     char *p = text;
     int given[LEN(words)] = {0};
@@ -366,8 +378,25 @@ static Template *read_template(Arena *a, const char *path, const char *file, Err
     }
     t->body = p;
     t->body_line = c.line;
+    t->body_file = file;
     if (!t->kernel || !t->block) return err_set(e, "%s: error: a template's head needs kernel and block", path), NULL;
+    if (t->body_of && !only_comments(p)) return err_set(e, "%s:%d: error: its body is %s's, here is another", path, c.line, t->body_of), NULL;
     return t;
+}
+
+/* Templates whose head names another as their body. */
+static bool share_bodies(Arena *a, TemplateList *list, Err *e) {
+    for (size_t i = 0; i < list->n; i++) {
+        Template *t = list->at[i];
+        if (!t->body_of) continue;
+        size_t k = 0;
+        while (k < list->n && strcmp(list->at[k]->file, t->body_of)) k++;
+        const Template *of = k < list->n ? list->at[k] : NULL;
+        if (!of || of->body_of) return err_set(e, "%s: error: body %s: %s", t->path, t->body_of, of ? "that one's is another's, too" : "there is no such template");
+        t->body = of->body, t->body_line = of->body_line, t->body_file = of->file;
+        t->version = arena_printf(a, "%s+%s", t->head_version, of->head_version);
+    }
+    return true;
 }
 
 static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
@@ -394,7 +423,7 @@ bool templates_load(Arena *a, TemplateList *list, const char *dir, const char *e
         if (k < list->n) list->at[k] = t;
         else PUSH(a, *list, t);
     }
-    return true;
+    return share_bodies(a, list, e);
 }
 
 /* --- expressions --- */

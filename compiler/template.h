@@ -15,6 +15,8 @@
  *   //! group perm, tiles = ids, TILE   needs the pairs of input `ids` grouped by expert into tiles of TILE rows
  *   //! grid  ceil(N, ROWS), ceil(T, TOKENS)      in blocks; T: the tokens of the bucket
  *   //! block 256
+ *   //! body  linear.hip            what stands below that template's head; below this one's stand comments only
+ *   //! cluster 4                   so many neighbouring blocks see each other's shared memory (sm_90); divides the grid
  *   //! lds   T * K * 2             bytes of dynamic shared memory, beside what the text declares
  *   //! workspace T * 1024          bytes of memory for this launch alone, char *workspace; its contents are undefined. 0: a null pointer
  *   //! counters T                  int *counters, so many: zeros before the launch, and the kernel leaves zeros
@@ -82,8 +84,9 @@ struct Template {
     const char *path;   /* where it lies */
     const char *kernel; /* "linear" */
     const char *body;   /* the text behind the head */
-    const char *version; /* hash of the file's bytes */
-    int body_line;      /* its first line's number */
+    const char *version, *head_version; /* of all its text, of the file: hashes of bytes */
+    int body_line;      /* its first line's number, in body_file */
+    const char *body_of, *body_file; /* body_of: the head's "body"; NULL: its own */
     int n_in, n_out;
     Param in[MAX_IN], out[MAX_OUT];
     const char *precision, *arch; /* NULL: any */
@@ -96,6 +99,7 @@ struct Template {
     const char *group_perm, *group_tiles, *group_ids, *group_tile; /* NULL without */
     const char *grid[3];
     const char *block, *lds;
+    const char *cluster; /* NULL without */
     const char *workspace, *counters; /* NULL without */
     const char *reduce;
     int64_t tokens;             /* at most; INT64_MAX: any number */

@@ -53,20 +53,42 @@ DEVICE int cut(const Args &a, Piece *piece) {
     return n;
 }
 
+// A slab times a piece of more tokens than an accumulator holds takes longer, HEAVY to LIGHT. By one wave: the slabs of all pieces, in
+// order, are cut so that each block has as much to do; this one's are bound[0] … bound[1] - 1.
+enum { LIGHT = 7, HEAVY = 8 };
+DEVICE void deal(const Piece *piece, int n, int slabs, int *bound) {
+    const int lane = threadIdx.x % WAVE;
+    auto heavy = [&](int i) { return wave_ballot(i + lane < n && piece[i + lane].count > TILE_N); };
+    int all = n * LIGHT, before = 0;
+    for (int i = 0; i < n; i += WAVE) all += bit_count(heavy(i)) * (HEAVY - LIGHT);
+    if (lane < 2) bound[lane] = n * slabs;
+    wave_sync();
+    for (int i = 0; i < n; i += WAVE) {
+        const u64 mask = heavy(i);
+        const int each = mask >> lane & 1 ? HEAVY : LIGHT, from = ((i + lane) * LIGHT + (before + bits_below(mask, lane)) * (HEAVY - LIGHT)) * slabs;
+        for (int k = 0; k < 2; k++) {
+            const int at = (int)((long)all * slabs * (blockIdx.x + k) / gridDim.x) - from;
+            if (i + lane < n && at >= 0 && at < each * slabs) bound[k] = (i + lane) * slabs + (at + each - 1) / each;
+        }
+        before += bit_count(mask);
+    }
+}
+
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     extern __shared__ __attribute__((aligned(128))) char lds[];
     __shared__ __attribute__((aligned(16))) char table[Unit<W>::LDS_BYTES + 16];
     __shared__ Piece piece[PIECES];
-    __shared__ int pieces;
+    __shared__ int bound[2];
     static_assert(Stream<W, K, PIECE, STAGES>::RING <= RING, "the head knows the ring's size");
     const int wave = threadIdx.x / WAVE, slabs = slabs_of(N);
     if (!IDS_EARLY) overlap_wait();
     if (wave == 0) {
         const int n = cut(a, piece);
-        if (threadIdx.x == 0) pieces = n;
+        wave_sync();
+        deal(piece, n, slabs, bound);
     }
     __syncthreads();
-    const int all = pieces * slabs, blocks = gridDim.x, from = (int)((long)all * blockIdx.x / blocks), upto = (int)((long)all * (blockIdx.x + 1) / blocks);
+    const int from = bound[0], upto = bound[1];
     const int first = from + wave, n = first < upto ? (upto - first + WAVES - 1) / WAVES : 0;
     bf16(*rows)[ROW] = (bf16(*)[ROW])(lds + WAVES * RING);
     auto where = [&](int i) {

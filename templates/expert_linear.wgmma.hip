@@ -8,14 +8,13 @@
 //! where  K % 32 == 0
 //! const  TILE = 128
 //! const  SLABS = 12
-//! const  PIECE = w_MXFP4 ? 5 : 1
-//! const  PART = PIECE * (w_MXFP4 ? 544 : 2048)
-//! const  PIECES = w_MXFP4 ? 3 : 4
-//! const  STAGES = min(16, (LDS_ALL - PIECES * (SLABS * PART + 16)) / (TILE * 128 + 16))
+//! const  STEP = w_MXFP4 ? 2 : 1
+//! const  STAGE = STEP * (TILE * 128 + SLABS * (w_MXFP4 ? 544 : 2048)) + 16
+//! const  STAGES = min(16, LDS_ALL / STAGE)
 //! group  perm, tiles = ids, TILE
 //! grid   132
 //! block  512
-//! lds    STAGES * (TILE * 128 + 16) + PIECES * (SLABS * PART + 16)
+//! lds    STAGES * STAGE
 //! overlaps
 //! reduce mma16
 //! tol    fast 1e-10
@@ -29,8 +28,8 @@ struct Results : Behind {
 
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     extern __shared__ __attribute__((aligned(1024))) char lds[];
-    typedef Gemm<W, K, N, SLABS, TILE, STAGES, PIECE, PIECES> Product;
-    static_assert(Product::BYTES == STAGES * (TILE * 128 + 16) + PIECES * (SLABS * PART + 16), "the head knows the ring's size");
+    typedef Gemm<W, K, N, SLABS, TILE, STAGES, STEP> Product;
+    static_assert(Product::BYTES == STAGES * STAGE, "the head knows the ring's size");
     const int row_tiles = (slabs_of(N) + SLABS - 1) / SLABS, tiles = E + row_count(a) * R;
     auto items = [&](int i) {
         const int at = blockIdx.x + i * (int)gridDim.x, *tile = a.tiles + at / row_tiles * 4;

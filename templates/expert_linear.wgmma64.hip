@@ -10,14 +10,13 @@
 //! const  TILE = 128
 //! const  TOKENS = 64
 //! const  SLABS = 16
-//! const  PIECE = w_MXFP4 ? 5 : 1
-//! const  PART = PIECE * (w_MXFP4 ? 544 : 2048)
-//! const  PIECES = w_MXFP4 ? 3 : 4
-//! const  STAGES = min(16, (LDS_ALL - PIECES * (SLABS * PART + 16)) / (TOKENS * 128 + 16))
+//! const  STEP = w_MXFP4 ? 2 : 1
+//! const  STAGE = STEP * (TOKENS * 128 + SLABS * (w_MXFP4 ? 544 : 2048)) + 16
+//! const  STAGES = min(16, LDS_ALL / STAGE)
 //! group  perm, tiles = ids, TILE
 //! grid   132
 //! block  640
-//! lds    STAGES * (TOKENS * 128 + 16) + PIECES * (SLABS * PART + 16)
+//! lds    STAGES * STAGE
 //! overlaps
 //! reduce mma16
 //! tol    fast 1e-10
@@ -31,8 +30,8 @@ struct Results : Behind {
 
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     extern __shared__ __attribute__((aligned(1024))) char lds[];
-    typedef Gemm<W, K, N, SLABS, TOKENS, STAGES, PIECE, PIECES> Product;
-    static_assert(Product::BYTES == STAGES * (TOKENS * 128 + 16) + PIECES * (SLABS * PART + 16) && TILE == 2 * TOKENS, "the head knows the ring's size");
+    typedef Gemm<W, K, N, SLABS, TOKENS, STAGES, STEP> Product;
+    static_assert(Product::BYTES == STAGES * STAGE && TILE == 2 * TOKENS, "the head knows the ring's size");
     if (!IDS_EARLY) overlap_wait();
     enum { ROW_TILES = (slabs_of(N) + SLABS - 1) / SLABS };
     const int lane = threadIdx.x % WAVE, most = E + row_count(a) * R / TILE;

@@ -6,14 +6,16 @@
 //! layout w = fragment
 //! where  K % 16 == 0
 //! const  TOKENS = 128
+//! const  CLUSTER = N > 16384 ? 1 : 2
+//! tune   CLUSTER 1 2 4
 //! const  SLABS = 12
-//! const  PIECE = w_MXFP4 ? 5 : 1
-//! const  PART = PIECE * (w_MXFP4 ? 544 : 2048)
-//! const  PIECES = w_MXFP4 ? 3 : 4
-//! const  STAGES = min(16, (LDS_ALL - PIECES * (SLABS * PART + 16)) / (TOKENS * 128 + 16))
-//! grid   132
+//! const  STEP = w_MXFP4 ? 2 : 1
+//! const  STAGE = STEP * (TOKENS * 128 + SLABS * (w_MXFP4 ? 544 : 2048)) + 16
+//! const  STAGES = min(16, LDS_ALL / STAGE)
+//! grid   CLUSTER > 2 ? 128 : 132
+//! cluster CLUSTER
 //! block  512
-//! lds    STAGES * (TOKENS * 128 + 16) + PIECES * (SLABS * PART + 16)
+//! lds    STAGES * STAGE
 //! overlaps
 //! reduce mma16
 //! tol    fast 1e-10
@@ -27,10 +29,10 @@ struct Results : Behind {
 
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     extern __shared__ __attribute__((aligned(1024))) char lds[];
-    typedef Gemm<W, K, N, SLABS, TOKENS, STAGES, PIECE, PIECES> Product;
-    static_assert(Product::BYTES == STAGES * (TOKENS * 128 + 16) + PIECES * (SLABS * PART + 16), "the head knows the ring's size");
-    const Dense items = Dense::plan(row_count(a), N, SLABS, TOKENS);
-    Product::template run<true>(w, items.parts == 1, a.x, lds, items, [](int t) { return t; }, Results{{a}});
+    typedef Gemm<W, K, N, SLABS, TOKENS, STAGES, STEP, CLUSTER> Product;
+    static_assert(Product::BYTES == STAGES * STAGE, "the head knows the ring's size");
+    const Dense<CLUSTER> items = Dense<CLUSTER>::plan(row_count(a), N, SLABS, TOKENS);
+    Product::template run<true>(w, items.rounds == 1, a.x, lds, items, [](int t) { return t; }, Results{{a}});
 }
 
 DEVICE void run(const Args &a) { compute(a, a.w); }

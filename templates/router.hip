@@ -4,7 +4,7 @@
 //! const  WAVES = THREADS / WAVE
 //! const  TOKENS = min(4, (LDS - 1024) / (K * 4 + E * 4))
 //! where  K % 16 == 0 && E <= 1024 && R <= 8 && TOKENS > 0
-//! grid   T <= 264 ? T : ceil(T, TOKENS)
+//! grid   T <= 132 ? T : T <= 264 ? ceil(T, min(TOKENS, 2)) : ceil(T, TOKENS)
 //! block  THREADS
 //! overlaps
 //! reduce a row in 4 parts, each by a wave; K by {WAVE} lanes in 16-byte chunks, lanes by butterfly; f64, in rank order

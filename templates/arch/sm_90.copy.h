@@ -28,6 +28,24 @@ DEVICE void copy_bulk(unsigned to, const void *from, int bytes, unsigned bar, u6
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(to), "l"(from), "r"(bytes), "r"(bar), "l"(policy) : "memory");
 }
 
+// --- clusters: blocks that see each other's shared memory (PTX ISA: mapa, barrier.cluster) ---
+
+DEVICE unsigned cluster_rank() {
+    unsigned r;
+    asm volatile("mov.u32 %0, %cluster_ctarank;" : "=r"(r));
+    return r;
+}
+DEVICE void cluster_sync() { asm volatile("barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+DEVICE void barrier_arrive_at(unsigned bar, int rank) { // the barrier at the same place in that block
+    asm volatile("{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.shared::cluster.b64 _, [there]; }" ::"r"(bar), "r"(rank) : "memory");
+}
+// To the same place in all blocks of mask, each of whose barriers there has the bytes.
+DEVICE void copy_bulk_all(unsigned to, const void *from, int bytes, unsigned bar, unsigned mask, u64 policy) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster.L2::cache_hint [%0], [%1], %2, [%3], %4, %5;" ::"r"(to), "l"(from), "r"(bytes), "r"(bar),
+                 "h"((unsigned short)mask), "l"(policy)
+                 : "memory");
+}
+
 // --- small copies (PTX ISA: cp.async), by each thread ---
 
 DEVICE void copy_16(unsigned to, const void *from, bool there) { // 16 bytes; zeros, unless they are there

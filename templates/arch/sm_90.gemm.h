@@ -2,14 +2,13 @@
 // while the tensor cores work on the unit before. Tokens are B, from shared memory. Each result is one accumulator to which the k16 steps
 // are added in ascending order: the signature of lib/matrix.h, and the bits of mma.sync (H200, 2026-11-29).
 //
-// All of a block's warpgroups but the last multiply; the last one moves data around two rings, weights PIECE units at a time, since a
-// bulk copy costs its warp 66 clocks however small it is (H200, 2026-11-29: 544 bytes at a time, 200 µs for what 65 µs would read):
-//   warp 0      weights, a bulk copy a slab and piece
-//   warps 1-3   tokens' rows, a unit of k a stage, gathered by cp.async into the tile of 128-byte swizzled rows that wgmma reads
-//   full        of a piece: one arrival, with its bytes; of a unit of tokens: one of each token warp, LAG stages late, when its copies are
-//               there and fenced
+// All of a block's warpgroups but the last multiply; the last one moves data around a ring, whose stages hold STEP units of k:
+//   warp 0      weights, a bulk copy a slab and stage (it costs the warp 66 clocks however small it is; H200, 2026-11-29)
+//   warps 1-3   tokens' rows, gathered by cp.async into tiles of 128-byte swizzled rows, as wgmma reads them, a unit a tile
+//   full        one arrival with the weights' bytes, and one of each token warp, LAG stages late, when its copies are there and fenced
 //   empty       one arrival a multiplying warp
-// A block goes from item to item (a row tile times a token tile) without draining the rings.
+// A block goes from item to item (a row tile times a token tile) without draining the ring. The CLUSTER blocks of a cluster have the same
+// row tiles and different tokens: each fetches its share of the slabs for all of them, once all have used what lay there.
 
 // --- wgmma (PTX ISA: wgmma.mma_async m64nNk16) ---
 
@@ -67,65 +66,78 @@ DEVICE void proxy_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "m
 template <int N> DEVICE void more_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)); }
 template <int N> DEVICE void fewer_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)); }
 
+template <class T> DEVICE T of_lane(const T &v, int lane) { // v of that lane; T: ints
+    T r;
+#pragma unroll
+    for (int i = 0; i < (int)(sizeof(T) / 4); i++) ((int *)&r)[i] = __shfl_sync(~0u, ((const int *)&v)[i], lane);
+    return r;
+}
+
 // --- a block's work ---
 
-struct Item { // slabs slab … of expert `expert` times tokens first …, `count` of them; 0: there are no more items
+struct Item { // slabs slab … of expert `expert` times tokens first …, `count` of them; 0: there are no more items; -1: none, the cluster's others have some
     int expert, slab, first, count;
 };
 
-// All tokens times all rows. An item takes `each` of the tokens, a multiple of 32 up to `most`: so many that the blocks, each doing as many
-// items as any, are done first. Items that need the same weights follow each other.
-struct Dense {
-    int tokens, row_tiles, slabs, each, parts;
+// All tokens times all rows. An item takes `each` of the tokens, a multiple of 16 up to `most`: so many that all is done first. For a unit
+// of k a block multiplies (half a clock a slab and token), and has rows of 128 bytes come: at most 40 bytes a clock, its share
+// of what the L2 gives being 24 (H200, 2026-11-29). Items that need the same weights follow each other.
+template <int CLUSTER> struct Dense {
+    int tokens, row_tiles, slabs, each, rounds; // rounds: of a row tile
     DEVICE Dense plan(int tokens, int rows, int slabs, int most) {
-        enum { ALONE = 32 }; // what an item costs besides its tokens, in tokens
         Dense best = {tokens, (slabs_of(rows) + slabs - 1) / slabs, slabs, most, 1};
-        for (int each = most, least = 0x7fffffff; tokens > 0 && each >= 32; each -= 32) {
-            const int parts = (tokens + each - 1) / each, cost = (parts * best.row_tiles + (int)gridDim.x - 1) / (int)gridDim.x * (each + ALONE);
-            if (cost < least) least = cost, best.each = each, best.parts = parts;
+        const int clusters = (int)gridDim.x / CLUSTER;
+        float least = 1e30f;
+        for (int each = most; tokens > 0 && each >= 16; each -= 16) {
+            const int rounds = (tokens + each * CLUSTER - 1) / (each * CLUSTER), items = rounds * best.row_tiles;
+            const float own = (items + clusters - 1) / clusters, all = (float)items / clusters;
+            const float multiply = slabs * each * 0.5f, fetch = (slabs * 16 + each) * 3.2f, from_l2 = (slabs * 16.f / CLUSTER + each) * 5.3f;
+            const float cost = fmaxf(own * fmaxf(multiply, fetch), all * from_l2);
+            if (cost < least) least = cost, best.each = each, best.rounds = rounds;
         }
         return best;
     }
     METHOD Item operator()(int i) const {
-        const int at = blockIdx.x + i * (int)gridDim.x, first = at % parts * each;
-        return {0, at / parts * slabs, first, at / parts >= row_tiles ? 0 : tokens - first < each ? tokens - first : each};
+        const int at = blockIdx.x / CLUSTER + i * ((int)gridDim.x / CLUSTER), first = (at % rounds * CLUSTER + blockIdx.x % CLUSTER) * each, left = tokens - first;
+        return {0, at / rounds * slabs, first, at / rounds >= row_tiles || tokens == 0 ? 0 : left <= 0 ? -1 : left < each ? left : each};
     }
 };
 
-template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, int PIECES> struct Gemm {
+template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int STEP, int CLUSTER = 1> struct Gemm {
     enum {
-        UNITS = (K + UNIT_K - 1) / UNIT_K, UNIT = Unit<W>::BYTES, PART = PIECE * UNIT, WEIGHTS = SLABS * PART, ROW = UNIT_K * 2, TILE = TOKENS * ROW,
+        UNITS = (K + UNIT_K - 1) / UNIT_K, UNIT = Unit<W>::BYTES, PART = STEP * UNIT, WEIGHTS = SLABS * PART, ROW = UNIT_K * 2, TILE = TOKENS * ROW,
         GROUPS = (SLABS + 3) / 4, MOVERS = 96, APART = MOVERS / 8, EACH = (TOKENS + APART - 1) / APART, // GROUPS: multiplying warpgroups, MOVERS: threads that gather tokens
         LAG = STAGES / 2 > 5 ? 5 : STAGES / 2,
         // Registers of who multiplies and of who moves: together what a launch of 384 threads (168 each), 512 (128) or 640 (96) has
         TAKE = GROUPS == 1 ? 0 : GROUPS == 4 ? 104 : GROUPS == 3 ? 152 : TOKENS > 128 ? 224 : 208,
         GIVE = (GROUPS == 4 ? 480 : GROUPS == 3 ? 512 : 504) - GROUPS * TAKE,
         // Shared memory
-        AT_WEIGHTS = STAGES * TILE, AT_BARRIERS = AT_WEIGHTS + PIECES * WEIGHTS, BYTES = AT_BARRIERS + (STAGES + PIECES) * 16
+        AT_WEIGHTS = STAGES * STEP * TILE, AT_BARRIERS = AT_WEIGHTS + STAGES * WEIGHTS, BYTES = AT_BARRIERS + STAGES * 16
     };
-    static_assert(STAGES >= LAG + 2 && PIECES >= 2 && TOKENS % 32 == 0 && UNIT % 16 == 0 && GROUPS <= 4, "a tile, and rings that cannot lock up");
+    static_assert(STAGES >= LAG + 2 && TOKENS % 32 == 0 && UNIT % 16 == 0 && GROUPS <= 4, "a tile, and a ring that cannot lock up");
+    static_assert(STEP == 1 || STEP == 2, "units are multiplied in pairs");
 
-    template <int STAGES_OF, int BARRIERS, int DATA, int BYTES_OF> struct Ring { // its data and barriers lie in lds from DATA and BARRIERS on
+    struct Ring {
         char *lds;
         unsigned stage, phase;
         METHOD void next() {
-            if (++stage == STAGES_OF) stage = 0, phase ^= 1u;
+            if (++stage == STAGES) stage = 0, phase ^= 1u;
         }
-        METHOD unsigned full(unsigned s) const { return shared_address(lds) + BARRIERS + 16 * s; }
+        METHOD unsigned full(unsigned s) const { return shared_address(lds) + AT_BARRIERS + 16 * s; }
         METHOD unsigned empty(unsigned s) const { return full(s) + 8; }
         METHOD void wait_full() const { barrier_wait(full(stage), phase); }
         METHOD void wait_empty() const { barrier_wait(empty(stage), phase ^ 1u); }
-        METHOD unsigned at() const { return shared_address(lds) + DATA + stage * BYTES_OF; }
-        METHOD void open(int fulls) const { // by one thread
-            for (int s = 0; s < STAGES_OF; s++) barrier_init(full(s), fulls), barrier_init(empty(s), 4 * GROUPS);
+        METHOD unsigned tokens(int unit) const { return shared_address(lds) + (stage * STEP + unit) * TILE; }
+        METHOD const char *weights(int slab, int unit) const { return lds + AT_WEIGHTS + stage * WEIGHTS + slab * PART + unit * UNIT; }
+        METHOD void open() const { // by one thread
+            for (int s = 0; s < STAGES; s++) barrier_init(full(s), 1 + MOVERS / WAVE), barrier_init(empty(s), 4 * GROUPS * CLUSTER);
         }
+        METHOD unsigned before() const { return empty(stage ? stage - 1 : STAGES - 1); }
     };
-    typedef Ring<STAGES, AT_BARRIERS, 0, TILE> TokenRing;
-    typedef Ring<PIECES, AT_BARRIERS + STAGES * 16, AT_WEIGHTS, WEIGHTS> WeightRing;
 
     // --- warp 0 of the last warpgroup ---
 
-    template <class Items> METHOD static void move_weights(const W *w, WeightRing r, Items items, bool once) {
+    template <class Items> METHOD static void move_weights(const W *w, Ring r, Items items, bool once) {
         const int lane = threadIdx.x % WAVE, slabs = slabs_of(N);
         const u64 policy = once ? evict_first() : evict_normal();
         for (int i = 0;; i++) {
@@ -135,10 +147,12 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, i
             const char *from = slab_at(w, (long)it.expert * slabs + it.slab + lane, K);
             for (int left = UNITS * UNIT; left > 0; left -= PART, from += PART, r.next()) {
                 const int bytes = left < PART ? left : PART;
+                const unsigned to = shared_address(r.weights(lane, 0));
                 r.wait_empty();
                 if (lane == 0) barrier_expect(r.full(r.stage), live * bytes);
                 __syncwarp();
-                if (lane < live) copy_bulk(r.at() + lane * PART, from, bytes, r.full(r.stage), policy);
+                if (CLUSTER == 1 && lane < live) copy_bulk(to, from, bytes, r.full(r.stage), policy);
+                if (CLUSTER > 1 && lane < live && lane % CLUSTER == cluster_rank()) copy_bulk_all(to, from, bytes, r.full(r.stage), (1u << CLUSTER) - 1, policy);
             }
         }
     }
@@ -146,7 +160,7 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, i
     // --- its other three ---
 
     // A thread has 16 bytes of every 12th row. Chunk c of row r lies where c ^ r % 8 would: 12 rows on, that differs in bit 2 alone.
-    template <class Items, class Row> METHOD static void move_tokens(const bf16 *x, TokenRing r, Items items, Row row) {
+    template <class Items, class Row> METHOD static void move_tokens(const bf16 *x, Ring r, Items items, Row row) {
         const int t = threadIdx.x - GROUPS * 128 - WAVE, lane = t % WAVE, chunk = t % 8, first = t / 8;
         const unsigned even = first * ROW + (chunk ^ first % 8) * 16, odd = even ^ 64;
         int done = 0, pending = 0;
@@ -157,13 +171,17 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, i
 #pragma unroll
             for (int k = 0; k < EACH; k++) at[k] = row(it.first + (first + k * APART < it.count ? first + k * APART : 0)) * (unsigned)(K * 2);
             const char *from = (const char *)x + chunk * 16;
-            for (int u = 0; u < UNITS; u++, from += ROW) {
+            for (int u = 0; u < UNITS;) {
                 r.wait_empty();
-                const bool there = K % UNIT_K == 0 || u * UNIT_K + chunk * 8 < K;
-                const unsigned to = r.at();
+#pragma unroll 1 // registers
+                for (int j = 0; j < STEP; j++, u++, from += ROW) {
+                    if (j && u >= UNITS) break;
+                    const bool there = K % UNIT_K == 0 || u * UNIT_K + chunk * 8 < K;
+                    const unsigned to = r.tokens(j);
 #pragma unroll
-                for (int k = 0; k < EACH; k++)
-                    if (first + k * APART < it.count) copy_16(to + (k % 2 ? odd : even) + k * (APART * ROW), there ? from + at[k] : (const char *)x, there);
+                    for (int k = 0; k < EACH; k++)
+                        if (first + k * APART < it.count) copy_16(to + (k % 2 ? odd : even) + k * (APART * ROW), there ? from + at[k] : (const char *)x, there);
+                }
                 copies_end();
                 r.next();
                 if (++pending <= LAG) continue;
@@ -175,7 +193,7 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, i
         copies_wait<0>();
         for (; pending; pending--) arrived(r, lane, done);
     }
-    METHOD static void arrived(const TokenRing &r, int lane, int &done) {
+    METHOD static void arrived(const Ring &r, int lane, int &done) {
         proxy_fence();
         __syncwarp();
         if (lane == 0) barrier_arrive(r.full(done));
@@ -184,22 +202,10 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, i
 
     // --- the others ---
 
-    // A warp's slab of the pieces, a unit after the other; a warp without a slab reads what another does, to no avail.
-    struct Slab {
-        WeightRing r;
-        int unit; // of the piece
-        METHOD Unit<W> next() {
-            const int own = threadIdx.x / WAVE, slab = SLABS % 4 == 0 || own < SLABS ? own : SLABS - 1;
-            if (unit == 0) r.wait_full();
-            return Unit<W>::read(r.lds + AT_WEIGHTS + r.stage * WEIGHTS + slab * PART + unit * UNIT);
-        }
-        METHOD void taken(bool last) { // the unit is in registers, as an instruction that uses it has begun; last: of the slab
-            if (PIECE > 1 && ++unit < PIECE && !last) return;
-            __syncwarp();
-            if (threadIdx.x % WAVE == 0) barrier_arrive(r.empty(r.stage));
-            unit = 0, r.next();
-        }
-    };
+    METHOD static Unit<W> read(const Ring &r, int unit) { // of the warp's slab; a warp without one reads what another does, to no avail
+        const int own = threadIdx.x / WAVE;
+        return Unit<W>::read(r.weights(SLABS % 4 == 0 || own < SLABS ? own : SLABS - 1, unit));
+    }
     METHOD static void steps(AFragment *a, Unit<bf16> &u) {
 #pragma unroll
         for (int s = 0; s < STEPS; s++) a[s] = bf16_fragment(u.part, s);
@@ -208,109 +214,120 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, i
         asm volatile("" : "+r"(u.codes[0]), "+r"(u.codes[1]), "+r"(u.codes[2]), "+r"(u.codes[3]), "+r"(u.scales)); // not above the wait
         Dequant::fragments(a, u.codes, u.scales);
     }
+    METHOD static void release(unsigned empty) { // a stage's barrier: its last unit is done
+        const int lane = threadIdx.x % WAVE;
+        if (CLUSTER == 1 && lane == 0) barrier_arrive(empty);
+        if (CLUSTER > 1 && lane < CLUSTER) barrier_arrive_at(empty, lane);
+    }
 
     // Codes are read while the unit before is multiplied; bf16 would only take registers.
     enum { AHEAD = sizeof(W) == 1 };
-    // Multiplies unit u, whose A is `now`; makes the next one's, if there is one, in `then`.
-    template <int WIDTH> METHOD static void unit(float *d, const AFragment *now, AFragment *then, TokenRing &r, Slab &slab, int u) {
+    // Multiplies unit u, even or odd, whose A is a[ODD]; makes the next one's, if there is one, in the other.
+    template <int WIDTH, int ODD> METHOD static void unit(float *d, AFragment (*a)[STEPS], Ring &r, int u) {
+        enum { AT = ODD % STEP, LAST = AT == STEP - 1 }; // of its stage
         const bool more = u + 1 < UNITS;
         // Tokens' rows: 128-byte swizzle, 8 rows in 1,024 bytes (PTX ISA: matrix descriptor)
-        const unsigned tile = r.at() >> 4 | 1u << 16;
+        const unsigned tile = r.tokens(AT) >> 4 | 1u << 16, before = r.before();
         const u64 high = 0x4000004000000000ull;
         Unit<W> w = {}; // zero: what is left undefined on a path costs ptxas registers
         wgmma_fence();
 #pragma unroll
-        for (int s = 0; s < STEPS; s++) Wgmma<WIDTH>::multiply(d, now[s], high | (tile + 2 * s));
+        for (int s = 0; s < STEPS; s++) Wgmma<WIDTH>::multiply(d, a[ODD][s], high | (tile + 2 * s));
         wgmma_commit();
-        slab.taken(u + 1 == UNITS);
-        const unsigned before = r.empty(r.stage ? r.stage - 1 : STAGES - 1);
-        r.next();
-        if (more) r.wait_full();
-        if (AHEAD && more) w = slab.next();
-        wgmma_wait<1>(); // the unit before this one is done: its A and its stage are free
-        if (u > 0 && threadIdx.x % WAVE == 0) barrier_arrive(before);
-        if (!AHEAD && more) w = slab.next();
-        if (more) steps(then, w);
+        if (LAST || !more) r.next();
+        if (LAST && more) r.wait_full();
+        if (AHEAD && more) w = read(r, LAST ? 0 : AT + 1);
+        wgmma_wait<1>(); // the unit before this one is done: its A is free, and its stage, if it was that one's last
+        if (AT == 0 && u > 0) release(before);
+        if (!AHEAD && more) w = read(r, LAST ? 0 : AT + 1);
+        if (more) steps(a[!ODD], w);
     }
-    template <int WIDTH> METHOD static void product(float *d, TokenRing &r, Slab &slab) {
+    template <int WIDTH> METHOD static void product(float *d, Ring &r) {
         AFragment a[2][STEPS];
         r.wait_full();
-        Unit<W> w = slab.next();
+        Unit<W> w = read(r, 0);
         steps(a[0], w);
 #pragma unroll 1
         for (int u = 0; u < UNITS; u += 2) {
-            unit<WIDTH>(d, a[0], a[1], r, slab, u);
+            unit<WIDTH, 0>(d, a, r, u);
             asm volatile("" : "+r"(u)); // of an even number of units, ptxas finds no registers and serialises wgmma
-            if (u + 1 < UNITS) unit<WIDTH>(d, a[1], a[0], r, slab, u + 1);
+            if (u + 1 < UNITS) unit<WIDTH, 1>(d, a, r, u + 1);
         }
         wgmma_wait<0>();
 #pragma unroll
         for (int i = 0; i < WIDTH / 2; i++) asm volatile("" : "+f"(d[i])::"memory"); // not read above the wait
-        if (threadIdx.x % WAVE == 0) barrier_arrive(r.empty(r.stage ? r.stage - 1 : STAGES - 1));
+        release(r.before());
     }
     // The narrowest of the widths that holds `count` tokens.
-    template <int WIDTH, int... MORE> METHOD static void product_of(float *d, TokenRing &r, Slab &slab, int count) {
-        if constexpr (sizeof...(MORE) == 0) product<WIDTH>(d, r, slab);
-        else if (count <= WIDTH) product<WIDTH>(d, r, slab);
-        else product_of<MORE...>(d, r, slab, count);
+    template <int WIDTH, int... MORE> METHOD static void product_of(float *d, Ring &r, int count) {
+        if constexpr (sizeof...(MORE) == 0) product<WIDTH>(d, r);
+        else if (count <= WIDTH) product<WIDTH>(d, r);
+        else product_of<MORE...>(d, r, count);
     }
-    template <class Items, class Out> METHOD static void multiply(TokenRing r, Slab slab, Items items, const Out &out) {
+    template <class Items, class Out> METHOD static void multiply(Ring r, Items items, const Out &out) {
         Item it = items(0);
         for (int i = 1; it.count; i++) {
             const Item next = items(i);
+            const Line<Out> first = Line<Out>::of(it, 0, out); // on its way while the warp multiplies
             float d[TOKENS / 2];
 #pragma unroll
             for (int k = 0; k < TOKENS / 2; k++) {
                 d[k] = 0;
                 asm volatile("" : "+f"(d[k])); // a register, no constant that each width would treat in its own way
             }
-            if constexpr (TOKENS == 64) product_of<8, 16, 32, 48, 64>(d, r, slab, it.count);
-            else if constexpr (TOKENS == 128) product_of<8, 16, 32, 48, 64, 80, 96, 112, 128>(d, r, slab, it.count);
-            else product_of<32, 64, 96, 128, 160, 192, 224, 256>(d, r, slab, it.count);
-            if (threadIdx.x / WAVE < SLABS) give(d, it, it.slab + threadIdx.x / WAVE, out);
+            if constexpr (TOKENS == 64) product_of<8, 16, 32, 48, 64>(d, r, it.count);
+            else if constexpr (TOKENS == 128) product_of<8, 16, 32, 48, 64, 80, 96, 112, 128>(d, r, it.count);
+            else product_of<32, 64, 96, 128, 160, 192, 224, 256>(d, r, it.count);
+            if (threadIdx.x / WAVE < SLABS) give(d, it, first, it.slab + threadIdx.x / WAVE, out);
             it = next;
         }
     }
-    // f(j, i, token): what d holds at 4 j + i and 4 j + i + 2, j < J, is of token 8 j …; of those below `count`, or all.
-    template <int J, class Do> METHOD static void each_token(bool all, int count, Do f) {
+    // What is behind a product goes through the tokens CHUNK at a time. What a token needs of itself, a lane reads for one of them, for
+    // the first ones before the product; what the results need is asked for before any is written.
+    enum { CHUNK = 32 };
+    template <class Out> struct Line {
+        int row;
+        typename Out::Token token;
+        METHOD static Line of(const Item &it, int from, const Out &out) { // of token `from` + lane of the item, or its last
+            const int t = from + (int)threadIdx.x % WAVE, row = out.row(it.count < 0 ? 0 : it.first + (t < it.count ? t : it.count - 1));
+            return {row, out.token(row)};
+        }
+    };
+    // f(j, i, t, line): what d holds at 4 j + i and 4 j + i + 2 is of token t of the chunk.
+    template <class Out, class Do> METHOD static void each_token(const Line<Out> &lines, Do f) {
 #pragma unroll
-        for (int j = 0; j < J; j++)
+        for (int j = 0; j < CHUNK / 8; j++)
 #pragma unroll
-            for (int i = 0; i < 2; i++)
-                if (all || 8 * j + acc_token(i) < count) f(j, i, 8 * j + acc_token(i));
+            for (int i = 0; i < 2; i++) f(j, i, 8 * j + acc_token(i), of_lane(lines, 8 * j + acc_token(i)));
     }
-    // What is behind J * 8 tokens: what several need is asked for before any is written.
-    template <int J, class Out>
-    METHOD static void give_some(const float *d, const Acc &bias, bool all, int first, int count, int slab, const Out &out) {
-        enum { GROUP = Out::GROUP };
-        int row[J][2];
-        typename Out::Asks x[J][2][2 / GROUP];
-        each_token<J>(all, count, [&](int j, int i, int t) { row[j][i] = out.row(first + t); });
-        each_token<J>(all, count, [&](int j, int i, int) {
-            slab_groups<GROUP>(i, slab, N, [&](int m, int n) { x[j][i][m] = out.ask(row[j][i], n); });
-        });
-        each_token<J>(all, count, [&](int j, int i, int) {
-            Acc acc = {{d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]}};
-            add_bias(acc, bias);
-            slab_groups<GROUP>(i, slab, N, [&](int m, int n) {
-                const float v[2] = {acc.c[i + 2 * m], GROUP == 2 ? acc.c[i + 2] : 0.f};
-                out.give(row[j][i], n, v, x[j][i][m]);
+    template <class Out> struct Questions {
+        typename Out::Asks x[CHUNK / 8][2][2 / Out::GROUP];
+        METHOD void ask(const Line<Out> &lines, int slab, const Out &out) {
+            each_token<Out>(lines, [&](int j, int i, int, const Line<Out> &k) {
+                slab_groups<Out::GROUP>(i, slab, N, [&](int m, int n) { x[j][i][m] = out.ask(k.token, k.row, n); });
             });
-        });
-    }
-    // 32 tokens at a time from the front, to which the others then move up: so that the text is there only twice, the second time for
-    // tokens that are all there, with no question between them.
-    template <class Out> METHOD static void give(float *d, const Item &it, int slab, const Out &out) {
-        enum { AT_ONCE = Out::LOADS > 4 ? 1 : Out::GROUP == 2 ? 2 : 4 }; // more would spill
+        }
+        METHOD void give(const float *d, const Acc &bias, int count, const Line<Out> &lines, int slab, const Out &out) const {
+            each_token<Out>(lines, [&](int j, int i, int t, const Line<Out> &k) {
+                if (t >= count) return;
+                Acc acc = {{d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]}};
+                add_bias(acc, bias);
+                slab_groups<Out::GROUP>(i, slab, N, [&](int m, int n) {
+                    const float v[2] = {acc.c[i + 2 * m], Out::GROUP == 2 ? acc.c[i + 2] : 0.f};
+                    out.give(k.token, k.row, n, v, x[j][i][m]);
+                });
+            });
+        }
+    };
+    // The chunk at the front of d is written; the others then move up, so that the text is there once.
+    template <class Out> METHOD static void give(float *d, const Item &it, Line<Out> now, int slab, const Out &out) {
         const Acc bias = slab_bias<Out::GROUP>(slab, N, out.bias(it), Out::column);
 #pragma unroll 1
-        for (int t = 0; t < it.count; t += 32) {
-            const bool all = t + 32 <= it.count;
-#pragma unroll
-            for (int j = 0; j < 4; j += AT_ONCE) {
-                if (all) give_some<AT_ONCE>(d + 4 * j, bias, true, it.first + t + 8 * j, 0, slab, out);
-                else give_some<AT_ONCE>(d + 4 * j, bias, false, it.first + t + 8 * j, it.count - t - 8 * j, slab, out);
-            }
+        for (int t = 0; t < it.count; t += CHUNK) {
+            Questions<Out> x;
+            x.ask(now, slab, out);
+            x.give(d, bias, it.count - t, now, slab, out);
+            now = Line<Out>::of(it, t + CHUNK, out);
 #pragma unroll
             for (int k = 0; k < TOKENS / 2 - 16; k++) d[k] = d[k + 16];
         }
@@ -322,23 +339,27 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int PIECE, i
     template <bool STATIC, class Items, class Row, class Out>
     DEVICE void run(const W *w, bool once, const bf16 *x, char *lds, Items items, Row row, const Out &out) {
         if (shared_address(lds) % 1024) __trap(); // the swizzle goes by addresses; the caller declares it so
-        const TokenRing tokens = {lds, 0, 0};
-        const WeightRing weights = {lds, 0, 0};
+        const Ring ring = {lds, 0, 0};
         if (threadIdx.x == 0) {
-            tokens.open(3), weights.open(1);
+            ring.open();
             barrier_init_fence();
             proxy_fence();
         }
-        __syncthreads();
+        if (CLUSTER > 1) cluster_sync();
+        else __syncthreads();
         const int warp = threadIdx.x / WAVE - 4 * GROUPS;
         if (!STATIC || warp != 0) overlap_wait(), overlap_next();
         if (warp < 0) {
             if constexpr (TAKE) more_registers<TAKE>();
-            multiply(tokens, Slab{weights, 0}, items, out);
-            return;
+            multiply(ring, items, out);
+        } else {
+            if constexpr (TAKE) fewer_registers<GIVE>();
+            if (warp == 0) move_weights(w, ring, items, once);
+            else move_tokens(x, ring, items, row);
         }
-        if constexpr (TAKE) fewer_registers<GIVE>();
-        if (warp == 0) move_weights(w, weights, items, once);
-        else move_tokens(x, tokens, items, row);
+        if (CLUSTER > 1) { // no block leaves while another writes to it
+            __syncwarp();
+            cluster_sync();
+        }
     }
 };

@@ -103,9 +103,15 @@ INLINE BFragment b_fragment(const unsigned short *rows, int stride, int k) {
 }
 INLINE void mma(Acc &acc, const AFragment &a, const BFragment &b) { mma_16x8x16(acc.c, a.r[0], a.r[1], a.r[2], a.r[3], b.r[0], b.r[1]); }
 
-INLINE unsigned times_bf16x2(unsigned a, unsigned b) {
+// Both bf16 of a times the low (high) one of b: one instruction.
+INLINE unsigned times_low(unsigned a, unsigned b) {
     unsigned r;
-    asm("mul.bf16x2 %0, %1, %2;" : "=r"(r) : "r"(a), "r"(b));
+    asm("{ .reg .b16 low, high; .reg .b32 both; mov.b32 {low, high}, %2; mov.b32 both, {low, low}; mul.bf16x2 %0, %1, both; }" : "=r"(r) : "r"(a), "r"(b));
+    return r;
+}
+INLINE unsigned times_high(unsigned a, unsigned b) {
+    unsigned r;
+    asm("{ .reg .b16 low, high; .reg .b32 both; mov.b32 {low, high}, %2; mov.b32 both, {high, high}; mul.bf16x2 %0, %1, both; }" : "=r"(r) : "r"(a), "r"(b));
     return r;
 }
 
@@ -114,10 +120,10 @@ INLINE unsigned times_bf16x2(unsigned a, unsigned b) {
 struct Dequant {
     enum { LDS_BYTES = 0 };
     METHOD void open(char *) {}
-    template <int I> METHOD static unsigned power(unsigned scales) { return __byte_perm(scales, 0, 0x4040 + I * 0x0101) * 128u + 0x3f003f00u; }
-    METHOD static void powers(unsigned scales, int i, unsigned *first, unsigned *second) {
-        const unsigned s = scales >> (8 * i) & 255u;
-        *first = (s > 128u ? 253u : 127u) * 0x00800080u, *second = (s > 128u ? s : s + 126u) * 0x00800080u;
+    // Of rows g and g + 8, in the halves of a register, for block B of the unit.
+    template <int B> METHOD static unsigned power(unsigned scales) { return __byte_perm(scales, 0, 0x4140 + B * 0x0202) * 128u + 0x3f003f00u; }
+    METHOD static void powers(unsigned scale, unsigned *first, unsigned *second) { // of one row, in the low half
+        *first = (scale > 128u ? 253u : 127u) * 128u, *second = (scale > 128u ? scale : scale + 126u) * 128u;
     }
     METHOD static AFragment fields(unsigned x) {
         const unsigned m = 0x81c081c0u, y = __funnelshift_l(x, x, 10);
@@ -128,18 +134,16 @@ struct Dequant {
         a.r[3] = (y << 4 & 0x81808180u) | (x << 6 & 0x00400040u);
         return a;
     }
-    METHOD static AFragment times(AFragment a, unsigned even, unsigned odd) { // rows g, rows g + 8
-        a.r[0] = times_bf16x2(a.r[0], even), a.r[2] = times_bf16x2(a.r[2], even);
-        a.r[1] = times_bf16x2(a.r[1], odd), a.r[3] = times_bf16x2(a.r[3], odd);
+    METHOD static AFragment times(AFragment a, unsigned power) {
+        a.r[0] = times_low(a.r[0], power), a.r[2] = times_low(a.r[2], power);
+        a.r[1] = times_high(a.r[1], power), a.r[3] = times_high(a.r[3], power);
         return a;
     }
-    METHOD static AFragment near(unsigned x, unsigned scales, int s) {
-        return times(fields(x), s / 2 ? power<2>(scales) : power<0>(scales), s / 2 ? power<3>(scales) : power<1>(scales));
-    }
+    METHOD static AFragment near(unsigned x, unsigned scales, int s) { return times(fields(x), s / 2 ? power<1>(scales) : power<0>(scales)); }
     METHOD static AFragment far(unsigned x, unsigned scales, int s) {
-        unsigned f0, g0, f1, g1;
-        powers(scales, s / 2 * 2, &f0, &g0), powers(scales, s / 2 * 2 + 1, &f1, &g1);
-        return times(times(fields(x), f0, f1), g0, g1);
+        unsigned first[2], second[2];
+        for (int i = 0; i < 2; i++) powers(scales >> (s / 2 * 16 + i * 8) & 255u, &first[i], &second[i]);
+        return times(times(fields(x), first[0] | first[1] << 16), second[0] | second[1] << 16);
     }
     METHOD static bool any_far(unsigned scales) { return __any_sync(~0u, (scales & 0x80808080u) != 0); }
     METHOD AFragment fragment(const u32x4 &codes, unsigned scales, int s) const {

@@ -63,7 +63,7 @@ for dtype in mxfp4 bf16; do
     out/gptoss-mkmodel "$tmp/odd.json" "$tmp/odd-$dtype" --dtype $dtype >"$tmp/err" 2>&1 || fail odd-$dtype "$(tail -1 "$tmp/err")"
     name=odd-$dtype-fast
     if ! compile $name graphs/gpt_oss.lua --model "$tmp/odd-$dtype" --max-batch 70 --max-tokens 700; then fail $name "$(tail -1 "$tmp/$name.err")"; continue; fi
-    for t in linear.wgmma linear.wgmma64 expert_linear.wgmma; do
+    for t in linear.wgmma linear.wgmma64 linear.wgmma256 expert_linear.wgmma expert_linear.wgmma64; do
         kernels=$(awk -v RS='}' -v t="\"template\": \"$t.hip\"" 'index($0, t)' "$tmp/$name.json")
         if [ -n "$kernels" ] && ! grep -qE '"vgpr_spills": [1-9]' <<<"$kernels"; then ok "$name $t"; else fail "$name $t" "${kernels:-no kernel of it}"; fi
     done
@@ -77,7 +77,7 @@ compile broken graphs/toy.lua --templates "$tmp/templates"
 grep -q "linear.stream.hip($line): error: identifier \"oops\" is undefined" "$tmp/broken.err" && ok error_names_line || fail error_names_line "$(head -3 "$tmp/broken.err")"
 
 # wgmma whose results are used before they are waited for: ptxas makes such code right, and slow.
-mkdir "$tmp/wgmma" && { sed '/^\/\/!/!d' templates/linear.wgmma64.hip && cat <<'HIP'
+mkdir "$tmp/wgmma" && { sed '/^\/\/!/!d; /^\/\/! body/d' templates/linear.wgmma64.hip && cat <<'HIP'
 DEVICE void run(const Args &a) {
     const AFragment one = {{threadIdx.x, threadIdx.x, threadIdx.x, threadIdx.x}};
     float d[4] = {};
@@ -88,7 +88,8 @@ DEVICE void run(const Args &a) {
         d[0] += 1;
     }
     wgmma_wait<0>();
-    Behind{a}.give(0, 0, d, Behind{a}.ask(0, 0));
+    const Behind::Token token = Behind{a}.token(0);
+    Behind{a}.give(token, 0, 0, d, Behind{a}.ask(token, 0, 0));
 }
 HIP
 } >"$tmp/wgmma/linear.wgmma64.hip"
