@@ -114,9 +114,9 @@ static const struct {
     {KERNEL "//! tol fast 1e-16, linear 1e-12\n", "\"linear\" is no tolerance"},
     {KERNEL "//! tol fast 1e-16, swiglu\n", "expected a tolerance"},
     {KERNEL, "needs kernel and block"},
-    {KERNEL "//! block 64\n//! body other.hip\n", "body other.hip: there is no such template"},
+    {KERNEL "//! block 64\n//! body linear.hip\n", "body linear.hip: there is no such template"},
     {KERNEL "//! block 64\n//! body k.hip\n", "body k.hip: that one's is another's, too"},
-    {KERNEL "//! block 64\n//! body other.hip\n// why\nDEVICE void run() {}\n", "k.hip:4: error: its body is other.hip's, here is another"},
+    {KERNEL "//! block 64\n//! body linear.hip\n// why\nDEVICE void run() {}\n", "k.hip:4: error: its body is linear.hip's, here is another"},
 };
 
 static void test_heads(Arena *a) {
