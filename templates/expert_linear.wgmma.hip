@@ -7,6 +7,7 @@
 //! early  ids
 //! where  K % 32 == 0
 //! const  TILE = 128
+//! const  TOKENS = 128
 //! const  SLABS = 12
 //! const  STEP = w_MXFP4 ? 2 : 1
 //! const  STAGE = STEP * (TILE * 128 + SLABS * (w_MXFP4 ? 544 : 2048)) + 16
@@ -26,18 +27,32 @@ struct Results : Behind {
     METHOD const float *bias(const Item &it) const { return a.b + (long)it.expert * N; }
 };
 
+// A tile of pairs goes in parts of TOKENS: all tiles' first ones, then all second ones. Tiles without pairs come last.
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     extern __shared__ __attribute__((aligned(1024))) char lds[];
-    typedef Gemm<W, K, N, SLABS, TILE, STAGES, STEP> Product;
-    static_assert(Product::BYTES == STAGES * STAGE, "the head knows the ring's size");
-    const int row_tiles = (slabs_of(N) + SLABS - 1) / SLABS, tiles = E + row_count(a) * R;
-    auto items = [&](int i) {
-        const int at = blockIdx.x + i * (int)gridDim.x, *tile = a.tiles + at / row_tiles * 4;
-        if (at / row_tiles >= tiles) return Item{0, 0, 0, 0};
-        return Item{tile[0], at % row_tiles * SLABS, tile[1], tile[2]};
+    typedef Gemm<W, K, N, SLABS, TOKENS, STAGES, STEP> Product;
+    enum { ROW_TILES = (slabs_of(N) + SLABS - 1) / SLABS, PARTS = TILE / TOKENS };
+    static_assert(Product::BYTES == STAGES * STAGE && TILE == PARTS * TOKENS, "the head knows the ring's size");
+    int used = E + row_count(a) * R / TILE; // tiles, at most; of several parts, those that have pairs
+    if (PARTS > 1) {
+        const int lane = threadIdx.x % WAVE, most = used;
+        if (!IDS_EARLY) overlap_wait();
+        used = 0;
+        for (int i = lane; i - lane < most; i += WAVE) used += bit_count(wave_ballot(i < most && a.tiles[i * 4 + 2] > 0));
+    }
+    int at = blockIdx.x;
+    auto items = [&](int) {
+        for (;; at += gridDim.x) {
+            if (at >= PARTS * used * ROW_TILES) return Item{0, 0, 0, 0};
+            const int part = at / (used * ROW_TILES), own = at - part * used * ROW_TILES, *tile = a.tiles + own / ROW_TILES * 4;
+            const int count = tile[2] - part * TOKENS;
+            if (count <= 0 && PARTS > 1) continue;
+            at += gridDim.x;
+            return Item{tile[0], own % ROW_TILES * SLABS, tile[1] + part * TOKENS, count < TOKENS ? count : TOKENS};
+        }
     };
     auto row = [&](int p) { return x_RANK == 3 ? a.perm[p] : a.perm[p] / R; };
-    Product::template run<IDS_EARLY>(w, row_count(a) * R <= E * TILE, a.x, lds, items, row, Results{{a}});
+    Product::template run<IDS_EARLY>(w, PARTS > 1 || row_count(a) * R <= E * TILE, a.x, lds, items, row, Results{{a}});
 }
 
 DEVICE void run(const Args &a) { compute(a, a.w); }
