@@ -5,8 +5,9 @@
  *     P_sum(a, t, q)       if P_ROW: a wave's q-th part of the sum behind row t's statistic (host: P_sum(a, t), all of it)
  *     P_stat(sum)          the statistic, `row` above, of the parts' sum in ascending order
  * Behind the core ("behind"): out(a, t, j, v) takes the results of row t in group j of columns: GROUP of them, v[m] of column
- * out_row(j, m). With RANKS, v[r] is column j of row t * GROUP + r. Where the template asks, Behind{a} has ask(t, j), which reads what will
- * be needed, and give(t, j, v, what ask returned), which writes; column is out_row.
+ * out_row(j, m). With RANKS, v[r] is column j of row t * GROUP + r. Where the template asks, Behind{a} has token(t), which reads what does
+ * not depend on the column (a position, a slot, a page: a struct Token of ints), ask(token, t, j), which reads what else will be needed, and
+ * give(token, t, j, v, what ask returned), which writes; column is out_row.
  * Where all is generated ("map", "row"): each(a, row, t, n) stores column n of every result; own_sum and own_stat as above. */
 #ifndef GPTOSS_HOOKS_H
 #define GPTOSS_HOOKS_H
