@@ -25,8 +25,8 @@ static const double WHOLE_BUDGET = 1e9;                       /* of launches tha
 
 typedef struct Tried Tried; /* of one kernel */
 struct Tried {
-    int64_t rows[MOST_TRIALS], first[MOST_TRIALS];
-    int n;
+    int64_t rows[MOST_TRIALS], first[MOST_TRIALS], left_out[MOST_TRIALS]; /* left_out: rows of trials that were too long */
+    int n, n_left_out;
     bool failed;
     Measured measured;
 };
@@ -250,14 +250,17 @@ static bool is_tested(const Check *c, const Trial *t, const PlanLaunch *l) {
     return !c->o->only || strstr(c->plan->kernels[l->kernel].symbol, c->o->only);
 }
 
-/* The value inside the node that one launch leaves in buf for a later one; NULL: buf is something else. */
-static const Value *handed_value(const Check *c, const Trial *t, int buf) {
-    if (buf < 0 || c->plan->bufs[buf].kind != BUF_TEMP || t->n->op != OP_FUSED) return NULL;
+/* The value of the node's body, result or not, that its launches leave in buf; NULL: buf is something else. */
+static const Value *made_value(const Check *c, const Trial *t, int buf) {
+    if (buf < 0 || t->n->op != OP_FUSED) return NULL;
     for (size_t i = 0; i < t->n->body->nodes.n; i++) {
         const Node *n = t->n->body->nodes.at[i];
-        for (int k = 0; k < n->n_out; k++)
-            if (!strcmp(n->out[k]->name, c->plan->bufs[buf].name) && !graph_is_output(t->n->body, n->out[k]))
+        for (int k = 0; k < n->n_out; k++) {
+            bool result = graph_is_output(t->n->body, n->out[k]);
+            if (result ? plan_value(t->pg, n->out[k]->name) == buf
+                       : c->plan->bufs[buf].kind == BUF_TEMP && !strcmp(n->out[k]->name, c->plan->bufs[buf].name))
                 return n->out[k];
+        }
     }
     return NULL;
 }
@@ -268,14 +271,20 @@ static bool has_arg(const PlanLaunch *l, int buf) {
     return false;
 }
 
-/* What launch l is the first to have of what is handed on; NULL: nothing. */
+/* Of the node's launches from the first to the one before `end`, or behind it, has one that runs this argument? */
+static bool runs_with(const Trial *t, int buf, int from, int end) {
+    for (int i = from; i < end && is_of_node(t, i); i++)
+        if (is_launched(t, &t->pg->launches[i]) && has_arg(&t->pg->launches[i], buf)) return true;
+    return false;
+}
+
+/* What launch l is the first to have, and a later one has too: it reads it, be it a result of the node or not. NULL: nothing. */
 static const Value *hands_on(const Check *c, const Trial *t, int l) {
-    const PlanLaunch *all = t->pg->launches;
-    for (int a = 0; a < all[l].n_args; a++) {
-        const Value *v = handed_value(c, t, all[l].args[a]);
-        for (int i = plan_launch(t->pg, t->node); i < l && v; i++)
-            if (is_launched(t, &all[i]) && has_arg(&all[i], all[l].args[a])) v = NULL;
-        if (v) return v;
+    const PlanLaunch *launch = &t->pg->launches[l];
+    for (int a = 0; a < launch->n_args; a++) {
+        const Value *v = made_value(c, t, launch->args[a]);
+        if (!v || runs_with(t, launch->args[a], plan_launch(t->pg, t->node), l)) continue;
+        if (runs_with(t, launch->args[a], l + 1, t->pg->n_launches)) return v;
     }
     return NULL;
 }
@@ -594,6 +603,15 @@ static void conclude(Check *c, const Trial *t, bool ok, const char *says) {
     fflush(stdout);
 }
 
+/* Nodes of other layers are as long. */
+static void leave_out(Check *c, const PlanKernel *k, int64_t rows) {
+    Tried *of = &c->tried[k - c->plan->kernels];
+    for (int i = 0; i < of->n_left_out; i++)
+        if (of->left_out[i] == rows) return;
+    if (of->n_left_out < MOST_TRIALS) of->left_out[of->n_left_out++] = rows;
+    c->left_out++;
+}
+
 static void try_rows(Check *c, const PlanGraph *pg, int node, Side *weights, int64_t rows, int64_t first) {
     Trial t = {.pg = pg, .node = node, .rows = rows, .first = first, .weights = weights};
     const PlanKernel *k = first_tested(c, &t);
@@ -605,7 +623,7 @@ static void try_rows(Check *c, const PlanGraph *pg, int node, Side *weights, int
     t.m = makeup_begin(c->plan, t.n, k->template_name, rows, first, c->o->seed);
     if (first && work_of(t.n, &t.m.sizes) > REFERENCE_BUDGET / 10) return;
     if (is_long(c, &t)) {
-        c->left_out++;
+        leave_out(c, k, rows);
         return;
     }
     bool ok = check_trial(c, &t, &line, &e);

@@ -78,6 +78,11 @@ check "self-test: a kernel's inputs depend on it and -s, not on the other rules"
 if out/gptoss-compile graphs/gpt-oss-20b.lua --arch gfx90a -o $out/20b.bin 2>$out/err; then
     check "self-test: a sample of the blocks, of kernels that write state" selftest 20b emu --sample 16 --only linear_K2880_N5120
     check "self-test: a sample of the blocks, and of the rows" eval 'selftest 20b emu --sample 16 --only linear_K4096 && says "512 rows" $out/said'
+    exported() { # the second launch reads a result of the first, which the node gives too
+        echo 'return fusion { name = "exported", priority = 90, match = function(x, a, w, b, g) local y = x + linear(a, w, b); return y, rmsnorm(y, g) end }' >$out/exported.lua
+        out/gptoss-compile graphs/gpt-oss-20b.lua --arch gfx90a --fusions $out/exported.lua -o $out/exported.bin 2>$out/err && selftest exported emu --sample 16 --only rmsnorm_N2880
+    }
+    check "self-test: a sample of the blocks, of launches that read each other's results" exported
     sample_one() { out/gptoss-exec $out/20b.bin --self-test --device emu --sample 1 2>$out/err; [ $? = 2 ] && says "sample" $out/err; }
     check "self-test: a sample of one is refused" sample_one
 else
