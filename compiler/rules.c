@@ -82,7 +82,7 @@ bool rules_off(Compile *c, Err *e) {
 static bool is_somewhere(const Program *p, Arena *a, const char *scope) {
     for (size_t g = 0; g < p->graphs.n; g++)
         for (size_t i = 0; i < p->graphs.at[g]->nodes.n; i++)
-            if (scope_within(scope_path(a, &p->graphs.at[g]->nodes.at[i]->loc), scope)) return true;
+            if (scope_within(loc_path(a, &p->graphs.at[g]->nodes.at[i]->loc), scope)) return true;
     return false;
 }
 

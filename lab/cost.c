@@ -2,7 +2,8 @@
  * FLOPs of the nodes it computes (ir/cost.h); what it did on the emulator; and the time that follows at least, with what bounds it.
  *
  * The predicted time is step_bound's (step.h), with the device's bandwidth and matrix rate, measured in this run (speed.c), or the data
- * sheet's. So it is a bound from below: what it leaves out (caches, latency, launching) only adds. */
+ * sheet's. So it is a bound from below: what it leaves out (caches, latency) only adds. A step's is that of its kernels and a fixed
+ * time for each launch. */
 #include "lab.h"
 
 #include <math.h>
@@ -104,11 +105,12 @@ static json_t *use_json(const Machine *m, const Use *u, const json_t *counts) {
                   {"mfma_share", json_figure(counts, "mfma") / instructions},
                   {"bytes_asked", json_figure(counts, "bytes_read") + json_figure(counts, "bytes_written")}};
     for (size_t i = 0; i < LEN(figure); i++) json_object_set_new(j, figure[i].name, json_figure_new(figure[i].value));
+    if (u->at) json_object_set_new(j, "work_at", json_string(u->at->symbol));
     return j;
 }
 
-/* All kernels of a step added up. */
-static json_t *sum_json(const json_t *kernels, const char *side) {
+/* All kernels of a step added up; and with what each launch takes besides (targets.def). */
+static json_t *sum_json(const Machine *m, const json_t *kernels, const char *side) {
     static const char *const summed[] = {"launches",     "least_bytes",  "flops",
                                          "predicted_us", "instructions", "bytes_asked"};
     json_t *j = json_object(), *k;
@@ -128,6 +130,9 @@ static json_t *sum_json(const json_t *kernels, const char *side) {
         if (n > 0) instructions += n, mfma += n * json_figure(of, "mfma_share");
     }
     json_object_set_new(j, "mfma_share", json_figure_new(mfma / instructions));
+    double launches = json_figure(j, "launches") * m->launch * 1e6;
+    json_object_set_new(j, "launch_us", json_figure_new(m->launch > 0 ? launches : NAN));
+    json_object_set_new(j, "step_us", json_figure_new(m->launch > 0 ? json_figure(j, "predicted_us") + launches : NAN));
     return j;
 }
 
@@ -172,7 +177,7 @@ static bool add_test(Lab *lab, bool prefill, json_t *list, Err *e) {
     }
     json_object_update_new(test, json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "test", prefill ? "prefill" : "decode",
                                            "tokens", (json_int_t)n, "depth", (json_int_t)w.depth, "a",
-                                           sum_json(rows, "a"), "b", sum_json(rows, "b"), "kernels", rows));
+                                           sum_json(&m, rows, "a"), "b", sum_json(&m, rows, "b"), "kernels", rows));
     json_array_append_new(list, test);
     return true;
 }

@@ -29,6 +29,7 @@ struct Use {
     int launches;
     bool matrix; /* one of the node's kernels uses the matrix units */
     Cost least; /* of all launches; a node's stands at its last launch, which writes the results */
+    const PlanKernel *at; /* where those of its nodes stand, when all of them do elsewhere; else NULL */
 };
 typedef struct Uses Uses;
 struct Uses {

@@ -112,9 +112,14 @@ static bool judge_one(Tuner *t, const char *symbol, const CheckOptions *o, bool 
 
 static bool judge_kernel(Tuner *t, const char *symbol, const char **why, Err *e) {
     bool left_out = false;
-    for (int64_t schedule = 0; !*why && schedule < (on_emu(t) ? SCHEDULES : 1); schedule++)
-        if (!judge_one(t, symbol, &(CheckOptions){symbol, schedule, 0}, &left_out, why, e)) return false;
-    return *why || !left_out || !on_emu(t) || judge_one(t, symbol, &(CheckOptions){symbol, 0, SAMPLE}, &left_out, why, e);
+    size_t n;
+    const CheckOptions *ways = verdict_ways(&t->lab, &n);
+    for (size_t i = 0; !*why && i < n; i++) {
+        CheckOptions own = ways[i];
+        own.only = symbol;
+        if (!judge_one(t, symbol, &own, &left_out, why, e)) return false;
+    }
+    return *why || !left_out || !on_emu(t) || judge_one(t, symbol, &(CheckOptions){.only = symbol, .sample = SAMPLE}, &left_out, why, e);
 }
 
 /* Every kernel that the other plan has not, or has otherwise. *why: the first fault. */

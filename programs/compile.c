@@ -108,23 +108,7 @@ static bool parse(Arena *a, int argc, char **argv, Options *o, bool *done, Err *
     return check(a, o, e);
 }
 
-/* --- the folder with lua/ and templates/ --- */
-
-static const char *find_home(Arena *a, Err *e) {
-    const char *env = getenv("GPTOSS_HOME");
-    char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[n > 0 ? n : 0] = 0;
-    char *slash = strrchr(self, '/');
-    if (slash) *slash = 0;
-    if (env && *env && access(arena_printf(a, "%s/templates/lib/common.h", env), R_OK))
-        return err_set(e, "GPTOSS_HOME is %s, which has no templates/lib/common.h", env), NULL;
-    const char *tries[] = {env && *env ? env : NULL, arena_printf(a, "%s/..", self), arena_printf(a, "%s/../share/gptoss", self)};
-    for (size_t i = 0; i < LEN(tries); i++)
-        if (tries[i] && !access(arena_printf(a, "%s/templates/lib/common.h", tries[i]), R_OK)) return tries[i];
-    err_set(e, "cannot find templates/ and lua/ beside %s; set GPTOSS_HOME to the folder that holds them", self);
-    return NULL;
-}
+/* --- what stands before every kernel --- */
 
 static bool load_prelude(Compile *c, Err *e) {
     Text t = {0};
@@ -176,7 +160,7 @@ static bool open_tuning(Compile *c, Err *e) {
 }
 
 static bool prepare(Compile *c, Err *e) {
-    c->home = find_home(c->a, e);
+    c->home = cli_home(c->a, e);
     if (!c->home || !load_prelude(c, e)) return false;
     if (!compile_templates(c, is_host(c), &c->templates, e)) return false;
     if (c->o.model && !(c->model = model_open(c->o.model, c->o.swap_embeddings, e))) return false;

@@ -31,7 +31,15 @@ compile graphs/tiny.lua --arch host --report html >"$out/tiny.html"
 report html/data "$(check data "$out/tiny.html" "$out/report.json" "$out/explain.json")"
 compile graphs/gpt-oss-20b.lua --arch gfx90a --report html >"$out/20b.html"
 compile graphs/gpt-oss-120b.lua --arch gfx90a --report html >"$out/120b.html"
-for m in tiny 20b 120b; do
+
+# --- gptoss-lab's page: of two plans that were judged; of large ones, which nothing here runs, for their size
+compare() { out/gptoss-lab "${@:2}" --ledger-file "$out/ledger.jsonl" >"$out/$1" 2>"$out/err" || [ -n "$large" ] || cat "$out/err"; } # FILE options…
+echo 'return fusion { name = "out_norm", priority = 30, match = function(a, w, b, x, g) local y = x + linear(a, w, b); return y, rmsnorm(y, g) end }' >"$out/out_norm.lua"
+compare lab.html graphs/toy.lua --arch host --rule "$out/out_norm.lua" --max-batch 2 --max-tokens 8 --pp 8 --lines 2 --steps 4 --pairs 6 --seconds 0 --format html
+compare lab.json graphs/toy.lua --arch host --rule "$out/out_norm.lua" --max-batch 2 --max-tokens 8 --pp 8 --lines 2 --steps 4 --no-speed --format json
+report lab/data "$(check lab "$out/lab.html" "$out/lab.json")"
+large=1 compare lab120b.html graphs/gpt-oss-120b.lua --arch gfx90a --rule "$out/out_norm.lua" --no-judge --format html
+for m in tiny 20b 120b lab lab120b; do
     report html/size-$m "$([ "$(stat -c %s "$out/$m.html")" -lt 5000000 ] || stat -c %s "$out/$m.html")"
     report html/no-network-$m "$(grep -aoE '(https?:)?//[a-z0-9.-]+\.[a-z]+/[^" ]*|@import|url\([^)]*\)|(src|srcset|action)=' "$out/$m.html" | grep -vxF '//www.w3.org/2000/svg' | grep -vF 'http://www.w3.org/2000/svg' | head -3)"
 done
@@ -64,6 +72,14 @@ look keys 20b.html "$(key "for (let i = 0; i < 3; i++) key(document.activeElemen
 dom keys error= details='attention' open=layer0.attn.heads.bf16 focus=details
 look escape 20b.html "$(key "key(first, 'ArrowDown'); key(document.activeElement, 'Enter'); key(document.activeElement, 'Escape'); document.documentElement.dataset.at = document.activeElement.dataset.name")"
 dom escape error= at=x
+look lab lab.html "const d = [...document.querySelectorAll('#lab details')].find((d) => d.firstChild.textContent.includes('rmsnorm_N64.c')); d.open = true; d.dispatchEvent(new Event('toggle'))"
+dom lab error= details='Open a node' label='Verdict: RIGHT: every kernel and the whole are within tolerance' label='42 → 38 nodes' label='95% interval' label='only without, 4 ×' differs=6 diff=6
+look lab-node 'lab.html#step/layer0.mlp.n' ''
+dom lab-node error= details='3 ops, fused by out_norm' details='Only with: the other plan has no such node' open=layer0.attn.out members=2
+look lab-left lab.html "[...document.querySelectorAll('#before .node')].find((n) => n.dataset.name === 'layer0.mlp.n').dispatchEvent(new MouseEvent('click', { bubbles: true }))"
+dom lab-left error= details='On the other side part of layer0.attn.out (out_norm)' partner=layer0.attn.out details='Only without'
+look lab120b lab120b.html ''
+dom lab120b error= label='Verdict: NOT JUDGED' label='layer 1, 3 … 35 (×18)' label='not judged: --no-judge' before.total=254 label='Predicted:'
 look host tiny.html ''
 dom host error= dots=0 before.drawn=56
 exit $failed
