@@ -20,7 +20,7 @@ static bool unknown_kernel(Compile *c, const Rule *r, const char *kernel, const 
     for (Op op = 0; op < OP_COUNT; op++)
         if (op_code(op)->kind) near_try(&near, op_info(op)->name);
     Loc loc = front_rule_loc(c->front, r, kernel);
-    return err_at(e, &loc, "fusion %s: no template is for a kernel %s%s%s%s", r->name, kernel, NEAR_HINT(near));
+    return err_at(e, &loc, "fusion %s: no template is for a kernel %s%s%s%s; see docs/fusions.md, Kernels", r->name, kernel, NEAR_HINT(near));
 }
 
 /* NULL when this target and precision have a template for the kernel, else why not. false: there is none at all. */

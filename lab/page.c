@@ -133,6 +133,8 @@ static void add_rules(const json_t *page, Text *t) {
                 text_add(t, ": %lld place%s, first %s %s: %s\n", whole(r, "places"), whole(r, "places") == 1 ? "" : "s",
                          json_text(r, "graph"), json_text(r, "node"), json_text(r, "why"));
         }
+    if (json_array_size(json_object_get(rules, "missed")) + json_array_size(json_object_get(rules, "lost")) + json_array_size(json_object_get(rules, "refused")))
+        text_add(t, "          what to do then: docs/fusions.md, Reading the outcome\n");
     json_array_foreach(json_object_get(json_array_get(json_object_get(page, "plans"), 1), "warnings"), i, r)
         head(t, &section),
         text_add(t, "warning %s\n", json_string_value(r));
