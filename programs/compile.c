@@ -50,6 +50,7 @@ static const CliOption options[] = {
     {0, "dot", CLI_FLAG, AT(dot), NULL, "print them for graphviz: --dump fuse --dot | dot -Tsvg"},
     {0, "explain", CLI_FLAG, AT(explain), NULL, "say which rules matched, and why others did not"},
     {0, "report", CLI_CHOICE, AT(report), "text|json|html", "registers, LDS, spills of every kernel; html: a page with\nthe graph before and after, sources, a roofline"},
+    {0, "measured", CLI_TEXT, AT(measured), "FILE", "--report html: beside each kernel what it took, from gptoss-exec\n-m bench --kernels --json"},
 
     {.kind = CLI_GROUP, .help = "Running"},
     {'j', "jobs", CLI_INT, AT(workers), "N", "compilers at once (one per CPU)", 1, 1024},
@@ -92,6 +93,7 @@ static bool check(Arena *a, Options *o, Err *e) {
     if (o->swap_embeddings && !o->model) return err_set(e, "--swap-embeddings says how --model FILE.bin is read; there is no --model");
     if (o->kv16 && o->kv32) return err_set(e, "--kv16 and --kv32 exclude each other");
     if (o->dot && !o->dump) return err_set(e, "--dot says how --dump prints; there is no --dump");
+    if (o->measured && (!o->report || strcmp(o->report, "html"))) return err_set(e, "--measured is for --report html");
     if (o->report && o->dump) return err_set(e, "--report and --dump both write to stdout: one at a time");
     if (o->tune && (o->override || o->swap_embeddings)) return err_set(e, "--tune measures what is emitted, of a checkpoint as it is: no --override, no --swap-embeddings");
     if (o->tune && !o->tuning && !(o->tuning = kept_path(a, "tuning.jsonl"))) return err_set(e, "--tune: --tuning names the file (neither HOME nor XDG_STATE_HOME is set)");

@@ -32,6 +32,17 @@ report html/data "$(check data "$out/tiny.html" "$out/report.json" "$out/explain
 compile graphs/gpt-oss-20b.lua --arch gfx90a --report html >"$out/20b.html"
 compile graphs/gpt-oss-120b.lua --arch gfx90a --report html >"$out/120b.html"
 
+# --- what was measured, beside each kernel; figures that are made up, and one run of bench
+out/gptoss-compile graphs/tiny.lua --arch host --model models/tiny -o "$out/tiny.bin" 2>"$out/err"
+out/gptoss-exec "$out/tiny.bin" -m bench --device host --pp 16 --tg 1 -r 1 --kernels --json >"$out/measured.json" 2>"$out/err"
+compile graphs/tiny.lua --arch host --report html --measured "$out/measured.json" >"$out/measured.html"
+refused() { report "measured/$1" "$(echo "$2" >"$out/x.json"; out/gptoss-compile graphs/tiny.lua --arch host --report "${4:-html}" --measured "$out/x.json" -o "$out/plan.bin" 2>&1 >"$out/x.html" | grep -q -- "$3" || echo "not said: $3"; [ ! -s "$out/x.html" ] || echo 'a page all the same')"; }
+refused nothing '{}' 'it has no kernels: gptoss-exec -m bench --kernels --json prints them'
+refused other '{"kernels": [{"test": "tg1", "tokens": 1, "kernel": "linear_K2880_N5120", "launches": 1, "microseconds": 1, "microseconds_in_step": 1}]}' 'none of its kernels is in this plan'
+refused figure '{"kernels": [{"test": "tg1", "tokens": 1, "kernel": "linear_K128_N384", "launches": 1, "microseconds": "1", "microseconds_in_step": 2}]}' 'kernel 1 has no microseconds'
+refused text '[' '--measured .*:[0-9]*: '
+refused report '{}' '--measured is for --report html' json
+
 # --- gptoss-lab's page: of two plans that were judged; of large ones, which nothing here runs, for their size
 compare() { out/gptoss-lab "${@:2}" --ledger-file "$out/ledger.jsonl" >"$out/$1" 2>"$out/err" || [ -n "$large" ] || cat "$out/err"; } # FILE options…
 echo 'return fusion { name = "out_norm", priority = 30, match = function(a, w, b, x, g) local y = x + linear(a, w, b); return y, rmsnorm(y, g) end }' >"$out/out_norm.lua"
@@ -80,6 +91,9 @@ look lab-left lab.html "[...document.querySelectorAll('#before .node')].find((n)
 dom lab-left error= details='On the other side part of layer0.attn.out (out_norm)' partner=layer0.attn.out details='Only without'
 look lab120b lab120b.html ''
 dom lab120b error= label='Verdict: NOT JUDGED' label='layer 1, 3 … 35 (×18)' label='not judged: --no-judge' before.total=254 label='Predicted:'
+look measured 'measured.html#step/layer0.mlp.out' ''
+dom measured error= details='On this CPU' details='in a step' label='measured' label='pp16' label='tg1'
+report measured/rows "$(jq -r '.kernels[] | select(.test == "tg1" and (.kernel | contains(" + "))) | .microseconds_in_step' "$out/measured.json" | awk '{printf "%.3g µs", $1}' | xargs -0 -I{} grep -c -F -- '{}' "$out/measured.dom" | grep -q '[1-9]' || echo 'no time of a fused node')"
 look host tiny.html ''
 dom host error= dots=0 before.drawn=56
 exit $failed
