@@ -116,6 +116,14 @@ GPTOSS_RANGES=roctx LD_LIBRARY_PATH=$out out/gptoss-exec "$out/small.ir.bin" -m 
 report ranges/roctx "$(grep -qx 'push layer1.attn.heads' "$out/ranges" && grep -qx 'push ids' "$out/ranges" || head -3 "$out/ranges"; awk '/^push/ {if (on++) bad = 1} /^pop/ {on--} END {exit bad || on || !NR}' "$out/ranges" || echo 'they do not alternate')"
 report ranges/none "$(GPTOSS_RANGES=rocktx out/gptoss-exec "$out/small.ir.bin" -m bench --tg 1 -r 1 2>&1 >/dev/null | grep -q 'GPTOSS_RANGES=rocktx: no such library' || echo 'no warning')"
 
+# NVTX 3 without its headers: a profiler gets the same ranges
+for begins in 1 0; do cc -DBEGINS=$begins -shared -fPIC -o "$out/libinject$begins.so" tests/lab/fake/inject.c; done
+nvtx() { GPTOSS_RANGES=nvtx NVTX_INJECTION64_PATH=$1 out/gptoss-exec "$out/small.ir.bin" -m bench --tg 1 -r 1 2>&1 >/dev/null; }
+nvtx "$out/libinject1.so" | grep -E '^(push|pop)' >"$out/nvtx"
+report ranges/nvtx "$(diff "$out/ranges" "$out/nvtx" | head -3; [ -s "$out/nvtx" ] || nvtx "$out/libinject1.so" | head -3)"
+report ranges/nvtx-refused "$(nvtx "$out/libinject0.so" | grep -q 'GPTOSS_RANGES=nvtx: NVTX_INJECTION64_PATH=.*: it did not begin' || echo 'no warning')"
+report ranges/nvtx-none "$(nvtx '' | grep -q 'no profiler listens: NVTX_INJECTION64_PATH, which nsys and ncu set, is not set' || nvtx '' | head -1; nvtx /none.so | grep -q 'NVTX_INJECTION64_PATH=/none.so: no such library' || nvtx /none.so | head -1)"
+
 # --- two plans, speed, ledger, bisect
 for i in a b; do out/gptoss-compile "$out/small.lua" --arch host --max-batch 2 --max-tokens 8 -o "$out/$i.bin" $([ $i = b ] && echo --no-fusion all) 2>/dev/null; done
 (cd "$out" && $lab a.bin b.bin --pp 8 --tg 4 --lines 2 --steps 4 --pairs 6 --seconds 0 --format json >page 2>err)
