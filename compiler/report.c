@@ -96,12 +96,20 @@ static void add_choices(const Compile *c, json_t *top) {
                                           c->tuning.fusions != NULL));
 }
 
+/* given; recipe, of a rule with alternatives: the bounds of all but the last. */
+static void add_rule(json_t *to, const Rule *r) {
+    json_t *bounds = json_array();
+    for (int i = 0; i < r->n_kernel - 1; i++) json_array_append_new(bounds, json_integer(r->kernel[i].max_t));
+    json_object_set_new(to, "given", json_boolean(r->given));
+    if (r->n_kernel > 1) json_object_set(to, "recipe", bounds);
+    json_decref(bounds);
+}
+
 json_t *report_object(const Compile *c) {
     const Plan *p = &c->plan;
     json_t *top = sheet_sizes(p), *kernels = json_array();
     for (int i = 0; i < p->n_kernels; i++) json_array_append_new(kernels, kernel_json(c, i));
-    for (int i = 0; i < p->n_rules; i++)
-        json_object_set_new(json_array_get(json_object_get(top, "rules"), (size_t)i), "given", json_boolean(c->rules.at[i]->given));
+    for (int i = 0; i < p->n_rules; i++) add_rule(json_array_get(json_object_get(top, "rules"), (size_t)i), c->rules.at[i]);
     json_object_update_new(top, json_pack("{s:s?, s:f, s:o}", "compiler", c->compiler, "jit_seconds", c->seconds_jit, "kernels", kernels));
     add_choices(c, top);
     return top;
