@@ -86,7 +86,7 @@ def dom(path, *wanted):
         "open": ",".join(name(n) for n in nodes(before + after) if " open" in n),
         "partner": ",".join(name(n) for n in nodes(after) if " member" in n),
         "graph": next((n for n in ("prepare", "logits", "sample", "step") if f'aria-label="after" data-graph="{n}"' in text), ""),
-        "focus": attr("focus"), "differs": sum(" differs" in n for n in nodes(before + after)), "diff": len(re.findall(r"<(?:ins|del)>", text)),
+        "focus": attr("focus"), "problems": html.unescape(attr("problems")), "dark": attr("dark"), "differs": sum(" differs" in n for n in nodes(before + after)), "diff": len(re.findall(r"<(?:ins|del)>", text)),
     }
     for w in wanted:
         key, value = w.split("=", 1)

@@ -57,11 +57,11 @@ done
 browser=$(command -v chromium || command -v chromium-browser)
 if [ -z "$browser" ]; then echo 'skip html/browser: no chromium'; exit $failed; fi
 
-# look NAME PAGE#HASH SCRIPT: the DOM after the page's own script and this one
+# look NAME PAGE#HASH SCRIPT [OPTION]: the DOM after the page's own script and this one
 look() {
     local page=${2%%#*} hash=${2#"${2%%#*}"}
     python3 tests/report/check.py instrument "$out/$page" "$out/look.html" "$3"
-    timeout 60 "$browser" --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --user-data-dir="$out/profile" --window-size=1400,1000 --dump-dom "file://$out/look.html$hash" >"$out/$1.dom" 2>"$out/$1.log"
+    timeout 60 "$browser" ${4:-} --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --user-data-dir="$out/profile" --window-size=1400,1000 --dump-dom "file://$out/look.html$hash" >"$out/$1.dom" 2>"$out/$1.log"
 }
 dom() { report "html/$1" "$(check dom "$out/$1.dom" "${@:2}")"; }
 
@@ -89,6 +89,17 @@ look lab-node 'lab.html#step/layer0.mlp.n' ''
 dom lab-node error= details='3 ops, fused by out_norm' details='Only with: the other plan has no such node' open=layer0.attn.out members=2
 look lab-left lab.html "[...document.querySelectorAll('#before .node')].find((n) => n.dataset.name === 'layer0.mlp.n').dispatchEvent(new MouseEvent('click', { bubbles: true }))"
 dom lab-left error= details='On the other side part of layer0.attn.out (out_norm)' partner=layer0.attn.out details='Only without'
+# everything open, as a screen reader has it, in light and dark; the script is told first that a page can be wrong
+everything="for (const d of document.querySelectorAll('#lab details')) d.open = true, d.dispatchEvent(new Event('toggle'));
+    document.querySelectorAll('#after .node')[4].dispatchEvent(new MouseEvent('click', { bubbles: true })); for (const d of document.querySelectorAll('#details details')) d.open = true;"
+look light lab.html "$everything $(cat tests/report/reader.js)"
+dom light error= problems= dark=false
+look dark lab.html "$everything $(cat tests/report/reader.js)" --force-dark-mode
+dom dark error= problems= dark=true
+look spoilt lab.html "document.querySelector('caption').remove(); document.querySelector('#after .node').removeAttribute('aria-label'); document.querySelector('h1').style.color = '#999'; $(cat tests/report/reader.js)"
+report html/spoilt "$(for wrong in 'no caption' 'no label, or no role' 'contrast 2.8'; do grep -o 'data-problems="[^"]*"' "$out/spoilt.dom" | grep -q "$wrong" || echo "not seen: $wrong"; done)"
+look reader120b '120b.html#step/layer4.mlp.swiglu.bf16' "$(cat tests/report/reader.js)"
+dom reader120b error= problems=
 look lab120b lab120b.html ''
 dom lab120b error= label='Verdict: NOT JUDGED' label='layer 1, 3 … 35 (×18)' label='not judged: --no-judge' before.total=254 label='Predicted:'
 look measured 'measured.html#step/layer0.mlp.out' ''
