@@ -102,6 +102,10 @@ look reader120b '120b.html#step/layer4.mlp.swiglu.bf16' "$(cat tests/report/read
 dom reader120b error= problems=
 look lab120b lab120b.html ''
 dom lab120b error= label='Verdict: NOT JUDGED' label='layer 1, 3 … 35 (×18)' label='not judged: --no-judge' before.total=254 label='Predicted:'
+echo 'return fusion { name = "bare", match = function(x, g) return rmsnorm(x, g) end, kernel = "no_such" }' >"$out/bare.lua"
+large=1 compare bare.html graphs/toy.lua --arch host --rule "$out/bare.lua" --format html
+look bare bare.html "$(cat tests/report/reader.js)"
+dom bare error= problems= label='Verdict: NOT BUILT' label='no template is for a kernel no_such' label='with: could not be built' details='Open a node' before.drawn=0
 look measured 'measured.html#step/layer0.mlp.out' ''
 dom measured error= details='On this CPU' details='in a step' label='measured' label='pp16' label='tg1'
 report measured/rows "$(jq -r '.kernels[] | select(.test == "tg1" and (.kernel | contains(" + "))) | .microseconds_in_step' "$out/measured.json" | awk '{printf "%.3g µs", $1}' | xargs -0 -I{} grep -c -F -- '{}' "$out/measured.dom" | grep -q '[1-9]' || echo 'no time of a fused node')"
