@@ -84,6 +84,48 @@ static json_t *count_decode(Lab *lab, const LabPlan *p, Err *e) {
     return step;
 }
 
+/* --- … of a model that is too large to be run: from samples ------------------------------------------------------------------ */
+
+typedef struct Samples Samples; /* lines of --self-test, of both plans */
+struct Samples {
+    json_t *step[2], *one[2]; /* of steps of --pp tokens, and of one */
+};
+
+/* Is it counted so? Then nothing else counts. */
+static bool is_sampled(const Lab *lab) {
+    return !strncmp(lab->plan[0].plan->arch, "gfx90a", 6) && !lab->model && !lab->o->no_judge && !lab->o->second;
+}
+
+static bool take_samples(Lab *lab, Samples *to, Err *e) {
+    const char *how;
+    if (!is_sampled(lab)) return true;
+    for (int i = 0; i < 2; i++) {
+        const char *plan = lab->plan[i].path;
+        if (!(to->one[i] = verdict_checks(lab, plan, &(CheckOptions){.sample = SAMPLE, .rows = 1}, &how, e))) return false;
+        if (lab->o->pp > 1 && !(to->step[i] = verdict_checks(lab, plan, &(CheckOptions){.sample = SAMPLE, .rows = lab->o->pp}, &how, e))) return false;
+    }
+    json_object_set_new(lab->page, "counts_sample", json_integer(SAMPLE));
+    return true;
+}
+
+static void drop_samples(Samples *s) {
+    for (int i = 0; i < 2; i++) json_decref(s->step[i]), json_decref(s->one[i]);
+}
+
+/* What all launches of u would execute, from the waves that did; a new object, NULL: nothing is known. Positions of attention are made
+ * up in a self-test, so what it would do at the step's depth is not. */
+static json_t *sampled(const Samples *s, int plan, const Use *u) {
+    static const char *const scaled[] = {"instructions", "mfma", "bytes_read", "bytes_written"};
+    const json_t *counts = json_object_get(counts_of(u->rows > 1 ? s->step[plan] : s->one[plan], u->k->symbol), "counts");
+    double waves = json_number_value(json_object_get(counts, "waves")), launches = json_number_value(json_object_get(counts, "launches"));
+    if (!(waves > 0) || !(launches > 0) || u->by_depth) return NULL;
+    double by = json_number_value(json_object_get(counts, "all_waves")) / waves / launches * u->launches;
+    json_t *to = json_pack("{s:s, s:i, s:O}", "kernel", u->k->symbol, "launches", u->launches, "longest", json_object_get(counts, "longest"));
+    for (size_t i = 0; i < LEN(scaled); i++)
+        json_object_set_new(to, scaled[i], json_integer((json_int_t)(by * json_number_value(json_object_get(counts, scaled[i])) + 0.5)));
+    return to;
+}
+
 /* --- figures ------------------------------------------------------------------------------------------------------------- */
 
 static json_t *use_json(const Machine *m, const Use *u, const json_t *counts) {
@@ -155,7 +197,7 @@ static bool count_step(Lab *lab, const LabPlan *p, bool prefill, json_t **counts
     return true;
 }
 
-static bool add_test(Lab *lab, bool prefill, json_t *list, Err *e) {
+static bool add_test(Lab *lab, bool prefill, const Samples *samples, json_t *list, Err *e) {
     static const char *const side[] = {"a", "b"};
     const LabOptions *o = lab->o;
     const Machine m = machine_of(lab);
@@ -170,9 +212,12 @@ static bool add_test(Lab *lab, bool prefill, json_t *list, Err *e) {
         json_t *counts;
         Uses u = step_uses(lab->a, lab->plan[i].plan, &w);
         if (!count_step(lab, &lab->plan[i], prefill, &counts, e)) return false;
-        for (size_t k = 0; k < u.n; k++)
+        for (size_t k = 0; k < u.n; k++) {
+            json_t *some = is_sampled(lab) ? sampled(samples, i, &u.at[k]) : NULL;
             json_object_set_new(row_of(rows, u.at[k].k->symbol), side[i],
-                                use_json(&m, &u.at[k], counts_of(counts, u.at[k].k->symbol)));
+                                use_json(&m, &u.at[k], some ? some : counts_of(counts, u.at[k].k->symbol)));
+            json_decref(some);
+        }
         json_decref(counts);
     }
     json_object_update_new(test, json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "test", prefill ? "prefill" : "decode",
@@ -185,7 +230,10 @@ static bool add_test(Lab *lab, bool prefill, json_t *list, Err *e) {
 bool cost_tests(Lab *lab, Err *e) {
     json_t *list = json_array();
     json_object_set_new(lab->page, "tests", list);
-    return add_test(lab, true, list, e) && add_test(lab, false, list, e);
+    Samples s = {{NULL}};
+    bool ok = take_samples(lab, &s, e) && add_test(lab, true, &s, list, e) && add_test(lab, false, &s, list, e);
+    drop_samples(&s);
+    return ok;
 }
 
 static Uses counted_step(Lab *lab, const LabPlan *p, bool prefill) {

@@ -86,6 +86,7 @@ bool diff_none(const Lab *lab);                           /* neither graphs nor 
 const char *diff_without_layers(Arena *a, const char *s); /* "layer12.attn" as "layer*.attn" */
 
 /* verdict.c */
+enum { SAMPLE = 16 }; /* workgroups of a launch, where all would take long on emu */
 bool verdict_alone(Lab *lab, Err *e);
 bool verdict_end_to_end(Lab *lab, Err *e);
 bool verdict_parity(Lab *lab, Err *e); /* -m parity of the plan with the rule, where that can be run */
@@ -94,6 +95,7 @@ struct CheckOptions {
     const char *only; /* part of a kernel's symbol; NULL: all */
     int64_t schedule; /* of waves, on emu; 0: in order */
     int sample;       /* workgroups of a launch, on emu; 0: all */
+    int64_t rows;     /* a step of so many only, each line with what was executed (counts); 0: several */
     bool races;       /* on emu: fail where two waves touch a byte and nothing orders them */
 };
 /* In which ways a kernel is run alone: once, but on emu also where races are watched, and with its waves in other orders. */

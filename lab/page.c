@@ -347,6 +347,9 @@ static void add_kernel_speed(const json_t *page, Text *t) {
 
 static void add_legend(const json_t *page, Text *t) {
     if (!json_array_size(json_object_get(page, "tests"))) return;
+    if (json_object_get(page, "counts_sample"))
+        text_add(t, "counted: %lld workgroups of each launch on emu, on made-up values, and reckoned up to all; attention, which depends on depth, is not\n",
+                 whole(page, "counts_sample"));
     if (json_object_get(page, "not_counted")) text_add(t, "not counted on emu: %s\n", json_text(page, "not_counted"));
     text_add(t,
              "-: %s, +: %s; asked: bytes its loads and stores ask for; least B: each input and output once; pred: at "

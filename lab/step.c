@@ -77,6 +77,12 @@ static int bucket_of(const PlanGraph *g, const Work *w) {
     return bucket;
 }
 
+static bool has_attention(const Node *n) {
+    for (size_t i = 0; n->op == OP_FUSED && i < n->body->nodes.n; i++)
+        if (n->body->nodes.at[i]->op == OP_attention) return true;
+    return n->op == OP_attention;
+}
+
 static void add_node(Arena *a, const Plan *p, const PlanGraph *g, int node, const Work *w, Uses *to) {
     const Node *n = program_graph(p->program, g->name)->nodes.at[node];
     const PlanKernel *last = NULL;
@@ -88,7 +94,7 @@ static void add_node(Arena *a, const Plan *p, const PlanGraph *g, int node, cons
     for (int l = first; l < g->n_launches && g->launches[l].node == node; l++) {
         if (!runs(&g->launches[l], bucket)) continue;
         Use *u = use_of(a, to, &p->kernels[g->launches[l].kernel]);
-        u->launches++;
+        u->launches++, u->rows = w->sizes.of[g->sym], u->by_depth |= has_attention(n);
         u->at = u->k == last || u->least.read + u->least.written > 0 ? NULL : last;
         matrix |= strstr(u->k->reduction, "mma16") != NULL;
     }

@@ -20,7 +20,7 @@
 #include "compiler/tuning.h"
 #include "ir/kept.h"
 
-enum { SAMPLE = 16, MOST_OFF = 8, MOST_RULES = 64 };
+enum { MOST_OFF = 8, MOST_RULES = 64 };
 
 typedef struct Tuner Tuner;
 struct Tuner {

@@ -15,7 +15,7 @@
 
 #include "ir/rowstat.h"
 
-enum { SAMPLE = 16 /* workgroups */, SHORTEST = 3, LONGEST = 40 /* of made-up prompts */ };
+enum { SHORTEST = 3, LONGEST = 40 /* of made-up prompts */ };
 static const double LOOSE = 100; /* as the self-test's */
 static const double FLOOR =
     1e-12; /* what generated kernels are held to in fast (templates/map.hip); nobody need be better */
@@ -69,6 +69,8 @@ json_t *verdict_checks(Lab *lab, const char *plan, const CheckOptions *o, const 
     if (o->schedule) args_int(lab->a, &args, "--seed-schedule", o->schedule);
     if (o->sample) args_int(lab->a, &args, "--sample", o->sample);
     if (o->races) args_add(lab->a, &args, "--races");
+    if (o->rows) args_int(lab->a, &args, "--rows", o->rows);
+    if (o->rows) args_add(lab->a, &args, "--profile");
     if (!child_run(lab->a, &args, lab->o->limit, &s, e)) return NULL;
     json_t *list = json_lines(s.out.at);
     bool ended = s.ok || !strncmp(s.how, "exit status 1", 13); /* a check failed, or it could not begin */
