@@ -10,7 +10,7 @@
 
 typedef struct Options Options; /* gptoss-compile's command line */
 struct Options {
-    const char *graph, *arch, *output, *model, *precision, *override, *dump, *emit, *report, *tuning;
+    const char *graph, *arch, *output, *model, *precision, *override, *dump, *emit, *report, *measured, *tuning;
     bool kv16, kv32, dot, explain, no_cache, swap_embeddings, tune;
     int64_t max_batch, max_tokens, max_seq, workers, ep; /* ep: devices that the experts are dealt out over; 1: one */
     CliList fusions, templates, no_fusion;

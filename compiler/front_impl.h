@@ -50,6 +50,7 @@ struct Front {
     int n_maybe;
     Node *recompute[64];
     int n_recompute;
+    const char *section; /* of docs/fusions.md: what is read of a rule now */
     Rule *rule; /* whose when() runs */
 };
 

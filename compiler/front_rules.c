@@ -9,6 +9,16 @@ enum { WHEN_STEPS = 10000000 };
 #define RULE "fusion rule"
 #define SEE(section) "; see docs/fusions.md, " section
 
+/* Whatever is wrong in a rule's file: the first line of the message names the section that tells how it is written. */
+static bool see(Err *e, const char *section) {
+    char rest[sizeof e->msg];
+    size_t n = strcspn(e->msg, "\n");
+    if (strstr(e->msg, "docs/fusions.md")) return false;
+    snprintf(rest, sizeof rest, "%s", e->msg + n);
+    snprintf(e->msg + n, sizeof e->msg - n, "; see docs/fusions.md, %s%s", section, rest);
+    return false;
+}
+
 static int bad(lua_State *L, const Rule *r, const char *fmt, ...) PRINTF(3, 4);
 static int bad(lua_State *L, const Rule *r, const char *fmt, ...) {
     char msg[900];
@@ -127,6 +137,7 @@ static void read_match(lua_State *L, Rule *r) {
     r->pattern = f->g = graph_new(f->a, r->name);
     f->free_names = (Map){.arena = f->a};
     f->mode = MODE_PATTERN;
+    f->section = "match";
     f->scope = arena_printf(f->a, "rule %s", r->name);
     f->n_maybe = f->n_recompute = 0;
     if (lua_getfield(L, 1, "match") != LUA_TFUNCTION) bad(L, r, "match is missing (a function)" SEE("A first rule"));
@@ -142,6 +153,7 @@ static void read_match(lua_State *L, Rule *r) {
         for (int k = 0; k < f->n_recompute; k++) r->recompute[i] |= f->recompute[k] == r->pattern->nodes.at[i];
     check_pattern(L, r);
     ops_end_graph(f);
+    f->section = "A first rule";
     lua_settop(L, fn - 1);
 }
 
@@ -149,7 +161,7 @@ static void read_match(lua_State *L, Rule *r) {
 
 static const char *kernel_name(lua_State *L, const Rule *r) {
     const char *s = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
-    if (!name_ok(s)) bad(L, r, "a kernel is a template's name");
+    if (!name_ok(s)) bad(L, r, "a kernel is a template's name" SEE("Kernels"));
     return arena_strdup(front_of(L)->a, s);
 }
 
@@ -163,12 +175,12 @@ static KernelChoice read_choice(lua_State *L, const Rule *r, bool last) {
         bool is_name = lua_isinteger(L, -2);
         if (!is_t && !is_name) bad(L, r, "a recipe's entry has T and names of kernels, nothing else" SEE("Kernels"));
         if (is_name) k.name = k.name ? arena_printf(front_of(L)->a, "%s/%s", k.name, kernel_name(L, r)) : kernel_name(L, r);
-        if (is_t && (!lua_isinteger(L, -1) || lua_tointeger(L, -1) < 1)) bad(L, r, "a recipe's T must be an integer of at least 1");
+        if (is_t && (!lua_isinteger(L, -1) || lua_tointeger(L, -1) < 1)) bad(L, r, "a recipe's T must be an integer of at least 1" SEE("Kernels"));
         if (is_t) k.max_t = lua_tointeger(L, -1);
         lua_pop(L, 1);
     }
-    if (!k.name) bad(L, r, "a recipe's entry names no kernel");
-    if (last != (k.max_t == INT64_MAX)) bad(L, r, last ? "a recipe's last entry has no T" : "a recipe's entry %s needs a T (only the last has none)", k.name);
+    if (!k.name) bad(L, r, "a recipe's entry names no kernel" SEE("Kernels"));
+    if (last != (k.max_t == INT64_MAX)) bad(L, r, last ? "a recipe's last entry has no T" SEE("Kernels") : "a recipe's entry %s needs a T (only the last has none)" SEE("Kernels"), k.name);
     return k;
 }
 
@@ -177,11 +189,11 @@ static void read_kernel(lua_State *L, Rule *r) {
     if (type == LUA_TNIL) { /* default_kernel, when the pattern is known */
     } else if (type == LUA_TTABLE) {
         int n = (int)lua_rawlen(L, -1);
-        if (n < 1 || n > (int)LEN(r->kernel)) bad(L, r, "a recipe has 1 to %d entries, this one %d", (int)LEN(r->kernel), n);
+        if (n < 1 || n > (int)LEN(r->kernel)) bad(L, r, "a recipe has 1 to %d entries, this one %d" SEE("Kernels"), (int)LEN(r->kernel), n);
         for (int i = 1; i <= n; i++) {
             lua_rawgeti(L, -1, i);
             KernelChoice k = read_choice(L, r, i == n);
-            if (r->n_kernel && k.max_t <= r->kernel[r->n_kernel - 1].max_t) bad(L, r, "a recipe's T must ascend");
+            if (r->n_kernel && k.max_t <= r->kernel[r->n_kernel - 1].max_t) bad(L, r, "a recipe's T must ascend" SEE("Kernels"));
             r->kernel[r->n_kernel++] = k;
             lua_pop(L, 1);
         }
@@ -219,19 +231,19 @@ static int l_fusion(lua_State *L) {
     r->loc = front_loc(L, 1, "fusion");
     r->file = r->loc.file;
     r->when = -1;
-    if (lua_getfield(L, 1, "name") != LUA_TSTRING || !name_ok(lua_tostring(L, -1)))
-        return raise_loc(L, &r->loc, "fusion: name is missing (a string of letters, digits, . _ - / $)");
-    r->name = arena_strdup(f->a, lua_tostring(L, -1));
+    bool is_named = lua_getfield(L, 1, "name") == LUA_TSTRING && name_ok(lua_tostring(L, -1));
+    r->name = is_named ? arena_strdup(f->a, lua_tostring(L, -1)) : "?";
     check_keys(L, r);
+    if (!is_named) return raise_loc(L, &r->loc, "fusion: name is missing (a string of letters, digits, . _ - / $)");
     int type = lua_getfield(L, 1, "priority");
-    if (type != LUA_TNIL && (!lua_isinteger(L, -1) || lua_tointeger(L, -1) != (int)lua_tointeger(L, -1))) return bad(L, r, "priority must be an integer");
+    if (type != LUA_TNIL && (!lua_isinteger(L, -1) || lua_tointeger(L, -1) != (int)lua_tointeger(L, -1))) return bad(L, r, "priority must be an integer" SEE("Priorities"));
     r->priority = (int)lua_tointeger(L, -1);
     read_kernel(L, r);
     read_match(L, r);
     default_kernel(r);
     type = lua_getfield(L, 1, "when");
     if (type == LUA_TFUNCTION) r->when = luaL_ref(L, LUA_REGISTRYINDEX);
-    else if (type != LUA_TNIL) return bad(L, r, "when must be a function");
+    else if (type != LUA_TNIL) return bad(L, r, "when must be a function" SEE("when"));
     *(Rule **)lua_newuserdatauv(L, sizeof r, 0) = r;
     luaL_setmetatable(L, RULE);
     return 1;
@@ -252,7 +264,8 @@ static bool append(Front *f, RuleList *rules, uint64_t hash, Err *e) {
 
 bool front_rules(Front *f, const char *file, RuleList *rules, Err *e) {
     uint64_t hash;
-    if (!front_run(f, file, &hash, e)) return false;
+    f->section = "A first rule";
+    if (!front_run(f, file, &hash, e)) return see(e, f->section);
     bool ok = true;
     lua_Unsigned n = lua_istable(f->L, -1) ? lua_rawlen(f->L, -1) : 0;
     if (!lua_istable(f->L, -1)) ok = append(f, rules, hash, e);
@@ -262,7 +275,7 @@ bool front_rules(Front *f, const char *file, RuleList *rules, Err *e) {
         lua_pop(f->L, 1);
     }
     lua_pop(f->L, 1);
-    return ok;
+    return ok || see(e, "A first rule");
 }
 
 Loc front_rule_loc(const Front *f, const Rule *r, const char *text) {
@@ -381,7 +394,7 @@ bool front_when(Front *f, const Rule *r, Value *const *bound, Node *const *match
     bool ok = front_call(f, 1, 1, WHEN_STEPS, f->when_seconds, e), yes = false;
     f->when_seconds -= budget_used(f);
     ops_end_graph(f);
-    *failed = !ok;
+    *failed = !ok && !see(e, "when");
     if (ok) yes = lua_toboolean(L, -1), lua_pop(L, 1);
     return yes;
 }

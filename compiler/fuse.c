@@ -234,7 +234,7 @@ static bool check_when(Fuser *f, const Match *m) {
     const Rule *r = m->pattern->rule;
     bool failed = false;
     if (r->when < 0) return true;
-    const char *scope = scope_path(f->tmp, &root_of(m)->loc);
+    const char *scope = loc_path(f->tmp, &root_of(m)->loc);
     bool yes = front_when(f->front, r, m->value, m->node, r->pattern->nodes.n, scope, &failed, f->e);
     if (failed) f->failed = true;
     return yes && !failed ? true : refuse(f, "when() said no");
@@ -324,7 +324,7 @@ static void take(Fuser *f, const Trial *t) {
             grp->last = n;
         }
     }
-    int k = snprintf(f->done, sizeof f->done, "%zu nodes", t->nodes.n);
+    int k = snprintf(f->done, sizeof f->done, "%zu node%s", t->nodes.n, t->nodes.n == 1 ? "" : "s");
     if (grp->copied.n) snprintf(f->done + k, sizeof f->done - (size_t)k, ", %zu of them recomputed", grp->copied.n);
 }
 
@@ -410,7 +410,7 @@ bool fuse_is_off(const FuseOffList *l, const char *rule) {
 const FuseOff *fuse_off_here(FuseOffList *l, const char *rule, const Node *root) {
     const FuseOff *off = NULL;
     Arena *tmp = arena_new();
-    const char *path = scope_path(tmp, &root->loc);
+    const char *path = loc_path(tmp, &root->loc);
     for (size_t i = 0; i < l->n; i++)
         if (l->at[i].scope && names(&l->at[i], rule) && scope_within(path, l->at[i].scope)) l->at[i].kept++, off = &l->at[i];
     arena_free(tmp);

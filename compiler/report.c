@@ -1,6 +1,8 @@
 /* report.c - what the compiler did: kernels and their registers, rules, sizes. See compile.h. */
 #include "report.h"
 
+#include "plan/sheet.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -13,21 +15,6 @@ static const RtcKernel *rtc_kernel(const Compile *c, const PlanKernel *k) {
     return NULL;
 }
 
-static size_t bytes_of(const Plan *p, BufKind kind) {
-    size_t n = 0;
-    for (int i = 0; i < p->n_bufs; i++)
-        if (p->bufs[i].kind == kind) n += p->bufs[i].size;
-    return n;
-}
-
-/* Of all layers. */
-static size_t page_bytes(const Plan *p) {
-    size_t n = 0;
-    for (int i = 0; i < p->n_kv; i++)
-        for (int k = 0; k < p->kv[i].n_states; k++) n += p->bufs[p->kv[i].states[k]].size;
-    return n;
-}
-
 void report_text(const Compile *c, Text *t) {
     const Plan *p = &c->plan;
     text_add(t, "%s for %s, %s: %d kernels from %d sources, compiled in %.1f s by %s\n", p->model_name, p->arch,
@@ -36,8 +23,8 @@ void report_text(const Compile *c, Text *t) {
     text_add(t,
              "weights %.2f GB (%.2f GB of them repacked when loaded), scratch %.1f MB, KV %.1f KB a 64-token page of "
              "all layers\n",
-             (double)bytes_of(p, BUF_WEIGHT) / 1e9, (double)bytes_of(p, BUF_PACKED) / 1e9, (double)plan_scratch(p, 0) / 1e6,
-             (double)page_bytes(p) / 1e3);
+             (double)plan_bytes(p, BUF_WEIGHT) / 1e9, (double)plan_bytes(p, BUF_PACKED) / 1e9, (double)plan_scratch(p, 0) / 1e6,
+             (double)plan_page_bytes(p) / 1e3);
     for (int g = 0; g < p->n_graphs; g++)
         text_add(t, "%s: %d launches a step\n", p->graphs[g].name, plan_launches(&p->graphs[g], -1, -1));
     text_add(t, "\n%-52s %4s %5s %5s %5s %6s %7s %6s %5s %7s\n", "kernel", "uses", "vgprs", "agprs", "sgprs", "lds",
@@ -109,21 +96,21 @@ static void add_choices(const Compile *c, json_t *top) {
                                           c->tuning.fusions != NULL));
 }
 
+/* given; recipe, of a rule with alternatives: the bounds of all but the last. */
+static void add_rule(json_t *to, const Rule *r) {
+    json_t *bounds = json_array();
+    for (int i = 0; i < r->n_kernel - 1; i++) json_array_append_new(bounds, json_integer(r->kernel[i].max_t));
+    json_object_set_new(to, "given", json_boolean(r->given));
+    if (r->n_kernel > 1) json_object_set(to, "recipe", bounds);
+    json_decref(bounds);
+}
+
 json_t *report_object(const Compile *c) {
     const Plan *p = &c->plan;
-    json_t *kernels = json_array(), *rules = json_array(), *launches = json_object();
+    json_t *top = sheet_sizes(p), *kernels = json_array();
     for (int i = 0; i < p->n_kernels; i++) json_array_append_new(kernels, kernel_json(c, i));
-    for (int i = 0; i < p->n_rules; i++)
-        json_array_append_new(rules, json_pack("{s:s, s:i, s:b}", "name", p->rules[i].name, "uses", p->rules[i].uses, "given",
-                                               c->rules.at[i]->given));
-    for (int g = 0; g < p->n_graphs; g++)
-        json_object_set_new(launches, p->graphs[g].name, json_integer(plan_launches(&p->graphs[g], -1, -1)));
-    json_t *top =
-        json_pack("{s:s, s:s, s:s, s:s?, s:f, s:I, s:I, s:I, s:o, s:o, s:o}", "model", p->model_name, "arch", p->arch,
-                  "precision", p->precision, "compiler", c->compiler, "jit_seconds", c->seconds_jit, "weight_bytes",
-                  (json_int_t)bytes_of(p, BUF_WEIGHT), "scratch_bytes", (json_int_t)plan_scratch(p, 0), "kv_page_bytes",
-                  (json_int_t)page_bytes(p), "launches", launches, "rules", rules, "kernels", kernels);
-    if (!top) die("report: cannot make JSON");
+    for (int i = 0; i < p->n_rules; i++) add_rule(json_array_get(json_object_get(top, "rules"), (size_t)i), c->rules.at[i]);
+    json_object_update_new(top, json_pack("{s:s?, s:f, s:o}", "compiler", c->compiler, "jit_seconds", c->seconds_jit, "kernels", kernels));
     add_choices(c, top);
     return top;
 }

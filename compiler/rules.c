@@ -20,7 +20,7 @@ static bool unknown_kernel(Compile *c, const Rule *r, const char *kernel, const 
     for (Op op = 0; op < OP_COUNT; op++)
         if (op_code(op)->kind) near_try(&near, op_info(op)->name);
     Loc loc = front_rule_loc(c->front, r, kernel);
-    return err_at(e, &loc, "fusion %s: no template is for a kernel %s%s%s%s", r->name, kernel, NEAR_HINT(near));
+    return err_at(e, &loc, "fusion %s: no template is for a kernel %s%s%s%s; see docs/fusions.md, Kernels", r->name, kernel, NEAR_HINT(near));
 }
 
 /* NULL when this target and precision have a template for the kernel, else why not. false: there is none at all. */
@@ -82,7 +82,7 @@ bool rules_off(Compile *c, Err *e) {
 static bool is_somewhere(const Program *p, Arena *a, const char *scope) {
     for (size_t g = 0; g < p->graphs.n; g++)
         for (size_t i = 0; i < p->graphs.at[g]->nodes.n; i++)
-            if (scope_within(scope_path(a, &p->graphs.at[g]->nodes.at[i]->loc), scope)) return true;
+            if (scope_within(loc_path(a, &p->graphs.at[g]->nodes.at[i]->loc), scope)) return true;
     return false;
 }
 
@@ -164,19 +164,57 @@ static void count_rules(Compile *c) {
     }
 }
 
-/* Those that a measurement left out: "the rules that are on, for a model of this shape". */
+static Rule *rule_named(const Compile *c, const char *name) {
+    for (size_t k = 0; name && k < c->rules.n; k++)
+        if (!strcmp(c->rules.at[k]->name, name)) return c->rules.at[k];
+    return NULL;
+}
+
+static bool bad_choice(const Compile *c, Err *e, const char *what) {
+    return err_set(e, "%s:%lld: %s", c->tuning.path, (long long)json_integer_value(json_object_get(c->tuning.fusions, "line")), what);
+}
+
+/* Those that a measurement left out. */
 static bool leave_out_tuned(Compile *c, Err *e) {
-    c->tuning.fusions = tuning_fusions(&c->tuning, rules_version(c), rules_shape(c));
     const json_t *off = json_object_get(json_object_get(c->tuning.fusions, "choice"), "off");
     for (size_t i = 0; i < json_array_size(off); i++) {
         const char *rule = json_string_value(json_array_get(off, i));
-        bool known = false;
-        for (size_t k = 0; rule && k < c->rules.n; k++) known |= !strcmp(c->rules.at[k]->name, rule);
-        if (!known)
-            return err_set(e, "%s:%lld: there is no rule %s", c->tuning.path, (long long)json_integer_value(json_object_get(c->tuning.fusions, "line")), rule ? rule : "of that kind");
+        if (!rule_named(c, rule)) return bad_choice(c, e, arena_printf(c->a, "there is no rule %s", rule ? rule : "of that kind"));
         PUSH(c->a, c->off, (FuseOff){.rule = rule});
     }
     return true;
+}
+
+/* The rule's recipe with other bounds: each alternative but the last up to so many rows; no more than the one before it: not at all. */
+static bool take_bounds(Compile *c, Rule *r, const json_t *bounds, Err *e) {
+    KernelChoice taken[LEN(r->kernel)];
+    int n = 0, given = (int)json_array_size(bounds);
+    int64_t last = 0;
+    if (given != r->n_kernel - 1) return bad_choice(c, e, arena_printf(c->a, "rule %s has %d alternatives, not %d", r->name, r->n_kernel, given + 1));
+    for (int i = 0; i < r->n_kernel && last < INT64_MAX; i++) {
+        const json_t *bound = json_array_get(bounds, (size_t)i);
+        int64_t upto = i < given ? json_integer_value(bound) : INT64_MAX;
+        if (i < given && (!json_is_integer(bound) || upto < last)) return bad_choice(c, e, arena_printf(c->a, "the bounds of rule %s do not ascend", r->name));
+        if (upto >= TUNE_ALWAYS) upto = INT64_MAX;
+        if (upto > last) taken[n++] = (KernelChoice){upto, r->kernel[i].name};
+        last = upto;
+    }
+    memcpy(r->kernel, taken, (size_t)n * sizeof *taken);
+    r->n_kernel = n;
+    return true;
+}
+
+/* What was measured for "the rules that are on, for a model of this shape". */
+static bool take_tuned(Compile *c, Err *e) {
+    c->tuning.fusions = tuning_fusions(&c->tuning, rules_version(c), rules_shape(c));
+    const char *name;
+    json_t *bounds;
+    json_object_foreach(json_object_get(json_object_get(c->tuning.fusions, "choice"), "recipes"), name, bounds) {
+        Rule *r = rule_named(c, name);
+        if (!r) return bad_choice(c, e, arena_printf(c->a, "there is no rule %s", name));
+        if (!take_bounds(c, r, bounds, e)) return false;
+    }
+    return leave_out_tuned(c, e);
 }
 
 const char *rules_version(const Compile *c) {
@@ -196,7 +234,7 @@ const char *rules_shape(const Compile *c) {
 }
 
 bool rules_apply(Compile *c, Err *e) {
-    if (!leave_out_tuned(c, e)) return false;
+    if (!take_tuned(c, e)) return false;
     if (!check_scopes(c, e) || !leave_out(c, e)) return false;
     for (size_t i = 0; i < c->program->graphs.n; i++)
         if (!fuse_run(c->front, c->program->graphs.at[i], &c->rules, &c->off, &c->log, e)) return false;

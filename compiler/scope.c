@@ -33,18 +33,6 @@ static Step next_step(const char **p) {
     return s;
 }
 
-const char *scope_path(Arena *a, const Loc *loc) {
-    const char *scope = loc->scope ? loc->scope : "";
-    char *path = arena_strdup(a, scope), *to = path;
-    for (const char *s = scope; *s;) {
-        if (!strncmp(s, " / ", 3)) *to++ = '.', s += 3;
-        else if (*s == ' ') s++;
-        else *to++ = *s++;
-    }
-    *to = 0;
-    return path;
-}
-
 bool scope_number(const char *path, const char *name, int64_t *n) {
     while (*path) {
         Step s = next_step(&path);
@@ -107,7 +95,7 @@ const char *scope_list(Arena *a, const Program *p) {
     const char *text = "";
     for (size_t g = 0; g < p->graphs.n; g++)
         for (size_t i = 0; i < p->graphs.at[g]->nodes.n; i++) {
-            const char *path = scope_path(a, &p->graphs.at[g]->nodes.at[i]->loc);
+            const char *path = loc_path(a, &p->graphs.at[g]->nodes.at[i]->loc);
             if (*path) see(a, &l, path);
         }
     for (size_t i = 0; i < l.n && i < 12; i++) {

@@ -8,7 +8,6 @@
 
 #include "ir/graph.h"
 
-const char *scope_path(Arena *a, const Loc *loc);
 /* The number of the first scope called so: 7 for "layer". False when there is none. */
 bool scope_number(const char *path, const char *name, int64_t *n);
 

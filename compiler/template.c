@@ -932,7 +932,7 @@ static bool same_sums(const Maker *m, const Part *p, const PartList *all, Bindin
 
 bool template_bind(const Maker *m, const Part *p, const PartList *all, Binding *b, Err *e) {
     Text why = {0};
-    bool found = false;
+    bool found = false, fused = p->owner->op == OP_FUSED;
     for (size_t i = 0; i < m->templates->n; i++) {
         const Template *t = m->templates->at[i];
         Binding candidate;
@@ -947,9 +947,9 @@ bool template_bind(const Maker *m, const Part *p, const PartList *all, Binding *
         } else if (!found || t->priority > b->t->priority) *b = candidate, found = true;
     }
     if (!found)
-        err_at(e, &p->owner->loc, "no template computes %s with kernel %s%s%s for %s, %s%s", node_name(p->owner), p->kernel,
-               p->owner->op == OP_FUSED ? " of rule " : "", p->owner->op == OP_FUSED ? p->owner->rule : "", m->target->arch, m->precision,
-               why.at ? why.at : ": there is none of that name");
+        err_at(e, &p->owner->loc, "no template computes %s with kernel %s%s%s for %s, %s%s%s%s", node_name(p->owner), p->kernel,
+               fused ? " of rule " : "", fused ? p->owner->rule : "", m->target->arch, m->precision, why.at ? "" : ": there is none of that name",
+               fused ? "; see docs/fusions.md, Kernels" : "", why.at ? why.at : "");
     text_free(&why);
     return found;
 }

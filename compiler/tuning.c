@@ -86,15 +86,28 @@ json_t *tuning_fusions(const Tuning *t, const char *version, const char *shape) 
 
 void tuning_see(Tuning *t, const char *symbol, const Binding *b) { PUSH(t->a, t->seen, ((Tunable){symbol, b->tune, b->t, b})); }
 
-static void add_choice(Text *t, const json_t *choice) {
-    const char *name;
-    json_t *v, *rule;
+static void add_list(Text *t, const json_t *list) {
     size_t i;
+    json_t *v;
+    json_array_foreach(list, i, v) {
+        text_add(t, i ? ", " : " ");
+        if (json_is_string(v)) text_add(t, "%s", json_string_value(v));
+        else if (json_integer_value(v) >= TUNE_ALWAYS) text_add(t, "always");
+        else if (json_is_integer(v)) text_add(t, "%lld", (long long)json_integer_value(v));
+        else text_add(t, "?");
+    }
+    if (!json_array_size(list)) text_add(t, " none");
+}
+
+/* "STAGES=8", "off router", "recipes head 16": up to so many rows its first alternative, and so on. */
+static void add_choice(Text *t, const json_t *choice) {
+    const char *name, *rule;
+    json_t *v, *bounds;
     json_object_foreach((json_t *)choice, name, v) {
         text_add(t, "%s%s", t->n ? " " : "", name);
         if (json_is_integer(v)) text_add(t, "=%lld", (long long)json_integer_value(v));
-        json_array_foreach(v, i, rule) text_add(t, "%s%s", i ? ", " : " ", json_string_value(rule) ? json_string_value(rule) : "?");
-        if (json_is_array(v) && !json_array_size(v)) text_add(t, " none");
+        if (json_is_array(v)) add_list(t, v);
+        json_object_foreach(v, rule, bounds) text_add(t, " %s", rule), add_list(t, bounds);
     }
 }
 

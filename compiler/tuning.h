@@ -1,5 +1,5 @@
 /* tuning.h - choices that were measured, kept in a file (docs/formats.md, Tuning): constants that a template's head declares with `tune`,
- * and rules that are left out. gptoss-lab --tune measures and writes it; a compilation with --tuning FILE takes what fits.
+ * rules that are left out, and for how many rows each alternative of a rule's recipe is taken. gptoss-lab --tune measures and writes it; a compilation with --tuning FILE takes what fits.
  *
  * A choice fits a kernel that has the same template (its bytes), constants, composed ops, target, precision and compiler. One that
  * was measured on a device beats one that emu counted; of two the later in the file. Equal files give equal plans. */
@@ -17,6 +17,8 @@ struct TuneKey {
     const char *kernel, *version; /* the template's file, and the hash of its text */
     const char *ops, *shape;      /* "rmsnorm cast linear", "K=64 N=128 HAS_B=1 …" */
 };
+
+enum { TUNE_ALWAYS = 1 << 24 }; /* a recipe's bound that no step reaches */
 
 typedef struct Tunable Tunable; /* a kernel of the plan that has something to choose */
 struct Tunable {

@@ -345,6 +345,22 @@ void cli_help(const Cli *c, Text *t) {
 
 /* --- siblings ------------------------------------------------------------------------------------------------------------ */
 
+const char *cli_home(Arena *a, Err *e) {
+    const char *env = getenv("GPTOSS_HOME");
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[n > 0 ? n : 0] = 0;
+    char *slash = strrchr(self, '/');
+    if (slash) *slash = 0;
+    if (env && *env && access(arena_printf(a, "%s/templates/lib/common.h", env), R_OK))
+        return err_set(e, "GPTOSS_HOME is %s, which has no templates/lib/common.h", env), NULL;
+    const char *tries[] = {env && *env ? env : NULL, arena_printf(a, "%s/..", self), arena_printf(a, "%s/../share/gptoss", self)};
+    for (size_t i = 0; i < LEN(tries); i++)
+        if (tries[i] && !access(arena_printf(a, "%s/templates/lib/common.h", tries[i]), R_OK)) return tries[i];
+    err_set(e, "cannot find templates/ and lua/ beside %s; set GPTOSS_HOME to the folder that holds them", self);
+    return NULL;
+}
+
 const char *cli_sibling(Arena *a, const char *program) {
     char self[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);

@@ -80,6 +80,8 @@ void cli_help(const Cli *c, Text *t);
 
 /* The path of a program of this name beside the one that runs; in the arena. */
 const char *cli_sibling(Arena *a, const char *program);
+/* The folder that holds lua/, templates/ and compiler/report.html: GPTOSS_HOME, else beside the program or in ../share/gptoss. NULL with e set. */
+const char *cli_home(Arena *a, Err *e);
 
 /* Which of names (NULL behind the last) did who wrote `word` mean? NULL: none is near: two slips (a letter too many, too few,
  * another, or two exchanged), one in a short word. */

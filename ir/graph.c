@@ -738,6 +738,18 @@ bool program_verify(const Program *p, Err *e) {
 
 /* --- errors with a place ------------------------------------------------------------------------------------------ */
 
+const char *loc_path(Arena *a, const Loc *loc) {
+    const char *scope = loc->scope ? loc->scope : "";
+    char *path = arena_strdup(a, scope), *to = path;
+    for (const char *s = scope; *s;) {
+        if (!strncmp(s, " / ", 3)) *to++ = '.', s += 3;
+        else if (*s == ' ') s++;
+        else *to++ = *s++;
+    }
+    *to = 0;
+    return path;
+}
+
 bool err_at(Err *e, const Loc *loc, const char *fmt, ...) {
     char msg[1200];
     va_list ap;

@@ -277,6 +277,9 @@ void graph_dump(const Graph *g, Text *t);
 void node_dump_attrs(const Node *n, Text *t); /* " {eps=1e-05}"; nothing when it has none */
 Program *program_load(Arena *a, const char *text, const char *file, Err *e); /* "file:line:col: error: …" */
 
+/* The scope as names of values begin: "layer7.attn"; in the arena. */
+const char *loc_path(Arena *a, const Loc *loc);
+
 /* "file:line:col: error: MSG\n<source line>\n<caret>\n  in <scope>". Returns false. */
 bool err_at(Err *e, const Loc *loc, const char *fmt, ...) PRINTF(3, 4);
 

@@ -2,7 +2,8 @@
  * FLOPs of the nodes it computes (ir/cost.h); what it did on the emulator; and the time that follows at least, with what bounds it.
  *
  * The predicted time is step_bound's (step.h), with the device's bandwidth and matrix rate, measured in this run (speed.c), or the data
- * sheet's. So it is a bound from below: what it leaves out (caches, latency, launching) only adds. */
+ * sheet's. So it is a bound from below: what it leaves out (caches, latency) only adds. A step's is that of its kernels and a fixed
+ * time for each launch. */
 #include "lab.h"
 
 #include <math.h>
@@ -83,6 +84,48 @@ static json_t *count_decode(Lab *lab, const LabPlan *p, Err *e) {
     return step;
 }
 
+/* --- … of a model that is too large to be run: from samples ------------------------------------------------------------------ */
+
+typedef struct Samples Samples; /* lines of --self-test, of both plans */
+struct Samples {
+    json_t *step[2], *one[2]; /* of steps of --pp tokens, and of one */
+};
+
+/* Is it counted so? Then nothing else counts. */
+static bool is_sampled(const Lab *lab) {
+    return !strncmp(lab->plan[0].plan->arch, "gfx90a", 6) && !lab->model && !lab->o->no_judge && !lab->o->second;
+}
+
+static bool take_samples(Lab *lab, Samples *to, Err *e) {
+    const char *how;
+    if (!is_sampled(lab)) return true;
+    for (int i = 0; i < 2; i++) {
+        const char *plan = lab->plan[i].path;
+        if (!(to->one[i] = verdict_checks(lab, plan, &(CheckOptions){.sample = SAMPLE, .rows = 1}, &how, e))) return false;
+        if (lab->o->pp > 1 && !(to->step[i] = verdict_checks(lab, plan, &(CheckOptions){.sample = SAMPLE, .rows = lab->o->pp}, &how, e))) return false;
+    }
+    json_object_set_new(lab->page, "counts_sample", json_integer(SAMPLE));
+    return true;
+}
+
+static void drop_samples(Samples *s) {
+    for (int i = 0; i < 2; i++) json_decref(s->step[i]), json_decref(s->one[i]);
+}
+
+/* What all launches of u would execute, from the waves that did; a new object, NULL: nothing is known. Positions of attention are made
+ * up in a self-test, so what it would do at the step's depth is not. */
+static json_t *sampled(const Samples *s, int plan, const Use *u) {
+    static const char *const scaled[] = {"instructions", "mfma", "bytes_read", "bytes_written"};
+    const json_t *counts = json_object_get(counts_of(u->rows > 1 ? s->step[plan] : s->one[plan], u->k->symbol), "counts");
+    double waves = json_number_value(json_object_get(counts, "waves")), launches = json_number_value(json_object_get(counts, "launches"));
+    if (!(waves > 0) || !(launches > 0) || u->by_depth) return NULL;
+    double by = json_number_value(json_object_get(counts, "all_waves")) / waves / launches * u->launches;
+    json_t *to = json_pack("{s:s, s:i, s:O}", "kernel", u->k->symbol, "launches", u->launches, "longest", json_object_get(counts, "longest"));
+    for (size_t i = 0; i < LEN(scaled); i++)
+        json_object_set_new(to, scaled[i], json_integer((json_int_t)(by * json_number_value(json_object_get(counts, scaled[i])) + 0.5)));
+    return to;
+}
+
 /* --- figures ------------------------------------------------------------------------------------------------------------- */
 
 static json_t *use_json(const Machine *m, const Use *u, const json_t *counts) {
@@ -104,11 +147,12 @@ static json_t *use_json(const Machine *m, const Use *u, const json_t *counts) {
                   {"mfma_share", json_figure(counts, "mfma") / instructions},
                   {"bytes_asked", json_figure(counts, "bytes_read") + json_figure(counts, "bytes_written")}};
     for (size_t i = 0; i < LEN(figure); i++) json_object_set_new(j, figure[i].name, json_figure_new(figure[i].value));
+    if (u->at) json_object_set_new(j, "work_at", json_string(u->at->symbol));
     return j;
 }
 
-/* All kernels of a step added up. */
-static json_t *sum_json(const json_t *kernels, const char *side) {
+/* All kernels of a step added up; and with what each launch takes besides (targets.def). */
+static json_t *sum_json(const Machine *m, const json_t *kernels, const char *side) {
     static const char *const summed[] = {"launches",     "least_bytes",  "flops",
                                          "predicted_us", "instructions", "bytes_asked"};
     json_t *j = json_object(), *k;
@@ -128,6 +172,9 @@ static json_t *sum_json(const json_t *kernels, const char *side) {
         if (n > 0) instructions += n, mfma += n * json_figure(of, "mfma_share");
     }
     json_object_set_new(j, "mfma_share", json_figure_new(mfma / instructions));
+    double launches = json_figure(j, "launches") * m->launch * 1e6;
+    json_object_set_new(j, "launch_us", json_figure_new(m->launch > 0 ? launches : NAN));
+    json_object_set_new(j, "step_us", json_figure_new(m->launch > 0 ? json_figure(j, "predicted_us") + launches : NAN));
     return j;
 }
 
@@ -150,7 +197,7 @@ static bool count_step(Lab *lab, const LabPlan *p, bool prefill, json_t **counts
     return true;
 }
 
-static bool add_test(Lab *lab, bool prefill, json_t *list, Err *e) {
+static bool add_test(Lab *lab, bool prefill, const Samples *samples, json_t *list, Err *e) {
     static const char *const side[] = {"a", "b"};
     const LabOptions *o = lab->o;
     const Machine m = machine_of(lab);
@@ -165,14 +212,17 @@ static bool add_test(Lab *lab, bool prefill, json_t *list, Err *e) {
         json_t *counts;
         Uses u = step_uses(lab->a, lab->plan[i].plan, &w);
         if (!count_step(lab, &lab->plan[i], prefill, &counts, e)) return false;
-        for (size_t k = 0; k < u.n; k++)
+        for (size_t k = 0; k < u.n; k++) {
+            json_t *some = is_sampled(lab) ? sampled(samples, i, &u.at[k]) : NULL;
             json_object_set_new(row_of(rows, u.at[k].k->symbol), side[i],
-                                use_json(&m, &u.at[k], counts_of(counts, u.at[k].k->symbol)));
+                                use_json(&m, &u.at[k], some ? some : counts_of(counts, u.at[k].k->symbol)));
+            json_decref(some);
+        }
         json_decref(counts);
     }
     json_object_update_new(test, json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "test", prefill ? "prefill" : "decode",
                                            "tokens", (json_int_t)n, "depth", (json_int_t)w.depth, "a",
-                                           sum_json(rows, "a"), "b", sum_json(rows, "b"), "kernels", rows));
+                                           sum_json(&m, rows, "a"), "b", sum_json(&m, rows, "b"), "kernels", rows));
     json_array_append_new(list, test);
     return true;
 }
@@ -180,7 +230,10 @@ static bool add_test(Lab *lab, bool prefill, json_t *list, Err *e) {
 bool cost_tests(Lab *lab, Err *e) {
     json_t *list = json_array();
     json_object_set_new(lab->page, "tests", list);
-    return add_test(lab, true, list, e) && add_test(lab, false, list, e);
+    Samples s = {{NULL}};
+    bool ok = take_samples(lab, &s, e) && add_test(lab, true, &s, list, e) && add_test(lab, false, &s, list, e);
+    drop_samples(&s);
+    return ok;
 }
 
 static Uses counted_step(Lab *lab, const LabPlan *p, bool prefill) {

@@ -141,9 +141,8 @@ static const PlanModule *module(const Plan *p, const char *name) {
     return NULL;
 }
 
-static void count_lines(Lab *lab, const PlanModule *m, int plan, Items *to) {
-    if (!m) return;
-    for (const char *at = m->source; *at; at = next_line(at))
+static void count_lines(Lab *lab, const char *text, int plan, Items *to) {
+    for (const char *at = text; *at; at = next_line(at))
         count(lab->a, to, arena_strndup(lab->a, at, strcspn(at, "\n")), "", plan);
 }
 
@@ -153,7 +152,8 @@ static json_t *source_json(Lab *lab, const char *name) {
     if (m[0] && m[1] && !strcmp(m[0]->source, m[1]->source)) return NULL;
     Items lines = {0};
     int removed = 0, added = 0;
-    for (int i = 0; i < 2; i++) count_lines(lab, m[i], i, &lines);
+    for (int i = 0; i < 2; i++)
+        if (m[i]) count_lines(lab, m[!i] ? m[i]->source : plan_own_text(lab->plan[i].plan, m[i]), i, &lines);
     for (size_t i = 0; i < lines.n; i++) {
         int d = lines.at[i].n[1] - lines.at[i].n[0];
         *(d > 0 ? &added : &removed) += abs(d);

@@ -125,7 +125,7 @@ static const char *verdict(const Lab *lab) {
     if (!lab->wrong.n) return "right";
     if (lab->wrong.n > 1) return "wrong";
     if (!lab->o->second && !fired && (lab->o->rules.n || diff_none(lab))) return "not applied";
-    return verdict_device(lab) ? "wrong" : "not judged";
+    return verdict_device(lab) && !lab->o->no_judge ? "wrong" : "not judged";
 }
 
 static void note_result(Lab *lab) {
@@ -165,13 +165,15 @@ static bool compare(Lab *lab, Err *e) {
 
 static bool print_page(const Lab *lab, Err *e) {
     Text t = {0};
+    bool ok = true;
     if (lab->o->format && !strcmp(lab->o->format, "json")) {
         char *s = json_dumps(lab->page, JSON_INDENT(1));
         if (!s) die("lab: cannot make JSON");
         text_add(&t, "%s\n", s);
         free(s);
-    } else page_text(lab->page, &t);
-    bool ok = file_write("-", t.at, t.n, e);
+    } else if (lab->o->format && !strcmp(lab->o->format, "html")) ok = html_page(lab, &t, e);
+    else page_text(lab->page, &t);
+    ok = ok && file_write("-", t.at, t.n, e);
     text_free(&t);
     return ok;
 }

@@ -1,6 +1,6 @@
 /* lab.h - what one rule does: two plans, one without it and one with it, held against each other.
  *
- * All that is found goes into one JSON object, the page; page.c prints it for people, the ledger keeps its figures. Each part of
+ * All that is found goes into one JSON object, the page; page.c and html.c print it for people, the ledger keeps its figures. Each part of
  * the lab fills its own keys and reads those of the parts before it:
  *   plans, rules            build.c   how both were made; what fired, missed, lost
  *   graphs, sources         diff.c    what is in one and not in the other
@@ -26,7 +26,7 @@ struct LabOptions {
     const char *first, *second; /* a graph, or two plans */
     const char *arch, *model, *precision, *device, *prompts, *format, *ledger_file, *keep, *replay, *batches, *measured, *counts, *tuning, *override, *only;
     CliList rules, templates, no_fusion;
-    bool kv16, kv32, ledger, bisect, predict, tune, no_speed, no_ref;
+    bool kv16, kv32, ledger, bisect, predict, tune, no_speed, no_ref, no_judge;
     int64_t max_batch, max_tokens, max_seq, jobs; /* 0: the compiler's */
     int64_t pp, tg, depth, n_prompts, steps, pairs;
     double within, seconds, limit; /* of an interval; of measuring; of what a child does */
@@ -86,6 +86,7 @@ bool diff_none(const Lab *lab);                           /* neither graphs nor 
 const char *diff_without_layers(Arena *a, const char *s); /* "layer12.attn" as "layer*.attn" */
 
 /* verdict.c */
+enum { SAMPLE = 16 }; /* workgroups of a launch, where all would take long on emu */
 bool verdict_alone(Lab *lab, Err *e);
 bool verdict_end_to_end(Lab *lab, Err *e);
 bool verdict_parity(Lab *lab, Err *e); /* -m parity of the plan with the rule, where that can be run */
@@ -94,7 +95,11 @@ struct CheckOptions {
     const char *only; /* part of a kernel's symbol; NULL: all */
     int64_t schedule; /* of waves, on emu; 0: in order */
     int sample;       /* workgroups of a launch, on emu; 0: all */
+    int64_t rows;     /* a step of so many only, each line with what was executed (counts); 0: several */
+    bool races;       /* on emu: fail where two waves touch a byte and nothing orders them */
 };
+/* In which ways a kernel is run alone: once, but on emu also where races are watched, and with its waves in other orders. */
+const CheckOptions *verdict_ways(const Lab *lab, size_t *n);
 /* Checks of one plan, each a line of --self-test --json; NULL with e set when it could not be run. *how: how it ended, ""
  * when well. */
 json_t *verdict_checks(Lab *lab, const char *plan, const CheckOptions *o, const char **how, Err *e);
@@ -119,6 +124,9 @@ bool reduce_run(Lab *lab, Err *e);
 
 /* page.c */
 void page_text(const json_t *page, Text *t);
+
+/* html.c */
+bool html_page(const Lab *lab, Text *t, Err *e);
 
 /* ledger.c */
 void lab_note_run(Lab *lab); /* page keys date, machine, first, second, tried */

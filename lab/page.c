@@ -70,8 +70,8 @@ static void add_result(const json_t *page, Text *t) {
     if (json_array_size(why) > SHOWN) text_add(t, "          and %zu more\n", json_array_size(why) - SHOWN);
     const json_t *reduced = json_object_get(page, "reduced");
     if (json_object_get(reduced, "file"))
-        text_add(t, "          smallest graph that still fails: %lld nodes of %lld, %s (gptoss-lab --replay runs it)\n",
-                 whole(reduced, "nodes"), whole(reduced, "of"), json_text(reduced, "file"));
+        text_add(t, "          smallest graph that still fails: %lld node%s of %lld, %s (gptoss-lab --replay runs it)\n",
+                 whole(reduced, "nodes"), whole(reduced, "nodes") == 1 ? "" : "s", whole(reduced, "of"), json_text(reduced, "file"));
     else if (json_object_get(reduced, "why")) text_add(t, "          not reduced: %s\n", json_text(reduced, "why"));
 }
 
@@ -89,13 +89,26 @@ static void add_ratio(const json_t *r, Text *t) {
              json_is_true(json_object_get(r, "narrow")) ? "" : " (interval wider than asked for)");
 }
 
+/* What cost.c reckons, where no device says more. */
+static void add_predicted(const json_t *page, Text *t) {
+    const json_t *tests = json_object_get(page, "tests"), *test;
+    char a[16], b[16];
+    size_t i;
+    json_array_foreach((json_t *)tests, i, test) {
+        double from = json_figure(json_object_get(test, "a"), "step_us"), to = json_figure(json_object_get(test, "b"), "step_us");
+        if (isnan(from) || isnan(to)) continue;
+        text_add(t, "          predicted %s: %s -> %s us a step, ratio %.3f%s\n", json_text(test, "test"), si(a, from), si(b, to), to / from,
+                 i ? "" : " (least time of each kernel, and each launch: near a bound from below)");
+    }
+}
+
 static void add_speed(const json_t *page, Text *t) {
     const json_t *speed = json_object_get(page, "speed"), *tests = json_object_get(speed, "tests");
     const char *section = "speed";
     json_t *r;
     size_t i;
     if (json_object_get(speed, "not_measured"))
-        text_add(t, "speed     not measured: %s\n", json_text(speed, "not_measured"));
+        text_add(t, "speed     not measured: %s\n", json_text(speed, "not_measured")), add_predicted(page, t);
     if (json_object_get(speed, "error")) head(t, &section), text_add(t, "%s\n", json_text(speed, "error"));
     json_array_foreach(tests, i, r) head(t, &section), add_ratio(r, t);
     if (json_array_size(tests))
@@ -120,6 +133,8 @@ static void add_rules(const json_t *page, Text *t) {
                 text_add(t, ": %lld place%s, first %s %s: %s\n", whole(r, "places"), whole(r, "places") == 1 ? "" : "s",
                          json_text(r, "graph"), json_text(r, "node"), json_text(r, "why"));
         }
+    if (json_array_size(json_object_get(rules, "missed")) + json_array_size(json_object_get(rules, "lost")) + json_array_size(json_object_get(rules, "refused")))
+        text_add(t, "          what to do then: docs/fusions.md, Reading the outcome\n");
     json_array_foreach(json_object_get(json_array_get(json_object_get(page, "plans"), 1), "warnings"), i, r)
         head(t, &section),
         text_add(t, "warning %s\n", json_string_value(r));
@@ -203,7 +218,9 @@ static void add_alone(const json_t *page, Text *t) {
         text_add(t, "; %lld checks were left out, too long for this device", whole(alone, "left_out"));
     if (whole(alone, "sample"))
         text_add(t, " (of new kernels %lld workgroups a launch were run)", whole(alone, "sample"));
-    text_add(t, " (on %s)\n", json_text(alone, "device"));
+    bool emu = !strcmp(json_text(alone, "device"), "emu");
+    text_add(t, " (on %s%s)\n", json_text(alone, "device"),
+             emu && whole(alone, "ways") > 1 ? ", races watched, waves in three orders" : "");
 }
 
 static void add_row_figures(const json_t *o, const char *label, Text *t) {
@@ -253,6 +270,8 @@ static void add_use(const json_t *u, const char *sign, const char *name, Text *t
              percent(buf[3], json_figure(u, "mfma_share")), si(buf[4], json_figure(u, "bytes_asked")),
              si(buf[5], json_figure(u, "least_bytes")), si(buf[6], json_figure(u, "flops")),
              si(buf[7], json_figure(u, "predicted_us")), json_text(u, "bound"));
+    if (json_object_get(u, "work_at")) text_add(t, " (its node's work: at %s)", json_text(u, "work_at"));
+    if (!isnan(json_figure(u, "launch_us"))) text_add(t, "+ %s to launch", si(buf[8], json_figure(u, "launch_us")));
     if (whole(u, "spills")) text_add(t, " %lld SPILLS", whole(u, "spills"));
     text_add(t, "\n");
 }
@@ -303,15 +322,15 @@ static void add_kernel_speed(const json_t *page, Text *t) {
     const json_t *list = json_object_get(json_object_get(page, "speed"), "kernels");
     char name[NAME + 1], a[16], b[16];
     json_t *r;
-    size_t i, alike = 0;
+    size_t i, alike = 0, noise = 0;
     if (!json_array_size(list)) return;
     text_add(t, "\n%-*s %9s %9s  ratio\n", NAME + 2, "kernels on the device, us in a step", name_of(page, 0),
              name_of(page, 1));
     json_array_foreach(list, i, r) {
         const char *what = json_text(r, "name"), *kernel = strchr(what, ' ');
         bool all = kernel && !strcmp(kernel, " all");
-        if (is_alike(r) && !all) {
-            alike++;
+        if (!all && (is_alike(r) || json_is_true(json_object_get(r, "same_code")))) {
+            *(is_alike(r) ? &alike : &noise) += 1;
             continue;
         }
         text_add(t, "  %-*s %9s %9s", NAME, fit(name, what), si(a, json_figure(r, "a_us")),
@@ -321,15 +340,24 @@ static void add_kernel_speed(const json_t *page, Text *t) {
         text_add(t, "\n");
     }
     if (alike) text_add(t, "= %zu kernel%s with no difference seen\n", alike, alike == 1 ? "" : "s");
+    if (noise)
+        text_add(t, "= %zu more differ%s, though the code is the same and runs as often: that is the device's noise (--format json has %s)\n", noise,
+                 noise == 1 ? "s" : "", noise == 1 ? "it" : "them");
 }
 
 static void add_legend(const json_t *page, Text *t) {
     if (!json_array_size(json_object_get(page, "tests"))) return;
+    if (json_object_get(page, "counts_sample"))
+        text_add(t, "counted: %lld workgroups of each launch on emu, on made-up values, and reckoned up to all; attention, which depends on depth, is not\n",
+                 whole(page, "counts_sample"));
     if (json_object_get(page, "not_counted")) text_add(t, "not counted on emu: %s\n", json_text(page, "not_counted"));
     text_add(t,
              "-: %s, +: %s; asked: bytes its loads and stores ask for; least B: each input and output once; pred: at "
              "least so long, for its bound\n",
              name_of(page, 0), name_of(page, 1));
+    const json_t *step = json_object_get(json_array_get(json_object_get(page, "tests"), 0), "b");
+    double each = json_figure(step, "launch_us") / json_figure(step, "launches");
+    if (!isnan(each)) text_add(t, "to launch: %.1f us each (measured on an H200, for others assumed)\n", each);
 }
 
 void page_text(const json_t *page, Text *t) {

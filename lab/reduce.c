@@ -26,6 +26,7 @@ struct Case {
     int64_t vocab, max_batch, max_tokens, max_seq; /* of the plan */
     const char *text;                              /* the smallest that fails */
     int64_t rows, schedule;                        /* of the kernel's first failing check in it */
+    bool races;                                    /* it failed where races were watched */
     const char *says;
     const char *unbuilt; /* the compiler's words on the last text, when it was to compile */
     int trials;
@@ -126,7 +127,7 @@ static bool same_failure(Case *c, const json_t *check) {
 
 static bool kernel_fails(Case *c, const char *plan, bool *fails, Err *e) {
     const char *how;
-    json_t *lines = verdict_checks(c->lab, plan, &(CheckOptions){.schedule = c->schedule}, &how, e), *line;
+    json_t *lines = verdict_checks(c->lab, plan, &(CheckOptions){.schedule = c->schedule, .races = c->races}, &how, e), *line;
     size_t i;
     if (!lines) return false;
     *fails = *how != 0;
@@ -289,10 +290,10 @@ static json_t *case_json(Case *c, Err *e) {
     if (!add_templates(lab, templates, e)) return NULL;
     for (size_t i = 0; i < o->no_fusion.n; i++) json_array_append_new(off, json_string(o->no_fusion.at[i]));
     json_t *j =
-        json_pack("{s:i, s:s, s:s, s:s?, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "gptoss_lab_case", 1, "graph",
+        json_pack("{s:i, s:s, s:s, s:s?, s:s, s:s, s:s, s:I, s:I, s:b, s:o, s:o, s:o}", "gptoss_lab_case", 1, "graph",
                   c->text, "arch", o->arch, "error", c->error, "precision", o->precision ? o->precision : "fast",
                   "rule", c->rule, "template", c->template_name, "rows", (json_int_t)c->rows, "schedule",
-                  (json_int_t)c->schedule, "rules", rules, "templates", templates, "no_fusion", off);
+                  (json_int_t)c->schedule, "races", c->races, "rules", rules, "templates", templates, "no_fusion", off);
     json_object_update_new(j, json_pack("{s:I, s:I, s:I, s:I}", "vocab", (json_int_t)c->vocab, "max_batch",
                                         (json_int_t)c->max_batch, "max_tokens", (json_int_t)c->max_tokens, "max_seq",
                                         (json_int_t)c->max_seq));
@@ -404,6 +405,7 @@ bool reduce_run(Lab *lab, Err *e) {
     bool fails = false;
     const Plan *p = lab->plan[0].plan;
     c.schedule = json_integer_value(json_object_get(wrong, "schedule"));
+    c.races = json_is_true(json_object_get(wrong, "races"));
     c.vocab = p->config.vocab, c.max_batch = p->max_batch, c.max_tokens = p->max_tokens, c.max_seq = p->max_seq;
     if (!wrong && !c.error) return true; /* no single kernel is to blame */
     if (!(c.program = source_program(&c, e)) || !any_model(lab, c.vocab, &c.model, e)) return false;
@@ -441,6 +443,7 @@ static bool load_case(Lab *lab, LabOptions *o, json_t *j, Case *c, Err *e) {
     o->arch = json_text(j, "arch"), o->precision = json_text(j, "precision");
     *c = (Case){.lab = lab, .rule = json_text(j, "rule"), .template_name = json_text(j, "template"), .error = error};
     c->schedule = json_integer_value(json_object_get(j, "schedule"));
+    c->races = json_is_true(json_object_get(j, "races"));
     c->text = json_text(j, "graph");
     c->vocab = json_integer_value(json_object_get(j, "vocab")),
     c->max_seq = json_integer_value(json_object_get(j, "max_seq"));

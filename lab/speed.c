@@ -184,9 +184,34 @@ static bool take_turns(Lab *lab, const char *device, bool kernels, int64_t pairs
 
 /* --- the whole ----------------------------------------------------------------------------------------------------------- */
 
-static json_t *list_json(Lab *lab, const SeriesList *l) {
+static int uses_of(const Plan *p, const int *uses, const char *symbol) {
+    int k = 0;
+    while (k < p->n_kernels && strcmp(p->kernels[k].symbol, symbol)) k++;
+    return k < p->n_kernels ? uses[k] : -1;
+}
+
+/* "tg8 T=64 linear_K64 + rmsnorm_N64": is each of these the same text in both plans, and launched as often? Then it takes as long. */
+static bool same_code(Lab *lab, const char *series) {
+    const Plan *a = lab->plan[0].plan, *b = lab->plan[1].plan;
+    const int *uses[] = {plan_uses(a, lab->a), plan_uses(b, lab->a)};
+    const char *at = strchr(series, ' ') + 1;
+    if (!strncmp(at, "T=", 2)) at = strchr(at, ' ') + 1;
+    for (size_t n; *at; at += n + (at[n] ? 3 : 0)) {
+        const char *end = strstr(at, " + ");
+        n = end ? (size_t)(end - at) : strlen(at);
+        const char *symbol = arena_strndup(lab->a, at, n);
+        if (diff_kernel(lab, symbol) || uses_of(a, uses[0], symbol) != uses_of(b, uses[1], symbol)) return false;
+    }
+    return true;
+}
+
+static json_t *list_json(Lab *lab, const SeriesList *l, bool kernels) {
     json_t *list = json_array();
-    for (size_t i = 0; i < l->n; i++) json_array_append_new(list, ratio_json(&l->at[i], lab->o->within));
+    for (size_t i = 0; i < l->n; i++) {
+        json_t *j = ratio_json(&l->at[i], lab->o->within);
+        if (kernels) json_object_set_new(j, "same_code", json_boolean(l->at[i].side[0].n && l->at[i].side[1].n && same_code(lab, l->at[i].name)));
+        json_array_append_new(list, j);
+    }
     return list;
 }
 
@@ -213,8 +238,8 @@ bool speed_run(Lab *lab, bool each, Err *e) {
     if (!ok) failed(lab, speed, e);
     json_object_set_new(speed, "device", json_string(device));
     json_object_set_new(speed, "within", json_real(lab->o->within));
-    json_object_set_new(speed, "tests", list_json(lab, &tests));
-    json_object_set_new(speed, "kernels", list_json(lab, &kernels));
+    json_object_set_new(speed, "tests", list_json(lab, &tests, false));
+    json_object_set_new(speed, "kernels", list_json(lab, &kernels, true));
     return true;
 }
 

@@ -69,24 +69,39 @@ static Use *use_of(Arena *a, Uses *l, const PlanKernel *k) {
     return &l->at[l->n - 1];
 }
 
-static void add_node(Arena *a, const Plan *p, const PlanGraph *g, int node, const Work *w, Uses *to) {
-    const Node *n = program_graph(p->program, g->name)->nodes.at[node];
-    Use *last = NULL;
-    bool matrix = false;
+static bool runs(const PlanLaunch *l, int bucket) { return l->grid[bucket][0] && l->grid[bucket][1] && l->grid[bucket][2]; }
+
+static int bucket_of(const PlanGraph *g, const Work *w) {
     int bucket = 0;
     while (bucket < g->n_buckets - 1 && g->buckets[bucket] < w->sizes.of[g->sym]) bucket++;
-    for (int l = plan_launch(g, node); l < g->n_launches && g->launches[l].node == node; l++) {
-        const PlanLaunch *launch = &g->launches[l];
-        if (!launch->grid[bucket][0] || !launch->grid[bucket][1] || !launch->grid[bucket][2])
-            continue;
-        last = use_of(a, to, &p->kernels[launch->kernel]);
-        last->launches++;
-        matrix |= strstr(last->k->reduction, "mma16") != NULL;
-    }
+    return bucket;
+}
+
+static bool has_attention(const Node *n) {
+    for (size_t i = 0; n->op == OP_FUSED && i < n->body->nodes.n; i++)
+        if (n->body->nodes.at[i]->op == OP_attention) return true;
+    return n->op == OP_attention;
+}
+
+static void add_node(Arena *a, const Plan *p, const PlanGraph *g, int node, const Work *w, Uses *to) {
+    const Node *n = program_graph(p->program, g->name)->nodes.at[node];
+    const PlanKernel *last = NULL;
+    const int bucket = bucket_of(g, w), first = plan_launch(g, node);
+    bool matrix = false;
+    for (int l = first; l < g->n_launches && g->launches[l].node == node; l++)
+        if (runs(&g->launches[l], bucket)) last = &p->kernels[g->launches[l].kernel];
     if (!last) return;
+    for (int l = first; l < g->n_launches && g->launches[l].node == node; l++) {
+        if (!runs(&g->launches[l], bucket)) continue;
+        Use *u = use_of(a, to, &p->kernels[g->launches[l].kernel]);
+        u->launches++, u->rows = w->sizes.of[g->sym], u->by_depth |= has_attention(n);
+        u->at = u->k == last || u->least.read + u->least.written > 0 ? NULL : last;
+        matrix |= strstr(u->k->reduction, "mma16") != NULL;
+    }
+    Use *u = use_of(a, to, last);
     Cost c = cost_node(n, w);
-    last->matrix |= matrix;
-    last->least.read += c.read, last->least.written += c.written, last->least.flops += c.flops;
+    u->matrix |= matrix;
+    u->least.read += c.read, u->least.written += c.written, u->least.flops += c.flops;
 }
 
 Uses step_uses(Arena *a, const Plan *p, const Work *w) {

@@ -27,8 +27,11 @@ typedef struct Use Use; /* of one kernel in a step */
 struct Use {
     const PlanKernel *k;
     int launches;
+    int64_t rows;  /* tokens of the step, or rows of the head */
+    bool by_depth; /* what it does depends on how much the cache holds: it is attention's */
     bool matrix; /* one of the node's kernels uses the matrix units */
     Cost least; /* of all launches; a node's stands at its last launch, which writes the results */
+    const PlanKernel *at; /* where those of its nodes stand, when all of them do elsewhere; else NULL */
 };
 typedef struct Uses Uses;
 struct Uses {

@@ -1,7 +1,8 @@
 /* tune.c - gptoss-lab GRAPH --tune: tries what may be chosen, one thing at a time, and keeps the best in a file. See lab.h and
  * compiler/tuning.h.
  *
- * First the fusions: each rule that fires left out, and each that lost to others in their place. Then each kernel whose template's
+ * First the fusions: each rule that fires left out, each that lost to others in their place, and the alternatives of each recipe for other
+ * numbers of rows. Then each kernel whose template's
  * head has tune lines: value by value, constant by constant. A candidate is compiled, as any later compilation will take it: from a
  * file of choices that has it as its last line. It is thrown out when it does not compile or is not legal, spills more than what it
  * replaces, sums in another way, or when the self-test finds a kernel of it wrong (on emu under several orders of waves). What is
@@ -16,9 +17,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "compiler/tuning.h"
 #include "ir/kept.h"
 
-enum { SCHEDULES = 3, SAMPLE = 16, MOST_OFF = 8, MOST_RULES = 64 };
+enum { MOST_OFF = 8, MOST_RULES = 64 };
 
 typedef struct Tuner Tuner;
 struct Tuner {
@@ -112,9 +114,14 @@ static bool judge_one(Tuner *t, const char *symbol, const CheckOptions *o, bool 
 
 static bool judge_kernel(Tuner *t, const char *symbol, const char **why, Err *e) {
     bool left_out = false;
-    for (int64_t schedule = 0; !*why && schedule < (on_emu(t) ? SCHEDULES : 1); schedule++)
-        if (!judge_one(t, symbol, &(CheckOptions){symbol, schedule, 0}, &left_out, why, e)) return false;
-    return *why || !left_out || !on_emu(t) || judge_one(t, symbol, &(CheckOptions){symbol, 0, SAMPLE}, &left_out, why, e);
+    size_t n;
+    const CheckOptions *ways = verdict_ways(&t->lab, &n);
+    for (size_t i = 0; !*why && i < n; i++) {
+        CheckOptions own = ways[i];
+        own.only = symbol;
+        if (!judge_one(t, symbol, &own, &left_out, why, e)) return false;
+    }
+    return *why || !left_out || !on_emu(t) || judge_one(t, symbol, &(CheckOptions){.only = symbol, .sample = SAMPLE}, &left_out, why, e);
 }
 
 /* Every kernel that the other plan has not, or has otherwise. *why: the first fault. */
@@ -387,8 +394,8 @@ static bool same_sums(Tuner *t, const json_t *entry, bool *same, Err *e) {
     return true;
 }
 
-static bool try_fusions(Tuner *t, const json_t *key, const Rules *off, json_t **best, double *ratio, json_t *tried, Err *e) {
-    json_t *choice = off_json(off), *entry = entry_new(t, key, choice);
+static bool try_fusions(Tuner *t, const json_t *key, json_t *choice, json_t **best, double *ratio, json_t *tried, Err *e) {
+    json_t *entry = entry_new(t, key, choice);
     bool same, ok = same_sums(t, entry, &same, e);
     double now = NAN;
     if (ok && !same)
@@ -396,6 +403,62 @@ static bool try_fusions(Tuner *t, const json_t *key, const Rules *off, json_t **
     else if (ok) ok = try_one(t, entry, true, tried, &now, e);
     if (ok && is_better(t, now, *ratio)) *ratio = now, json_decref(*best), *best = json_incref(choice);
     json_decref(choice), json_decref(entry);
+    return ok;
+}
+
+/* --- recipes --------------------------------------------------------------------------------------------------------------- */
+
+/* Bound i with another value, those about it as far as they must give way; NULL: no such value. */
+static json_t *with_bound(const json_t *bounds, size_t i, json_int_t value) {
+    json_t *to = json_deep_copy(bounds);
+    size_t n = json_array_size(bounds);
+    bool other = value != json_integer_value(json_array_get(bounds, i));
+    json_array_set_new(to, i, json_integer(value));
+    for (size_t k = 0; k < i; k++)
+        if (json_integer_value(json_array_get(to, k)) > value) json_array_set_new(to, k, json_integer(value));
+    for (size_t k = i + 1; k < n; k++)
+        if (json_integer_value(json_array_get(to, k)) < value) json_array_set_new(to, k, json_integer(value));
+    if (!other) json_decref(to);
+    return other ? to : NULL;
+}
+
+static json_t *with_recipe(const json_t *choice, const char *rule, json_t *bounds) {
+    json_t *to = json_deep_copy(choice), *recipes = json_object_get(to, "recipes");
+    if (!recipes) json_object_set_new(to, "recipes", recipes = json_object());
+    json_object_set_new(recipes, rule, bounds);
+    return to;
+}
+
+/* Each bound of a rule's recipe: its alternative never, always, for half as many rows and for twice as many. */
+static bool tune_recipe(Tuner *t, const json_t *key, const json_t *rule, json_t **best, double *ratio, json_t *tried, Err *e) {
+    const json_t *bounds = json_object_get(rule, "recipe");
+    bool ok = true;
+    for (size_t i = 0; ok && i < json_array_size(bounds); i++) {
+        json_int_t now = json_integer_value(json_array_get(bounds, i));
+        const json_int_t values[] = {0, TUNE_ALWAYS, now / 2, now * 2};
+        for (size_t v = 0; ok && v < LEN(values); v++) {
+            json_t *other = v == 2 && now < 2 ? NULL : with_bound(bounds, i, values[v]); /* half of 1 is never */
+            if (other) ok = try_fusions(t, key, with_recipe(*best, json_text(rule, "name"), other), best, ratio, tried, e);
+        }
+    }
+    return ok;
+}
+
+static bool is_off(const json_t *choice, const char *rule) {
+    size_t i;
+    json_t *name;
+    json_array_foreach(json_object_get(choice, "off"), i, name) if (!strcmp(json_string_value(name), rule)) return true;
+    return false;
+}
+
+static bool tune_recipes(Tuner *t, const json_t *key, json_t **best, double *ratio, json_t *tried, Err *e) {
+    size_t i;
+    json_t *rule;
+    bool ok = true;
+    json_array_foreach(json_object_get(t->lab.plan[0].report, "rules"), i, rule) {
+        bool fires = json_integer_value(json_object_get(rule, "uses")) > 0 && !is_off(*best, json_text(rule, "name"));
+        if (ok && fires && json_object_get(rule, "recipe")) ok = tune_recipe(t, key, rule, best, ratio, tried, e);
+    }
     return ok;
 }
 
@@ -407,14 +470,14 @@ static bool tune_fusions(Tuner *t, Err *e) {
     Rules on = fired(&t->lab, &t->lab.plan[0]), out = lost(&t->lab, &t->lab.plan[0]);
     double ratio = 1;
     bool ok = true;
-    for (size_t i = 0; ok && i < on.n; i++) ok = try_fusions(t, key, &(Rules){{on.at[i]}, 1}, &best, &ratio, tried, e);
+    for (size_t i = 0; ok && i < on.n; i++) ok = try_fusions(t, key, off_json(&(Rules){{on.at[i]}, 1}), &best, &ratio, tried, e);
     for (size_t i = 0; ok && i < out.n; i++) {
         Rules off = {.n = 0};
         bool found;
         ok = make_way(t, key, out.at[i], &off, &found, e);
-        if (ok && found && off.n > 1) ok = try_fusions(t, key, &off, &best, &ratio, tried, e); /* one alone has been tried */
+        if (ok && found && off.n > 1) ok = try_fusions(t, key, off_json(&off), &best, &ratio, tried, e); /* one alone has been tried */
     }
-    ok = ok && keep(t, key, best, was, ratio, tried, e);
+    ok = ok && tune_recipes(t, key, &best, &ratio, tried, e) && keep(t, key, best, was, ratio, tried, e);
     if (ok) note(t, "fusions", "", was, best, ratio, tried);
     bool other = !json_equal(best, was);
     json_decref(key), json_decref(was), json_decref(best), json_decref(tried);
@@ -423,13 +486,28 @@ static bool tune_fusions(Tuner *t, Err *e) {
 
 /* --- the page --------------------------------------------------------------------------------------------------------------- */
 
+static void add_bounds(const json_t *recipes, Text *t) {
+    const char *rule;
+    json_t *bounds, *v;
+    size_t i;
+    json_object_foreach((json_t *)recipes, rule, bounds) {
+        text_add(t, " %s up to", rule);
+        json_array_foreach(bounds, i, v) {
+            if (json_integer_value(v) >= TUNE_ALWAYS) text_add(t, "%s any number of rows", i ? "," : "");
+            else text_add(t, "%s %lld", i ? "," : "", (long long)json_integer_value(v));
+        }
+    }
+}
+
 static void add_choice(const json_t *choice, Text *t) {
     const char *name;
     json_t *v, *rule;
     size_t i;
     json_object_foreach((json_t *)choice, name, v) {
         if (json_is_integer(v)) text_add(t, " %s=%lld", name, (long long)json_integer_value(v));
-        else text_add(t, json_array_size(v) ? " without" : " all rules");
+        else if (json_is_object(v)) add_bounds(v, t);
+        else if (json_array_size(v)) text_add(t, " without");
+        else if (json_object_size(choice) == 1) text_add(t, " all rules");
         json_array_foreach(v, i, rule) text_add(t, " %s", json_string_value(rule));
     }
 }

@@ -1,9 +1,9 @@
 /* verdict.c - whether the plan with the rule is right: each of its kernels alone, and the whole. ir/judge.h judges, inside
  * gptoss-exec; here stands what is asked, and what a verdict is worth.
  *
- * Alone: --self-test, every kernel against its node's body on made-up inputs; on emu under several orders of waves, which a missing
- * barrier does not survive. End to end: -m parity, every value of a run against ref's; then, in figures, the logits of a few prompts
- * against ref's and the other plan's, and the tokens that follow.
+ * Alone: --self-test, every kernel against its node's body on made-up inputs; on emu also with races watched and under several orders
+ * of waves, for a missing barrier may leave the results right. End to end: -m parity, every value of a run against ref's; then, in
+ * figures, the logits of a few prompts against ref's and the other plan's, and the tokens that follow.
  * A template's tolerance is its author's word. One that is given with the rule is itself held against what it replaces: the sum of
  * the tolerances of the kernels that compute the same values in the other plan. */
 #include "lab.h"
@@ -15,7 +15,7 @@
 
 #include "ir/rowstat.h"
 
-enum { SCHEDULES = 3, SAMPLE = 16 /* workgroups */, SHORTEST = 3, LONGEST = 40 /* of made-up prompts */ };
+enum { SHORTEST = 3, LONGEST = 40 /* of made-up prompts */ };
 static const double LOOSE = 100; /* as the self-test's */
 static const double FLOOR =
     1e-12; /* what generated kernels are held to in fast (templates/map.hip); nobody need be better */
@@ -34,6 +34,12 @@ const char *verdict_device(const Lab *lab) {
     const char *device = json_string_value(json_object_get(lab->page, "device"));
     const char *arch = lab->plan[0].plan ? lab->plan[0].plan->arch : lab->o->arch;
     return device ? device : !strncmp(arch, "gfx90a", 6) ? "emu" : NULL;
+}
+
+const CheckOptions *verdict_ways(const Lab *lab, size_t *n) {
+    static const CheckOptions ways[] = {{0}, {.races = true}, {.schedule = 1}, {.schedule = 2}};
+    *n = strcmp(verdict_device(lab), "emu") ? 1 : LEN(ways);
+    return ways;
 }
 
 static void exec_args(Lab *lab, Args *to, const char *plan, const char *mode, const char *device) {
@@ -62,6 +68,9 @@ json_t *verdict_checks(Lab *lab, const char *plan, const CheckOptions *o, const 
     args_pair(lab->a, &args, "--only", o->only);
     if (o->schedule) args_int(lab->a, &args, "--seed-schedule", o->schedule);
     if (o->sample) args_int(lab->a, &args, "--sample", o->sample);
+    if (o->races) args_add(lab->a, &args, "--races");
+    if (o->rows) args_int(lab->a, &args, "--rows", o->rows);
+    if (o->rows) args_add(lab->a, &args, "--profile");
     if (!child_run(lab->a, &args, lab->o->limit, &s, e)) return NULL;
     json_t *list = json_lines(s.out.at);
     bool ended = s.ok || !strncmp(s.how, "exit status 1", 13); /* a check failed, or it could not begin */
@@ -152,24 +161,43 @@ static json_t *row_of(json_t *rows, const json_t *check) {
     return r;
 }
 
-static void add_check(Lab *lab, json_t *rows, const json_t *check, int64_t schedule) {
+/* What a check says, without the kernel's name: the row has it. */
+static const char *says_of(const json_t *check) {
+    const char *says = json_text(check, "says"), *kernel = json_text(check, "kernel");
+    size_t n = strlen(kernel);
+    return !strncmp(says, "kernel ", 7) && !strncmp(says + 7, kernel, n) && !strncmp(says + 7 + n, ": ", 2) ? says + 9 + n : says;
+}
+
+/* What is wrong already may be so for a race. */
+static void add_race(Lab *lab, json_t *row, const json_t *check, const CheckOptions *how) {
+    const char *race = says_of(check);
+    if (!how->races || json_object_get(row, "races") || strncmp(race, "race on ", 8)) return;
+    json_object_set_new(row, "says", json_string(arena_printf(lab->a, "%s; %s", json_text(row, "says"), race)));
+    json_object_set_new(row, "races", json_true());
+}
+
+static void add_check(Lab *lab, json_t *rows, const json_t *check, const CheckOptions *how) {
     json_t *r = row_of(rows, check);
     bool first = json_is_true(json_object_get(r, "ok"));
     json_object_set_new(r, "checks", json_integer(json_integer_value(json_object_get(r, "checks")) + 1));
     if (json_figure(check, "nmse") > json_figure(r, "nmse")) json_object_set(r, "nmse", json_object_get(check, "nmse"));
-    if (!first) return;
+    if (!first) {
+        add_race(lab, r, check, how);
+        return;
+    }
     if (json_is_true(json_object_get(check, "ok"))) {
         hold_against_replaced(lab, r, check);
         return;
     }
     json_object_set_new(r, "ok", json_false());
     json_object_set(r, "rows", json_object_get(check, "rows"));
-    if (schedule) json_object_set_new(r, "schedule", json_integer(schedule));
+    if (how->schedule) json_object_set_new(r, "schedule", json_integer(how->schedule));
+    if (how->races) json_object_set_new(r, "races", json_true());
     json_object_set_new(
         r, "says",
         json_string(
-            arena_printf(lab->a, "%s%s", json_text(check, "says"),
-                         schedule ? " (waves in another order: in order it is right; a barrier may be missing)" : "")));
+            arena_printf(lab->a, "%s%s", says_of(check),
+                         how->schedule ? " (waves in another order: in order it is right; a barrier may be missing)" : "")));
 }
 
 static void add_loose(Lab *lab, json_t *alone, const json_t *line) {
@@ -181,16 +209,16 @@ static void add_loose(Lab *lab, json_t *alone, const json_t *line) {
 }
 
 /* What one run of the self-test said: new kernels and those that fail get rows, the rest is counted. */
-static void add_lines(Lab *lab, json_t *alone, const json_t *lines, int64_t schedule) {
+static void add_lines(Lab *lab, json_t *alone, const json_t *lines, const CheckOptions *how) {
     json_t *rows = json_object_get(alone, "kernels"), *line;
     size_t i;
     json_int_t others = json_integer_value(json_object_get(alone, "other_checks"));
     json_array_foreach(lines, i, line) {
-        if (json_object_get(line, "loose") && !schedule) add_loose(lab, alone, line);
+        if (json_object_get(line, "loose") && !how->schedule && !how->races) add_loose(lab, alone, line);
         else if (json_object_get(line, "left_out") && !json_object_get(alone, "sample"))
             json_object_set(alone, "left_out", json_object_get(line, "left_out"));
         else if (json_object_get(line, "kernel")) {
-            if (is_new(lab, line) || json_is_false(json_object_get(line, "ok"))) add_check(lab, rows, line, schedule);
+            if (is_new(lab, line) || json_is_false(json_object_get(line, "ok"))) add_check(lab, rows, line, how);
             else others++;
         }
     }
@@ -220,7 +248,7 @@ static json_t *ended_check(const Plan *p, int kernel, const char *ended) {
 }
 
 /* Each new kernel by itself, in a process of its own. */
-static bool check_each(Lab *lab, json_t *alone, int64_t schedule, int sample, bool *found, Err *e) {
+static bool check_each(Lab *lab, json_t *alone, const CheckOptions *how, bool *found, Err *e) {
     const Plan *b = lab->plan[1].plan;
     *found = false;
     for (int i = 0; i < b->n_kernels; i++) {
@@ -228,16 +256,16 @@ static bool check_each(Lab *lab, json_t *alone, int64_t schedule, int sample, bo
         json_t *check = ended_check(b, i, "");
         bool new = check &&is_new(lab, check);
         json_decref(check);
-        json_t *lines = new ? verdict_checks(lab, lab->plan[1].path,
-                                             &(CheckOptions){b->kernels[i].symbol, schedule, sample}, &ended, e)
-                            : NULL;
+        CheckOptions own = *how;
+        own.only = b->kernels[i].symbol;
+        json_t *lines = new ? verdict_checks(lab, lab->plan[1].path, &own, &ended, e) : NULL;
         if (new && !lines) return false;
         if (!new) continue;
-        add_lines(lab, alone, lines, schedule);
+        add_lines(lab, alone, lines, how);
         json_decref(lines);
         if (!*ended || !(check = ended_check(b, i, ended))) continue;
         *found = true;
-        add_check(lab, json_object_get(alone, "kernels"), check, 0);
+        add_check(lab, json_object_get(alone, "kernels"), check, how);
         json_decref(check);
     }
     return true;
@@ -246,7 +274,7 @@ static bool check_each(Lab *lab, json_t *alone, int64_t schedule, int sample, bo
 /* It did not come to its end: which of the new kernels was it? */
 static bool find_crash(Lab *lab, json_t *alone, const char *how, Err *e) {
     bool found;
-    if (!check_each(lab, alone, 0, 0, &found, e)) return false;
+    if (!check_each(lab, alone, &(CheckOptions){0}, &found, e)) return false;
     if (!found) json_object_set_new(alone, "unfinished", json_string(how));
     if (!found && strncmp(how, "not done", 8)) lab_wrong(lab, "the self-test did not end: %s", how);
     return true;
@@ -254,10 +282,11 @@ static bool find_crash(Lab *lab, json_t *alone, const char *how, Err *e) {
 
 /* Of new kernels whose checks are too long for the emulator, some workgroups. */
 static bool check_samples(Lab *lab, json_t *alone, Err *e) {
-    bool found;
+    bool found, ok = true;
     if (!json_object_get(alone, "left_out") || strcmp(json_text(alone, "device"), "emu")) return true;
     json_object_set_new(alone, "sample", json_integer(SAMPLE));
-    return check_each(lab, alone, 0, SAMPLE, &found, e);
+    for (int races = 0; races < 2 && ok; races++) ok = check_each(lab, alone, &(CheckOptions){.sample = SAMPLE, .races = races}, &found, e);
+    return ok;
 }
 
 /* A kernel that breaks the device makes those behind it fail: each that failed and is not new is run once more, in a process of its
@@ -299,24 +328,36 @@ static void conclude_alone(Lab *lab, const json_t *alone) {
         json_text(r, "loose"), json_figure(r, "tolerance"), LOOSE, json_figure(r, "measured"));
 }
 
-bool verdict_alone(Lab *lab, Err *e) {
-    const char *device = verdict_device(lab), *how = "";
-    json_t *alone = json_pack("{s:s?, s:[], s:i}", "device", device, "kernels", "other_checks", 0);
-    json_object_set_new(lab->page, "alone", alone);
-    if (!device) return lab_wrong(lab, "not judged: no device here runs code for %s", lab->plan[1].plan->arch), true;
-    bool emu = !strcmp(device, "emu"), ok = true, found, large = emu && weights_of(lab->plan[1].plan) > EMU_WEIGHTS;
-    json_object_set_new(alone, "new_only", json_boolean(large));
-    for (int64_t schedule = 0; ok && schedule < (emu ? SCHEDULES : 1); schedule++) {
+/* The self-test in each of the ways, as far as it comes. *how: how one of them ended, "" when all well. */
+static bool check_ways(Lab *lab, json_t *alone, bool large, const char **how, Err *e) {
+    size_t n;
+    bool ok = true, found;
+    const CheckOptions *ways = verdict_ways(lab, &n);
+    *how = "";
+    for (size_t i = 0; ok && i < n && !**how; i++) {
+        json_object_set_new(alone, "ways", json_integer((json_int_t)i + 1));
         if (large) {
-            ok = check_each(lab, alone, schedule, 0, &found, e);
+            ok = check_each(lab, alone, &ways[i], &found, e);
             continue;
         }
-        json_t *lines = verdict_checks(lab, lab->plan[1].path, &(CheckOptions){.schedule = schedule}, &how, e);
-        if ((ok = lines != NULL)) add_lines(lab, alone, lines, schedule);
+        json_t *lines = verdict_checks(lab, lab->plan[1].path, &ways[i], how, e);
+        if ((ok = lines != NULL)) add_lines(lab, alone, lines, &ways[i]);
         json_decref(lines);
-        if (ok && *how) return find_crash(lab, alone, how, e) && (conclude_alone(lab, alone), true);
     }
-    ok = ok && look_again(lab, alone, e) && check_samples(lab, alone, e);
+    return ok;
+}
+
+bool verdict_alone(Lab *lab, Err *e) {
+    const char *device = verdict_device(lab), *how;
+    json_t *alone = json_pack("{s:s?, s:[], s:i}", "device", device, "kernels", "other_checks", 0);
+    json_object_set_new(lab->page, "alone", alone);
+    if (lab->o->no_judge) return lab_wrong(lab, "not judged: --no-judge"), true;
+    if (!device) return lab_wrong(lab, "not judged: no device here runs code for %s", lab->plan[1].plan->arch), true;
+    bool large = !strcmp(device, "emu") && weights_of(lab->plan[1].plan) > EMU_WEIGHTS;
+    json_object_set_new(alone, "new_only", json_boolean(large));
+    bool ok = check_ways(lab, alone, large, &how, e);
+    if (ok && *how) ok = find_crash(lab, alone, how, e);
+    else ok = ok && look_again(lab, alone, e) && check_samples(lab, alone, e);
     if (ok) conclude_alone(lab, alone);
     return ok;
 }
@@ -481,6 +522,7 @@ static bool parity(Lab *lab, json_t *to, Err *e) {
 /* NULL: it can be run from end to end. */
 static const char *not_whole(const Lab *lab) {
     const Plan *p = lab->plan[1].plan;
+    if (lab->o->no_judge) return "--no-judge";
     if (!verdict_device(lab)) return "no device";
     if (!lab->model) return lab->no_model;
     return plan_graph(p, "logits") < 0 || plan_graph(p, "sample") < 0 ? "the plan has no heads" : NULL;

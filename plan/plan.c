@@ -706,6 +706,31 @@ int *plan_uses(const Plan *p, Arena *a) {
     return uses;
 }
 
+size_t plan_bytes(const Plan *p, BufKind kind) {
+    size_t n = 0;
+    for (int i = 0; i < p->n_bufs; i++)
+        if (p->bufs[i].kind == kind) n += p->bufs[i].size;
+    return n;
+}
+
+size_t plan_page_bytes(const Plan *p) {
+    size_t n = 0;
+    for (int i = 0; i < p->n_kv; i++)
+        for (int k = 0; k < p->kv[i].n_states; k++) n += p->bufs[p->kv[i].states[k]].size;
+    return n;
+}
+
+const char *plan_own_text(const Plan *p, const PlanModule *m) {
+    const char *first = NULL;
+    for (const char *at = m->source; (at = strstr(at, "\n#line 1 \"")) && !first; at++) {
+        const char *name = at + strlen("\n#line 1 \"");
+        size_t n = strcspn(name, "\"\n");
+        for (int k = 0; k < p->n_kernels && !first; k++)
+            if (&p->modules[p->kernels[k].module] == m && strlen(p->kernels[k].symbol) == n && !strncmp(p->kernels[k].symbol, name, n)) first = at + 1;
+    }
+    return first ? first : m->source;
+}
+
 int plan_launch(const PlanGraph *g, int node) {
     int lo = 0, hi = g->n_launches;
     while (lo < hi) {

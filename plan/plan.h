@@ -163,6 +163,10 @@ int plan_value(const PlanGraph *g, const char *name); /* buffer of a value, -1 w
  * alternatives of a recipe one is launched. */
 int plan_launches(const PlanGraph *g, int kernel, int bucket);
 int *plan_uses(const Plan *p, Arena *a); /* [n_kernels] the most launches of each in a step, over all graphs */
+size_t plan_bytes(const Plan *p, BufKind kind); /* of all buffers of the kind */
+size_t plan_page_bytes(const Plan *p);          /* of a page of the KV pool, all layers together */
+/* Where the text of the module's first kernel begins, behind what all modules share (emit.c: "#line 1" with its symbol); its whole text when there is no such place. */
+const char *plan_own_text(const Plan *p, const PlanModule *m);
 int plan_launch(const PlanGraph *g, int node); /* the first launch of the node, or what stands in its place: they are in the order of nodes */
 /* interface.c. Is there an input of this name? A plan may have others: then its kernels can be checked, and no step runs. */
 bool plan_input_named(const char *name);

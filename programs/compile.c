@@ -50,6 +50,7 @@ static const CliOption options[] = {
     {0, "dot", CLI_FLAG, AT(dot), NULL, "print them for graphviz: --dump fuse --dot | dot -Tsvg"},
     {0, "explain", CLI_FLAG, AT(explain), NULL, "say which rules matched, and why others did not"},
     {0, "report", CLI_CHOICE, AT(report), "text|json|html", "registers, LDS, spills of every kernel; html: a page with\nthe graph before and after, sources, a roofline"},
+    {0, "measured", CLI_TEXT, AT(measured), "FILE", "--report html: beside each kernel what it took, from gptoss-exec\n-m bench --kernels --json"},
 
     {.kind = CLI_GROUP, .help = "Running"},
     {'j', "jobs", CLI_INT, AT(workers), "N", "compilers at once (one per CPU)", 1, 1024},
@@ -92,6 +93,7 @@ static bool check(Arena *a, Options *o, Err *e) {
     if (o->swap_embeddings && !o->model) return err_set(e, "--swap-embeddings says how --model FILE.bin is read; there is no --model");
     if (o->kv16 && o->kv32) return err_set(e, "--kv16 and --kv32 exclude each other");
     if (o->dot && !o->dump) return err_set(e, "--dot says how --dump prints; there is no --dump");
+    if (o->measured && (!o->report || strcmp(o->report, "html"))) return err_set(e, "--measured is for --report html");
     if (o->report && o->dump) return err_set(e, "--report and --dump both write to stdout: one at a time");
     if (o->tune && (o->override || o->swap_embeddings)) return err_set(e, "--tune measures what is emitted, of a checkpoint as it is: no --override, no --swap-embeddings");
     if (o->tune && !o->tuning && !(o->tuning = kept_path(a, "tuning.jsonl"))) return err_set(e, "--tune: --tuning names the file (neither HOME nor XDG_STATE_HOME is set)");
@@ -108,23 +110,7 @@ static bool parse(Arena *a, int argc, char **argv, Options *o, bool *done, Err *
     return check(a, o, e);
 }
 
-/* --- the folder with lua/ and templates/ --- */
-
-static const char *find_home(Arena *a, Err *e) {
-    const char *env = getenv("GPTOSS_HOME");
-    char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[n > 0 ? n : 0] = 0;
-    char *slash = strrchr(self, '/');
-    if (slash) *slash = 0;
-    if (env && *env && access(arena_printf(a, "%s/templates/lib/common.h", env), R_OK))
-        return err_set(e, "GPTOSS_HOME is %s, which has no templates/lib/common.h", env), NULL;
-    const char *tries[] = {env && *env ? env : NULL, arena_printf(a, "%s/..", self), arena_printf(a, "%s/../share/gptoss", self)};
-    for (size_t i = 0; i < LEN(tries); i++)
-        if (tries[i] && !access(arena_printf(a, "%s/templates/lib/common.h", tries[i]), R_OK)) return tries[i];
-    err_set(e, "cannot find templates/ and lua/ beside %s; set GPTOSS_HOME to the folder that holds them", self);
-    return NULL;
-}
+/* --- what stands before every kernel --- */
 
 static bool load_prelude(Compile *c, Err *e) {
     Text t = {0};
@@ -176,7 +162,7 @@ static bool open_tuning(Compile *c, Err *e) {
 }
 
 static bool prepare(Compile *c, Err *e) {
-    c->home = find_home(c->a, e);
+    c->home = cli_home(c->a, e);
     if (!c->home || !load_prelude(c, e)) return false;
     if (!compile_templates(c, is_host(c), &c->templates, e)) return false;
     if (c->o.model && !(c->model = model_open(c->o.model, c->o.swap_embeddings, e))) return false;

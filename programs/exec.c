@@ -43,7 +43,7 @@ static bool inspect(const Options *o, Err *e) {
 
 static bool self_test(const Options *o, Err *e) {
     DeviceOptions d = {.threads = (int)o->threads, .seed = (uint64_t)o->seed_schedule, .sample = (uint32_t)o->sample, .limit = (uint64_t)o->emu_limit, .races = o->races};
-    SelftestOptions t = {.tokens = 19, .seed = o->seed >= 0 ? (uint64_t)o->seed : 1, .threads = (int)o->threads, .sample = o->sample > 0, .only = o->only, .json = o->json};
+    SelftestOptions t = {.tokens = 19, .seed = o->seed >= 0 ? (uint64_t)o->seed : 1, .threads = (int)o->threads, .sample = o->sample > 0, .only = o->only, .rows = o->rows, .json = o->json, .counts = o->profile};
     Plan *p = plan_open(o->plan, e);
     if (!p) return err_wrap(e, "plan");
     Device *dev = code_vouch(p, o->device, o->trust_code, e) ? device_open(o->device, 0, p, &d, e) : NULL;

@@ -33,6 +33,7 @@ static const CliOption options[] = {
     {'t', "lines", CLI_INT, AT(n_prompts), "N", "so many prompts (8)", 1, 4096},
     {'n', "steps", CLI_INT, AT(steps), "N", "tokens generated behind each, at least (16)", 1, 65536},
     {0, "no-ref", CLI_FLAG, AT(no_ref), NULL, "do not run ref (it is left out for large models anyway)"},
+    {0, "no-judge", CLI_FLAG, AT(no_judge), NULL, "do not ask whether it is right: only what changes, and speed"},
     {0, "pp", CLI_INT, AT(pp), "N", "tokens of the prompt that is measured (16; --predict: 2048)", 1, 65536},
     {0, "tg", CLI_INT, AT(tg), "N", "tokens of the generation that is measured (8)", 1, 65536},
     {0, "depth", CLI_INT, AT(depth), "N", "both behind so many tokens in the cache (0)", 0, 1 << 24},
@@ -54,7 +55,7 @@ static const CliOption options[] = {
     {0, "ledger", CLI_FLAG, AT(ledger), NULL, "print what was tried so far", .env = ""},
 
     {.kind = CLI_GROUP, .help = "Reports"},
-    {0, "format", CLI_CHOICE, AT(format), "text|json", "how the page is printed (text)"},
+    {0, "format", CLI_CHOICE, AT(format), "text|json|html", "how the page is printed (text); html: both graphs side by side, drawn,\nwith sources and what differs, for a browser"},
     {0, "ledger-file", CLI_TEXT, AT(ledger_file), "FILE", "where each run appends a line\n(default lab.jsonl in ~/.local/state/gptoss)"},
 };
 
@@ -66,7 +67,7 @@ static const Cli cli = {
     .notes = "Exits 0 when both were built and compared and all is right, 1 when not, and says why.\n",
     .examples = "  gptoss-lab graphs/toy.lua --arch gfx90a --rule my.lua --templates my-kernels\n"
                 "  gptoss-lab graphs/tiny.lua --arch host --model models/tiny --rule mlp1_swiglu\n"
-                "  gptoss-lab before.bin after.bin --format json\n"
+                "  gptoss-lab before.bin after.bin --format html >page.html\n"
                 "  gptoss-lab graphs/toy.lua --arch host --bisect\n"
                 "  gptoss-lab graphs/toy.lua --arch gfx90a --tune --only linear --tuning kept.jsonl\n"
                 "  gptoss-lab 20b-gfx90a.bin 20b-sm_90.bin --predict --measured bench/h200.json\n",
@@ -94,6 +95,7 @@ static bool check_predict(const LabOptions *o, int words, Err *e) {
 
 static bool check(LabOptions *o, int words, Err *e) {
     if (o->ledger + o->bisect + o->predict + o->tune + (o->replay != NULL) > 1) return err_set(e, "one at a time: --ledger, --bisect, --predict, --tune, --replay");
+    if (o->format && !strcmp(o->format, "html") && (o->ledger || o->replay || o->predict)) return err_set(e, "--format html is for a comparison");
     if (o->ledger || o->replay) return !words || err_set(e, "%s takes no graph", o->ledger ? "--ledger" : "--replay");
     if (!words) return err_set(e, o->predict ? "no plan given" : "no graph given, and no plans");
     if (!o->predict && (o->measured || o->counts)) return err_set(e, "--measured and --counts are --predict's");
@@ -106,8 +108,10 @@ static bool check(LabOptions *o, int words, Err *e) {
     }
     if (!o->arch) return err_set(e, "--arch is missing: gfx90a, sm_90 or host");
     if (!check_files(o, e)) return false;
+    if (o->no_judge && (o->bisect || o->tune)) return err_set(e, "--bisect and --tune judge: no --no-judge");
     if (o->only && !o->tune) return err_set(e, "--only is --tune's");
     bool tries = o->rules.n || o->templates.n || o->override || o->tuning;
+    if (o->format && !strcmp(o->format, "html") && (o->bisect || o->tune)) return err_set(e, "--format html is for a comparison, not for --bisect or --tune");
     return o->bisect || o->tune || tries || err_set(e, "nothing to try: give --rule, --templates, --override or --tuning, or --bisect or --tune");
 }
 

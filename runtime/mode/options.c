@@ -112,6 +112,7 @@ static const CliOption rows[] = {
     {0, "races", CLI_FLAG, AT(races), NULL, "emu: fail where two waves touch a byte and nothing orders them"},
     {0, "emu-limit", CLI_INT, AT(emu_limit), "N", "emu: a kernel is hung after N instructions of a workgroup (2^25)", .least = 1},
     {0, "sample", CLI_INT, AT(sample), "N", "self-test on emu: only N workgroups of each launch (default: all)", .least = 2, .most = DEVICE_MOST_SAMPLE, .tag = SELF_TEST},
+    {0, "rows", CLI_INT, AT(rows), "N", "self-test: a step of N tokens or rows only (default: both ends of what\neach kernel is launched for); with --json -f also what emu executed", .least = 1, .tag = SELF_TEST},
     {0, "only", CLI_TEXT, AT(only), "NAME", "self-test: only kernels with NAME in their symbol", .tag = SELF_TEST},
 
     {.kind = CLI_GROUP, .help = "Reports"},

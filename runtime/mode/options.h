@@ -23,6 +23,7 @@ struct Options {
     int64_t top_k, max_answer;
     int64_t emu_limit; /* 0: not given */
     int64_t sample; /* --self-test: workgroups of a launch; 0: all */
+    int64_t rows;   /* --self-test: of the one step that is tried; 0: several */
     const char *only; /* --self-test: part of a kernel's symbol */
     const char *pp, *tg, *depth, *batches, *format, *trace; /* bench; NULL: not given */
     int64_t repetitions;                                    /* -1: not given */

@@ -25,8 +25,8 @@ static const double WHOLE_BUDGET = 1e9;                       /* of launches tha
 
 typedef struct Tried Tried; /* of one kernel */
 struct Tried {
-    int64_t rows[MOST_TRIALS], first[MOST_TRIALS];
-    int n;
+    int64_t rows[MOST_TRIALS], first[MOST_TRIALS], left_out[MOST_TRIALS]; /* left_out: rows of trials that were too long */
+    int n, n_left_out;
     bool failed;
     Measured measured;
 };
@@ -54,6 +54,7 @@ struct Check {
     Packed *packed; /* [n_bufs] */
     void *counters; /* PLAN_COUNTERS' */
     void **handed;  /* [n_bufs] device memory of what launches of a node hand on to each other */
+    json_t *counts; /* the device's profile before the trial; NULL: nobody asked */
     int ok, failed, left_out;
 };
 
@@ -250,14 +251,17 @@ static bool is_tested(const Check *c, const Trial *t, const PlanLaunch *l) {
     return !c->o->only || strstr(c->plan->kernels[l->kernel].symbol, c->o->only);
 }
 
-/* The value inside the node that one launch leaves in buf for a later one; NULL: buf is something else. */
-static const Value *handed_value(const Check *c, const Trial *t, int buf) {
-    if (buf < 0 || c->plan->bufs[buf].kind != BUF_TEMP || t->n->op != OP_FUSED) return NULL;
+/* The value of the node's body, result or not, that its launches leave in buf; NULL: buf is something else. */
+static const Value *made_value(const Check *c, const Trial *t, int buf) {
+    if (buf < 0 || t->n->op != OP_FUSED) return NULL;
     for (size_t i = 0; i < t->n->body->nodes.n; i++) {
         const Node *n = t->n->body->nodes.at[i];
-        for (int k = 0; k < n->n_out; k++)
-            if (!strcmp(n->out[k]->name, c->plan->bufs[buf].name) && !graph_is_output(t->n->body, n->out[k]))
+        for (int k = 0; k < n->n_out; k++) {
+            bool result = graph_is_output(t->n->body, n->out[k]);
+            if (result ? plan_value(t->pg, n->out[k]->name) == buf
+                       : c->plan->bufs[buf].kind == BUF_TEMP && !strcmp(n->out[k]->name, c->plan->bufs[buf].name))
                 return n->out[k];
+        }
     }
     return NULL;
 }
@@ -268,14 +272,20 @@ static bool has_arg(const PlanLaunch *l, int buf) {
     return false;
 }
 
-/* What launch l is the first to have of what is handed on; NULL: nothing. */
+/* Of the node's launches from the first to the one before `end`, or behind it, has one that runs this argument? */
+static bool runs_with(const Trial *t, int buf, int from, int end) {
+    for (int i = from; i < end && is_of_node(t, i); i++)
+        if (is_launched(t, &t->pg->launches[i]) && has_arg(&t->pg->launches[i], buf)) return true;
+    return false;
+}
+
+/* What launch l is the first to have, and a later one has too: it reads it, be it a result of the node or not. NULL: nothing. */
 static const Value *hands_on(const Check *c, const Trial *t, int l) {
-    const PlanLaunch *all = t->pg->launches;
-    for (int a = 0; a < all[l].n_args; a++) {
-        const Value *v = handed_value(c, t, all[l].args[a]);
-        for (int i = plan_launch(t->pg, t->node); i < l && v; i++)
-            if (is_launched(t, &all[i]) && has_arg(&all[i], all[l].args[a])) v = NULL;
-        if (v) return v;
+    const PlanLaunch *launch = &t->pg->launches[l];
+    for (int a = 0; a < launch->n_args; a++) {
+        const Value *v = made_value(c, t, launch->args[a]);
+        if (!v || runs_with(t, launch->args[a], plan_launch(t->pg, t->node), l)) continue;
+        if (runs_with(t, launch->args[a], l + 1, t->pg->n_launches)) return v;
     }
     return NULL;
 }
@@ -568,30 +578,84 @@ static void print_json(json_t *j) {
     json_decref(j);
 }
 
-static void print_trial(const Check *c, const Trial *t, const PlanKernel *k, bool ok, const char *says) {
+/* The device's profile of every kernel so far, a new list; NULL: nobody asked, or it has none. */
+static json_t *profile_now(const Check *c) {
+    Text t = {0};
+    if (!c->o->counts || !c->dev->ops->simulated || !c->dev->ops->profile) return NULL;
+    c->dev->ops->profile(c->dev, &t, true);
+    json_t *list = t.n ? json_loads(t.at, 0, NULL) : NULL;
+    text_free(&t);
+    return list;
+}
+
+static const json_t *of_kernel(const json_t *list, const char *symbol) {
+    size_t i;
+    json_t *k;
+    json_array_foreach(list, i, k) if (!strcmp(json_string_value(json_object_get(k, "kernel")), symbol)) return k;
+    return NULL;
+}
+
+/* Waves of the kernel's launches in the trial, had all workgroups run. */
+static json_int_t waves_of(const Check *c, const Trial *t, const PlanKernel *k) {
+    json_int_t sum = 0;
+    for (int l = plan_launch(t->pg, t->node); is_of_node(t, l); l++) {
+        const PlanLaunch *launch = &t->pg->launches[l];
+        const uint32_t *grid = launch->grid[bucket_of(t)];
+        if (is_launched(t, launch) && &c->plan->kernels[launch->kernel] == k) sum += (json_int_t)grid[0] * grid[1] * grid[2] * ((k->block + 63) / 64);
+    }
+    return sum;
+}
+
+/* What the kernel executed in the trial, and under all_waves how many waves it has without --sample. */
+static json_t *counts_json(const Check *c, const Trial *t, const PlanKernel *k, const json_t *after) {
+    const json_t *now = of_kernel(after, k->symbol), *was = of_kernel(c->counts, k->symbol);
+    const char *name;
+    json_t *v, *to = json_object();
+    json_object_foreach((json_t *)now, name, v) {
+        json_int_t less = strcmp(name, "longest") ? json_integer_value(json_object_get(was, name)) : 0;
+        if (json_is_integer(v)) json_object_set_new(to, name, json_integer(json_integer_value(v) - less));
+    }
+    json_object_set_new(to, "all_waves", json_integer(waves_of(c, t, k)));
+    return to;
+}
+
+static void print_trial(const Check *c, const Trial *t, const PlanKernel *k, bool ok, const char *says, const json_t *after) {
     if (!c->o->json) {
         printf("%s %s T=%" PRId64 "%s %s\n", ok ? "ok" : "FAIL", k->symbol, t->rows, ok ? "" : ":", says);
         return;
     }
-    print_json(json_pack("{s:b, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:f, s:I, s:s}", "ok", ok, "kernel", k->symbol, "template",
+    json_t *j = json_pack("{s:b, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:f, s:I, s:s}", "ok", ok, "kernel", k->symbol, "template",
                          k->template_name, "graph", t->pg->name, "node", node_name(t->n), "rule",
                          t->n->op == OP_FUSED ? t->n->rule : "", "rows", (json_int_t)t->rows, "nmse",
                          isfinite(t->all.nmse) ? json_real(t->all.nmse) : json_null(), "tolerance", t->nmse, "steps",
-                         (json_int_t)t->all.steps, "says", says));
+                         (json_int_t)t->all.steps, "says", says);
+    if (after) json_object_set_new(j, "counts", counts_json(c, t, k, after));
+    print_json(j);
 }
 
 /* A line for each kernel that the trial was made for. */
 static void conclude(Check *c, const Trial *t, bool ok, const char *says) {
+    json_t *after = profile_now(c);
     for (int l = plan_launch(t->pg, t->node); is_of_node(t, l); l++) {
         const PlanLaunch *launch = &t->pg->launches[l];
         Tried *k = &c->tried[launch->kernel];
         if (!is_tested(c, t, launch)) continue;
         k->rows[k->n] = t->rows, k->first[k->n++] = t->first;
         k->failed = k->failed || !ok;
-        print_trial(c, t, &c->plan->kernels[launch->kernel], ok, says);
+        print_trial(c, t, &c->plan->kernels[launch->kernel], ok, says, after);
         *(ok ? &c->ok : &c->failed) += 1;
     }
+    json_decref(c->counts), c->counts = after;
     fflush(stdout);
+}
+
+/* Nodes of other layers are as long. */
+static void leave_out(Check *c, const PlanKernel *k, int64_t rows) {
+    Tried *of = &c->tried[k - c->plan->kernels];
+    for (int i = 0; i < of->n_left_out; i++)
+        if (of->left_out[i] == rows) return;
+    if (of->n_left_out < MOST_TRIALS) of->left_out[of->n_left_out++] = rows;
+    c->left_out++;
 }
 
 static void try_rows(Check *c, const PlanGraph *pg, int node, Side *weights, int64_t rows, int64_t first) {
@@ -605,7 +669,7 @@ static void try_rows(Check *c, const PlanGraph *pg, int node, Side *weights, int
     t.m = makeup_begin(c->plan, t.n, k->template_name, rows, first, c->o->seed);
     if (first && work_of(t.n, &t.m.sizes) > REFERENCE_BUDGET / 10) return;
     if (is_long(c, &t)) {
-        c->left_out++;
+        leave_out(c, k, rows);
         return;
     }
     bool ok = check_trial(c, &t, &line, &e);
@@ -624,6 +688,10 @@ static void check_launch(Check *c, const PlanGraph *pg, const PlanLaunch *l, Sid
     }
     if (most > makeup_most_rows(c->plan)) most = makeup_most_rows(c->plan);
     if (!least || most < least) return;
+    if (c->o->rows) {
+        if (c->o->rows >= least && c->o->rows <= most) try_rows(c, pg, l->node, weights, c->o->rows, 0);
+        return;
+    }
     try_rows(c, pg, l->node, weights, least, 0);
     for (int64_t first = 1; least == 1 && first < 3; first++) try_rows(c, pg, l->node, weights, least, first);
     if (c->o->tokens > least && c->o->tokens < most) try_rows(c, pg, l->node, weights, c->o->tokens, 0);
@@ -669,8 +737,10 @@ static void warn_of_loose(Check *c) {
 
 static void check_all(Check *c) {
     const Plan *p = c->plan;
-    for (int g = 0; g < p->n_graphs; g++)
+    for (int g = 0; g < p->n_graphs; g++) {
+        if (c->o->rows && !strcmp(p->graphs[g].name, "prepare")) continue; /* no step runs it */
         for (size_t n = 0; n < program_graph(p->program, p->graphs[g].name)->nodes.n; n++) check_node(c, &p->graphs[g], (int)n);
+    }
     if (!c->o->sample) warn_of_loose(c);
     if (c->left_out && c->o->json) print_json(json_pack("{s:i}", "left_out", c->left_out));
     else if (c->left_out)
@@ -697,6 +767,7 @@ bool selftest_run(const Plan *p, Device *d, const SelftestOptions *o, Err *e) {
     free(c.tried);
     free(c.packed);
     free(c.handed);
+    json_decref(c.counts);
     if (c.failed) return err_set(e, "--self-test: %d of %d checks failed", c.failed, c.ok + c.failed);
     if (!c.ok) return err_set(e, "--self-test: nothing was checked");
     return true;

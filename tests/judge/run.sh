@@ -75,9 +75,20 @@ seeds() {
     cmp $out/a $out/same && not cmp -s $out/a $out/b && cmp $out/a $out/other
 }
 check "self-test: a kernel's inputs depend on it and -s, not on the other rules" seeds
+rows() { # one step only, and what was executed: of a sample a part, from which all follows
+    selftest fast emu --rows 2 && ! grep -v ' T=2 ' $out/said | grep '^ok' && says "ok linear_K256_N128 T=2" <(sed 's/_N128v[0-9]*/_N128/' $out/said) || return 1
+    for sample in "" "--sample 2"; do out/gptoss-exec $out/fast.bin --self-test --device emu --rows 1 $sample --only linear_K128_N768 --json -f 2>$out/err | jq -c .counts; done >$out/counts
+    [ "$(jq -s -c 'map(.waves == .all_waves) + [.[0].all_waves == .[1].all_waves, (.[1].instructions * .[1].all_waves / .[1].waves / .[0].instructions | . > 0.9 and . < 1.1)]' $out/counts)" = '[true,false,true,true]' ] || cat $out/counts
+}
+check "self-test: one step's rows, and what is counted" rows
 if out/gptoss-compile graphs/gpt-oss-20b.lua --arch gfx90a -o $out/20b.bin 2>$out/err; then
     check "self-test: a sample of the blocks, of kernels that write state" selftest 20b emu --sample 16 --only linear_K2880_N5120
     check "self-test: a sample of the blocks, and of the rows" eval 'selftest 20b emu --sample 16 --only linear_K4096 && says "512 rows" $out/said'
+    exported() { # the second launch reads a result of the first, which the node gives too
+        echo 'return fusion { name = "exported", priority = 90, match = function(x, a, w, b, g) local y = x + linear(a, w, b); return y, rmsnorm(y, g) end }' >$out/exported.lua
+        out/gptoss-compile graphs/gpt-oss-20b.lua --arch gfx90a --fusions $out/exported.lua -o $out/exported.bin 2>$out/err && selftest exported emu --sample 16 --only rmsnorm_N2880
+    }
+    check "self-test: a sample of the blocks, of launches that read each other's results" exported
     sample_one() { out/gptoss-exec $out/20b.bin --self-test --device emu --sample 1 2>$out/err; [ $? = 2 ] && says "sample" $out/err; }
     check "self-test: a sample of one is refused" sample_one
 else

@@ -38,7 +38,7 @@ static bool try_when(Front *f, const Rule *r, const Program *p, Err *e) {
     Value *bound[MAX_IN] = {0};
     bool failed;
     for (size_t i = 0; i < r->pattern->inputs.n; i++) bound[i] = graph_find(g, r->pattern->inputs.at[i]->name);
-    bool yes = front_when(f, r, bound, g->nodes.at, g->nodes.n, scope_path(p->arena, &g->nodes.at[g->nodes.n - 1]->loc), &failed, e);
+    bool yes = front_when(f, r, bound, g->nodes.at, g->nodes.n, loc_path(p->arena, &g->nodes.at[g->nodes.n - 1]->loc), &failed, e);
     if (!failed) printf("when %s: %s\n", r->name, yes ? "yes" : "no");
     return !failed;
 }

@@ -1,5 +1,6 @@
 """Facts about the page of --report html.
   check.py data PAGE REPORT EXPLAIN     its data against what --report json and --explain print
+  check.py lab PAGE JSON                that of gptoss-lab's, against what --format json prints
   check.py instrument PAGE TO SCRIPT    a copy that notes the page's errors and then runs the script
   check.py dom DOM fact=value…          of the DOM that a browser made of it
 Prints what is wrong."""
@@ -38,6 +39,22 @@ def data(page, report, explain):
             print(f"{m['name']}: not its own text")
 
 
+def lab(page, wanted):
+    d, w = data_of(open(page).read()), json.load(open(wanted))
+    for key in ("rules", "graphs", "sources", "plans"):
+        if d["lab"][key] != w[key]:
+            print(f"{key} differs from --format json")
+    for g in d["graphs"]:
+        for side, kernels in (("before", d["before"]["kernels"]), ("after", d["kernels"])):
+            for n in g.get(side, {"nodes": []})["nodes"]:
+                if any(k >= len(kernels) for k, _, _ in n["launches"]):
+                    print(f"{side} {n['name']}: a kernel that the plan has not")
+    named = {m["name"] for m in d["sources"]["modules"]}, {m["name"] for m in d["before"]["sources"]["modules"]}
+    for s in w["sources"]:
+        if (s["state"] != "removed") != (s["name"] in named[0]) or (s["state"] != "added") != (s["name"] in named[1]):
+            print(f"{s['name']}: {s['state']}, but the page has it on {[s['name'] in n for n in named]}")
+
+
 def instrument(page, to, script):
     text = open(page).read()
     note = "addEventListener('error', (e) => (document.documentElement.dataset.error = e.message));"
@@ -69,7 +86,7 @@ def dom(path, *wanted):
         "open": ",".join(name(n) for n in nodes(before + after) if " open" in n),
         "partner": ",".join(name(n) for n in nodes(after) if " member" in n),
         "graph": next((n for n in ("prepare", "logits", "sample", "step") if f'aria-label="after" data-graph="{n}"' in text), ""),
-        "focus": attr("focus"),
+        "focus": attr("focus"), "problems": html.unescape(attr("problems")), "dark": attr("dark"), "differs": sum(" differs" in n for n in nodes(before + after)), "diff": len(re.findall(r"<(?:ins|del)>", text)),
     }
     for w in wanted:
         key, value = w.split("=", 1)
@@ -86,4 +103,4 @@ def dom(path, *wanted):
             return print(f"a node without a name for a screen reader: {n}")
 
 
-{"data": data, "instrument": instrument, "dom": dom}[sys.argv[1]](*sys.argv[2:])
+{"data": data, "lab": lab, "instrument": instrument, "dom": dom}[sys.argv[1]](*sys.argv[2:])

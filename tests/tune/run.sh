@@ -88,6 +88,22 @@ jq -c '.choice.off = ["no_such"]' "$out/fusions.jsonl" >"$out/off.jsonl"
 run "$compile" small.lua --arch host $sizes $others --tuning off.jsonl -o f.bin >/dev/null
 cp "$out/err" "$out/page" && report fusions/no-rule "$(says 'off.jsonl:1: there is no rule no_such')"
 
+# alternatives of a recipe: never, always, for half and twice as many rows
+echo 'return fusion { name = "head", priority = 21, match = function(x, g, w) return linear(rmsnorm(x, g), w) end, kernel = { { T = 4, "linear" }, { "rmsnorm", "linear" } } }' >"$out/head.lua"
+only="--no-fusion qkv_rope_kv --no-fusion rmsnorm_qkv --no-fusion router --no-fusion topk_softmax --no-fusion mlp1_swiglu --no-fusion swiglu_mlp2 --no-fusion mlp2_combine"
+said=$(run "$lab" small.lua --arch host $sizes $only --rule head.lua --tune --pairs 6 --seconds 0 --tuning recipes.jsonl --format json)
+report recipes/tried "$said$(is '[.choices[0].tried[].choice.recipes.head // empty]' '[[0],[16777216],[2],[8]]'; is '[.choices[0].tried[] | select(.choice.recipes) | (.ratio > 0) or (.rejected == "the same code and launches")] | all' true)"
+recipe() { jq -c ".choice = {off: [], recipes: $1} | .ratio = 0.9" "$out/recipes.jsonl" >"$out/bounds.jsonl"; run "$compile" small.lua --arch host $sizes $only --fusions head.lua --tuning bounds.jsonl --report json -o r.bin; }
+launches() { "$exec" --inspect "$out/r.bin" | grep -o 'logits .*launches.*' | grep -oE '[0-9]+ \([0-9]+\)' | tr '\n' ' '; }
+taken() { said=$(recipe "$2"); report recipes/"$1" "$said$(is '[.rules[] | select(.name == "head") | .recipe]' "$3"; is '.choices[0].says | test("^off none recipes head '"$4"': 0.900 of")' true; [ "$(launches)" = "$5" ] || launches)"; }
+taken always '{head: [16777216]}' '[null]' always '1 (2) 2 (2) '
+taken never '{head: [0]}' '[null]' 0 '1 (3) 2 (3) '
+taken bound '{head: [1]}' '[[1]]' 1 '1 (2) 2 (3) '
+bad_recipe() { recipe "$2" >/dev/null; cp "$out/err" "$out/page"; report recipes/"$1" "$(says "bounds.jsonl:1: $3")"; }
+bad_recipe number '{head: [1, 2]}' 'rule head has 2 alternatives, not 3'
+bad_recipe order '{head: [-1]}' 'the bounds of rule head do not ascend'
+bad_recipe rule '{haed: [1]}' 'there is no rule haed'
+
 unset GPTOSS_LAB_ONLY
 page() { (cd "$out" && "$lab" small.lua --arch host $sizes --lines 2 --steps 4 --no-speed "$@") >"$out/page" 2>"$out/err"; code=$?; }
 run "$compile" small.lua --arch host $sizes --emit edited -o e.bin
