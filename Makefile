@@ -137,7 +137,7 @@ out/fuzz/obj/%.o: %.c
 tests: out/tests/faults/shim.so
 out/tests/faults/shim.so: tests/faults/shim.c
 	@mkdir -p $(@D)
-	$(CC) $(filter-out -MMD -MP,$(BASE)) $(WARN) -Wno-pedantic $(CFLAGS) -fno-builtin -fPIC -shared -o $@ $< -ldl
+	$(CC) $(filter-out -MMD -MP,$(BASE)) $(WARN) -Wno-pedantic $(filter-out -D_FORTIFY_SOURCE=% -fPIE,$(CFLAGS)) -fno-builtin -fPIC -shared -o $@ $< -ldl
 
 # Sanitizers, each in a tree of its own (tools/variant): `make sanitize`, or `make sanitize-thread SUITES="gpus hip"`.
 SANITIZE_FLAGS := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all

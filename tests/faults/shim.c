@@ -143,12 +143,24 @@ int open(const char *path, int flags, ...) {
     return fails(OPEN, "open") ? -1 : NEXT(open)(path, flags, mode);
 }
 
+/* What a fortified build calls instead (-D_FORTIFY_SOURCE: docs/testing.md). The size that is checked is theirs to check. */
+ssize_t __read_chk(int, void *, size_t, size_t);
+ssize_t __pread_chk(int, void *, size_t, off_t, size_t);
+size_t __fread_chk(void *, size_t, size_t, size_t, FILE *);
+char *__realpath_chk(const char *, char *, size_t);
+int __open_2(const char *, int);
+WRAP(READ, ssize_t, __read_chk, -1, (int fd, void *to, size_t n, size_t room), (fd, to, n, room))
+WRAP(READ, ssize_t, __pread_chk, -1, (int fd, void *to, size_t n, off_t off, size_t room), (fd, to, n, off, room))
+WRAP(READ, char *, __realpath_chk, NULL, (const char *path, char *to, size_t room), (path, to, room))
+WRAP(OPEN, int, __open_2, -1, (const char *path, int flags), (path, flags))
+
 /* stdio's own reads and writes do not come by the names above. A failure leaves the stream's error set, as theirs does. */
 static int spoil(FILE *f) {
     if (f) f->_flags |= 0x20; /* _IO_ERR_SEEN */
     return EOF;
 }
 WRAP(READ, size_t, fread, (size_t)(spoil(f) + 1), (void *to, size_t size, size_t n, FILE *f), (to, size, n, f))
+WRAP(READ, size_t, __fread_chk, (size_t)(spoil(f) + 1), (void *to, size_t room, size_t size, size_t n, FILE *f), (to, room, size, n, f))
 WRAP(WRITE, size_t, fwrite, (size_t)(spoil(f) + 1), (const void *from, size_t size, size_t n, FILE *f), (from, size, n, f))
 WRAP(WRITE, int, fflush, spoil(f), (FILE *f), (f))
 
