@@ -10,11 +10,18 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+/* Messages quote files that others made, and are read on a terminal: what would move its cursor is a question mark. */
+static void printable(char *s) {
+    for (; *s; s++)
+        if (((unsigned char)*s < 32 && *s != '\n' && *s != '\t') || *s == 127) *s = '?';
+}
+
 bool err_set(Err *e, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(e->msg, sizeof e->msg, fmt, ap);
     va_end(ap);
+    printable(e->msg);
     return false;
 }
 

@@ -9,7 +9,7 @@
 #include "fault.h"
 #include "ir/map.h"
 
-enum { MAX_GROUPS = 64, MAX_MODULES = 1 << 10, MAX_KERNELS = 1 << 14, MAX_TABLE = 1 << 26, MAX_SYMBOL = 127, TEMP_ALIGN = 256, MAX_DEVICES = 1024,
+enum { MAX_GROUPS = 64, MAX_MODULES = 1 << 10, MAX_KERNELS = 1 << 14, MAX_TABLE = 1 << 26, MAX_SYMBOL = 127, TEMP_ALIGN = 256,
        MAX_LIVE = 1 << 13 /* temporaries of an arena at once */ };
 static const size_t most_bytes = (size_t)1 << 48;
 
@@ -96,7 +96,7 @@ static void verify_limits(Check *c) {
         FAIL(c, "max_seq is %lld, the model's %lld", (long long)p->max_seq, (long long)p->config.max_seq);
     if (p->max_blocks != (p->max_seq + KV_PAGE - 1) / KV_PAGE || p->max_blocks > MAX_TABLE / p->max_batch)
         FAIL(c, "max_blocks is %lld for %lld positions of %lld requests", (long long)p->max_blocks, (long long)p->max_seq, (long long)p->max_batch);
-    if (p->devices < 1 || p->devices > MAX_DEVICES) FAIL(c, "a plan for %lld devices", (long long)p->devices);
+    if (p->devices < 1 || p->devices > PLAN_MAX_DEVICES) FAIL(c, "a plan for %lld devices", (long long)p->devices);
     for (int i = 0; i < BUF_HOLDS; i++)
         if (p->arena_of[i] > most_bytes) FAIL(c, "scratch of %zu bytes", p->arena_of[i]);
 }

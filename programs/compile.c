@@ -32,7 +32,7 @@ static const CliOption options[] = {
     {0, "max-tokens", CLI_INT, AT(max_tokens), "N", "tokens in a step (512)", 1, 8192},
     {0, "max-seq", CLI_INT, AT(max_seq), "N", "tokens of a request (the model's)", 1, 1 << 24},
 
-    {0, "ep", CLI_INT, AT(ep), "N", "deal the experts out over N devices; the plan runs on N (1)", 1, 1024},
+    {0, "ep", CLI_INT, AT(ep), "N", "deal the experts out over N devices; the plan runs on N (1)", 1, PLAN_MAX_DEVICES},
 
     {.kind = CLI_GROUP, .help = "Fusions"},
     {0, "fusions", CLI_LIST, AT(fusions), "FILE.lua", "add the rules of this file (may be given again)"},

@@ -341,6 +341,7 @@ static void many_temps(Plan *p) {
     X(model_path, "model_path holds a control character", p->model_path = "/a\nb")                                     \
     X(precision, "neither strict nor fast", p->precision = "exact")                                                    \
     X(devices, "a plan for 0 devices", p->devices = 0)                                                                 \
+    X(devices_many, "a plan for 65 devices", p->devices = 65)                                                          \
     X(hold, "embed is on several devices, the plan is for one", buf(p, "embed")->hold = HOLD_EACH)                     \
     X(hold_kind, "embed is common to all devices but no temporary", (p->devices = 2, buf(p, "embed")->hold = HOLD_COMMON))\
     X(hold_pool, "on each device, where nobody keeps it", (p->devices = 2, p->bufs[p->kv[0].states[0]].hold = HOLD_EACH))\
