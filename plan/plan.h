@@ -96,7 +96,7 @@ struct PlanGraph {
         const char *name;
         int buf;
     } * values; /* … and its buffer; a state's successors share its buffer */
-    struct Map *index; /* values by name, of a plan that was read; NULL: while it is made */
+    struct Map *index; /* values by name; NULL: not made yet */
 };
 
 typedef struct PlanKv PlanKv; /* layers that share a block table */
