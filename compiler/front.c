@@ -7,6 +7,7 @@
 
 #include <ctype.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "ir/near.h"
 
@@ -193,9 +194,7 @@ bool front_run(Front *f, const char *file, uint64_t *hash, Err *e) {
 
 static const char *module_path(Front *f, const char *dir, size_t n, const char *name) {
     char *path = arena_printf(f->a, "%.*s%s.lua", (int)n, dir, name);
-    FILE *file = fopen(path, "rb");
-    if (file) fclose(file);
-    return file ? path : NULL;
+    return access(path, R_OK) ? NULL : path;
 }
 
 /* require "name": beside the graph file, then in lua/. What it returned is kept in the registry under its path. */

@@ -61,6 +61,7 @@ typedef enum Cost {
     COST_TEXT,
     COST_REP,
     COST_PATTERN,
+    COST_PACK,
     COST_ITEMS,
     COST_INSERT,
     COST_REMOVE,
@@ -111,12 +112,25 @@ static int64_t pattern(lua_State *L) {
     return at_most(work / 4) + 1;
 }
 
+/* A format of a few letters fills as many bytes as its numbers say, one by one. */
+static int64_t pack(lua_State *L) {
+    double bytes = 0, n = 0;
+    const char *p = lua_type(L, 1) == LUA_TSTRING ? lua_tostring(L, 1) : "";
+    for (; *p; p++) {
+        bool digit = *p >= '0' && *p <= '9';
+        if (!digit) bytes += n;
+        n = digit ? n * 10 + (*p - '0') : 0;
+    }
+    return texts(L) + at_most((bytes + n) / ITEM);
+}
+
 static int64_t cost(lua_State *L, Cost c) {
     int64_t n = c >= COST_ITEMS ? items(L) : 0;
     switch (c) {
     case COST_TEXT: return texts(L);
     case COST_REP: return rep(L);
     case COST_PATTERN: return pattern(L);
+    case COST_PACK: return pack(L);
     case COST_ITEMS: return n;
     case COST_INSERT: return lua_gettop(L) > 2 ? at_most(fmax(1, (double)n - lua_tonumber(L, 2)) * ITEM) : 1;
     case COST_REMOVE: return lua_gettop(L) > 1 ? at_most(fmax(1, (double)n - lua_tonumber(L, 2)) * ITEM) : 1;
@@ -171,7 +185,7 @@ void budget_wrap(lua_State *L) {
         {"string", "gmatch", COST_PATTERN}, {"string", "gsub", COST_PATTERN}, {"string", "byte", COST_TEXT},
         {"string", "char", COST_TEXT},      {"string", "format", COST_TEXT},  {"string", "len", COST_TEXT},
         {"string", "lower", COST_TEXT},     {"string", "upper", COST_TEXT},   {"string", "reverse", COST_TEXT},
-        {"string", "sub", COST_TEXT},       {"string", "pack", COST_TEXT},    {"string", "packsize", COST_TEXT},
+        {"string", "sub", COST_TEXT},       {"string", "pack", COST_PACK},    {"string", "packsize", COST_TEXT},
         {"string", "unpack", COST_TEXT},    {"utf8", "char", COST_TEXT},      {"utf8", "codepoint", COST_TEXT},
         {"utf8", "len", COST_TEXT},         {"utf8", "offset", COST_TEXT},    {"table", "concat", COST_ITEMS},
         {"table", "unpack", COST_ITEMS},    {"table", "insert", COST_INSERT}, {"table", "remove", COST_REMOVE},

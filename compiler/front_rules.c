@@ -232,6 +232,7 @@ static int l_fusion(lua_State *L) {
     r->file = r->loc.file;
     r->when = -1;
     bool is_named = lua_getfield(L, 1, "name") == LUA_TSTRING && name_ok(lua_tostring(L, -1));
+    if (is_named && lua_rawlen(L, -1) > MAX_NAME) return raise_loc(L, &r->loc, "fusion: a name of %d letters (at most %d)" SEE("A first rule"), (int)lua_rawlen(L, -1), MAX_NAME);
     r->name = is_named ? arena_strdup(f->a, lua_tostring(L, -1)) : "?";
     check_keys(L, r);
     if (!is_named) return raise_loc(L, &r->loc, "fusion: name is missing (a string of letters, digits, . _ - / $)");

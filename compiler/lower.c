@@ -4,6 +4,7 @@
  * found by first fit, largest first, at the sizes of the largest bucket, and are the same in every bucket. */
 #include "fuse.h"
 #include "identity.h"
+#include "ir/map.h"
 #include "lower.h"
 
 #include <stdlib.h>
@@ -85,6 +86,7 @@ struct Lower {
         PlanBuf *at;
         size_t n, cap;
     } bufs;
+    Map named; /* those that are not BUF_TEMP: name -> index + 1 */
     struct {
         const Value *v; /* of the body of the node being lowered */
         int buf;
@@ -95,10 +97,10 @@ struct Lower {
 
 static Sizes sizes_of(int64_t t, int64_t s) { return (Sizes){{[SYM_T] = t, [SYM_S] = s, [SYM_P] = 1}}; }
 
-static int find_buf(const Lower *l, const char *name) {
-    for (size_t i = 0; i < l->bufs.n; i++)
-        if (l->bufs.at[i].kind != BUF_TEMP && !strcmp(l->bufs.at[i].name, name)) return (int)i;
-    return -1;
+static int find_buf(const Lower *l, const char *name) { return (int)(intptr_t)map_get(&l->named, name) - 1; }
+
+static void name_buf(Lower *l, const char *name, int buf) {
+    if (find_buf(l, name) < 0) map_put(&l->named, name, (void *)(intptr_t)(buf + 1));
 }
 
 static int new_buf(Lower *l, BufKind kind, const Value *v) {
@@ -112,6 +114,7 @@ static int new_buf(Lower *l, BufKind kind, const Value *v) {
                  .last = -1};
     b.size = type_bytes(&v->type, &s);
     PUSH(l->a, l->bufs, b);
+    if (kind != BUF_TEMP) name_buf(l, v->name, (int)l->bufs.n - 1);
     return (int)l->bufs.n - 1;
 }
 
@@ -128,6 +131,7 @@ static int named_buf(Lower *l, BufKind kind, const Value *v, Err *e) {
 
 static bool add_value(Lower *l, PlanGraph *pg, const Value *v, int buf) {
     if (buf < 0) return false;
+    map_put(pg->index, v->name, &pg->values[pg->n_values]);
     pg->values[pg->n_values].name = v->name;
     pg->values[pg->n_values++].buf = buf;
     l->bufs.at[buf].may_round |= v->may_round;
@@ -168,7 +172,7 @@ static bool node_values(Lower *l, const Graph *g, int graph, PlanGraph *pg, Err 
                       : in_place              ? plan_value(pg, n->in[0]->name)
                       : graph_is_output(g, v) ? named_buf(l, BUF_LINK, v, e)
                                               : new_buf(l, BUF_TEMP, v);
-            if (buf >= 0 && n->op == OP_repack) l->bufs.at[buf].kind = BUF_PACKED;
+            if (buf >= 0 && n->op == OP_repack) l->bufs.at[buf].kind = BUF_PACKED, name_buf(l, v->name, buf);
             if (!add_value(l, pg, v, buf)) return false;
             PlanBuf *b = &l->bufs.at[buf];
             if (b->kind == BUF_TEMP && !in_place) b->graph = graph, b->first = b->last = (int)k;
@@ -188,21 +192,32 @@ static bool together(const PlanBuf *a, const PlanBuf *b) {
     return a->hold == b->hold && a->graph == b->graph && a->first <= b->last && b->first <= a->last;
 }
 
+/* Where it begins in a list that is sorted by offset. */
+static size_t sorted_at(PlanBuf **list, size_t n, size_t offset) {
+    size_t lo = 0, hi = n;
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+        if (list[mid]->offset < offset) lo = mid + 1;
+        else hi = mid;
+    }
+    return lo;
+}
+
+/* Each at the first place that is free while it lives. */
 static void place(Lower *l, PlanBuf **order, size_t n) {
+    PlanBuf **placed = arena_array(l->a, n + 1, sizeof *placed); /* by offset */
     for (size_t i = 0; i < n; i++) {
+        PlanBuf *self = order[i];
         size_t at = 0;
-        for (bool moved = true; moved;) {
-            moved = false;
-            for (size_t k = 0; k < i; k++) {
-                const PlanBuf *b = order[k];
-                if (!together(order[i], b) || at >= b->offset + b->size || b->offset >= at + order[i]->size) continue;
-                at = (b->offset + b->size + 255) & ~(size_t)255;
-                moved = true;
-            }
+        for (size_t k = 0; k < i && placed[k]->offset < at + self->size; k++) {
+            const PlanBuf *b = placed[k];
+            if (together(self, b) && at < b->offset + b->size) at = (b->offset + b->size + 255) & ~(size_t)255;
         }
-        size_t *arena = &l->plan->arena_of[order[i]->hold];
-        order[i]->offset = at;
-        if (at + order[i]->size > *arena) *arena = at + order[i]->size;
+        size_t *arena = &l->plan->arena_of[self->hold], where = sorted_at(placed, i, at);
+        self->offset = at;
+        if (at + self->size > *arena) *arena = at + self->size;
+        memmove(placed + where + 1, placed + where, (i - where) * sizeof *placed);
+        placed[where] = self;
     }
 }
 
@@ -429,6 +444,7 @@ static bool lower_graph(Lower *l, const Program *p, int index, Err *e) {
     fill_buckets(pg, !strcmp(g->name, "prepare") ? 1 : pg->sym == SYM_T ? l->plan->max_tokens : l->plan->max_batch);
     size_t values = g->inputs.n + g->params.n + g->states.n + g->nodes.n * MAX_OUT;
     pg->values = arena_array(l->a, values, sizeof *pg->values);
+    pg->index = map_new(l->a);
     size_t ops = 0;
     for (size_t k = 0; k < g->nodes.n; k++) ops += owner_nodes(g->nodes.at[k]);
     pg->launches = arena_array(l->a, ops * MAX_RANGES, sizeof *pg->launches);
@@ -565,7 +581,7 @@ static int find_graph_index(const Program *p, const char *name) {
 }
 
 bool lower_plan(Program *p, const Maker *m, const char *prelude, Plan *plan, Err *e) {
-    Lower l = {.a = plan->arena, .em.m = m, .plan = plan};
+    Lower l = {.a = plan->arena, .em.m = m, .plan = plan, .named.arena = plan->arena};
     size_t nodes = 0;
     for (size_t i = 0; i < p->graphs.n; i++)
         for (size_t k = 0; k < p->graphs.at[i]->nodes.n; k++) nodes += owner_nodes(p->graphs.at[i]->nodes.at[k]);

@@ -35,16 +35,18 @@ static bool is_ours(const char *path, const char *name) {
            strstr(at, made_by);
 }
 
-/* Calls use for every file of dir that some --emit wrote and that is no source of this plan. */
-static void each_other(Arena *a, const Plan *p, const char *dir, void (*use)(void *ctx, const char *path), void *ctx) {
+/* Calls use for every file of dir that some --emit wrote and that is no source of this plan. False: the folder cannot be read (errno). */
+static bool each_other(Arena *a, const Plan *p, const char *dir, void (*use)(void *ctx, const char *path), void *ctx) {
     struct dirent **files;
     int n = scandir(dir, &files, NULL, alphasort);
+    if (n < 0) return false;
     for (int i = 0; i < n; i++) {
         const char *name = files[i]->d_name, *path = arena_printf(a, "%s/%s", dir, name);
         if (*name != '.' && !holds(p, name) && is_ours(path, name)) use(ctx, path);
         free(files[i]);
     }
-    if (n >= 0) free(files);
+    free(files);
+    return true;
 }
 
 static void remove_one(void *ctx, const char *path) {
@@ -57,7 +59,7 @@ bool sources_write(const Plan *p, const char *dir, Err *e) {
         if (!file_write(arena_printf(p->arena, "%s/%s", dir, m->name), m->source, strlen(m->source), e)) return false;
     }
     Err why = {""};
-    each_other(p->arena, p, dir, remove_one, &why);
+    if (!each_other(p->arena, p, dir, remove_one, &why)) err_set(&why, "%s: %s", dir, strerror(errno));
     if (*why.msg) *e = why;
     return !*why.msg;
 }
@@ -200,6 +202,7 @@ bool sources_override(Arena *a, Plan *p, const char *dir, Edited *edited, Err *e
         if (!override_one(a, &p->modules[i], path, &edited[i], e)) return false;
         found++;
     }
-    each_other(a, p, dir, warn_unused, NULL);
+    bool read = each_other(a, p, dir, warn_unused, NULL);
+    if (!read) return err_set(e, "--override %s: %s", dir, strerror(errno));
     return found || err_set(e, "--override %s: it has none of this plan's sources; --emit writes them", dir);
 }

@@ -408,11 +408,12 @@ bool templates_load(Arena *a, TemplateList *list, const char *dir, const char *e
         char **at;
         size_t n, cap;
     } names = {0};
-    for (struct dirent *f; (f = readdir(d));) {
+    for (struct dirent *f; errno = 0, (f = readdir(d));) {
         size_t n = strlen(f->d_name), end = strlen(ending);
         if (n > end && f->d_name[0] != '.' && !strcmp(f->d_name + n - end, ending))
             PUSH(a, names, arena_strdup(a, f->d_name));
     }
+    if (errno) return err_set(e, "templates: %s: %s", dir, strerror(errno)), closedir(d), false;
     closedir(d);
     if (names.n) qsort(names.at, names.n, sizeof *names.at, by_name);
     for (size_t i = 0; i < names.n; i++) {

@@ -10,11 +10,18 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+/* Messages quote files that others made, and are read on a terminal: what would move its cursor is a question mark. */
+static void printable(char *s) {
+    for (; *s; s++)
+        if (((unsigned char)*s < 32 && *s != '\n' && *s != '\t') || *s == 127) *s = '?';
+}
+
 bool err_set(Err *e, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(e->msg, sizeof e->msg, fmt, ap);
     va_end(ap);
+    printable(e->msg);
     return false;
 }
 
@@ -176,8 +183,18 @@ void text_free(Text *t) {
 
 /* --- files --- */
 
+/* To read a regular file. Of a pipe with a name, which could stand for a file in a checkpoint, nobody waits for the writer. */
+static FILE *open_file(const char *path) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "rb");
+    int why = errno;
+    if (!f && fd >= 0) close(fd);
+    errno = why;
+    return f;
+}
+
 char *file_read(Arena *a, const char *path, size_t *size, Err *e) {
-    FILE *f = fopen(path, "rb");
+    FILE *f = open_file(path);
     struct stat st;
     char *bytes = NULL;
     if (!f || fstat(fileno(f), &st)) {

@@ -624,20 +624,22 @@ static bool verify_types(Verify *v, const Node *n) {
     return true;
 }
 
-static bool hands_out(const Graph *body, int input) {
-    for (size_t i = 0; i < body->outputs.n; i++)
-        if (body_state_in(body, body->outputs.at[i]) == input) return true;
-    return false;
-}
-
-/* A body updates nothing but what the node updates: an input whose new state it gives. */
+/* A body updates nothing but what the node updates: an input whose new state it gives. In one pass: a body may be long. */
 static bool verify_updates(Verify *v, const Graph *body) {
+    Map input = {.arena = v->tmp}, given = {.arena = v->tmp}; /* value -> the input that it is or was; those that the body gives */
+    for (size_t i = 0; i < body->inputs.n; i++) map_put_ptr(&input, body->inputs.at[i], body->inputs.at[i]);
+    for (size_t i = 0; i < body->nodes.n; i++) {
+        const Node *n = body->nodes.at[i];
+        for (int o = 0; o < n->n_out; o++)
+            if (node_state_in(n, o) >= 0) map_put_ptr(&input, n->out[o], map_get_ptr(&input, n->in[node_state_in(n, o)]));
+    }
+    for (size_t i = 0; i < body->outputs.n; i++)
+        if (map_get_ptr(&input, body->outputs.at[i])) map_put_ptr(&given, map_get_ptr(&input, body->outputs.at[i]), v);
     for (size_t i = 0; i < body->nodes.n; i++) {
         const Node *n = body->nodes.at[i];
         for (int o = 0; o < n->n_out; o++) {
-            if (node_state_in(n, o) < 0) continue;
-            int input = body_state_in(body, n->out[o]);
-            if (input < 0 || !hands_out(body, input)) return err_set(v->e, "the body updates %s, which the node does not", n->out[o]->name);
+            const Value *of = node_state_in(n, o) < 0 ? NULL : map_get_ptr(&input, n->out[o]);
+            if (node_state_in(n, o) >= 0 && (!of || !map_get_ptr(&given, of))) return err_set(v->e, "the body updates %s, which the node does not", n->out[o]->name);
         }
     }
     return true;

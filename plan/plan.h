@@ -14,7 +14,7 @@
 #include "model/model.h"
 
 #define PLAN_VERSION 5 /* a macro: --version spells it */
-enum { KV_PAGE = 64, STEP_WORDS = 8 };
+enum { KV_PAGE = 64, STEP_WORDS = 8, PLAN_MAX_DEVICES = 64 /* of one machine */ };
 
 #define PLAN_COUNTERS "$counters" /* the state that kernels count in, and leave at zero; no value can be called so */
 
@@ -96,7 +96,7 @@ struct PlanGraph {
         const char *name;
         int buf;
     } * values; /* … and its buffer; a state's successors share its buffer */
-    struct Map *index; /* values by name, of a plan that was read; NULL: while it is made */
+    struct Map *index; /* values by name; NULL: not made yet */
 };
 
 typedef struct PlanKv PlanKv; /* layers that share a block table */

@@ -9,7 +9,8 @@
 #include "fault.h"
 #include "ir/map.h"
 
-enum { MAX_GROUPS = 64, MAX_MODULES = 1 << 10, MAX_KERNELS = 1 << 14, MAX_TABLE = 1 << 26, MAX_SYMBOL = 127, TEMP_ALIGN = 256, MAX_DEVICES = 1024 };
+enum { MAX_GROUPS = 64, MAX_MODULES = 1 << 10, MAX_KERNELS = 1 << 14, MAX_TABLE = 1 << 26, MAX_SYMBOL = 127, TEMP_ALIGN = 256,
+       MAX_LIVE = 1 << 13 /* temporaries of an arena at once */ };
 static const size_t most_bytes = (size_t)1 << 48;
 
 typedef struct Check Check;
@@ -95,7 +96,7 @@ static void verify_limits(Check *c) {
         FAIL(c, "max_seq is %lld, the model's %lld", (long long)p->max_seq, (long long)p->config.max_seq);
     if (p->max_blocks != (p->max_seq + KV_PAGE - 1) / KV_PAGE || p->max_blocks > MAX_TABLE / p->max_batch)
         FAIL(c, "max_blocks is %lld for %lld positions of %lld requests", (long long)p->max_blocks, (long long)p->max_seq, (long long)p->max_batch);
-    if (p->devices < 1 || p->devices > MAX_DEVICES) FAIL(c, "a plan for %lld devices", (long long)p->devices);
+    if (p->devices < 1 || p->devices > PLAN_MAX_DEVICES) FAIL(c, "a plan for %lld devices", (long long)p->devices);
     for (int i = 0; i < BUF_HOLDS; i++)
         if (p->arena_of[i] > most_bytes) FAIL(c, "scratch of %zu bytes", p->arena_of[i]);
 }
@@ -223,6 +224,7 @@ static bool overlap(const PlanBuf *a, const PlanBuf *b) { return a->offset < b->
 static void live_add(Check *c, Live *l, int buf) {
     const PlanBuf *b = &l->bufs[buf];
     size_t at = live_before(l, b->offset);
+    if (l->n == MAX_LIVE) FAIL(c, "more than %d temporaries live at once, with %s", MAX_LIVE, b->name);
     for (size_t k = at ? at - 1 : 0; k <= at && k < l->n; k++)
         if (overlap(b, &l->bufs[l->at[k]])) FAIL(c, "%s and %s live at once in the same bytes", l->bufs[l->at[k]].name, b->name);
     memmove(l->at + at + 1, l->at + at, (l->n++ - at) * sizeof *l->at);
@@ -254,7 +256,7 @@ static void verify_overlap(Check *c, int graph) {
     size_t nodes = program_graph(p->program, p->graphs[graph].name)->nodes.n;
     int *first, *last, *born = by_node(c, graph, nodes, offsetof(PlanBuf, first), &first), *dying = by_node(c, graph, nodes, offsetof(PlanBuf, last), &last);
     Live l[BUF_HOLDS]; /* an arena each */
-    for (int h = 0; h < BUF_HOLDS; h++) l[h] = (Live){p->bufs, arena_array(c->tmp, (size_t)p->n_bufs + 1, sizeof *l->at), 0};
+    for (int h = 0; h < BUF_HOLDS; h++) l[h] = (Live){p->bufs, arena_array(c->tmp, MAX_LIVE, sizeof *l->at), 0};
     for (size_t n = 0; n < nodes && !c->at.failed; n++) {
         for (int i = first[n]; i < first[n + 1] && !c->at.failed; i++) live_add(c, &l[p->bufs[born[i]].hold], born[i]);
         for (int i = last[n]; i < last[n + 1] && !c->at.failed; i++) live_remove(&l[p->bufs[dying[i]].hold], dying[i]);
@@ -274,7 +276,7 @@ static void verify_kv(Check *c, int self) {
         FAIL(c, "block table %s is not an input i32[max_batch,max_blocks]", k->blocks);
     for (int i = 0; i < self; i++)
         if (!strcmp(p->kv[i].blocks, k->blocks)) FAIL(c, "block table %s is of two groups", k->blocks);
-    if (k->window < 0) FAIL(c, "window %lld", (long long)k->window);
+    if (k->window < 0 || k->window > INT32_MAX) FAIL(c, "window %lld", (long long)k->window);
     if (k->n_states < 1) FAIL(c, "no state is in the group of %s", k->blocks);
     for (int i = 0; i < k->n_states; i++) {
         int s = k->states[i];
@@ -468,18 +470,28 @@ static void verify_inputs(Check *c, const Graph *g) {
 
 typedef struct Scope Scope; /* the body of a node */
 struct Scope {
-    const Node *node;
-    const Scope *up; /* the body that the node is in; NULL: it is one of the graph's … */
-    const int *in;   /* … and these are its inputs' buffers */
+    Map buf; /* value -> the buffer that it is, or was before it was updated, + 1; not of what is computed */
 };
 
-/* The buffer that v, of the body, is, or was before it was updated; -1: something that is computed. */
-static int scope_buf(const Scope *s, const Value *v) {
-    for (int k; v->kind == VALUE_NODE; v = v->def->in[k])
-        if ((k = node_state_in(v->def, v->index)) < 0) return -1;
-    for (int i = 0, k = 0; i < s->node->n_body_in; i++)
-        if (s->node->in[i] && s->node->body->inputs.at[k++] == v) return s->up ? scope_buf(s->up, s->node->in[i]) : s->in[i];
-    return -1;
+static int scope_buf(const Scope *s, const Value *v) { return (int)(intptr_t)map_get_ptr(&s->buf, v) - 1; }
+
+/* up: the body that n is in; NULL: n is one of the graph's, and `in` are its inputs' buffers. */
+static Scope scope_of(Check *c, const Scope *up, const Node *n, const int *in) {
+    Scope s = {{.arena = c->tmp}};
+    for (int i = 0, k = 0; i < n->n_body_in; i++) {
+        if (!n->in[i]) continue;
+        int buf = up ? scope_buf(up, n->in[i]) : in[i];
+        map_put_ptr(&s.buf, n->body->inputs.at[k++], (void *)(intptr_t)(buf + 1));
+    }
+    return s;
+}
+
+/* A state's successor lies where the state does. */
+static void scope_follow(Scope *s, const Node *n) {
+    for (int o = 0; o < n->n_out; o++) {
+        int k = node_state_in(n, o);
+        if (k >= 0) map_put_ptr(&s->buf, n->out[o], map_get_ptr(&s->buf, n->in[k]));
+    }
 }
 
 static void verify_window(Check *c, const Node *n, const PlanKv *kv) {
@@ -491,8 +503,8 @@ static void verify_window(Check *c, const Node *n, const PlanKv *kv) {
 static void verify_pages(Check *c, const Scope *s, const Node *n, const int *in) {
     int pool = n->op == OP_attention; /* which input */
     if (n->op == OP_FUSED) {
-        const Scope inside = {n, s, in};
-        for (size_t i = 0; i < n->body->nodes.n && !c->at.failed; i++) verify_pages(c, &inside, n->body->nodes.at[i], NULL);
+        Scope inside = scope_of(c, s, n, in);
+        for (size_t i = 0; i < n->body->nodes.n && !c->at.failed; i++) verify_pages(c, &inside, n->body->nodes.at[i], NULL), scope_follow(&inside, n->body->nodes.at[i]);
         return;
     }
     if (!pool && n->op != OP_kv_write) return;

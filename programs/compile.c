@@ -32,7 +32,7 @@ static const CliOption options[] = {
     {0, "max-tokens", CLI_INT, AT(max_tokens), "N", "tokens in a step (512)", 1, 8192},
     {0, "max-seq", CLI_INT, AT(max_seq), "N", "tokens of a request (the model's)", 1, 1 << 24},
 
-    {0, "ep", CLI_INT, AT(ep), "N", "deal the experts out over N devices; the plan runs on N (1)", 1, 1024},
+    {0, "ep", CLI_INT, AT(ep), "N", "deal the experts out over N devices; the plan runs on N (1)", 1, PLAN_MAX_DEVICES},
 
     {.kind = CLI_GROUP, .help = "Fusions"},
     {0, "fusions", CLI_LIST, AT(fusions), "FILE.lua", "add the rules of this file (may be given again)"},
@@ -136,7 +136,7 @@ static int is_lua(const struct dirent *f) {
 static bool load_rules_dir(Compile *c, const char *dir, Err *e) {
     struct dirent **files;
     int n = scandir(dir, &files, is_lua, alphasort);
-    bool ok = true;
+    bool ok = n >= 0 || errno == ENOENT || err_set(e, "%s: %s", dir, strerror(errno));
     for (int i = 0; i < n; i++) {
         ok = ok && front_rules(c->front, arena_printf(c->a, "%s/%s", dir, files[i]->d_name), &c->rules, e);
         free(files[i]);
@@ -245,19 +245,23 @@ static bool finish(const Compile *c, bool compiled, Err *e) {
     return ok;
 }
 
-static void fill_plan(Compile *c) {
+static bool fill_plan(Compile *c, Err *e) {
     Plan *p = &c->plan;
     p->arena = c->a;
     p->arch = c->o.arch;
-    p->target_id = is_host(c) ? rtc_host_target(c->a) : arena_printf(c->a, "%s%s", c->target->id, c->o.arch + strcspn(c->o.arch, ":"));
+    p->target_id = is_host(c) ? rtc_host_target(c->a, e) : arena_printf(c->a, "%s%s", c->target->id, c->o.arch + strcspn(c->o.arch, ":"));
+    if (!p->target_id) return false;
     p->precision = c->o.precision;
     p->max_batch = c->o.max_batch;
     p->max_tokens = c->o.max_tokens;
     if (c->o.model) {
         char path[PATH_MAX];
-        p->model_path = arena_strdup(c->a, realpath(c->o.model, path) ? path : c->o.model);
+        bool found = realpath(c->o.model, path);
+        if (!found && errno != ENOENT && errno != ENOTDIR) return err_set(e, "%s: %s", c->o.model, strerror(errno));
+        p->model_path = arena_strdup(c->a, found ? path : c->o.model); /* what is not there, model_open says */
         p->swap_embeddings = c->o.swap_embeddings;
     }
+    return true;
 }
 
 int main(int argc, char **argv) {
@@ -268,8 +272,7 @@ int main(int argc, char **argv) {
     if (done) return cli_end(&cli, true, &e);
     if (c.o.tune && !tune(c.a, &c.o, &e)) return cli_end(&cli, false, &e);
     if (!target_parse(c.a, c.o.arch, &c.target, &c.o.arch, &e)) die("compile: %s", e.msg); /* it was checked */
-    fill_plan(&c);
-    bool ok = prepare(&c, &e) && compile_run(&c, &e);
+    bool ok = fill_plan(&c, &e) && prepare(&c, &e) && compile_run(&c, &e);
     Err shown = {""};
     if (!finish(&c, ok, &shown)) {
         if (ok) e = shown;

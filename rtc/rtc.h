@@ -65,10 +65,10 @@ struct RtcOptions {
 bool rtc_probe(Arena *a, RtcKind kind, const char *arch, const char **version, Err *e);
 
 /* What code for this CPU may use: "host:x86_64 avx2 fma …", words as /proc/cpuinfo has them, as far as cc knows them too.
- * $GPTOSS_HOST_FEATURES restricts it to the words that it lists. */
-const char *rtc_host_target(Arena *a);
-/* The words of such a target that this CPU has not, or its machine's name when that is another; "" when the code can run. */
-const char *rtc_host_lacks(Arena *a, const char *target);
+ * $GPTOSS_HOST_FEATURES restricts it to the words that it lists. NULL: what the CPU has, or cc knows, cannot be read; e says why. */
+const char *rtc_host_target(Arena *a, Err *e);
+/* The words of such a target that this CPU has not, or its machine's name when that is another; "" when the code can run. NULL as above. */
+const char *rtc_host_lacks(Arena *a, const char *target, Err *e);
 
 /* Compiles all jobs. On error e names the first failing job and holds the start of its log; all logs are in the jobs. */
 bool rtc_compile(Arena *a, RtcKind kind, RtcJob *jobs, int n, const RtcOptions *o, Err *e);

@@ -49,16 +49,20 @@ static bool may_use_tiles(void) {
 #endif
 }
 
-/* The line of /proc/cpuinfo that lists what the CPU has; "" when there is none. */
-static const char *cpu_flags(Arena *a) {
+/* The line of /proc/cpuinfo that lists what the CPU has; "" when there is none. NULL: it cannot be read, which is not to be taken for a
+ * CPU that has nothing. */
+static const char *cpu_flags(Arena *a, Err *e) {
     FILE *f = fopen("/proc/cpuinfo", "r");
     char *line = NULL, *found = "";
     size_t size = 0;
+    if (!f && errno == ENOENT) return "";
     while (f && !*found && getline(&line, &size, f) > 0)
         if (!strncmp(line, "flags", 5) || !strncmp(line, "Features", 8)) found = arena_strdup(a, line);
+    bool lost = !f || (!*found && !feof(f));
+    if (lost) err_set(e, "/proc/cpuinfo: %s", strerror(errno));
     free(line);
     if (f) fclose(f);
-    return found;
+    return lost ? NULL : found;
 }
 
 static bool here(const char *flags, const char *name) {
@@ -134,33 +138,38 @@ static void add_features(Cc *cc, const char *target) {
         if (has_word(target, features[i].name)) add(cc, features[i].option);
 }
 
-/* Does the compiler know the options of this list? An old one does not know a new CPU's. */
-static bool cc_knows(const Cc *base, const char *target) {
+/* Does the compiler know the options of this list? An old one does not know a new CPU's. -1: it cannot be asked, errno says why. */
+static int cc_knows(const Cc *base, const char *target) {
     Cc cc = *base;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     add_features(&cc, target);
     add(&cc, "-fsyntax-only"), add(&cc, "-x"), add(&cc, "c"), add(&cc, "-");
     int rc = null < 0 ? -1 : run_cc(&cc, null, null, null);
+    int why = errno;
     if (null >= 0) close(null);
-    return rc == 0;
+    errno = why;
+    return rc < 0 ? -1 : rc == 0;
 }
 
 /* --- rtc.h ------------------------------------------------------------------------------------------------------- */
 
-const char *rtc_host_target(Arena *a) {
-    const char *flags = cpu_flags(a), *all = arena_printf(a, "host:%s", machine(a)), *shorter[LEN(features) + 1] = {all};
+const char *rtc_host_target(Arena *a, Err *e) {
+    const char *flags = cpu_flags(a, e), *all = arena_printf(a, "host:%s", machine(a)), *shorter[LEN(features) + 1] = {all};
     size_t n = 1;
+    int knows = 0;
     Cc cc;
     Err none;
+    if (!flags) return NULL;
     for (size_t i = 0; i < LEN(features); i++)
         if (here(flags, features[i].name)) shorter[n++] = all = arena_printf(a, "%s %s", all, features[i].name);
     if (!find_cc(a, &cc, &none)) return all;
-    while (n > 1 && !cc_knows(&cc, shorter[n - 1])) n--; /* the newest last */
-    return shorter[n - 1];
+    while (n > 1 && !(knows = cc_knows(&cc, shorter[n - 1]))) n--; /* the newest last */
+    return knows < 0 ? err_set(e, "%s: cannot be asked for what it knows: %s", cc.argv[0], strerror(errno)), NULL : shorter[n - 1];
 }
 
-const char *rtc_host_lacks(Arena *a, const char *target) {
-    const char *flags = cpu_flags(a), *lacks = "";
+const char *rtc_host_lacks(Arena *a, const char *target, Err *e) {
+    const char *flags = cpu_flags(a, e), *lacks = "";
+    if (!flags) return NULL;
     if (strncmp(target, "host:", 5)) return target;
     char *list = arena_strdup(a, target + 5), *w = strtok(list, " ");
     if (!w || strcmp(w, machine(a))) return w ? w : "a CPU";

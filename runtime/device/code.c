@@ -34,7 +34,8 @@ static int strangers(const Plan *p) {
 
 static bool compile_anew(Plan *p, int n, Err *e) {
     RtcJob *jobs = arena_array(p->arena, (size_t)p->n_modules, sizeof *jobs);
-    const char *arch = compiler_of(p) == RTC_HOST ? rtc_host_target(p->arena) : p->arch;
+    const char *arch = compiler_of(p) == RTC_HOST ? rtc_host_target(p->arena, e) : p->arch;
+    if (!arch) return false;
     fprintf(stderr, "gptoss-exec: the code of %d of the plan's %d modules was not compiled here: all are compiled anew from the sources that it carries (--trust-code runs it as it is)\n", n, p->n_modules);
     if (!compile(p->arena, p, arch, jobs, e))
         return err_wrap(e, "the plan's code was not compiled here, and its sources cannot be compiled here either; if you trust who made it, --trust-code runs it as it is (SECURITY.md)");

@@ -276,7 +276,8 @@ static int host_count(void) { return 1; }
 /* The plan's code needs what this CPU lacks: compile its sources here. */
 static bool compile_again(Host *h, const char *lacks, Err *e) {
     const Plan *p = h->plan;
-    const char *target = rtc_host_target(h->arena);
+    const char *target = rtc_host_target(h->arena, e);
+    if (!target) return false;
     fprintf(stderr, "the plan was compiled for a CPU with %s, which this one has not: compiling its sources for %s\n", lacks, target);
     h->again = arena_array(h->arena, (size_t)p->n_modules, sizeof *h->again);
     return code_for_host(h->arena, p, target, h->again, e) ||
@@ -293,8 +294,8 @@ static Device *host_open(int index, const Plan *p, const DeviceOptions *o, Err *
     h->base.ops = &dev_host;
     h->plan = p;
     h->arena = arena_new();
-    const char *lacks = rtc_host_lacks(h->arena, p->target_id); /* asks for the tile registers too: before there are threads */
-    if ((!*lacks || compile_again(h, lacks, e)) && start_crew(h, o->threads, e)) return start_watch(h), &h->base;
+    const char *lacks = rtc_host_lacks(h->arena, p->target_id, e); /* asks for the tile registers too: before there are threads */
+    if (lacks && (!*lacks || compile_again(h, lacks, e)) && start_crew(h, o->threads, e)) return start_watch(h), &h->base;
     host_close(&h->base);
     return NULL;
 }

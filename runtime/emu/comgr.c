@@ -92,7 +92,7 @@ static bool load_library(Comgr *c, Err *e) {
     if (c->create_disassembly_info("amdgcn-amd-amdhsa--gfx90a", read_code, take_text, take_address, &c->dis) ==
         AMD_COMGR_STATUS_SUCCESS)
         return true;
-    return err_set(e, "this comgr cannot disassemble gfx90a");
+    return err_set(e, "this comgr cannot disassemble gfx90a: it is too old, or finds no memory");
 }
 
 static bool open_library(Comgr *c, Err *e) {

@@ -180,9 +180,10 @@ static bool look_at_all(Journal *j, bool resume, Left *l, Err *e) {
     DIR *d = opendir(j->folder);
     const char *own = arena_printf(j->s->arena, "part.%s.", j->run);
     bool ok = d || errno == ENOENT || err_set(e, "%s: %s", j->folder, strerror(errno));
-    for (const struct dirent *f; ok && d && (f = readdir(d));)
+    for (const struct dirent *f; ok && d && (errno = 0, f = readdir(d));)
         if (is_part(f->d_name) && strncmp(f->d_name, own, strlen(own)))
             ok = look_at(j, arena_printf(j->s->arena, "%s/%s", j->folder, f->d_name), resume, l, e);
+    if (ok && d && errno) ok = err_set(e, "%s: %s", j->folder, strerror(errno));
     if (d) closedir(d);
     return ok;
 }

@@ -130,6 +130,15 @@ decode -o /dev/full && code=0 || code=$?
 report output/full "$([ $code = 1 ] && grep -q 'No space' "$out/err" || cat "$out/err")"
 report output/left-over "$(ls "$out" | grep tmp)"
 
+# --- what is built by default is hardened; a sanitizer's or coverage's build is not
+if nm out/gptoss-exec | grep -qE '__[at]san_init|__gcov_init'; then echo "skip hardened: another build"
+else
+    for p in exec compile tok mkmodel check lab; do
+        readelf -hdlW out/gptoss-$p >"$out/elf" && nm -D out/gptoss-$p >>"$out/elf"
+        report "hardened/$p" "$(for what in 'Type: *DYN' 'GNU_RELRO' 'Flags:.* NOW' '__stack_chk_fail' '__[a-z]*printf_chk'; do grep -qE -- "$what" "$out/elf" || echo "no $what"; done)"
+    done
+fi
+
 # --- make install, with a tight umask, over an older one
 mkdir -p "$out/root/usr/share/gptoss/lua/fusions" && : >"$out/root/usr/share/gptoss/lua/fusions/old.lua"
 (umask 077 && make -s install DESTDIR="$out/root" PREFIX=/usr) >"$out/log" 2>&1

@@ -2,7 +2,7 @@
 fake HIP library. A run must end by itself, with status 0 and the right result (what failed was not needed), or with status 1, a message that
 names the cause, and what was there before untouched. Prints a line a scenario and class, and each point that was not so.
 
-EVERY 1 is all of them. Points are taken at an offset that differs by class, so that rare calls are met too."""
+EVERY 1 is all of them; "stacks": of those that are reached by the same functions, calling each other, the first. Points are taken at an offset that differs by class, so that rare calls are met too."""
 import collections
 import concurrent.futures
 import os
@@ -12,7 +12,8 @@ import subprocess
 import sys
 
 HERE = os.getcwd()
-TMP, EVERY, ONLY = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+TMP, STACKS, ONLY = sys.argv[1], sys.argv[2] == 'stacks', sys.argv[3:]
+EVERY = 1 if STACKS else int(sys.argv[2])
 SHIM, FAKE = HERE + '/out/tests/faults/shim.so', HERE + '/out/tests/fakehip'
 CLASSES = 'memory map open read write sync name fork thread'.split()
 CAUSE = re.compile('memory|Cannot allocate|No space left|Input/output error|Too many open files|temporarily unavailable|thread|read failed|'
@@ -51,9 +52,10 @@ class Scenario:
         status, out, err = run(folder, self.command, **env)
         with open(folder + '/' + self.result, 'rb') as f:
             got = f.read()
-        left = set(os.listdir(folder)) - {self.result, self.result + '.parts', 'cache', 'says', 'count', 'log'}
+        left = set(os.listdir(folder)) - {self.result, self.result + '.parts', 'cache', 'says', 'count', 'log', 'stacks'}
         says = open(folder + '/says').read() if os.path.exists(folder + '/says') else ''
         self.count = int(open(folder + '/count').read()) if os.path.exists(folder + '/count') else 0
+        self.first = [int(n) for n in open(folder + '/stacks')] if os.path.exists(folder + '/stacks') else []
         self.log = open(folder + '/log').read() if os.path.exists(folder + '/log') else ''
         text = err.decode(errors='replace')
         shutil.rmtree(folder, ignore_errors=True)
@@ -81,7 +83,7 @@ def points(n, salt):
     return range(1 + salt % EVERY if n > EVERY else 1 + salt % max(n, 1), n + 1, EVERY)
 
 
-def each(scenario, kind, cases):
+def each(scenario, kind, cases, n=0):
     """cases: (what, environment)."""
     ended = collections.Counter()
     bad = []
@@ -93,7 +95,7 @@ def each(scenario, kind, cases):
             if why:
                 bad.append('%s %s: %s' % (what, says, why))
     name = '%s-%s' % (scenario.name, kind)
-    print('%s %s: %d points, %d of them harmless' % ('FAIL' if bad else 'ok', name, len(cases), ended[0]))
+    print('%s %s: %d points%s, %d of them harmless' % ('FAIL' if bad else 'ok', name, len(cases), ' of %d' % n if n else '', ended[0]))
     for b in bad:
         print('    ' + b, file=sys.stderr)
         print('    ' + b)
@@ -102,13 +104,15 @@ def each(scenario, kind, cases):
 
 
 def shim(scenario, kind):
-    scenario.go('count', LD_PRELOAD=SHIM, FAULT_CALLS=kind, FAULT_COUNT='count')
+    # What is opened is little, and what cannot be opened is easily taken for what is not there.
+    stacks = STACKS or (scenario.name == 'compile-host' and kind == 'open' and EVERY > 1)
+    scenario.go('count', LD_PRELOAD=SHIM, FAULT_CALLS=kind, FAULT_COUNT='count', **({'FAULT_STACKS': 'stacks'} if stacks else {}))
     n = scenario.count
-    which = points(n, sum(map(ord, scenario.name + kind)))
+    which = sorted(scenario.first) if stacks else points(n, sum(map(ord, scenario.name + kind)))
     env = dict(LD_PRELOAD=SHIM, FAULT_CALLS=kind, FAULT_SAYS='says')
     if kind in ('memory', 'map'):  # the library's own may be met, and who is out of memory leaves what it has
         env['FAKEHIP_LAX'] = 1
-    return each(scenario, kind, [('%s %d of %d' % (kind, i, n), dict(env, FAULT_AT=i)) for i in which]) if n else (0, 0)
+    return each(scenario, kind, [('%s %d of %d' % (kind, i, n), dict(env, FAULT_AT=i)) for i in which], n) if n else (0, 0)
 
 
 def full_disk(scenario):
@@ -134,7 +138,7 @@ def main():
     getp = ['-w', TMP + '/model', '-m', 'getp', '--input-ids', '-i', TMP + '/in', '-o', 'ids']
     short = getp + ['-t', '2', '-n', '5']
     graph = [HERE + '/graphs/gpt_oss.lua', '--model', TMP + '/model', '--max-batch', '8', '--max-tokens', '32', '-o', 'plan']
-    few = [c for c in CLASSES if c != 'memory']
+    few = [c for c in CLASSES if STACKS or c != 'memory']
     host = set(open(TMP + '/host.list').read().split())
     cold = {'host': min(host), 'gfx90a': min(set(os.listdir(TMP + '/cache')) - host)}
     scenarios = [

@@ -6,11 +6,13 @@
  *   FAULT_KILL   1: instead the process is killed (SIGKILL) right before the call
  *   FAULT_COUNT  a file that gets the number of calls when the process ends
  *   FAULT_SAYS   a file that gets the name of the call that failed
+ *   FAULT_STACKS a file that gets the numbers of the calls that are the first by their stack, a line each
  *
  * Only the processes that were started with a name that begins with gptoss- take part, and not those that they fork. */
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -46,10 +48,50 @@ static void put(const char *path, const char *text) {
     syscall(SYS_close, fd);
 }
 
+/* --- stacks: a call that fails is met again wherever the same functions called each other --------------------------------------- */
+
+static int stacks = -1; /* FAULT_STACKS */
+static __thread bool looking; /* what looking at the stack calls itself is not counted */
+static pthread_mutex_t stacks_lock = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t seen[1 << 17]; /* stacks */
+
+static bool among(void *const *at, int n, const void *one) {
+    for (int i = 0; i < n; i++)
+        if (at[i] == one) return true;
+    return false;
+}
+
+/* Each place once: however deep a recursion is, it is one stack. */
+static uint64_t stack_hash(void) {
+    void *at[128];
+    uint64_t sum = 0;
+    int n = backtrace(at, sizeof at / sizeof *at);
+    for (int i = 3; i < n; i++) { /* without this, the next and the wrapper */
+        uint64_t x = (uint64_t)(uintptr_t)at[i] * 0x9e3779b97f4a7c15u;
+        if (!among(at, i, at[i])) sum += x ^ x >> 29;
+    }
+    return sum | 1;
+}
+
+static void note_stack(long n) {
+    looking = true;
+    uint64_t hash = stack_hash();
+    size_t i = hash >> 20;
+    pthread_mutex_lock(&stacks_lock);
+    while (seen[i & (sizeof seen / sizeof *seen - 1)] && seen[i & (sizeof seen / sizeof *seen - 1)] != hash) i++;
+    uint64_t *slot = &seen[i & (sizeof seen / sizeof *seen - 1)];
+    char line[32];
+    if (!*slot) syscall(SYS_write, stacks, line, snprintf(line, sizeof line, "%ld\n", n));
+    *slot = hash;
+    pthread_mutex_unlock(&stacks_lock);
+    looking = false;
+}
+
 /* Is this call the one? */
 static bool fails(Class c, const char *name) {
-    if (!on[c]) return false;
+    if (!on[c] || looking) return false;
     long n = __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED);
+    if (stacks >= 0) note_stack(n);
     if (!at || n < at || n > last) return false;
     if (n == at) put(says_to, name);
     if (kills) syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
@@ -57,7 +99,17 @@ static bool fails(Class c, const char *name) {
     return true;
 }
 
-static void in_child(void) { memset(on, 0, sizeof on), count_to = NULL; }
+static void in_child(void) { memset(on, 0, sizeof on), count_to = NULL, stacks = -1; }
+
+/* The first look loads what looks. */
+static void open_stacks(const char *path) {
+    void *one[1];
+    if (!path) return;
+    looking = true;
+    backtrace(one, 1);
+    looking = false;
+    stacks = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+}
 
 static long number(const char *name, long otherwise) {
     const char *v = getenv(name);
@@ -70,6 +122,7 @@ __attribute__((constructor)) static void begin(void) {
     at = number("FAULT_AT", 0), last = at + number("FAULT_FOR", 1) - 1;
     kills = number("FAULT_KILL", 0);
     count_to = getenv("FAULT_COUNT"), says_to = getenv("FAULT_SAYS");
+    open_stacks(getenv("FAULT_STACKS"));
     pthread_atfork(NULL, NULL, in_child);
     for (int c = 0; c < CLASSES; c++) {
         char list[128], name[32];
@@ -122,6 +175,7 @@ WRAP(OPEN, int, pipe, -1, (int fd[2]), (fd))
 WRAP(OPEN, int, pipe2, -1, (int fd[2], int flags), (fd, flags))
 WRAP(READ, ssize_t, read, -1, (int fd, void *to, size_t n), (fd, to, n))
 WRAP(READ, ssize_t, pread, -1, (int fd, void *to, size_t n, off_t off), (fd, to, n, off))
+WRAP(READ, struct dirent *, readdir, NULL, (DIR *d), (d))
 WRAP(READ, int, fstat, -1, (int fd, struct stat *st), (fd, st))
 WRAP(READ, char *, realpath, NULL, (const char *path, char *to), (path, to))
 WRAP(WRITE, ssize_t, write, -1, (int fd, const void *from, size_t n), (fd, from, n))
@@ -143,12 +197,24 @@ int open(const char *path, int flags, ...) {
     return fails(OPEN, "open") ? -1 : NEXT(open)(path, flags, mode);
 }
 
+/* What a fortified build calls instead (-D_FORTIFY_SOURCE: docs/testing.md). The size that is checked is theirs to check. */
+ssize_t __read_chk(int, void *, size_t, size_t);
+ssize_t __pread_chk(int, void *, size_t, off_t, size_t);
+size_t __fread_chk(void *, size_t, size_t, size_t, FILE *);
+char *__realpath_chk(const char *, char *, size_t);
+int __open_2(const char *, int);
+WRAP(READ, ssize_t, __read_chk, -1, (int fd, void *to, size_t n, size_t room), (fd, to, n, room))
+WRAP(READ, ssize_t, __pread_chk, -1, (int fd, void *to, size_t n, off_t off, size_t room), (fd, to, n, off, room))
+WRAP(READ, char *, __realpath_chk, NULL, (const char *path, char *to, size_t room), (path, to, room))
+WRAP(OPEN, int, __open_2, -1, (const char *path, int flags), (path, flags))
+
 /* stdio's own reads and writes do not come by the names above. A failure leaves the stream's error set, as theirs does. */
 static int spoil(FILE *f) {
     if (f) f->_flags |= 0x20; /* _IO_ERR_SEEN */
     return EOF;
 }
 WRAP(READ, size_t, fread, (size_t)(spoil(f) + 1), (void *to, size_t size, size_t n, FILE *f), (to, size, n, f))
+WRAP(READ, size_t, __fread_chk, (size_t)(spoil(f) + 1), (void *to, size_t room, size_t size, size_t n, FILE *f), (to, room, size, n, f))
 WRAP(WRITE, size_t, fwrite, (size_t)(spoil(f) + 1), (const void *from, size_t size, size_t n, FILE *f), (from, size, n, f))
 WRAP(WRITE, int, fflush, spoil(f), (FILE *f), (f))
 

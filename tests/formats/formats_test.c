@@ -839,6 +839,24 @@ static void test_safetensors_length(void) {
     if (try_safetensors("/dev/full", &e)) fail("a device");
 }
 
+/* A pipe with a name in a file's place has no writer: opening it must not wait for one. */
+static void test_pipe(void) {
+    static const char *const files[] = {"config.json", "generation_config.json", "model.safetensors"};
+    for (size_t i = 0; i < LEN(files); i++) {
+        char file[600];
+        Err e = {0};
+        add_hf(true);
+        const char *path = write_folder("pipe", hf_config);
+        snprintf(file, sizeof file, "%s/%s", path, files[i]);
+        unlink(file);
+        if (mkfifo(file, 0600)) die("test: %s", file);
+        Model *m = model_open(path, false, &e);
+        if (m || !strstr(e.msg, files[i]) || !strstr(e.msg, "not a regular file")) fail("%s: %s", files[i], m ? "taken" : e.msg);
+        model_close(m);
+        unlink(file);
+    }
+}
+
 static void test_truncated(void) {
     add_hf(true);
     const char *path = write_folder("cut", hf_config);
@@ -1629,6 +1647,7 @@ int main(int argc, char **argv) {
     run("bin-hostile", test_bin_hostile);
     run("safetensors-header", test_safetensors_header);
     run("safetensors-length", test_safetensors_length);
+    run("pipe", test_pipe);
     run("truncated", test_truncated);
     run("mutated", test_mutated);
     run("shrinks", test_shrinks);

@@ -1,6 +1,7 @@
 /* ir_test.c - the op table, dump and load, verify's errors, and the helpers that change graphs.
  * Prints "ok NAME" or "FAIL NAME: why" for each test; exits 0 only when none failed. */
 #include <stdlib.h>
+#include <time.h>
 
 #include "ir/graph.h"
 
@@ -436,6 +437,28 @@ static void test_load(Arena *a) {
     check(true, "load/damage", "");
 }
 
+/* A body of n updates of one state, loaded: seconds of CPU. */
+static double load_updates(int n) {
+    Arena *a = arena_new();
+    Text t = {0};
+    Err e = {""};
+    text_add(&t, "program p\ngraph g\nstate s: i32[8]\ninput i: i32[S]\ny: i32[8] = FUSED(s, i)\nrule r\nkernel k\nbody b\ninput s: i32[8]\ninput i: i32[S]\n");
+    for (int k = 1; k <= n; k++) text_add(&t, "s%d: i32[8] = set_last(%s%.0d, i, i)\n", k, "s", k - 1);
+    text_add(&t, "output s%d\nend\noutput y\nend\n", n);
+    clock_t began = clock();
+    if (!program_load(a, t.at, "x.ir", &e)) die("%s", e.msg);
+    double took = (double)(clock() - began) / CLOCKS_PER_SEC;
+    text_free(&t), arena_free(a);
+    return took;
+}
+
+/* Reading takes time in proportion to the text, however long a body is: 16 times as much takes less than 80 times as long (256, when
+ * each update is followed back to its state). */
+static void test_long(Arena *a) {
+    double few = load_updates(4000), many = load_updates(64000);
+    check(many < 80 * (few + 1e-3), "load/long-body", arena_printf(a, "4,000 updates take %g s, 64,000 %g s", few, many));
+}
+
 /* --- changing --- */
 
 static void test_change(Arena *a) {
@@ -482,6 +505,7 @@ int main(void) {
     test_numbers(a);
     test_verify(a);
     test_load(a);
+    test_long(a);
     test_change(a);
     arena_free(a);
     return failures != 0;

@@ -91,8 +91,8 @@ done
 fusions() { # every choice of rules computes the same
     for off in all mlp1_swiglu topk_softmax rmsnorm_qkv elementwise; do
         compile graphs/toy.lua --model $out/tiny --precision strict --max-batch 8 --max-tokens 64 --no-fusion $off -o $out/off.bin || return 1
-        exec_ $out/off.bin -m getp --device emu -t 4 -n 40 -o $out/off.txt || return 1
-        cmp $out/off.txt $out/cpu || { echo "with --no-fusion $off"; return 1; }
+        exec_ $out/off.bin -m getp --device emu -t 2 -n 40 -o $out/off.txt || return 1
+        head -2 $out/cpu | cmp $out/off.txt - || { echo "with --no-fusion $off"; return 1; }
     done
 }
 check "strict: same tokens with any rule off" fusions
@@ -131,14 +131,14 @@ else
  "num_local_experts": $3, "num_experts_per_tok": 4, "head_dim": 64, "num_attention_heads": 64, "num_key_value_heads": 8,
  "sliding_window": 128, "max_position_embeddings": 131072, "initial_context_length": 4096, "quantization_config": {"quant_method": "mxfp4"}}
 JSON
-        printf '1\n17 4711 16000\n' >$out/20b.ids
+        printf '1\n17 4711 %d\n' $(($2 - 1)) >$out/20b.ids
         out/gptoss-mkmodel $out/20b.json $out/20b >/dev/null 2>$out/exec.err || { tail -1 $out/exec.err; return 1; }
         compile graphs/gpt-oss-20b.lua --model $out/20b --precision "$1" --max-batch 2 --max-tokens 16 -o $out/20b.bin || return 1
         exec_ $out/20b.bin -m getp --device emu --input-ids -i $out/20b.ids -n 4 -o $out/20b.emu && exec_ $out/20b.bin -m getp_cpu --input-ids -i $out/20b.ids -n 4 -o $out/20b.cpu && cmp $out/20b.emu $out/20b.cpu
     }
     check "two layers of the 20b, strict: emu and ref decode the same" two strict 201088 32
     rm -rf $out/20b
-    # fast repacks every weight in the emulator: a second for 10 MB
-    check "two layers of the 20b, fast, with fewer experts and words: emu and ref decode the same" two fast 16384 8
+    # fast repacks every weight in the emulator, a second for 10 MB: one expert more than a token takes
+    check "two layers of the 20b, fast, with fewer experts and words: emu and ref decode the same" two fast 4800 5
     rm -rf $out/20b
 fi

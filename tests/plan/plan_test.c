@@ -303,6 +303,18 @@ static int value_index(const PlanGraph *g, const char *name) {
     die("no value %s", name);
 }
 
+/* All at the first node, the last in memory first: whoever keeps them sorted moves all others for each. */
+static void many_temps(Plan *p) {
+    enum { MANY = 9000, STEP = 256 };
+    size_t from = (p->arena_of[0] + STEP - 1) / STEP * STEP;
+    PlanBuf *bufs = arena_array(p->arena, (size_t)p->n_bufs + MANY, sizeof *bufs);
+    memcpy(bufs, p->bufs, (size_t)p->n_bufs * sizeof *bufs);
+    for (size_t i = 0; i < MANY; i++)
+        bufs[p->n_bufs++] = (PlanBuf){.name = arena_printf(p->arena, "many%zu", i), .kind = BUF_TEMP, .type = {DT_F32, 1, {dim_const(1)}}, .size = 4,
+                                      .offset = from + STEP * (MANY - i)};
+    p->bufs = bufs, p->arena_of[0] = from + STEP * (MANY + 1);
+}
+
 /* Each breaks one statement of docs/plan-verifier.md; `message` is what plan_open says of it. */
 #define BAD(X)                                                                                                         \
     X(launch_buffer, "graphs[0]: k0: buffer", p->graphs[0].launches[0].args[1] = p->n_bufs)                            \
@@ -329,6 +341,7 @@ static int value_index(const PlanGraph *g, const char *name) {
     X(model_path, "model_path holds a control character", p->model_path = "/a\nb")                                     \
     X(precision, "neither strict nor fast", p->precision = "exact")                                                    \
     X(devices, "a plan for 0 devices", p->devices = 0)                                                                 \
+    X(devices_many, "a plan for 65 devices", p->devices = 65)                                                          \
     X(hold, "embed is on several devices, the plan is for one", buf(p, "embed")->hold = HOLD_EACH)                     \
     X(hold_kind, "embed is common to all devices but no temporary", (p->devices = 2, buf(p, "embed")->hold = HOLD_COMMON))\
     X(hold_pool, "on each device, where nobody keeps it", (p->devices = 2, p->bufs[p->kv[0].states[0]].hold = HOLD_EACH))\
@@ -340,6 +353,7 @@ static int value_index(const PlanGraph *g, const char *name) {
     X(temp_wrap, "beyond the scratch arena", p->bufs[temp_of(p)].offset = SIZE_MAX - 8)                                \
     X(temp_align, "no multiple of 256", buf(p, "layer0.attn.n")->offset += 16)                                         \
     X(temp_overlap, "live at once in the same bytes", buf(p, "layer0.attn.n")->offset = buf(p, "x")->offset)           \
+    X(temp_many, "more than 8192 temporaries live at once", many_temps(p))                                             \
     X(temp_dead, "which lives from node 3 to 3", buf(p, "x")->first = buf(p, "x")->last = 3)                           \
     X(temp_graph, "belongs to graph 9", p->bufs[temp_of(p)].graph = 9)                                                 \
     X(named_offset, "is not a temporary but has an offset", buf(p, "embed")->offset = 256)                             \
@@ -379,6 +393,7 @@ static int value_index(const PlanGraph *g, const char *name) {
     X(kv_missing, "is in no group", p->kv[1].n_states--)                                                               \
     X(kv_empty, "no state is in the group", p->kv[1].n_states = 0)                                                     \
     X(kv_window, "has a window of 16", p->kv[1].window = 15)                                                           \
+    X(kv_window_wide, "window 2147483648", p->kv[1].window = (int64_t)INT32_MAX + 1)                                   \
     X(kv_swapped, "by another table than", (p->kv[0].blocks = "blocks.window", p->kv[1].blocks = "blocks.full"))       \
     X(two_names, "a second buffer is called slot", buf(p, "pos")->name = "slot")                                       \
     X(overflow, "last: dimension 1 is too large", buf(p, "last")->type.dim[0].add = INT64_MAX)                         \

@@ -134,10 +134,10 @@ slurmctld -D >"$tmp/ctld.log" 2>&1 & servers=$!
 slurmd -D -N "$host" >"$tmp/d.log" 2>&1 & servers="$servers $!"
 for _ in $(seq 50); do sinfo -h -o %T 2>/dev/null | grep -q idle && break; sleep 0.3; done
 sinfo -h -o %T 2>/dev/null | grep -q idle || { echo "skip slurm: a cluster of this host does not come up: $(tail -1 "$tmp/d.log") $(tail -1 "$tmp/ctld.log")"; exit 0; }
-slurm() { GPTOSS_RANK_SECONDS=4 timeout 60 srun -O "$@" >"$tmp/out0" 2>"$tmp/err0"; echo $? >"$tmp/code0"; }
+slurm() { GPTOSS_RANK_SECONDS=${begin:-60} timeout 120 srun -O "$@" >"$tmp/out0" 2>"$tmp/err0"; echo $? >"$tmp/code0"; }
 run=("$exec" "$plan" "${of[@]}")
 rm -f "$tmp"/code* "$tmp"/err*; fresh; slurm -n 3 "${run[@]}"; whole srun '0 '; [ "$(grep -c '^rank [012] of 3: getp' "$tmp/err0")" = 3 ] && ok srun_ranks || fail srun_ranks "$(cat "$tmp/err0")"
 # shellcheck disable=SC2016
-fresh; slurm -n 3 bash -c '[ $SLURM_PROCID = 1 ] && kill -9 $$; exec "$@"' - "${run[@]}"
-[ "$(cat "$tmp/code0")" != 0 ] && [ ! -e "$tmp/ids" ] && said srun_killed "$tmp/err0" 'rank 1 of 3: it has not begun within 4 s'
+fresh; begin=10 slurm -n 3 bash -c '[ $SLURM_PROCID = 1 ] && kill -9 $$; exec "$@"' - "${run[@]}"
+[ "$(cat "$tmp/code0")" != 0 ] && [ ! -e "$tmp/ids" ] && said srun_killed "$tmp/err0" 'rank 1 of 3: it has not begun within 10 s'
 slurm -n 2 "${run[@]}"; whole srun_rest '0 '; said srun_rest_only "$tmp/err0" '5 of 8 requests are done'

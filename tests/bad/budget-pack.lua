@@ -1,0 +1,1 @@
+while true do string.pack("c9999999", "") end
