@@ -264,13 +264,19 @@ static bool fill_plan(Compile *c, Err *e) {
     return true;
 }
 
+/* Before anything was opened. */
+static int leave(const Compile *c, int code) {
+    arena_free(c->a);
+    return code;
+}
+
 int main(int argc, char **argv) {
     Err e = {""};
     Compile c = {.a = arena_new(), .o = {.output = "plan.bin", .precision = "fast", .max_batch = 64, .max_tokens = 512, .ep = 1}};
     bool done = false;
-    if (!parse(c.a, argc, argv, &c.o, &done, &e)) return cli_usage_error(&cli, &e);
-    if (done) return cli_end(&cli, true, &e);
-    if (c.o.tune && !tune(c.a, &c.o, &e)) return cli_end(&cli, false, &e);
+    if (!parse(c.a, argc, argv, &c.o, &done, &e)) return leave(&c, cli_usage_error(&cli, &e));
+    if (done) return leave(&c, cli_end(&cli, true, &e));
+    if (c.o.tune && !tune(c.a, &c.o, &e)) return leave(&c, cli_end(&cli, false, &e));
     if (!target_parse(c.a, c.o.arch, &c.target, &c.o.arch, &e)) die("compile: %s", e.msg); /* it was checked */
     bool ok = fill_plan(&c, &e) && prepare(&c, &e) && compile_run(&c, &e);
     Err shown = {""};

@@ -11,7 +11,7 @@ says() { grep -qF -- "$1" $out/err || cat $out/err; }
 compile --arch host --explain
 report shipped/silent "$(cat $out/err)"
 report shipped/explained "$(grep -q '^refused swiglu_mlp2 .*overlaps rule mlp1_swiglu (priority 10, this one 0)' $out/said || cat $out/said)"
-mkdir -p $out/home/lua/fusions && cp -r lua templates $out/home && cat >$out/home/lua/fusions/own.lua <<'LUA'
+mkdir -p $out/home/lua/fusions && cp -rL lua templates $out/home && cat >$out/home/lua/fusions/own.lua <<'LUA'
 return fusion { name = "own", match = function(x, g) return softmax(rmsnorm(x, g)) end, kernel = "softmax" }
 LUA
 GPTOSS_HOME=$out/home compile --arch host --explain
