@@ -384,13 +384,19 @@ static Template *read_template(Arena *a, const char *path, const char *file, Err
     return t;
 }
 
+/* Where the list has the file's; the list's end: nowhere. */
+static size_t find_file(const TemplateList *list, const char *file) {
+    size_t k = 0;
+    while (k < list->n && strcmp(list->at[k]->file, file)) k++;
+    return k;
+}
+
 /* Templates whose head names another as their body. */
 static bool share_bodies(Arena *a, TemplateList *list, Err *e) {
     for (size_t i = 0; i < list->n; i++) {
         Template *t = list->at[i];
         if (!t->body_of) continue;
-        size_t k = 0;
-        while (k < list->n && strcmp(list->at[k]->file, t->body_of)) k++;
+        size_t k = find_file(list, t->body_of);
         const Template *of = k < list->n ? list->at[k] : NULL;
         if (!of || of->body_of) return err_set(e, "%s: error: body %s: %s", t->path, t->body_of, of ? "that one's is another's, too" : "there is no such template");
         t->body = of->body, t->body_line = of->body_line, t->body_file = of->file;
@@ -419,8 +425,7 @@ bool templates_load(Arena *a, TemplateList *list, const char *dir, const char *e
     for (size_t i = 0; i < names.n; i++) {
         Template *t = read_template(a, arena_printf(a, "%s/%s", dir, names.at[i]), names.at[i], e);
         if (!t) return false;
-        size_t k = 0;
-        while (k < list->n && strcmp(list->at[k]->file, t->file)) k++;
+        size_t k = find_file(list, t->file);
         if (k < list->n) list->at[k] = t;
         else PUSH(a, *list, t);
     }

@@ -36,10 +36,6 @@ template <int N> struct Wgmma;
 #define R48 R40 ",%40,%41,%42,%43,%44,%45,%46,%47"
 #define R56 R48 ",%48,%49,%50,%51,%52,%53,%54,%55"
 #define R64 R56 ",%56,%57,%58,%59,%60,%61,%62,%63"
-#define R80 R64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79"
-#define R96 R80 ",%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
-#define R112 R96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
-#define R128 R112 ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 WGMMA(8, R4, "{%4,%5,%6,%7}, %8", D4(0))
 WGMMA(16, R8, "{%8,%9,%10,%11}, %12", D8(0))
 WGMMA(32, R16, "{%16,%17,%18,%19}, %20", D16(0))
@@ -49,10 +45,6 @@ WGMMA(80, R40, "{%40,%41,%42,%43}, %44", D32(0), D8(32))
 WGMMA(96, R48, "{%48,%49,%50,%51}, %52", D32(0), D16(32))
 WGMMA(112, R56, "{%56,%57,%58,%59}, %60", D32(0), D16(32), D8(48))
 WGMMA(128, R64, "{%64,%65,%66,%67}, %68", D64(0))
-WGMMA(160, R80, "{%80,%81,%82,%83}, %84", D64(0), D16(64))
-WGMMA(192, R96, "{%96,%97,%98,%99}, %100", D64(0), D32(64))
-WGMMA(224, R112, "{%112,%113,%114,%115}, %116", D64(0), D32(64), D16(96))
-WGMMA(256, R128, "{%128,%129,%130,%131}, %132", D64(0), D64(64))
 #undef WGMMA
 
 DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -109,12 +101,12 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int STEP, in
         GROUPS = (SLABS + 3) / 4, MOVERS = 96, APART = MOVERS / 8, EACH = (TOKENS + APART - 1) / APART, // GROUPS: multiplying warpgroups, MOVERS: threads that gather tokens
         LAG = STAGES / 2 > 5 ? 5 : STAGES / 2,
         // Registers of who multiplies and of who moves: together what a launch of 384 threads (168 each), 512 (128) or 640 (96) has
-        TAKE = GROUPS == 1 ? 0 : GROUPS == 4 ? 104 : GROUPS == 3 ? 152 : TOKENS > 128 ? 224 : 208,
+        TAKE = GROUPS == 1 ? 0 : GROUPS == 4 ? 104 : GROUPS == 3 ? 152 : 208,
         GIVE = (GROUPS == 4 ? 480 : GROUPS == 3 ? 512 : 504) - GROUPS * TAKE,
         // Shared memory
         AT_WEIGHTS = STAGES * STEP * TILE, AT_BARRIERS = AT_WEIGHTS + STAGES * WEIGHTS, BYTES = AT_BARRIERS + STAGES * 16
     };
-    static_assert(STAGES >= LAG + 2 && TOKENS % 32 == 0 && UNIT % 16 == 0 && GROUPS <= 4, "a tile, and a ring that cannot lock up");
+    static_assert(STAGES >= LAG + 2 && (TOKENS == 64 || TOKENS == 128) && UNIT % 16 == 0 && GROUPS <= 4, "a tile, and a ring that cannot lock up");
     static_assert(STEP == 1 || STEP == 2, "units are multiplied in pairs");
 
     struct Ring {
@@ -276,8 +268,7 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int STEP, in
                 asm volatile("" : "+f"(d[k])); // a register, no constant that each width would treat in its own way
             }
             if constexpr (TOKENS == 64) product_of<8, 16, 32, 48, 64>(d, r, it.count);
-            else if constexpr (TOKENS == 128) product_of<8, 16, 32, 48, 64, 80, 96, 112, 128>(d, r, it.count);
-            else product_of<32, 64, 96, 128, 160, 192, 224, 256>(d, r, it.count);
+            else product_of<8, 16, 32, 48, 64, 80, 96, 112, 128>(d, r, it.count);
             if (threadIdx.x / WAVE < SLABS) give(d, it, first, it.slab + threadIdx.x / WAVE, out);
             it = next;
         }
