@@ -37,6 +37,13 @@ struct Gen {
         const char *what, *field;
     } token[16]; /* the loads that are a token's, whatever the column */
     int n_token;
+    bool columns; /* a column's weights are asked for apart */
+    struct {
+        const Value *v;
+        const char *field;
+    } column[16]; /* those weights */
+    int n_column;
+    int ranks; /* asked loads are one for each of so many ranks; 0: one */
     bool apart; /* no column is in two views: what is asked in one needs no place in another */
 };
 
@@ -117,10 +124,12 @@ static const char *read_text(Gen *g, const char *name, const char *index) {
     if (!g->asks) return arena_printf(arena(g), "load(%s)", what);
     int i = 0;
     while (i < g->n_asked && strcmp(g->asked[i], what)) i++;
-    if (i == (int)LEN(g->asked)) die("hooks: more than %zu loads behind %s", LEN(g->asked), node_name(owner(g)));
-    if (i == g->n_asked) g->asked[g->n_asked++] = what;
+    int each = g->ranks ? g->ranks : 1;
+    if (i + each > (int)LEN(g->asked)) die("hooks: more than %zu loads behind %s", LEN(g->asked), node_name(owner(g)));
+    for (int k = i; i == g->n_asked && k < i + each; k++) g->asked[k] = what;
+    if (i == g->n_asked) g->n_asked += each;
     if (g->most_asked < g->n_asked) g->most_asked = g->n_asked;
-    return arena_printf(arena(g), "l.load(%d, %s)", i, what);
+    return arena_printf(arena(g), g->ranks ? "l.load(%d + r, %s)" : "l.load(%d, %s)", i, what);
 }
 
 /* Whether the text is made of the token and what is loaded for it, and numbers. */
@@ -147,10 +156,20 @@ static const char *token_load(Gen *g, const char *name, const char *index) {
     return g->token[g->n_token++].field = field;
 }
 
+/* The member of Column that has the weight v at column k. */
+static const char *column_load(Gen *g, const Value *v, const char *name) {
+    for (int i = 0; i < g->n_column; i++)
+        if (g->column[i].v == v) return g->column[i].field;
+    if (g->n_column == (int)LEN(g->column)) die("hooks: more than %zu weights in front of %s", LEN(g->column), node_name(owner(g)));
+    g->column[g->n_column].v = v;
+    return g->column[g->n_column++].field = arena_printf(arena(g), "column.%s", name);
+}
+
 /* Integers are named, since several texts use them: a token's slot, its position. */
 static const char *load(Gen *g, const Value *v, const char *hint, const char *index) {
     const char *name = argument(g->h, v, hint, false);
     if (g->asks && v->type.dtype == DT_I32 && is_of_token(index)) return token_load(g, name, index);
+    if (g->columns && owner_memory(owner(g), v)->kind == VALUE_PARAM && v->type.dtype == DT_F32 && !strcmp(index, "k")) return column_load(g, v, name);
     const char *expr = read_text(g, name, index);
     if (v->type.dtype != DT_I32) return expr;
     const char *var = known(g, expr);
@@ -260,11 +279,13 @@ static const char *name_of(const Gen *g, const Node *n, const char *suffix) {
 static const char *sum_over_ranks(Gen *g, Place p) {
     const char *name = name_of(g, p.n, "_sum");
     line(g, "double %s = 0;", name);
+    g->ranks = g->asks ? (int)size_of(p.n->in[0], 1) : 0;
     line(g, "for (int r = 0; r < %" PRId64 "; r++) {", size_of(p.n->in[0], 1));
     open_block(g);
     line(g, "const double sum = %s;", name);
     line(g, "%s = %s;", name, expand_all(g, &p, 0));
     close_block(g);
+    g->ranks = 0;
     p.sum = name;
     return expand_all(g, &p, 1);
 }
@@ -396,15 +417,27 @@ static void row_functions(Hooks *h, Text *t, const char *name, const Node *n) {
     }
 }
 
+static void front_columns(Hooks *h, Text *t, const char *name, const Gen *g) {
+    text_add(t, "struct %s_Column {", name);
+    for (int i = 0; i < g->n_column; i++) text_add(t, "%s%s", i ? ", " : " float ", strchr(g->column[i].field, '.') + 1);
+    text_add(t, g->n_column ? "; };\n" : "};\n");
+    text_add(t, "DEVICE %s_Column %s_column(%s, int k) {\n    %s_Column column;\n", name, name, args_type(h), name);
+    for (int i = 0; i < g->n_column; i++) text_add(t, "    %s = load(a.%s, k);\n", g->column[i].field, strchr(g->column[i].field, '.') + 1);
+    text_add(t, "    return column;\n}\n");
+}
+
 void hooks_front(Hooks *h, Text *t, int input, const char *name) {
     const Value *v = h->part->core->in[input];
-    Gen g = {.h = h};
-    const char *element = pull(&g, v, name, "t", "k");
+    Gen g = {.h = h, .columns = !h->is_c};
+    const char *element = pull(&g, v, name, "t", "k"), *of_column = h->is_c ? "" : arena_printf(h->a, ", const %s_Column &column", name);
     text_add(t, "// Operand %s: element k of row t.\n", name);
     row_functions(h, t, name, part_statistic(h->part, h->parts, v));
-    text_add(t, "DEVICE float %s_at(%s, real row, int t, int k) {\n", name, args_type(h));
+    if (g.columns) front_columns(h, t, name, &g);
+    text_add(t, "DEVICE float %s_at(%s, real row, int t, int k%s) {\n", name, args_type(h), of_column);
     add_text(t, &g.text);
-    text_add(t, "    return %s;\n}\n\n", element);
+    text_add(t, "    return %s;\n}\n", element);
+    if (g.columns) text_add(t, "DEVICE float %s_at(%s, real row, int t, int k) { return %s_at(a, row, t, k, %s_column(a, k)); }\n", name, args_type(h), name, name);
+    text_add(t, "\n");
 }
 
 /* --- behind ----------------------------------------------------------------------------------------------------------- */
@@ -580,14 +613,15 @@ static void behind_token(Text *text, const Gen *g) {
 static void behind_asks(Hooks *h, Text *text, Gen *g) {
     text_add(text, "// Column out_row(j, m) of row t of the kernel's result is v[m].\n");
     out_row(h->part, text);
-    text_add(text, "struct Behind {\n    enum { GROUP = %d, LOADS = %d };\n    typedef Asked<LOADS> Asks;\n    %s;\n", h->part->pairs ? 2 : 1, g->most_asked, args_type(h));
+    text_add(text, "struct Behind {\n    enum { GROUP = %d, VALUES = %d, LOADS = %d };\n    typedef Asked<LOADS> Asks;\n    %s;\n",
+             h->part->pairs ? 2 : 1, h->part->ranks ? (int)size_of(h->part->source, 1) : h->part->pairs ? 2 : 1, g->most_asked, args_type(h));
     behind_token(text, g);
     text_add(text, "    template <class L> METHOD void with(const L &l, const Token &token, int t, int j, const float *v) const {\n");
     add_text(text, &g->text);
     text_add(text, "    }\n"
                    "    METHOD static int column(int j, int m) { return out_row(j, m); }\n"
                    "    METHOD Asks ask(const Token &token, int t, int j) const {\n"
-                   "        const float none[GROUP] = {};\n"
+                   "        const float none[VALUES] = {};\n"
                    "        Asks x;\n"
                    "        with(Asking<LOADS>{x}, token, t, j, none);\n"
                    "        return x;\n"

@@ -2,6 +2,8 @@
  *
  * For each operand P that a template lets be computed in front of it ("front P" in its head):
  *     P_at(a, row, t, k)   element k of row t
+ *     P_at(a, row, t, k, c)    with c = P_column(a, k), a P_Column: the weights of column k, which may be read before anything else is
+ *                          there (not on the host)
  *     P_sum(a, t, q)       if P_ROW: a wave's q-th part of the sum behind row t's statistic (host: P_sum(a, t), all of it)
  *     P_stat(sum)          the statistic, `row` above, of the parts' sum in ascending order
  * Behind the core ("behind"): out(a, t, j, v) takes the results of row t in group j of columns: GROUP of them, v[m] of column

@@ -299,15 +299,19 @@ template <int N> DEVICE void alone(const Args &a, int t, int count, int kv, int 
     const int page0 = lo / PAGE, page1 = hi / PAGE;
     int ahead = own_page(wave, page0); // the page that is fetched; behind the last one: a row of that
     auto row = [&](int page, bool used) { return used ? greater(lo - page * PAGE, 0) : hi % PAGE; };
-    auto keys = [&] {
+    auto where = [&] { return table[lesser(ahead, page1)]; };
+    auto keys = [&](int id) {
         const int page = lesser(ahead, page1);
-        pages.fetch_keys(keys_of(a, table[page], kv), row(page, page == ahead), lesser(hi - page * PAGE, PAGE - 1), page == ahead);
+        pages.fetch_keys(keys_of(a, id, kv), row(page, page == ahead), lesser(hi - page * PAGE, PAGE - 1), page == ahead);
     };
-    auto values = [&] {
+    auto values = [&](int id) {
         const int page = lesser(ahead, page1);
-        pages.fetch_values(values_of(a, table[page], kv), row(page, page == ahead), lesser(hi - page * PAGE, PAGE - 1), page == ahead);
+        pages.fetch_values(values_of(a, id, kv), row(page, page == ahead), lesser(hi - page * PAGE, PAGE - 1), page == ahead);
     };
-    keys(), values();
+    const int id = where();
+    overlap_wait(); // for the first tokens: what came before is the step's inputs
+    overlap_next();
+    keys(id), values(id);
 #pragma unroll
     for (int i = 0; i < N; i++) query[i].ask(a.q + (long)(t + lesser(i, count - 1)) * W + query_head(kv, head0, lane_head()) * D);
 
@@ -323,7 +327,7 @@ template <int N> DEVICE void alone(const Args &a, int t, int count, int kv, int 
             Acc s[N][4] = {};
             pages.template scores<N>(s, query);
             ahead += WAVES;
-            keys();
+            keys(where());
 #pragma unroll
             for (int i = 0; i < N; i++) {
                 if (page >= first[i] / PAGE && page <= last[i] / PAGE) part[i].weigh(s[i], page, first[i], last[i]);
@@ -331,7 +335,7 @@ template <int N> DEVICE void alone(const Args &a, int t, int count, int kv, int 
                     for (int m = 0; m < 4; m++) s[i][m] = Acc(); // none of its keys: no weights
             }
             pages.template add<N>(part, s);
-            values();
+            values(where());
         }
 #pragma unroll
         for (int i = 0; i < N; i++) meeting[i].leave(wave, part[i]);
@@ -359,8 +363,6 @@ DEVICE void run(const Args &a) {
         if (sight.units > 1) return share(a, t, kv, head0, sight, own, meeting[0]);
         if (blockIdx.z) return;
     }
-    overlap_wait();
-    overlap_next();
     for (int count; t < upto; t += count) {
         for (count = 1; t + count < upto && a.slot[t + count] == a.slot[t]; count++) continue;
         if (TOKENS > 1 && count > 1) alone<TOKENS>(a, t, count, kv, head0, own, meeting);

@@ -4,14 +4,14 @@
 //! tokens 1
 //! priority 30
 //! front  x
-//! behind pairs ranks
+//! behind pairs ranks asks
 //! layout w = fragment
 //! early  ids
 //! where  K % 32 == 0
 //! const  ROWS = x_RANK == 3 ? R : 1
 //! const  ROW = (WAVE == 32 ? ceil(K, 64) * 64 : K) + 8
 //! const  PIECE = w_MXFP4 ? 5 : 2
-//! const  STAGES = 4
+//! const  STAGES = x_RANK == 3 ? 6 : 4
 //! tune   STAGES 3 6
 //! const  RING = WAVE == 32 ? ceil(STAGES * (PIECE * (w_MXFP4 ? 544 : 2048) + 8), 128) * 128 : 0
 //! where  ROWS * ROW * 2 + R * RING + 8192 <= LDS_ALL
@@ -37,8 +37,10 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     if (t >= row_count(a)) return;
     bf16(*rows)[ROW] = (bf16(*)[ROW])(lds + R * RING);
     auto here = [&](int r) { return !IDS_SOME || a.ids[(long)t * R + r] >= 0; };
+    RowCopy<R * WAVE, K, ROW> row;
+    auto ask = [&] { if (X_PLAIN && ROWS == 1) row.ask(a.x + (long)t * K, threadIdx.x); };
     auto stage = [&] {
-        if (X_PLAIN && ROWS == 1) stage_row<R * WAVE, K>(rows[0], a.x + (long)t * K, threadIdx.x);
+        if (X_PLAIN && ROWS == 1) row.keep(rows[0], threadIdx.x);
         else if (X_PLAIN) stage_rows<R, K>(rows, ROWS, [&](int i) { return a.x + (long)(t * ROWS + (here(i) ? i : some)) * K; });
         for (int i = 0; !X_PLAIN && i < ROWS; i++) {
             if (ROWS > 1 && !here(i)) continue;
@@ -46,7 +48,7 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
             make_row<R * WAVE, K>(rows[i], threadIdx.x, [&](int k) { return x_at(a, row, t * ROWS + i, k); });
         }
     };
-    if (!IDS_EARLY) overlap_wait();
+    if (!IDS_EARLY) overlap_wait(), ask(); // before the weights: behind them it would wait
     const int expert = a.ids[(long)t * R + rank], n = IDS_SOME && expert < 0 ? 0 : (slabs - (int)blockIdx.x + stride - 1) / stride;
     for (int r = 0; IDS_SOME && r < R; r++)
         if (here(r)) some = r;
@@ -57,36 +59,40 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     const float *bias = a.b + (long)expert * N;
     auto where = [&](int i) { return slab_at(w, (long)expert * slabs + blockIdx.x + i * stride, K); };
     Stream<W, K, PIECE, STAGES> stream;
-    if (!IDS_EARLY) stage(); // before the weights are asked for: behind them it would wait
     stream.begin(where, n, lds + rank * RING);
-    if (IDS_EARLY) overlap_wait(), stage();
+    if (IDS_EARLY) overlap_wait(), ask();
     overlap_next();
+    stage();
+    const Behind behind = {a};
+    Ending<Behind, 1> end;
+    end.begin(behind, 1, [&](int) { return RANKS ? t : t * R + rank; });
     const Dequant d = Unit<W>::dequant(table);
     __syncthreads();
     for (int s = 0; s < n; s++) {
-        const int slab = blockIdx.x + s * stride;
-        const Acc b = slab_bias<RANKS ? 1 : GROUP>(slab, N, bias, out_row);
+        const int slab = blockIdx.x + s * stride, column = slab * SLAB + threadIdx.x;
+        const bool gives = RANKS && threadIdx.x < SLAB && column < N;
+        Behind::Asks asked;
+        if (gives) asked = behind.ask(behind.token(t), t, column);
+        if (RANKS) end.bias = slab_bias<1>(slab, N, bias, out_row);
+        else end.ask(behind, slab, N, bias);
         Acc acc = {};
         slab_product<1>(stream, &acc, rows + (ROWS == 1 ? 0 : rank), 1, where, d);
-        add_bias(acc, b);
         if (!RANKS) {
-#pragma unroll
-            for (int i = 0; i < 2; i++)
-                if (acc_token(i) == 0) slab_out<RANKS ? 1 : GROUP>(acc, i, slab, N, 0, out_row, [&](int j, const float *v) { out(a, t * R + rank, j, v); });
+            end.give(behind, &acc, slab, N);
             continue;
         }
+        add_bias(acc, end.bias);
 #pragma unroll
         for (int i = 0; i < 2; i++)
 #pragma unroll
             for (int m = 0; m < 2; m++)
                 if (acc_token(i) == 0) results[s & 1][rank][tile_row(acc_group(i), m)] = acc.c[i + 2 * m];
         __syncthreads();
-        const int row = slab * SLAB + threadIdx.x;
-        if (threadIdx.x < SLAB && row < N) {
+        if (gives) {
             float v[R];
 #pragma unroll
             for (int r = 0; r < R; r++) v[r] = results[s & 1][r][threadIdx.x];
-            out(a, t, row, v);
+            behind.give(behind.token(t), t, column, v, asked);
         }
     }
 }

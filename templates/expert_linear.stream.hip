@@ -4,7 +4,7 @@
 //! tokens 64
 //! priority 20
 //! front  x
-//! behind pairs
+//! behind pairs asks
 //! layout w = fragment
 //! early  ids
 //! where  K % 32 == 0 && E <= 1024
@@ -99,6 +99,7 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     stream.begin(where, n, lds + wave * RING);
     if (IDS_EARLY) overlap_wait();
     overlap_next();
+    const Behind behind = {a};
     const Dequant d = Unit<W>::dequant(table);
     for (int i = from / slabs, s = 0; i * slabs < upto; i++) {
         const Piece p = piece[i];
@@ -110,16 +111,15 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
             const real row = X_ROW ? x_stat(wave_row_sum([&](int q) { return x_sum(a, token(j), q); })) : 0;
             make_row<WAVE, K>(rows[j], threadIdx.x % WAVE, [&](int k) { return x_at(a, row, token(j), k); });
         }
+        Ending<Behind, (TOKENS + TILE_N - 1) / TILE_N> end;
+        end.begin(behind, p.count, [&](int k) { return pairs[k]; });
         __syncthreads();
         for (; s < n && first + s * WAVES < (i + 1) * slabs; s++) {
+            const int slab = first + s * WAVES - i * slabs;
+            end.ask(behind, slab, N, a.b + (long)p.expert * N);
             Acc acc[2] = {};
             slab_product<TOKENS>(stream, acc, rows, p.count, where, d);
-#pragma unroll
-            for (int k = 0; k < 4; k++) {
-                const int t = k / 2 * TILE_N + acc_token(k % 2);
-                if (t < p.count)
-                    slab_out<GROUP>(acc[k / 2], k % 2, first + s * WAVES - i * slabs, N, a.b + (long)p.expert * N, out_row, [&](int j, const float *v) { out(a, pairs[t], j, v); });
-            }
+            end.give(behind, acc, slab, N);
         }
     }
 }

@@ -4,14 +4,14 @@
 //! tokens 1
 //! priority 30
 //! front  x
-//! behind pairs
+//! behind pairs asks
 //! layout w = fragment
 //! where  K % 32 == 0
 //! const  WAVES = 4
 //! tune   WAVES 2 8
 //! const  STREAMS = WAVE == 32 && ceil(N, 16) <= 1056 ? 2 : WAVES
 //! const  PIECE = w_MXFP4 ? 5 : ceil(N, 16) <= 1056 ? 4 : 2
-//! const  STAGES = 4
+//! const  STAGES = ceil(N, 16) <= 1056 ? 4 : 6
 //! tune   STAGES 3 6
 //! const  ROW = (WAVE == 32 ? ceil(K, 64) * 64 : K) + 8
 //! const  RING = WAVE == 32 ? ceil(STAGES * (PIECE * (w_MXFP4 ? 544 : 2048) + 8), 128) * 128 : 0
@@ -38,25 +38,27 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     auto where = [&](int i) { return slab_at(w, first + i * stride, K); };
     Stream<W, K, PIECE, STAGES> stream;
     stream.begin(where, n, lds + wave * RING);
+    RowMaker<WAVES * WAVE, K, ROW, x_Column> maker(threadIdx.x);
+    auto column = [&](int k) { return x_column(a, k); };
+    if (!X_PLAIN) maker.ask(column);
     overlap_wait();
     overlap_next();
+    const Behind behind = {a};
+    Ending<Behind, 1> end;
+    end.begin(behind, 1, [](int) { return 0; });
     const Dequant d = Unit<W>::dequant(table);
     if (X_PLAIN) stage_row<WAVES * WAVE, K>(rows[0], a.x, threadIdx.x);
     else {
         const real row = X_ROW ? x_stat(row_sum<WAVES>([&](int q) { return x_sum(a, 0, q); }, part)) : 0;
-        make_row<WAVES * WAVE, K>(rows[0], threadIdx.x, [&](int k) { return x_at(a, row, 0, k); });
+        maker.make(rows[0], [&](int k, const x_Column &c) { return x_at(a, row, 0, k, c); }, column);
     }
     __syncthreads();
     for (int s = 0; s < n; s++) {
         const int slab = first + s * stride;
-        const Acc b = slab_bias<GROUP>(slab, N, HAS_B ? a.b : 0, out_row);
+        end.ask(behind, slab, N, HAS_B ? a.b : 0);
         Acc acc = {};
         slab_product<1>(stream, &acc, rows, 1, where, d);
-        add_bias(acc, b);
-#pragma unroll
-        for (int i = 0; i < 2; i++)
-            if (acc_token(i) == 0)
-                slab_out<GROUP>(acc, i, slab, N, 0, out_row, [&](int j, const float *v) { out(a, 0, j, v); });
+        end.give(behind, &acc, slab, N);
     }
 }
 

@@ -3,7 +3,7 @@
 //! where  MATRIX
 //! tokens 16
 //! priority 20
-//! behind pairs
+//! behind pairs asks
 //! layout w = fragment
 //! where  K % 32 == 0
 //! const  WAVES = 4
@@ -39,18 +39,18 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     stream.begin(where, n, lds + wave * RING);
     overlap_wait();
     overlap_next();
+    const Behind behind = {a};
+    Ending<Behind, (TOKENS + TILE_N - 1) / TILE_N> end;
+    end.begin(behind, count, [&](int t) { return t0 + t; });
     const Dequant d = Unit<W>::dequant(table);
     stage_rows<WAVES, K>(rows, count, [&](int i) { return a.x + (long)(t0 + i) * K; });
     __syncthreads();
     for (int s = 0; s < n; s++) {
+        const int slab = first + s * stride;
+        end.ask(behind, slab, N, HAS_B ? a.b : 0);
         Acc acc[2] = {};
         slab_product<TOKENS>(stream, acc, rows, count, where, d);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int t = i / 2 * TILE_N + acc_token(i % 2);
-            if (t < count)
-                slab_out<GROUP>(acc[i / 2], i % 2, first + s * stride, N, HAS_B ? a.b : 0, out_row, [&](int j, const float *v) { out(a, t0 + t, j, v); });
-        }
+        end.give(behind, acc, slab, N);
     }
 }
 

@@ -1,7 +1,8 @@
 //! kernel sample(logits: f32[T,V], params?: i32[T,8]) -> (ids: i32[T])
 //! grid  T
+//! const SPLIT = 1
 //! block 256
-// One block a row; what is drawn, and how, is told in ops.def at sample. Greedy (no params, or temperature 0): the largest
+// One block a row, or SPLIT in a cluster, whose first one draws; what is drawn, and how, is told in ops.def at sample. Greedy (no params, or temperature 0): the largest
 // (ordered value, ~index), so ties go to the lower index; -1 when the row has a NaN.
 // Else: where in the row's order a sum of weights (or of ones) passes a target is found by radix selection, 8 bits of the
 // ordered value a pass; top-k, top-p and the draw itself are such selections. Sums are integers: no order of adding matters.
@@ -54,6 +55,7 @@ DEVICE u64 scaled(u64 u, u64 total) { // sampling_scale
 struct Room { // of a block
     u64 weight[2][THREADS], part[THREADS / WAVE];
     int count[2][THREADS];
+    u64 best[SPLIT]; // each block's
     unsigned key;
     u64 above;
     int above_count, id;
@@ -163,23 +165,35 @@ DEVICE u64 better(u64 best, float x, int v) { // of two keys the one that is dra
     return o > best ? o : best;
 }
 
+// The best of the cluster's, in its first block; the others have nothing.
+DEVICE u64 cluster_max(Room &r, u64 v) {
+    if (SPLIT == 1) return v;
+    if (threadIdx.x == 0) cluster_store(&r.best[cluster_rank()], 0, v);
+    cluster_sync();
+    v = 0;
+    for (int k = 0; k < SPLIT && cluster_rank() == 0; k++) v = r.best[k] > v ? r.best[k] : v;
+    return v;
+}
+
 DEVICE void run(const Args &a) {
     __shared__ Room r;
-    const int s = blockIdx.x, i = threadIdx.x;
+    const int s = blockIdx.x / SPLIT, rank = blockIdx.x % SPLIT, i = rank * THREADS + threadIdx.x;
     if (s >= row_count(a)) return;
     const float *x = a.logits + (long)s * V;
     u64 best = 0;
+    if (SPLIT > 1) cluster_sync(); // the first block is there
     if (V % 4 == 0) {
 #pragma unroll 8
-        for (int v = i * 4; v < V; v += THREADS * 4) {
+        for (int v = i * 4; v < V; v += SPLIT * THREADS * 4) {
             const f32x4 four = *(const f32x4 *)(x + v);
 #pragma unroll
             for (int k = 0; k < 4; k++) best = better(best, four[k], v + k);
         }
     } else {
-        for (int v = i; v < V; v += THREADS) best = better(best, x[v], v);
+        for (int v = i; v < V; v += SPLIT * THREADS) best = better(best, x[v], v);
     }
-    best = block_max(r, best);
+    best = cluster_max(r, block_max(r, best));
+    if (rank) return;
     int id = best >> 32 == ~0u ? -1 : (int)~(unsigned)best;
     const int *p = a.params + (long)s * 8;
     if (HAS_PARAMS && id >= 0 && as_f32(p[0]) > 0) id = draw(r, x, value((unsigned)(best >> 32)), p);

@@ -4,33 +4,11 @@
 //! block WAVE
 // One wave a token: R times the largest of what is left; ties to the lower index.
 
-
-// A float as an unsigned number of the same order; NaN below everything, so that an index is always valid.
-DEVICE u64 ordered(float v, int index) {
-    const unsigned u = as_u32(v + 0.f), key = v != v ? 0 : u >> 31 ? ~u : u | 0x80000000u;
-    return (u64)key << 32 | (unsigned)~index;
-}
-
 DEVICE void run(const Args &a) {
-    const int t = blockIdx.x, lane = threadIdx.x;
+    const int t = blockIdx.x;
     if (t >= row_count(a)) return;
-    u64 below = ~0ull;
-    float kept[R];
-    for (int r = 0; r < R; r++) {
-        u64 best = 0;
-        for (int e = lane; e < E; e += WAVE) {
-            const u64 o = ordered(a.x[(long)t * E + e], e);
-            if (o < below && o > best) best = o;
-        }
-        for (int d = WAVE / 2; d; d /= 2) {
-            const u64 o = shuffle_xor(best, d);
-            best = o > best ? o : best;
-        }
-        below = best;
-        const int e = (int)~(unsigned)best;
-        kept[r] = a.x[(long)t * E + e];
-        if (lane == 0) a.ids[(long)t * R + r] = e;
-    }
-    if (lane == 0)
-        for (int r = 0; r < R; r++) a.y[(long)t * R + r] = kept[r];
+    const float *x = a.x + (long)t * E;
+    wave_best<E, R>([&](int e) { return x[e]; }, [&](int r, int e) {
+        if (threadIdx.x == 0) a.ids[(long)t * R + r] = e, a.y[(long)t * R + r] = x[e];
+    });
 }

@@ -29,6 +29,11 @@ static __device__ inline int uniform(int v) { return __builtin_amdgcn_readfirstl
 static __device__ inline void device_fence() { __builtin_amdgcn_fence(__ATOMIC_ACQ_REL, "agent"); }
 static __device__ inline int device_add(int *p, int v) { return __hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT); }
 
+// A cluster is a block.
+static __device__ inline int cluster_rank() { return 0; }
+static __device__ inline void cluster_sync() { __syncthreads(); }
+template <class T> static __device__ inline void cluster_store(T *p, int, T v) { *p = v; }
+
 // One 16x16 tile += A[16 rows][16 k] B[16 k][16 columns], bf16. Lane l gives a = A[l%16][4*(l/16) + i], b = B[4*(l/16) + i][l%16]
 // and holds c = C[4*(l/16) + i][l%16], i = 0 … 3.
 static __device__ inline f32x4 mfma_16x16x16(s16x4 a, s16x4 b, f32x4 c) { return __builtin_amdgcn_mfma_f32_16x16x16bf16_1k(a, b, c, 0, 0, 0); }

@@ -28,14 +28,8 @@ DEVICE void copy_bulk(unsigned to, const void *from, int bytes, unsigned bar, u6
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(to), "l"(from), "r"(bytes), "r"(bar), "l"(policy) : "memory");
 }
 
-// --- clusters: blocks that see each other's shared memory (PTX ISA: mapa, barrier.cluster) ---
+// --- in a cluster ---
 
-DEVICE unsigned cluster_rank() {
-    unsigned r;
-    asm volatile("mov.u32 %0, %cluster_ctarank;" : "=r"(r));
-    return r;
-}
-DEVICE void cluster_sync() { asm volatile("barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 DEVICE void barrier_arrive_at(unsigned bar, int rank) { // the barrier at the same place in that block
     asm volatile("{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.shared::cluster.b64 _, [there]; }" ::"r"(bar), "r"(rank) : "memory");
 }

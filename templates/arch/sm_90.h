@@ -40,6 +40,21 @@ static __device__ inline int uniform(int v) { return v; }
 static __device__ inline void device_fence() { __threadfence(); }
 static __device__ inline int device_add(int *p, int v) { return atomicAdd(p, v); }
 
+// Clusters: blocks that see each other's shared memory (PTX ISA: mapa, barrier.cluster)
+static __device__ inline unsigned cluster_rank() {
+    unsigned r;
+    asm volatile("mov.u32 %0, %cluster_ctarank;" : "=r"(r));
+    return r;
+}
+static __device__ inline void cluster_sync() { asm volatile("barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+static __device__ inline unsigned cluster_address(const void *p, int rank) {
+    unsigned there;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"((unsigned)__cvta_generic_to_shared(p)), "r"(rank));
+    return there;
+}
+static __device__ inline void cluster_store(float *p, int rank, float v) { asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(cluster_address(p, rank)), "f"(v) : "memory"); }
+static __device__ inline void cluster_store(u64_ *p, int rank, u64_ v) { asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(cluster_address(p, rank)), "l"(v) : "memory"); }
+
 // c[16 rows][8 columns] += A[16 rows][16 k] B[16 k][8 columns], bf16 in pairs. With g = l/4, p = l%4, lane l gives
 // a0, a2 = A[g][2p, 2p + 8 …], a1, a3 the same of row g + 8, b0, b1 = B[2p, 2p + 8 …][g] and holds c0, c1 = C[g][2p, 2p + 1], c2, c3
 // the same of row g + 8. (PTX ISA, mma.m16n8k16)

@@ -8,6 +8,8 @@
 //   uniform(v)                    v, which is the same in all lanes, as a scalar
 //   device_fence()                what this thread wrote is there for the device before what it does next; and the other way round
 //   device_add(p, v)              of int in device memory; returns what was there
+//   cluster_rank(), cluster_sync(), cluster_store(p, rank, v)    of blocks in a cluster: which one this is; all wait for all, and what
+//                                 they wrote is there; v to where p lies in the shared memory of that block
 //   CONVERT_BF16(f)               where one instruction does what bf16_of says
 //   for MATRIX targets also what matrix.h lists
 // and, where the compiler lacks them, __builtin_fma, __builtin_fmaf, __builtin_inf, __builtin_inff.
@@ -167,6 +169,48 @@ DEVICE double wave_max(double v) {
         v = w > v ? w : v;
     }
     return v;
+}
+
+// --- the best of a row ---
+
+// A float as an unsigned number of the same order; NaN below everything, so that an index is always valid.
+DEVICE u64 ordered(float v, int index) {
+    const unsigned u = as_u32(v + 0.f), key = v != v ? 0 : u >> 31 ? ~u : u | 0x80000000u;
+    return (u64)key << 32 | (unsigned)~index;
+}
+
+// take(r, e) for r = 0 … R - 1: the R-th highest of get(e), e < E, by one wave; of equals the lower e first.
+template <int E, int R, class Get, class Take> DEVICE void wave_best(const Get &get, const Take &take) {
+    u64 below = ~0ull;
+    for (int r = 0; r < R; r++) {
+        u64 best = 0;
+        for (int e = threadIdx.x % WAVE; e < E; e += WAVE) {
+            const u64 o = ordered(get(e), e);
+            if (o < below && o > best) best = o;
+        }
+        for (int d = WAVE / 2; d; d /= 2) {
+            const u64 o = shuffle_xor(best, d);
+            best = o > best ? o : best;
+        }
+        below = best;
+        take(r, (int)~(unsigned)best);
+    }
+}
+
+// The best R of a token's logits, and softmax over them in double, in rank order, by one wave. power: R doubles of its own in shared memory.
+template <int E, int R> DEVICE void wave_choose(const float *logit, int *ids, float *p, double *power) {
+    const int lane = threadIdx.x % WAVE;
+    float own = 0, top = 0; // lane r's own is rank r's
+    wave_best<E, R>([&](int e) { return logit[e]; }, [&](int r, int e) {
+        if (r == 0) top = logit[e];
+        if (lane == r) own = logit[e], ids[r] = e;
+    });
+    const double part = exp((double)own - (double)top);
+    if (lane < R) power[lane] = part;
+    wave_sync();
+    double sum = 0;
+    for (int r = 0; r < R; r++) sum += power[r];
+    if (lane < R) p[lane] = (float)(part / sum);
 }
 
 // --- a row's statistic: its columns in ROW_PARTS parts, each summed by a wave, added in ascending order ---

@@ -73,18 +73,54 @@ DEVICE void slab_product(Stream &s, Acc *acc, const bf16 (*rows)[ROW], int count
     s.template slab<1>(acc, row, where, d);
 }
 
-// By THREADS threads, of which this is one: a row of K bf16 as it lies, into shared memory; zero from K on.
-template <int THREADS, int K, int ROW> DEVICE void stage_row(bf16 (&to)[ROW], const bf16 *from, int thread) {
+// By THREADS threads, of which this is one: a row of K bf16 as it lies, asked for, then kept in shared memory; zero from K on.
+template <int THREADS, int K, int ROW> struct RowCopy {
     static_assert(ROW % 8 == 0 && K % 8 == 0, "cells of 16 bytes");
-    strided<ROW / 8, THREADS>(thread, [&](int i) {
-        const u32x4 zero = {};
-        return i * 8 < K ? *(const u32x4 *)(from + i * 8) : zero;
-    }, [&](int i, const u32x4 &v) { *(u32x4 *)&to[i * 8] = v; });
+    enum { CELLS = ROW / 8, EACH = (CELLS + THREADS - 1) / THREADS };
+    u32x4 cell[EACH];
+    METHOD void ask(const bf16 *from, int thread) {
+#pragma unroll
+        for (int i = 0; i < EACH; i++) {
+            const u32x4 zero = {};
+            cell[i] = (thread + i * THREADS) * 8 < K ? *(const u32x4 *)(from + (thread + i * THREADS) * 8) : zero;
+        }
+    }
+    METHOD void keep(bf16 (&to)[ROW], int thread) const {
+#pragma unroll
+        for (int i = 0; i < EACH; i++)
+            if (i < CELLS / THREADS || thread + i * THREADS < CELLS) *(u32x4 *)&to[(thread + i * THREADS) * 8] = cell[i];
+    }
+};
+template <int THREADS, int K, int ROW> DEVICE void stage_row(bf16 (&to)[ROW], const bf16 *from, int thread) {
+    RowCopy<THREADS, K, ROW> row;
+    row.ask(from, thread);
+    row.keep(to, thread);
 }
 // The same of a row that is made: x(k) is its element k.
 template <int THREADS, int K, int ROW, class X> DEVICE void make_row(bf16 (&to)[ROW], int thread, X x) {
     strided<ROW, THREADS>(thread, [&](int k) { return k < K ? bf16_of(x(k)) : (bf16)0; }, [&](int k, bf16 v) { to[k] = v; });
 }
+// The same of a row that is made of weights, too: asked for by ask(column) before the rest of it is there, column(k) being what element k
+// needs of them; make(to, x): x(k, what column(k) gave). A row of more than 32 turns (strided) is made without.
+template <int THREADS, int K, int ROW, class Column> struct RowMaker {
+    enum { TURNS = (ROW + THREADS - 1) / THREADS, EARLY = TURNS <= 32 };
+    Column held[EARLY ? TURNS : 1];
+    int thread;
+    METHOD RowMaker(int thread) : thread(thread) {}
+    template <class Get> METHOD void ask(Get column) {
+#pragma unroll
+        for (int i = 0; EARLY && i < TURNS; i++) held[i] = column(thread + i * THREADS < K ? thread + i * THREADS : K - 1);
+    }
+    template <class X, class Get> METHOD void make(bf16 (&to)[ROW], X x, Get column) const {
+        if constexpr (!EARLY) make_row<THREADS, K>(to, thread, [&](int k) { return x(k, column(k)); });
+        bf16 made[EARLY ? TURNS : 1];
+#pragma unroll
+        for (int i = 0; EARLY && i < TURNS; i++) made[i] = thread + i * THREADS < K ? bf16_of(x(thread + i * THREADS, held[i])) : (bf16)0;
+#pragma unroll
+        for (int i = 0; EARLY && i < TURNS; i++)
+            if (i < ROW / THREADS || thread + i * THREADS < ROW) to[thread + i * THREADS] = made[i];
+    }
+};
 // By a block of WAVES: row(i) of `count`, a wave a row.
 template <int WAVES, int K, int ROW, class Row> DEVICE void stage_rows(bf16 (*to)[ROW], int count, Row row) {
     for (int i = threadIdx.x / WAVE; i < count; i += WAVES) stage_row<WAVE, K>(to[i], row(i), threadIdx.x % WAVE);
@@ -176,3 +212,40 @@ DEVICE void slab_out(const Acc &acc, int i, int slab, int rows, const float *bia
         out(j, v);
     });
 }
+
+// What is behind a slab's products with up to ACCS * TILE_N tokens, through the kernel's Behind (hooks.h): what a token needs of itself and
+// what its results need is asked for before the product, and given with them.
+template <class Behind, int ACCS> struct Ending {
+    int count, row[ACCS][2]; // of the results
+    typename Behind::Token token[ACCS][2];
+    typename Behind::Asks asked[ACCS][2][2 / Behind::GROUP];
+    Acc bias;
+    // f(k, i): accumulator k holds a token at i and i + 2.
+    template <class Do> METHOD void each(Do f) const {
+#pragma unroll
+        for (int k = 0; k < ACCS; k++)
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                if (k * TILE_N + acc_token(i) < count) f(k, i);
+    }
+    template <class Row> METHOD void begin(const Behind &out, int tokens, Row row_of) { // row_of(t): token t's row
+        count = tokens;
+        each([&](int k, int i) { row[k][i] = row_of(k * TILE_N + acc_token(i)), token[k][i] = out.token(row[k][i]); });
+    }
+    METHOD void ask(const Behind &out, int slab, int rows, const float *b) {
+        bias = slab_bias<Behind::GROUP>(slab, rows, b, Behind::column);
+        each([&](int k, int i) {
+            slab_groups<Behind::GROUP>(i, slab, rows, [&](int m, int j) { asked[k][i][m] = out.ask(token[k][i], row[k][i], j); });
+        });
+    }
+    METHOD void give(const Behind &out, Acc *acc, int slab, int rows) const {
+#pragma unroll
+        for (int k = 0; k < ACCS; k++) add_bias(acc[k], bias);
+        each([&](int k, int i) {
+            slab_groups<Behind::GROUP>(i, slab, rows, [&](int m, int j) {
+                const float v[2] = {acc[k].c[i + 2 * m], acc[k].c[i + 2]};
+                out.give(token[k][i], row[k][i], j, v, asked[k][i][m]);
+            });
+        });
+    }
+};

@@ -34,40 +34,54 @@ DEVICE int row_count(const Args &a) { return a.step[0]; }
 
 // Column out_row(j, m) of row t of the kernel's result is v[m].
 DEVICE int out_row(int j, int m) { return j / 8 * 16 + j % 8 + m * 8; }
-DEVICE void out(const Args &a, int t, int j, const float *v) {
-    const int n0 = out_row(j, 0), n1 = out_row(j, 1);
-    if (n0 < 64) {
-        const int rope7_i = (n0) % 16;
-        const int pos_0 = load(a.pos, t);
-        const float rope7a = rotated(v[0], -v[1], (load(a.table, (long)(pos_0 * 8 + rope7_i) * 2)), (load(a.table, (long)(pos_0 * 8 + rope7_i) * 2 + 1)));
-        const float rope7b = rotated(v[1], v[0], (load(a.table, (long)(pos_0 * 8 + rope7_i) * 2)), (load(a.table, (long)(pos_0 * 8 + rope7_i) * 2 + 1)));
-        const float cast11a = cast_bf16(rope7a);
-        const float cast11b = cast_bf16(rope7b);
-        store(a.y, (long)t * 64 + n0, cast11a);
-        store(a.y, (long)t * 64 + n1, cast11b);
+struct Behind {
+    enum { GROUP = 2, VALUES = 2, LOADS = 2 };
+    typedef Asked<LOADS> Asks;
+    const Args &a;
+    struct Token { int pos, slot, blocks; };
+    METHOD Token token(int t) const {
+        Token token;
+        token.pos = load(a.pos, t);
+        token.slot = load(a.slot, t);
+        token.blocks = load(a.blocks, (long)token.slot * 16 + token.pos / 64);
+        return token;
     }
-    if (n0 >= 64 && n0 < 96) {
-        const int rope8_i = (n0 - 64) % 16;
-        const int pos_0 = load(a.pos, t);
-        const float rope8a = rotated(v[0], -v[1], (load(a.table, (long)(pos_0 * 8 + rope8_i) * 2)), (load(a.table, (long)(pos_0 * 8 + rope8_i) * 2 + 1)));
-        const float rope8b = rotated(v[1], v[0], (load(a.table, (long)(pos_0 * 8 + rope8_i) * 2)), (load(a.table, (long)(pos_0 * 8 + rope8_i) * 2 + 1)));
-        const float cast9a = cast_bf16(rope8a);
-        const float cast9b = cast_bf16(rope8b);
-        const int slot_1 = load(a.slot, t);
-        const int blocks_2 = load(a.blocks, (long)slot_1 * 16 + pos_0 / 64);
-        store(a.state, ((blocks_2 * 2L * 2 + (n0 - 64) / 16) * 64 + pos_0 % 64) * 16 + (n0 - 64) % 16, cast9a);
-        store(a.state, ((blocks_2 * 2L * 2 + (n1 - 64) / 16) * 64 + pos_0 % 64) * 16 + (n1 - 64) % 16, cast9b);
+    template <class L> METHOD void with(const L &l, const Token &token, int t, int j, const float *v) const {
+        const int n0 = out_row(j, 0), n1 = out_row(j, 1);
+        if (n0 < 64) {
+            const int rope7_i = (n0) % 16;
+            const float rope7a = rotated(v[0], -v[1], (l.load(0, a.table, (long)(token.pos * 8 + rope7_i) * 2)), (l.load(1, a.table, (long)(token.pos * 8 + rope7_i) * 2 + 1)));
+            const float rope7b = rotated(v[1], v[0], (l.load(0, a.table, (long)(token.pos * 8 + rope7_i) * 2)), (l.load(1, a.table, (long)(token.pos * 8 + rope7_i) * 2 + 1)));
+            const float cast11a = cast_bf16(rope7a);
+            const float cast11b = cast_bf16(rope7b);
+            l.store(a.y, (long)t * 64 + n0, cast11a);
+            l.store(a.y, (long)t * 64 + n1, cast11b);
+        }
+        if (n0 >= 64 && n0 < 96) {
+            const int rope8_i = (n0 - 64) % 16;
+            const float rope8a = rotated(v[0], -v[1], (l.load(0, a.table, (long)(token.pos * 8 + rope8_i) * 2)), (l.load(1, a.table, (long)(token.pos * 8 + rope8_i) * 2 + 1)));
+            const float rope8b = rotated(v[1], v[0], (l.load(0, a.table, (long)(token.pos * 8 + rope8_i) * 2)), (l.load(1, a.table, (long)(token.pos * 8 + rope8_i) * 2 + 1)));
+            const float cast9a = cast_bf16(rope8a);
+            const float cast9b = cast_bf16(rope8b);
+            l.store(a.state, ((token.blocks * 2L * 2 + (n0 - 64) / 16) * 64 + token.pos % 64) * 16 + (n0 - 64) % 16, cast9a);
+            l.store(a.state, ((token.blocks * 2L * 2 + (n1 - 64) / 16) * 64 + token.pos % 64) * 16 + (n1 - 64) % 16, cast9b);
+        }
+        if (n0 >= 96 && n0 < 128) {
+            const float cast6a = cast_bf16(v[0]);
+            const float cast6b = cast_bf16(v[1]);
+            l.store(a.state, ((token.blocks * 2L * 2 + 2 + (n0 - 96) / 16) * 64 + token.pos % 64) * 16 + (n0 - 96) % 16, cast6a);
+            l.store(a.state, ((token.blocks * 2L * 2 + 2 + (n1 - 96) / 16) * 64 + token.pos % 64) * 16 + (n1 - 96) % 16, cast6b);
+        }
     }
-    if (n0 >= 96 && n0 < 128) {
-        const float cast6a = cast_bf16(v[0]);
-        const float cast6b = cast_bf16(v[1]);
-        const int slot_0 = load(a.slot, t);
-        const int pos_1 = load(a.pos, t);
-        const int blocks_2 = load(a.blocks, (long)slot_0 * 16 + pos_1 / 64);
-        store(a.state, ((blocks_2 * 2L * 2 + 2 + (n0 - 96) / 16) * 64 + pos_1 % 64) * 16 + (n0 - 96) % 16, cast6a);
-        store(a.state, ((blocks_2 * 2L * 2 + 2 + (n1 - 96) / 16) * 64 + pos_1 % 64) * 16 + (n1 - 96) % 16, cast6b);
+    METHOD static int column(int j, int m) { return out_row(j, m); }
+    METHOD Asks ask(const Token &token, int t, int j) const {
+        const float none[VALUES] = {};
+        Asks x;
+        with(Asking<LOADS>{x}, token, t, j, none);
+        return x;
     }
-}
+    METHOD void give(const Token &token, int t, int j, const float *v, const Asks &x) const { with(Told<LOADS>{x}, token, t, j, v); }
+};
 
 #line 24 "linear.stream.hip"
 // Weights streamed once for TOKENS tokens: a wave a slab of 16 weight rows at a time.
@@ -88,18 +102,18 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     stream.begin(where, n, lds + wave * RING);
     overlap_wait();
     overlap_next();
+    const Behind behind = {a};
+    Ending<Behind, (TOKENS + TILE_N - 1) / TILE_N> end;
+    end.begin(behind, count, [&](int t) { return t0 + t; });
     const Dequant d = Unit<W>::dequant(table);
     stage_rows<WAVES, K>(rows, count, [&](int i) { return a.x + (long)(t0 + i) * K; });
     __syncthreads();
     for (int s = 0; s < n; s++) {
+        const int slab = first + s * stride;
+        end.ask(behind, slab, N, HAS_B ? a.b : 0);
         Acc acc[2] = {};
         slab_product<TOKENS>(stream, acc, rows, count, where, d);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int t = i / 2 * TILE_N + acc_token(i % 2);
-            if (t < count)
-                slab_out<GROUP>(acc[i / 2], i % 2, first + s * stride, N, HAS_B ? a.b : 0, out_row, [&](int j, const float *v) { out(a, t0 + t, j, v); });
-        }
+        end.give(behind, acc, slab, N);
     }
 }
 
@@ -141,10 +155,28 @@ DEVICE int row_count(const Args &a) { return a.step[0]; }
 
 // Column out_row(j, m) of row t of the kernel's result is v[m].
 DEVICE int out_row(int j, int m) { return j; }
-DEVICE void out(const Args &a, int t, int j, const float *v) {
-    const float add1 = (load(a.a, (long)t * 64 + j)) + v[0];
-    store(a.y, (long)t * 64 + j, add1);
-}
+struct Behind {
+    enum { GROUP = 1, VALUES = 1, LOADS = 1 };
+    typedef Asked<LOADS> Asks;
+    const Args &a;
+    struct Token {};
+    METHOD Token token(int t) const {
+        Token token;
+        return token;
+    }
+    template <class L> METHOD void with(const L &l, const Token &token, int t, int j, const float *v) const {
+        const float add1 = (l.load(0, a.a, (long)t * 64 + j)) + v[0];
+        l.store(a.y, (long)t * 64 + j, add1);
+    }
+    METHOD static int column(int j, int m) { return out_row(j, m); }
+    METHOD Asks ask(const Token &token, int t, int j) const {
+        const float none[VALUES] = {};
+        Asks x;
+        with(Asking<LOADS>{x}, token, t, j, none);
+        return x;
+    }
+    METHOD void give(const Token &token, int t, int j, const float *v, const Asks &x) const { with(Told<LOADS>{x}, token, t, j, v); }
+};
 
 #line 24 "linear.stream.hip"
 // Weights streamed once for TOKENS tokens: a wave a slab of 16 weight rows at a time.
@@ -165,18 +197,18 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     stream.begin(where, n, lds + wave * RING);
     overlap_wait();
     overlap_next();
+    const Behind behind = {a};
+    Ending<Behind, (TOKENS + TILE_N - 1) / TILE_N> end;
+    end.begin(behind, count, [&](int t) { return t0 + t; });
     const Dequant d = Unit<W>::dequant(table);
     stage_rows<WAVES, K>(rows, count, [&](int i) { return a.x + (long)(t0 + i) * K; });
     __syncthreads();
     for (int s = 0; s < n; s++) {
+        const int slab = first + s * stride;
+        end.ask(behind, slab, N, HAS_B ? a.b : 0);
         Acc acc[2] = {};
         slab_product<TOKENS>(stream, acc, rows, count, where, d);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int t = i / 2 * TILE_N + acc_token(i % 2);
-            if (t < count)
-                slab_out<GROUP>(acc[i / 2], i % 2, first + s * stride, N, HAS_B ? a.b : 0, out_row, [&](int j, const float *v) { out(a, t0 + t, j, v); });
-        }
+        end.give(behind, acc, slab, N);
     }
 }
 
@@ -216,9 +248,27 @@ DEVICE int row_count(const Args &a) { return a.step[1]; }
 
 // Column out_row(j, m) of row t of the kernel's result is v[m].
 DEVICE int out_row(int j, int m) { return j; }
-DEVICE void out(const Args &a, int t, int j, const float *v) {
-    store(a.y, (long)t * 512 + j, v[0]);
-}
+struct Behind {
+    enum { GROUP = 1, VALUES = 1, LOADS = 0 };
+    typedef Asked<LOADS> Asks;
+    const Args &a;
+    struct Token {};
+    METHOD Token token(int t) const {
+        Token token;
+        return token;
+    }
+    template <class L> METHOD void with(const L &l, const Token &token, int t, int j, const float *v) const {
+        l.store(a.y, (long)t * 512 + j, v[0]);
+    }
+    METHOD static int column(int j, int m) { return out_row(j, m); }
+    METHOD Asks ask(const Token &token, int t, int j) const {
+        const float none[VALUES] = {};
+        Asks x;
+        with(Asking<LOADS>{x}, token, t, j, none);
+        return x;
+    }
+    METHOD void give(const Token &token, int t, int j, const float *v, const Asks &x) const { with(Told<LOADS>{x}, token, t, j, v); }
+};
 
 #line 24 "linear.stream.hip"
 // Weights streamed once for TOKENS tokens: a wave a slab of 16 weight rows at a time.
@@ -239,18 +289,18 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     stream.begin(where, n, lds + wave * RING);
     overlap_wait();
     overlap_next();
+    const Behind behind = {a};
+    Ending<Behind, (TOKENS + TILE_N - 1) / TILE_N> end;
+    end.begin(behind, count, [&](int t) { return t0 + t; });
     const Dequant d = Unit<W>::dequant(table);
     stage_rows<WAVES, K>(rows, count, [&](int i) { return a.x + (long)(t0 + i) * K; });
     __syncthreads();
     for (int s = 0; s < n; s++) {
+        const int slab = first + s * stride;
+        end.ask(behind, slab, N, HAS_B ? a.b : 0);
         Acc acc[2] = {};
         slab_product<TOKENS>(stream, acc, rows, count, where, d);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int t = i / 2 * TILE_N + acc_token(i % 2);
-            if (t < count)
-                slab_out<GROUP>(acc[i / 2], i % 2, first + s * stride, N, HAS_B ? a.b : 0, out_row, [&](int j, const float *v) { out(a, t0 + t, j, v); });
-        }
+        end.give(behind, acc, slab, N);
     }
 }
 

@@ -40,42 +40,6 @@ DEVICE void out(const Args &a, int t, int n, float v) {
 // fast in float, but nothing is rounded to bf16: the choice hangs on it); the best R (ties to the lower index), and softmax over them.
 // NMSE in fast: a row's scale in float.
 
-// A float as an unsigned number of the same order; NaN below everything, so that an index is always valid.
-DEVICE u64 ordered(float v, int index) {
-    const unsigned u = as_u32(v + 0.f), key = v != v ? 0 : u >> 31 ? ~u : u | 0x80000000u;
-    return (u64)key << 32 | (unsigned)~index;
-}
-
-DEVICE void choose(const Args &a, int t, const float *logit, double *power) { // by one wave; power: R of them
-    const int lane = threadIdx.x % WAVE;
-    u64 below = ~0ull;
-    float kept[R];
-    for (int r = 0; r < R; r++) {
-        u64 best = 0;
-        for (int e = lane; e < E; e += WAVE) {
-            const u64 o = ordered(logit[e], e);
-            if (o < below && o > best) best = o;
-        }
-        for (int d = WAVE / 2; d; d /= 2) {
-            const u64 o = shuffle_xor(best, d);
-            best = o > best ? o : best;
-        }
-        below = best;
-        const int e = (int)~(unsigned)best;
-        kept[r] = logit[e];
-        if (lane == 0) a.ids[(long)t * R + r] = e;
-    }
-    double own = kept[0], sum = 0; // lane r's is rank r's
-#pragma unroll
-    for (int r = 1; r < R; r++)
-        if (lane == r) own = kept[r];
-    own = exp(own - (double)kept[0]);
-    if (lane < R) power[lane] = own;
-    wave_sync();
-    for (int r = 0; r < R; r++) sum += power[r];
-    if (lane < R) a.p[(long)t * R + lane] = (float)(own / sum);
-}
-
 template <class W> DEVICE void compute(const Args &a, const W *w) {
     typedef Chunk<W> C;
     // A wave takes PER experts at a time, so that a row is read from shared memory as many times less often; of these, HELD chunks of
@@ -153,7 +117,7 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
             }
     }
     __syncthreads();
-    if (wave < count) choose(a, t0 + wave, logit[wave], power[wave]);
+    if (wave < count) wave_choose<E, R>(logit[wave], a.ids + (long)(t0 + wave) * R, a.p + (long)(t0 + wave) * R, power[wave]);
 }
 
 DEVICE void run(const Args &a) { compute(a, a.w); }
