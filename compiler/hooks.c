@@ -616,17 +616,22 @@ static void behind_asks(Hooks *h, Text *text, Gen *g) {
     text_add(text, "struct Behind {\n    enum { GROUP = %d, VALUES = %d, LOADS = %d };\n    typedef Asked<LOADS> Asks;\n    %s;\n",
              h->part->pairs ? 2 : 1, h->part->ranks ? (int)size_of(h->part->source, 1) : h->part->pairs ? 2 : 1, g->most_asked, args_type(h));
     behind_token(text, g);
-    text_add(text, "    template <class L> METHOD void with(const L &l, const Token &token, int t, int j, const float *v) const {\n");
+    text_add(text, "    template <class L> METHOD void with(L &l, const Token &token, int t, int j, const float *v) const {\n");
     add_text(text, &g->text);
     text_add(text, "    }\n"
                    "    METHOD static int column(int j, int m) { return out_row(j, m); }\n"
                    "    METHOD Asks ask(const Token &token, int t, int j) const {\n"
                    "        const float none[VALUES] = {};\n"
                    "        Asks x;\n"
-                   "        with(Asking<LOADS>{x}, token, t, j, none);\n"
+                   "        Asking<LOADS> l(x);\n"
+                   "        with(l, token, t, j, none);\n"
+                   "        l.end();\n"
                    "        return x;\n"
                    "    }\n"
-                   "    METHOD void give(const Token &token, int t, int j, const float *v, const Asks &x) const { with(Told<LOADS>{x}, token, t, j, v); }\n"
+                   "    METHOD void give(const Token &token, int t, int j, const float *v, const Asks &x) const {\n"
+                   "        Told<LOADS> l{x};\n"
+                   "        with(l, token, t, j, v);\n"
+                   "    }\n"
                    "};\n\n");
 }
 

@@ -100,6 +100,7 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int STEP, in
         UNITS = (K + UNIT_K - 1) / UNIT_K, UNIT = Unit<W>::BYTES, PART = STEP * UNIT, WEIGHTS = SLABS * PART, ROW = UNIT_K * 2, TILE = TOKENS * ROW,
         GROUPS = (SLABS + 3) / 4, MOVERS = 96, APART = MOVERS / 8, EACH = (TOKENS + APART - 1) / APART, // GROUPS: multiplying warpgroups, MOVERS: threads that gather tokens
         LAG = STAGES / 2 > 5 ? 5 : STAGES / 2,
+        THERE = slabs_of(N) % SLABS == 0, // all slabs of a tile
         // Registers of who multiplies and of who moves: together what a launch of 384 threads (168 each), 512 (128) or 640 (96) has
         TAKE = GROUPS == 1 ? 0 : GROUPS == 4 ? 104 : GROUPS == 3 ? 152 : 208,
         GIVE = (GROUPS == 4 ? 480 : GROUPS == 3 ? 512 : 504) - GROUPS * TAKE,
@@ -295,7 +296,7 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int STEP, in
         typename Out::Asks x[CHUNK / 8][2][2 / Out::GROUP];
         METHOD void ask(const Line<Out> &lines, int slab, const Out &out) {
             each_token<Out>(lines, [&](int j, int i, int, const Line<Out> &k) {
-                slab_groups<Out::GROUP>(i, slab, N, [&](int m, int n) { x[j][i][m] = out.ask(k.token, k.row, n); });
+                slab_groups<Out::GROUP, THERE>(i, slab, N, [&](int m, int n) { x[j][i][m] = out.ask(k.token, k.row, n); });
             });
         }
         METHOD void give(const float *d, const Acc &bias, int count, const Line<Out> &lines, int slab, const Out &out) const {
@@ -303,7 +304,7 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int STEP, in
                 if (t >= count) return;
                 Acc acc = {{d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]}};
                 add_bias(acc, bias);
-                slab_groups<Out::GROUP>(i, slab, N, [&](int m, int n) {
+                slab_groups<Out::GROUP, THERE>(i, slab, N, [&](int m, int n) {
                     const float v[2] = {acc.c[i + 2 * m], Out::GROUP == 2 ? acc.c[i + 2] : 0.f};
                     out.give(k.token, k.row, n, v, x[j][i][m]);
                 });
@@ -312,7 +313,7 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int STEP, in
     };
     // The chunk at the front of d is written; the others then move up, so that the text is there once.
     template <class Out> METHOD static void give(float *d, const Item &it, Line<Out> now, int slab, const Out &out) {
-        const Acc bias = slab_bias<Out::GROUP>(slab, N, out.bias(it), Out::column);
+        const Acc bias = slab_bias<Out::GROUP, THERE>(slab, N, out.bias(it), Out::column);
 #pragma unroll 1
         for (int t = 0; t < it.count; t += CHUNK) {
             Questions<Out> x;

@@ -27,6 +27,14 @@ static __device__ inline unsigned short convert_bf16(float f) {
 }
 #define CONVERT_BF16(f) convert_bf16(f)
 
+static __device__ inline float fast_sigmoid(float x) {
+    float e, r;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(x * -1.4426950408889634f));
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(1.f + e));
+    return r;
+}
+#define FAST_SIGMOID(x) fast_sigmoid(x)
+
 // The lanes where p holds, one bit each.
 static __device__ inline u64_ wave_ballot(bool p) { return __ballot_sync(~0u, p); }
 static __device__ inline int bit_count(u64_ m) { return __popcll(m); }

@@ -175,25 +175,27 @@ template <int K, int TOKENS, int THREADS> struct Tile {
     }
 };
 
-// f(m, j): group j of the slab's columns, which acc holds at i: at i and i + 2 a group of two, at i + 2 m one of one.
-template <int GROUP, class Do> DEVICE void slab_groups(int i, int slab, int rows, Do f) {
+// f(m, j): group j of the slab's columns, which acc holds at i: at i and i + 2 a group of two, at i + 2 m one of one. THERE: it is a slab
+// of these rows, not one behind them.
+template <int GROUP, bool THERE = true, class Do> DEVICE void slab_groups(int i, int slab, int rows, Do f) {
     const int group = acc_group(i);
+    const bool whole = THERE && rows % SLAB == 0; // no row of it is missing
     if (GROUP == 2) {
-        if (slab * (SLAB / 2) + group < rows / 2) f(0, slab * (SLAB / 2) + group);
+        if (whole || slab * (SLAB / 2) + group < rows / 2) f(0, slab * (SLAB / 2) + group);
         return;
     }
 #pragma unroll
     for (int m = 0; m < 2; m++)
-        if (slab * SLAB + tile_row(group, m) < rows) f(m, slab * SLAB + tile_row(group, m));
+        if (whole || slab * SLAB + tile_row(group, m) < rows) f(m, slab * SLAB + tile_row(group, m));
 }
 
 // The biases of what this lane's acc will hold; asked for before a product, they are there behind it. slab_out then wants none.
-template <int GROUP, class OutRow> DEVICE Acc slab_bias(int slab, int rows, const float *bias, OutRow out_row) {
+template <int GROUP, bool THERE = true, class OutRow> DEVICE Acc slab_bias(int slab, int rows, const float *bias, OutRow out_row) {
     Acc b = {};
     if (!bias) return b;
 #pragma unroll
     for (int i = 0; i < 2; i++)
-        slab_groups<GROUP>(i, slab, rows, [&](int m, int j) {
+        slab_groups<GROUP, THERE>(i, slab, rows, [&](int m, int j) {
             for (int k = 0; k < GROUP; k++) b.c[i + 2 * (m + k)] = bias[out_row(j, k)];
         });
     return b;

@@ -46,7 +46,7 @@ struct Behind {
         token.blocks = load(a.blocks, (long)token.slot * 16 + token.pos / 64);
         return token;
     }
-    template <class L> METHOD void with(const L &l, const Token &token, int t, int j, const float *v) const {
+    template <class L> METHOD void with(L &l, const Token &token, int t, int j, const float *v) const {
         const int n0 = out_row(j, 0), n1 = out_row(j, 1);
         if (n0 < 64) {
             const int rope7_i = (n0) % 16;
@@ -77,10 +77,15 @@ struct Behind {
     METHOD Asks ask(const Token &token, int t, int j) const {
         const float none[VALUES] = {};
         Asks x;
-        with(Asking<LOADS>{x}, token, t, j, none);
+        Asking<LOADS> l(x);
+        with(l, token, t, j, none);
+        l.end();
         return x;
     }
-    METHOD void give(const Token &token, int t, int j, const float *v, const Asks &x) const { with(Told<LOADS>{x}, token, t, j, v); }
+    METHOD void give(const Token &token, int t, int j, const float *v, const Asks &x) const {
+        Told<LOADS> l{x};
+        with(l, token, t, j, v);
+    }
 };
 
 #line 24 "linear.stream.hip"
@@ -164,7 +169,7 @@ struct Behind {
         Token token;
         return token;
     }
-    template <class L> METHOD void with(const L &l, const Token &token, int t, int j, const float *v) const {
+    template <class L> METHOD void with(L &l, const Token &token, int t, int j, const float *v) const {
         const float add1 = (l.load(0, a.a, (long)t * 64 + j)) + v[0];
         l.store(a.y, (long)t * 64 + j, add1);
     }
@@ -172,10 +177,15 @@ struct Behind {
     METHOD Asks ask(const Token &token, int t, int j) const {
         const float none[VALUES] = {};
         Asks x;
-        with(Asking<LOADS>{x}, token, t, j, none);
+        Asking<LOADS> l(x);
+        with(l, token, t, j, none);
+        l.end();
         return x;
     }
-    METHOD void give(const Token &token, int t, int j, const float *v, const Asks &x) const { with(Told<LOADS>{x}, token, t, j, v); }
+    METHOD void give(const Token &token, int t, int j, const float *v, const Asks &x) const {
+        Told<LOADS> l{x};
+        with(l, token, t, j, v);
+    }
 };
 
 #line 24 "linear.stream.hip"
@@ -257,17 +267,22 @@ struct Behind {
         Token token;
         return token;
     }
-    template <class L> METHOD void with(const L &l, const Token &token, int t, int j, const float *v) const {
+    template <class L> METHOD void with(L &l, const Token &token, int t, int j, const float *v) const {
         l.store(a.y, (long)t * 512 + j, v[0]);
     }
     METHOD static int column(int j, int m) { return out_row(j, m); }
     METHOD Asks ask(const Token &token, int t, int j) const {
         const float none[VALUES] = {};
         Asks x;
-        with(Asking<LOADS>{x}, token, t, j, none);
+        Asking<LOADS> l(x);
+        with(l, token, t, j, none);
+        l.end();
         return x;
     }
-    METHOD void give(const Token &token, int t, int j, const float *v, const Asks &x) const { with(Told<LOADS>{x}, token, t, j, v); }
+    METHOD void give(const Token &token, int t, int j, const float *v, const Asks &x) const {
+        Told<LOADS> l{x};
+        with(l, token, t, j, v);
+    }
 };
 
 #line 24 "linear.stream.hip"
