@@ -623,7 +623,7 @@ static void behind_asks(Hooks *h, Text *text, Gen *g) {
                    "    METHOD Asks ask(const Token &token, int t, int j) const {\n"
                    "        const float none[VALUES] = {};\n"
                    "        Asks x;\n"
-                   "        Asking<LOADS> l(x);\n"
+                   "        Asking<LOADS> l(x, a.step);\n"
                    "        with(l, token, t, j, none);\n"
                    "        l.end();\n"
                    "        return x;\n"

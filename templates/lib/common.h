@@ -90,8 +90,8 @@ DEVICE float mxfp4_value(unsigned code, unsigned scale) {
 
 // What is composed behind a kernel reads through one of these, if it can be asked before the results are there ("behind … asks",
 // compiler/template.h): Asking reads, and writes nothing; Told has what was read. at: which of N reads. Integers are read at once, since
-// places depend on them; the rest when it is known where all lie: two that are read in different views are one instruction, else the
-// second would wait for the first to come (QKV, 2,048 tokens: 17% of its time, H200, 2026-11-29).
+// places depend on them; the rest when it is known where all lie, what no view reads at a place that can be read: two that are read in
+// different views are one instruction without a condition, else the second would wait for the first (QKV, 2,048 tokens: 17% of its time, H200, 2026-11-29).
 template <int N> struct Asked {
     float f[N + 1];
     int i[N + 1];
@@ -101,7 +101,9 @@ template <int N> struct Asking {
     Asked<N> &x;
     const float *floats[N + 1];
     const bf16 *halves[N + 1];
-    INSIDE Asking(Asked<N> &x) : x(x), floats{}, halves{} {}
+    INSIDE Asking(Asked<N> &x, const int *some) : x(x), halves{} {
+        for (int at = 0; at <= N; at++) floats[at] = (const float *)some;
+    }
     INSIDE int load(int at, const int *p, long i) { return x.i[at] = ::load(p, i); }
     INSIDE float load(int at, const float *p, long i) { return floats[at] = p + i, 0.f; }
     INSIDE float load(int at, const bf16 *p, long i) { return halves[at] = p + i, 0.f; }
@@ -109,7 +111,7 @@ template <int N> struct Asking {
     INSIDE void end() {
 #pragma unroll
         for (int at = 0; at < N; at++) {
-            if (floats[at]) x.f[at] = *floats[at];
+            x.f[at] = *floats[at];
             if (halves[at]) x.f[at] = f32_of(*halves[at]);
         }
     }

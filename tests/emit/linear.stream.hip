@@ -77,7 +77,7 @@ struct Behind {
     METHOD Asks ask(const Token &token, int t, int j) const {
         const float none[VALUES] = {};
         Asks x;
-        Asking<LOADS> l(x);
+        Asking<LOADS> l(x, a.step);
         with(l, token, t, j, none);
         l.end();
         return x;
@@ -177,7 +177,7 @@ struct Behind {
     METHOD Asks ask(const Token &token, int t, int j) const {
         const float none[VALUES] = {};
         Asks x;
-        Asking<LOADS> l(x);
+        Asking<LOADS> l(x, a.step);
         with(l, token, t, j, none);
         l.end();
         return x;
@@ -274,7 +274,7 @@ struct Behind {
     METHOD Asks ask(const Token &token, int t, int j) const {
         const float none[VALUES] = {};
         Asks x;
-        Asking<LOADS> l(x);
+        Asking<LOADS> l(x, a.step);
         with(l, token, t, j, none);
         l.end();
         return x;
