@@ -758,6 +758,17 @@ static void **captured_at(const Exec *x, int graph, int segment) {
     return &x->captured[graph][segment * PLAN_MAX_BUCKETS + exec_bucket(x, graph)];
 }
 
+static bool tell_watch(Exec *x, ExecPoint point, Err *e) {
+    const Exec *first = x->first ? x->first : x;
+    return !first->watch || first->watch(first->watch_ctx, x, point, e);
+}
+
+/* segment -1: not captured. */
+static bool run_watched(Exec *x, int graph, int segment, const Segment *s, Err *e) {
+    return tell_watch(x, EXEC_BEGINS, e) && run_segment(x, graph, s, segment < 0 ? NULL : captured_at(x, graph, segment), e) &&
+           tell_watch(x, EXEC_DONE, e);
+}
+
 /* The others begin when the first has come so far, and it goes on when they are done; the host waits for nobody. segment -1: not
  * captured. */
 static bool run_everywhere(Exec *x, int graph, int segment, const Segment *s, Err *e) {
@@ -766,22 +777,21 @@ static bool run_everywhere(Exec *x, int graph, int segment, const Segment *s, Er
     if (x->ready && !ops->record(x->dev, 0, x->ready, e)) return false;
     for (int i = 0; i < x->n_other; i++) {
         Exec *o = x->other[i];
-        if ((x->ready && !ops->await(o->dev, 0, x->ready, e)) ||
-            !run_segment(o, graph, s, segment < 0 ? NULL : captured_at(o, graph, segment), e) ||
+        if ((x->ready && !ops->await(o->dev, 0, x->ready, e)) || !run_watched(o, graph, segment, s, e) ||
             (x->ready && !ops->record(o->dev, 0, o->ready, e)))
             return false;
     }
-    if (!run_segment(x, graph, s, segment < 0 ? NULL : captured_at(x, graph, segment), e)) return false;
+    if (!run_watched(x, graph, segment, s, e)) return false;
     for (int i = 0; i < x->n_other && x->ready; i++)
         if (!ops->await(x->dev, 0, x->other[i]->ready, e)) return false;
-    return true;
+    return tell_watch(x, EXEC_JOINED, e);
 }
 
 bool exec_node(Exec *x, int graph, int node, Err *e) {
     int k = 0;
     while (x->segment[graph][k].end <= node) k++;
     const Segment one = {node, node + 1, x->segment[graph][k].everywhere};
-    return send_all(x, e) && (one.everywhere ? run_everywhere(x, graph, -1, &one, e) : run_node(x, graph, node, e));
+    return send_all(x, e) && (one.everywhere ? run_everywhere(x, graph, -1, &one, e) : run_watched(x, graph, -1, &one, e));
 }
 
 bool exec_graph(Exec *x, int graph, Err *e) {
@@ -789,7 +799,7 @@ bool exec_graph(Exec *x, int graph, Err *e) {
     exec_begin(x, graph);
     for (int k = 0; k < x->n_segments[graph]; k++) {
         const Segment *s = &x->segment[graph][k];
-        if (s->everywhere ? !run_everywhere(x, graph, k, s, e) : !run_segment(x, graph, s, captured_at(x, graph, k), e)) return false;
+        if (s->everywhere ? !run_everywhere(x, graph, k, s, e) : !run_watched(x, graph, k, s, e)) return false;
     }
     return true;
 }
