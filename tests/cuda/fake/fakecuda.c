@@ -3,8 +3,8 @@
  * are launched, and on which device. A thread's context must be that of what it uses. At exit FAKECUDA_LOG gets a line per kind of
  * launch and its count, then those of each device, and what is left. FAKECUDA_VERSION: the driver's (13000). FAKECUDA_DEVICES (1), of
  * which CUDA_VISIBLE_DEVICES chooses; FAKECUDA_NO_PEER=1: none reaches another; FAKECUDA_FAIL=DEVICE:N: replay N of this device
- * fails, FAKECUDA_FAIL_PEER=DEVICE:N: this copy from another, FAKECUDA_HANG=DEVICE:N: that replay never ends. A kernel whose PTX
- * traps does end its context: whatever is asked of it from then on fails. */
+ * fails, FAKECUDA_FAIL_PEER=DEVICE:N: this copy from another, FAKECUDA_HANG=DEVICE:N: that replay never ends. The kernel
+ * gptoss_trap (tests/gpus/kill_cuda.c) does end its context: whatever is asked of it from then on fails. */
 #include <cuda.h>
 
 #include <pthread.h>
@@ -220,15 +220,11 @@ CUresult cuEventElapsedTime(float *ms, CUevent a, CUevent b) {
     return *ms = (float)((((Event *)b)->time - ((Event *)a)->time) * 1e3), CUDA_SUCCESS;
 }
 
-CUresult cuModuleLoadData(CUmodule *m, const void *image) {
-    const char *text = image;
-    *m = make(1);
-    *((char *)*m + sizeof(CUcontext)) = !strncmp(text, ".version", 8) && strstr(text, "trap;");
-    return CUDA_SUCCESS;
-}
+CUresult cuModuleLoadData(CUmodule *m, const void *image) { return (void)image, *m = make(1), CUDA_SUCCESS; }
 CUresult cuModuleUnload(CUmodule m) { return drop(m); }
 CUresult cuModuleGetFunction(CUfunction *f, CUmodule m, const char *name) {
-    return (void)name, own(m), *f = (CUfunction)m, CUDA_SUCCESS;
+    own(m), *f = (CUfunction)m;
+    return *((char *)m + sizeof(CUcontext)) = !strcmp(name, "gptoss_trap"), CUDA_SUCCESS;
 }
 CUresult cuFuncSetAttribute(CUfunction f, CUfunction_attribute a, int v) {
     (void)f;
