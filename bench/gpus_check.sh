@@ -14,6 +14,8 @@ carry=$here
 export LD_LIBRARY_PATH=$carry/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} PATH=$carry/bin:$PATH
 export GPTOSS_TRUST_CODE=1 GPTOSS_HANG_SECONDS=${GPTOSS_HANG_SECONDS:-30}
 BUDGET=${BUDGET:-540}
+STEPS=${STEPS:-384} REQUESTS=${REQUESTS:-2048} LONGEST=${LONGEST:-200} BATCH=${BATCH:-256} GROUP_AT=${GROUP_AT:-2000} # tests/ep has others
+few=$((BATCH >= 16 ? BATCH / 16 : 1))
 parts=${*:-same getp 120b killed}
 tmp=$(mktemp -d)
 log=${OUT:-$tmp}/logs
@@ -92,9 +94,9 @@ find_big() { # GB
     done
     [ -n "$big" ] && big=$(mktemp -d "$big/gptoss-XXXXXX") && made_big=1
 }
-need=16
-wanted 120b && need=85
-find_big $need || { echo "nowhere $need GB are free; BIG=FOLDER says where" >&2; exit 1; }
+need=${NEED:-16}
+wanted 120b && need=${NEED:-85}
+find_big "$need" || { echo "nowhere $need GB are free; BIG=FOLDER says where" >&2; exit 1; }
 make_big() { # NAME: its checkpoint; in the background, one after the other
     go mkmodel-"$1" gptoss-mkmodel "$carry/models/$1.json" "$big/$1" --seed 1
     echo $? >"$tmp/mkmodel-$1"
@@ -113,7 +115,7 @@ at = []
 for i in range(int(sys.argv[1])): at.append(b"\1" * (1 << 30))' "$1" 2>"$log/grow.err"
     say "memory grown to $(awk '/^MemTotal/ {print int($2 / 1048576)}' /proc/meminfo) GiB"
 }
-{ if wanted getp || wanted killed; then make_big 20b; fi; if wanted 120b; then grow $need; make_big 120b; fi; } &
+{ if wanted getp || wanted killed; then make_big 20b; fi; if wanted 120b; then grow "$need"; make_big 120b; fi; } &
 
 write_requests() { # FILE SEED VOCAB COUNT LEAST MOST
     python3 -c 'import random, sys
@@ -122,7 +124,7 @@ print(count)
 for i in range(count): print(*(r.randrange(vocab) for _ in range(r.randint(least, most))))' "${@:2}" >"$1"
 }
 write_requests "$tmp/small.in" 7 300 90 1 130
-write_requests "$tmp/big.in" 8 199000 2048 20 200
+write_requests "$tmp/big.in" 8 "$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["vocab_size"] * 99 // 100)' "$carry/models/20b.json")" "$REQUESTS" $((LONGEST / 10)) "$LONGEST"
 
 # --- the same ids
 small() { # NAME MODEL: each way of running it
@@ -148,15 +150,15 @@ if wanted same; then
 fi
 
 # --- the 20b shape on more and more GPUs
-big_getp() { getp "$1" "$2" "$big/20b" "$tmp/big.in" -n 384 -b 256 "${@:3}"; }
+big_getp() { getp "$1" "$2" "$big/20b" "$tmp/big.in" -n "$STEPS" "${@:3}"; }
 one_20b() { # the ids that others are held against
     [ -e "$tmp/20b-g1.ids" ] && return
-    big_getp 20b-g1 20b-1 -g 1; code=$?
+    big_getp 20b-g1 20b-1 -b "$BATCH" -g 1; code=$?
     [ $code = 0 ] || { wrong "20b-g1: exit $code: $(why 20b-g1)"; return 1; }
 }
 scale() { # NAME PLAN GPUS
     fits "$1" 45 || return
-    big_getp "$1" "$2" -g "$3"; same "$1" $? 0 20b-g1
+    big_getp "$1" "$2" -b "$BATCH" -g "$3"; same "$1" $? 0 20b-g1
     tell getp "$log/$1.out" "$log/20b-g1.out" "$3"
 }
 if wanted getp || wanted killed; then made 20b && have_20b=1; fi
@@ -174,10 +176,10 @@ fi
 
 # --- the 120b shape on two GPUs beside one
 sweep() { # GPUS NAME PLAN
-    CUDA_VISIBLE_DEVICES=$1 go "$2" gptoss-exec "$carry/plans/$3.bin" -w "$big/120b" -m bench --tg 32 --batches 1,64,256 -r 3 --json || echo "$2: $(why "$2")" >>"$tmp/120b-failed"
+    CUDA_VISIBLE_DEVICES=$1 go "$2" gptoss-exec "$carry/plans/$3.bin" -w "$big/120b" -m bench --tg 32 --batches "1,$((BATCH / 4)),$BATCH" -r 3 --json || echo "$2: $(why "$2")" >>"$tmp/120b-failed"
 }
 kernels() {
-    CUDA_VISIBLE_DEVICES=$1 go "$2" gptoss-exec "$carry/plans/$3.bin" -w "$big/120b" -m bench --tg 32 --batches 1,64,256 --kernels --json || echo "$2: $(why "$2")" >>"$tmp/120b-failed"
+    CUDA_VISIBLE_DEVICES=$1 go "$2" gptoss-exec "$carry/plans/$3.bin" -w "$big/120b" -m bench --tg 32 --batches "1,$((BATCH / 4)),$BATCH" --kernels --json || echo "$2: $(why "$2")" >>"$tmp/120b-failed"
 }
 if wanted 120b && fits 120b 90 && made 120b; then
     if [ "$all" -ge 4 ]; then
@@ -203,7 +205,7 @@ print(next(l.split()[-1] for l in open("/proc/self/maps") if "libcuda.so" in l))
 if command -v ptxas >"$tmp/where" && sed -n '/^static const char ptx/s/.*= "\(.*\)";$/\1/p' "$carry/kill/kill_cuda.c" | sed 's/\\n/\n/g' >"$tmp/trap.ptx" && ptxas -arch sm_90 -o "$tmp/trap.cubin" "$tmp/trap.ptx" 2>"$log/ptxas.err"
 then export KILLCUDA_CODE=$tmp/trap.cubin; fi
 killed() { # NAME DEVICE:REPLAY PLAN options: as big_getp
-    LD_LIBRARY_PATH=$carry/kill:$LD_LIBRARY_PATH KILLCUDA_LIB=$libcuda KILLCUDA=$2 getp "$1" "$3" "$big/20b" "$tmp/big.in" -n 384 "${@:4}"
+    LD_LIBRARY_PATH=$carry/kill:$LD_LIBRARY_PATH KILLCUDA_LIB=$libcuda KILLCUDA=$2 big_getp "$1" "$3" "${@:4}"
 }
 lost() { # NAME DEVICE:REPLAY PLAN options: the others do all, and the exit status says that one was lost
     fits "$1" 30 || return
@@ -211,27 +213,29 @@ lost() { # NAME DEVICE:REPLAY PLAN options: the others do all, and the exit stat
     grep -hE 'kill_cuda:|left out' "$log/$1.err" | cut -c1-260 | sed 's/^/       /'
     if ! grep -q kill_cuda: "$log/$1.err"; then wrong "$1: nothing was killed"; fi
     [ -e "$tmp/$1.ids" ] && return
-    getp "$1" "$3" "$big/20b" "$tmp/big.in" -n 384 "${@:4}" --resume; same "$1" $? 0 20b-g1 # if they could not: the next run does it
+    big_getp "$1" "$3" "${@:4}" --resume; same "$1" $? 0 20b-g1 # if they could not: the next run does it
 }
 if wanted killed && [ -n "${have_20b:-}" ] && fits killed 60 && one_20b; then
-    lost 20b-lost-last $((all - 1)):400 20b-1 -g "$all" -b 256 -t 512
-    lost 20b-lost-first 0:400 20b-1 -g "$all" -b 256 -t 512
+    part=(-t $((REQUESTS / 4))) # two replays a step
+    lost 20b-lost-last $((all - 1)):"$STEPS" 20b-1 -g "$all" -b "$BATCH" "${part[@]}"
+    lost 20b-lost-first 0:"$STEPS" 20b-1 -g "$all" -b "$BATCH" "${part[@]}"
     if fits 20b-lost-alone 40; then
-        killed 20b-lost-alone 0:1900 20b-1 -g 1 -b 16 -t 64; code=$?
+        alone=(-b "$few" -t $((REQUESTS / 32)))
+        killed 20b-lost-alone 0:$((5 * STEPS)) 20b-1 -g 1 "${alone[@]}"; code=$?
         [ $code = 1 ] && [ ! -e "$tmp/20b-lost-alone.ids" ] && good "20b-lost-alone: $(grep -ohE '[0-9]+ of [0-9]+ requests are done' "$log/20b-lost-alone.err")" || wrong "20b-lost-alone: exit $code: $(why 20b-lost-alone)"
-        getp 20b-lost-alone 20b-1 "$big/20b" "$tmp/big.in" -n 384 -g "$all" -b 16 -t 64 --resume; same 20b-lost-alone $? 0 20b-g1
+        big_getp 20b-lost-alone 20b-1 -g "$all" "${alone[@]}" --resume; same 20b-lost-alone $? 0 20b-g1
         tell getp "$log/20b-lost-alone.out" "$log/20b-g1.out" "$all" | grep -o '[0-9.]* s, tail.*'
     fi
-    [ $n -lt 4 ] || lost 20b-lost-in-group $((n - 1)):2000 20b-2 -g $n -b 256 -t 512
+    [ $n -lt 4 ] || lost 20b-lost-in-group $((n - 1)):"$GROUP_AT" 20b-2 -g $n -b "$BATCH" "${part[@]}"
     if fits 20b-process-killed 40; then
-        command=(gptoss-exec "$carry/plans/20b-1.bin" -w "$big/20b" --input-ids -i "$tmp/big.in" -m getp -o "$tmp/20b-process-killed.ids" --json -n 384 -g "$all" -b 16 -t 512)
+        command=(gptoss-exec "$carry/plans/20b-1.bin" -w "$big/20b" --input-ids -i "$tmp/big.in" -m getp -o "$tmp/20b-process-killed.ids" --json -n "$STEPS" -g "$all" -b "$few" "${part[@]}")
         "${command[@]}" >"$log/20b-process.out" 2>"$log/20b-process.err" & victim=$!
-        until [ "$(cat "$tmp"/20b-process-killed.ids.parts/* 2>/dev/null | wc -l)" -gt 40 ] || ! kill -0 $victim 2>/dev/null; do sleep 0.1; done
+        until [ "$(cat "$tmp"/20b-process-killed.ids.parts/* 2>/dev/null | wc -l)" -gt $((REQUESTS / 50)) ] || ! kill -0 $victim 2>/dev/null; do sleep 0.1; done
         kill -KILL $victim 2>/dev/null
         wait $victim 2>/dev/null
         [ ! -e "$tmp/20b-process-killed.ids" ] && good "20b-process-killed: before its end" || wrong "20b-process-killed: it had ended"
         go 20b-process-killed "${command[@]}" --resume; same 20b-process-killed $? 0 20b-g1
-        say "resumed: $(python3 -c 'import json, sys; print(sum(d["requests"] for d in json.load(open(sys.argv[1]))["devices"]), "of 512 requests were left")' "$log/20b-process-killed.out")"
+        say "resumed: $(python3 -c 'import json, sys; print(sum(d["requests"] for d in json.load(open(sys.argv[1]))["devices"]), "requests were left")' "$log/20b-process-killed.out")"
     fi
 fi
 say "$ok ok, $bad failed"
