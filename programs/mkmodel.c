@@ -208,7 +208,7 @@ static void fill_value(FileDType dtype, float v, uint8_t *to) {
 }
 
 static void fill_dense(const Item *t, const Gen *g, uint64_t first, size_t n, uint8_t *to) {
-    float v[4096];
+    float v[4096] = {0};
     size_t size = file_dtype_size(t->dtype);
     for (size_t i = 0, k; i < n; i += k) {
         k = n - i < LEN(v) ? n - i : LEN(v);
@@ -221,7 +221,7 @@ static void fill_dense(const Item *t, const Gen *g, uint64_t first, size_t n, ui
 static void fill_columns(const Item *t, const Gen *g, uint64_t unit, uint8_t *to) {
     size_t K = (size_t)t->shape[1], rows = (size_t)t->shape[2], size = file_dtype_size(t->dtype);
     uint64_t expert = unit / (K / 32), k = unit % (K / 32) * 32;
-    float v[32];
+    float v[32] = {0};
     for (size_t r = 0; r < rows; r++) {
         gen_values(g, (expert * rows + r) * K + k, 32, v);
         for (size_t i = 0; i < 32; i++) fill_value(t->dtype, v[i], to + size * (i * rows + r));

@@ -216,8 +216,8 @@ struct Dealt {
 static bool count_dealt(const Exec *x, const int32_t *ids, int64_t n, int64_t k, Dealt *to) {
     bool *met = calloc((size_t)x->plan->config.experts + 1, 1);
     int64_t pairs = 0, tokens = 0;
-    if (!met) return false;
     *to = (Dealt){0};
+    if (!met || !ids) return free(met), false;
     for (int64_t t = 0; t < n; t++) {
         bool any = false;
         for (int64_t r = 0; r < k; r++) {
