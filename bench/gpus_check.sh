@@ -41,7 +41,8 @@ getp() { # NAME PLAN MODEL INPUT options…: ids in $tmp/NAME.ids, the summary i
     go "$1" gptoss-exec "$carry/plans/$2.bin" -w "$3" --input-ids -i "$4" -m getp -o "$tmp/$1.ids" --json "${@:5}"
 }
 same() { # NAME STATUS WANTED-STATUS OTHER: NAME's ids are OTHER's first ones
-    if [ "$2" != "$3" ]; then wrong "$1: exit $2, not $3: $(why "$1")"
+    if [ ! -e "$tmp/$1.ids" ]; then wrong "$1: exit $2: $(why "$1")"
+    elif [ "$2" != "$3" ]; then wrong "$1: exit $2, not $3: $(why "$1")"
     elif ! cmp -s "$tmp/$1.ids" <(head -n "$(wc -l <"$tmp/$1.ids")" "$tmp/$4.ids"); then wrong "$1: other ids than $4"
     elif [ ! -s "$tmp/$1.ids" ]; then wrong "$1: no ids"
     else good "$1: $(wc -w <"$tmp/$1.ids") ids as $4"; fi
@@ -153,7 +154,9 @@ fi
 big_getp() { getp "$1" "$2" "$big/20b" "$tmp/big.in" -n "$STEPS" "${@:3}"; }
 one_20b() { # the ids that others are held against
     [ -e "$tmp/20b-g1.ids" ] && return
-    big_getp 20b-g1 20b-1 -b "$BATCH" -g 1; code=$?
+    local some=()
+    wanted getp || some=(-t $((REQUESTS / 4)))
+    big_getp 20b-g1 20b-1 -b "$BATCH" -g 1 "${some[@]}"; code=$?
     [ $code = 0 ] || { wrong "20b-g1: exit $code: $(why 20b-g1)"; return 1; }
 }
 scale() { # NAME PLAN GPUS
@@ -202,23 +205,47 @@ fi
 libcuda=$(python3 -c 'import ctypes
 ctypes.CDLL("libcuda.so.1")
 print(next(l.split()[-1] for l in open("/proc/self/maps") if "libcuda.so" in l))')
-if command -v ptxas >"$tmp/where" && sed -n '/^static const char ptx/s/.*= "\(.*\)";$/\1/p' "$carry/kill/kill_cuda.c" | sed 's/\\n/\n/g' >"$tmp/trap.ptx" && ptxas -arch sm_90 -o "$tmp/trap.cubin" "$tmp/trap.ptx" 2>"$log/ptxas.err"
+if command -v ptxas >"$tmp/where" && sed -n '/^static const char ptx/,/;$/p' "$carry/kill/kill_cuda.c" | grep -o '"[^"]*"' | tr -d '"' | sed 's/\\n/\n/g' >"$tmp/trap.ptx" && ptxas -arch sm_90 -o "$tmp/trap.cubin" "$tmp/trap.ptx" 2>"$log/ptxas.err"
 then export KILLCUDA_CODE=$tmp/trap.cubin; fi
 killed() { # NAME DEVICE:REPLAY PLAN options: as big_getp
     LD_LIBRARY_PATH=$carry/kill:$LD_LIBRARY_PATH KILLCUDA_LIB=$libcuda KILLCUDA=$2 big_getp "$1" "$3" "${@:4}"
 }
-lost() { # NAME DEVICE:REPLAY PLAN options: the others do all, and the exit status says that one was lost
-    fits "$1" 30 || return
-    killed "$@"; same "$1" $? 1 20b-g1
-    grep -hE 'kill_cuda:|left out' "$log/$1.err" | cut -c1-260 | sed 's/^/       /'
-    if ! grep -q kill_cuda: "$log/$1.err"; then wrong "$1: nothing was killed"; fi
-    [ -e "$tmp/$1.ids" ] && return
-    big_getp "$1" "$3" "${@:4}" --resume; same "$1" $? 0 20b-g1 # if they could not: the next run does it
+# One is lost half-way: either the others do all, or all of the process are lost with it and the next run, with --resume, does the rest.
+lost() { # NAME DEVICE:REPLAY PLAN options; true: the others did all
+    fits "$1" 40 || return
+    killed "$@"; code=$?
+    grep -hE 'kill_cuda:|left out' "$log/$1.err" | sed -E 's/; GPTOSS_SYNC.*//; s/gptoss-exec: warning: //' | cut -c1-230 | sed 's/^/       /'
+    if ! grep -q kill_cuda: "$log/$1.err"; then wrong "$1: nothing was killed"; return; fi
+    if [ -e "$tmp/$1.ids" ]; then same "$1" $code 1 20b-g1; return 0; fi
+    say "$1: exit $code, and no device went on: $(grep -ohE '[0-9]+ of [0-9]+ requests are done' "$log/$1.err" || echo 'no request was done')"
+    [ $code = 1 ] || wrong "$1: exit $code"
+    cp "$log/$1.err" "$log/$1-lost.err"
+    big_getp "$1" "$3" "${@:4}" --resume; same "$1" $? 0 20b-g1
+    return 1
+}
+# Processes of their own, as Slurm's ranks are: who loses a device is one of them.
+ranks() {
+    local job=$$ pids=() i
+    for ((i = 0; i < 2; i++)); do
+        [ $i = 1 ] && export LD_LIBRARY_PATH=$carry/kill:$LD_LIBRARY_PATH KILLCUDA_LIB=$libcuda KILLCUDA=0:$STEPS
+        SLURM_JOB_ID=$job SLURM_STEP_ID=0 SLURM_PROCID=$i SLURM_NTASKS=2 CUDA_VISIBLE_DEVICES=$i gptoss-exec "$carry/plans/20b-1.bin" -w "$big/20b" --input-ids -i "$tmp/big.in" -m getp \
+            -o "$tmp/20b-ranks.ids" -n "$STEPS" -b "$BATCH" "${part[@]}" >"$log/20b-ranks-$i.out" 2>"$log/20b-ranks-$i.err" & pids+=($!)
+    done
+    wait "${pids[@]}"
 }
 if wanted killed && [ -n "${have_20b:-}" ] && fits killed 60 && one_20b; then
     part=(-t $((REQUESTS / 4))) # two replays a step
-    lost 20b-lost-last $((all - 1)):"$STEPS" 20b-1 -g "$all" -b "$BATCH" "${part[@]}"
+    if ! lost 20b-lost-last $((all - 1)):"$STEPS" 20b-1 -g "$all" -b "$BATCH" "${part[@]}"; then
+        KILLCUDA_NO_PEER=1 lost 20b-lost-last-no-peer $((all - 1)):"$STEPS" 20b-1 -g "$all" -b "$BATCH" "${part[@]}"
+        KILLCUDA_NULL=1 lost 20b-lost-last-null $((all - 1)):"$STEPS" 20b-1 -g "$all" -b "$BATCH" "${part[@]}"
+    fi
     lost 20b-lost-first 0:"$STEPS" 20b-1 -g "$all" -b "$BATCH" "${part[@]}"
+    if fits 20b-ranks 45; then
+        (ranks)
+        if [ -e "$tmp/20b-ranks.ids" ]; then wrong "20b-ranks: it was to miss some requests"
+        else good "20b-ranks: $(grep -ohE '[0-9]+ of [0-9]+ requests are missing' "$log/20b-ranks-0.err"), $(grep -oE 'rank 1 of 2.*' "$log/20b-ranks-0.err" | cut -c1-120)"; fi
+        big_getp 20b-ranks 20b-1 -g "$all" -b "$BATCH" "${part[@]}" --resume; same 20b-ranks $? 0 20b-g1
+    fi
     if fits 20b-lost-alone 40; then
         alone=(-b "$few" -t $((REQUESTS / 32)))
         killed 20b-lost-alone 0:$((5 * STEPS)) 20b-1 -g 1 "${alone[@]}"; code=$?
@@ -226,7 +253,7 @@ if wanted killed && [ -n "${have_20b:-}" ] && fits killed 60 && one_20b; then
         big_getp 20b-lost-alone 20b-1 -g "$all" "${alone[@]}" --resume; same 20b-lost-alone $? 0 20b-g1
         tell getp "$log/20b-lost-alone.out" "$log/20b-g1.out" "$all" | grep -o '[0-9.]* s, tail.*'
     fi
-    [ $n -lt 4 ] || lost 20b-lost-in-group $((n - 1)):"$GROUP_AT" 20b-2 -g $n -b "$BATCH" "${part[@]}"
+    if [ $n -lt 4 ]; then lost 20b-lost-in-group 1:"$GROUP_AT" 20b-2 -b "$BATCH" "${part[@]}"; else lost 20b-lost-in-group $((n - 1)):"$GROUP_AT" 20b-2 -g $n -b "$BATCH" "${part[@]}"; fi
     if fits 20b-process-killed 40; then
         command=(gptoss-exec "$carry/plans/20b-1.bin" -w "$big/20b" --input-ids -i "$tmp/big.in" -m getp -o "$tmp/20b-process-killed.ids" --json -n "$STEPS" -g "$all" -b "$few" "${part[@]}")
         "${command[@]}" >"$log/20b-process.out" 2>"$log/20b-process.err" & victim=$!

@@ -180,6 +180,11 @@ for d in 0 1 2; do
     killed $d:9 -g 3; tidy cuda_killed_$d $? 1 "$each"
     grep -q "kill_cuda: device $d, behind replay 9" "$tmp/err" && grep -q "device cuda $d is left out, and [12] of its requests go to others" "$tmp/err" && ok cuda_killed_${d}_said || fail cuda_killed_${d}_said "$(cat "$tmp/err")"
 done
+# Where contexts stay tied together all are lost with one (two H200, 2026-11-29: with peer access on): no ids, and the rest by --resume.
+FAKECUDA_KEEP_PEER=1 killed 0:90 -g 3 -b 1; code=$?
+[ $code = 1 ] && [ ! -e "$tmp/ids" ] && [ "$(grep -c 'is left out, and' "$tmp/err")" = 3 ] && grep -qE '[1-5] of 6 requests are done, and kept in .*--resume does the rest' "$tmp/err" && ok cuda_all_lost || fail cuda_all_lost "exit $code: $(cat "$tmp/err")"
+cuda -g 3 -b 1 --resume; code=$?
+[ $code = 0 ] && cmp -s "$tmp/ids" "$tmp/want" && ok cuda_all_lost_resumed || fail cuda_all_lost_resumed "exit $code: $(cat "$tmp/err")"
 killed 0:130 -b 2; code=$?
 [ $code = 1 ] && [ ! -e "$tmp/ids" ] && grep -qE '[1-5] of 6 requests are done, and kept in .*--resume does the rest' "$tmp/err" && ok cuda_killed_alone || fail cuda_killed_alone "exit $code: $(cat "$tmp/err")"
 cuda --resume; code=$?
