@@ -346,6 +346,12 @@ static bool everywhere(const Exec *x, int graph, int node) {
     return x->segment[graph][k].everywhere;
 }
 
+/* Has the node a launch in this bucket? (What joins rows that lie where they are wanted has none.) */
+static bool does_anything(const Exec *x, int graph, int node) {
+    const PlanLaunch *l;
+    return x->dev->ops->run_node || launches_of(x, graph, node, &l, 1);
+}
+
 static bool graph_groups(Session *s, const BenchStep *b, const Limits *l, int graph, Exchange *link, Table *t, Sum *sum, Err *e) {
     Exec *x = s->exec;
     bool once = x->dev->ops->simulated;
@@ -358,7 +364,7 @@ static bool graph_groups(Session *s, const BenchStep *b, const Limits *l, int gr
         for (int k = 0; k < n_nodes; k++)
             if (alike(x, graph, k, i)) g.node[g.n++] = k;
         if (!exec_node(x, graph, i, e) || !see_dealt(x, graph, i, dealt, e)) return false;
-        if (g.node[0] != i) continue; /* timed with the first of them */
+        if (g.node[0] != i || !does_anything(x, graph, i)) continue; /* timed with the first of them */
         if (!time_group(x, &g, once, seconds, e)) return err_wrap(e, "node %s", node_name(x->ir[graph]->nodes.at[i]));
         add_group(s, b, l, &g, dealt, seconds, link, t, sum);
     }
