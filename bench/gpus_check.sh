@@ -257,7 +257,7 @@ if wanted killed && [ -n "${have_20b:-}" ] && fits killed 60 && one_20b; then
     if fits 20b-process-killed 40; then
         command=(gptoss-exec "$carry/plans/20b-1.bin" -w "$big/20b" --input-ids -i "$tmp/big.in" -m getp -o "$tmp/20b-process-killed.ids" --json -n "$STEPS" -g "$all" -b "$few" "${part[@]}")
         "${command[@]}" >"$log/20b-process.out" 2>"$log/20b-process.err" & victim=$!
-        until [ "$(cat "$tmp"/20b-process-killed.ids.parts/* 2>/dev/null | wc -l)" -gt $((REQUESTS / 50)) ] || ! kill -0 $victim 2>/dev/null; do sleep 0.1; done
+        until [ "$(cat "$tmp"/20b-process-killed.ids.parts/* 2>/dev/null | wc -l)" -gt $((REQUESTS / 50)) ] || ! kill -0 $victim 2>/dev/null; do sleep 0.02; done
         kill -KILL $victim 2>/dev/null
         wait $victim 2>/dev/null
         [ ! -e "$tmp/20b-process-killed.ids" ] && good "20b-process-killed: before its end" || wrong "20b-process-killed: it had ended"

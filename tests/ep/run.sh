@@ -232,7 +232,7 @@ make_plan sm90_one $least --arch sm_90
 mkdir -p "$tmp/carry/plans" "$tmp/carry/models" "$tmp/carry/kill" "$tmp/carry/bin" "$tmp/bench" "$tmp/big"
 for name in 20b 120b; do cp "$tmp/sm90_one.bin" "$tmp/carry/plans/$name-1.bin"; cp "$tmp/sm90.bin" "$tmp/carry/plans/$name-2.bin"; cp tests/models/least.json "$tmp/carry/models/$name.json"; done
 cp bench/gpus_check.sh "$tmp/carry/"; cp tests/gpus/kill_cuda.c out/tests/killcuda/libcuda.so.1 "$tmp/carry/kill/"; cp out/gptoss-exec out/gptoss-mkmodel "$tmp/carry/bin/"; echo none >"$tmp/carry/commit"
-BIG=$tmp/big NEED=0 BUDGET=100 STEPS=12 REQUESTS=256 LONGEST=20 BATCH=8 GROUP_AT=10 FAKECUDA_DEVICES=4 GPTOSS_PDL=0 LD_LIBRARY_PATH=$cuda_dir "$tmp/carry/gpus_check.sh" getp killed >"$tmp/out" 2>"$tmp/err"
+BIG=$tmp/big NEED=0 BUDGET=100 STEPS=40 REQUESTS=128 LONGEST=20 BATCH=8 GROUP_AT=10 FAKECUDA_DEVICES=4 GPTOSS_PDL=0 LD_LIBRARY_PATH=$cuda_dir "$tmp/carry/gpus_check.sh" getp killed >"$tmp/out" 2>"$tmp/err"
 code=$?
 [ $code = 0 ] && grep -q ' 13 ok, 0 failed' "$tmp/out" && [ "$(grep -c 'kill_cuda: device' "$tmp/out")" = 3 ] && ok gpus_check || fail gpus_check "exit $code: $(grep -E 'FAIL|left out:' "$tmp/out" | head -3) $(tail -1 "$tmp/out") $(tail -1 "$tmp/err")"
 fi
