@@ -211,17 +211,16 @@ killed() { # NAME DEVICE:REPLAY PLAN options: as big_getp
     LD_LIBRARY_PATH=$carry/kill:$LD_LIBRARY_PATH KILLCUDA_LIB=$libcuda KILLCUDA=$2 big_getp "$1" "$3" "${@:4}"
 }
 # One is lost half-way: either the others do all, or all of the process are lost with it and the next run, with --resume, does the rest.
-lost() { # NAME DEVICE:REPLAY PLAN options; true: the others did all
+lost() { # NAME DEVICE:REPLAY PLAN options
     fits "$1" 40 || return
     killed "$@"; code=$?
     grep -hE 'kill_cuda:|left out' "$log/$1.err" | sed -E 's/; GPTOSS_SYNC.*//; s/gptoss-exec: warning: //' | cut -c1-230 | sed 's/^/       /'
     if ! grep -q kill_cuda: "$log/$1.err"; then wrong "$1: nothing was killed"; return; fi
-    if [ -e "$tmp/$1.ids" ]; then same "$1" $code 1 20b-g1; return 0; fi
+    if [ -e "$tmp/$1.ids" ]; then same "$1" $code 1 20b-g1; return; fi
     say "$1: exit $code, and no device went on: $(grep -ohE '[0-9]+ of [0-9]+ requests are done' "$log/$1.err" || echo 'no request was done')"
     [ $code = 1 ] || wrong "$1: exit $code"
     cp "$log/$1.err" "$log/$1-lost.err"
     big_getp "$1" "$3" "${@:4}" --resume; same "$1" $? 0 20b-g1
-    return 1
 }
 # Processes of their own, as Slurm's ranks are: who loses a device is one of them.
 ranks() {
@@ -235,10 +234,7 @@ ranks() {
 }
 if wanted killed && [ -n "${have_20b:-}" ] && fits killed 60 && one_20b; then
     part=(-t $((REQUESTS / 4))) # two replays a step
-    if ! lost 20b-lost-last $((all - 1)):"$STEPS" 20b-1 -g "$all" -b "$BATCH" "${part[@]}"; then
-        KILLCUDA_NO_PEER=1 lost 20b-lost-last-no-peer $((all - 1)):"$STEPS" 20b-1 -g "$all" -b "$BATCH" "${part[@]}"
-        KILLCUDA_NULL=1 lost 20b-lost-last-null $((all - 1)):"$STEPS" 20b-1 -g "$all" -b "$BATCH" "${part[@]}"
-    fi
+    lost 20b-lost-last $((all - 1)):"$STEPS" 20b-1 -g "$all" -b "$BATCH" "${part[@]}"
     lost 20b-lost-first 0:"$STEPS" 20b-1 -g "$all" -b "$BATCH" "${part[@]}"
     if fits 20b-ranks 45; then
         (ranks)

@@ -105,8 +105,6 @@ static int reach(int device, int peer, void *peer_context) {
     return rc == GPU_PEER_ALREADY ? GPU_OK : rc;
 }
 
-static int leave(void *peer_context) { return cuda.cuCtxDisablePeerAccess(peer_context); }
-
 static int copy_peer(void *dst, int device, void *context, const void *src, int peer, void *peer_context, size_t n,
                      void *stream) {
     (void)device, (void)peer;
@@ -131,7 +129,6 @@ static const GpuApi api = {
     .launch_overlapping = launch_overlapping,
     .overlaps = overlaps,
     .reach = reach,
-    .leave = leave,
     .copy_peer = copy_peer,
     .error_name = error_name,
     .none = "does nvidia-smi list it, does CUDA_VISIBLE_DEVICES hide it?",

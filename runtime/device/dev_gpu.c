@@ -424,13 +424,6 @@ bool gpu_copy_from(Device *d, int stream, void *dst, Device *other, const void *
     return !rc || failed(g, rc, "cannot copy from another device", e);
 }
 
-void gpu_leave(Device *d, Device *other) {
-    Gpu *g = (Gpu *)d, *from = (Gpu *)other;
-    Err e;
-    if (!g->api->leave || from->index >= MOST_REACHED || !(g->reached >> from->index & 1) || g->hung || !use(g, &e)) return;
-    if (!g->api->leave(from->context)) g->reached &= ~(1ull << from->index);
-}
-
 /* --- open, close, info ----------------------------------------------------------------------------------------------------- */
 
 static bool asked(const char *variable) {

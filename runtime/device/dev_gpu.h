@@ -71,7 +71,6 @@ struct GpuApi {
     bool (*overlaps)(void); /* does this driver keep that overlap in a captured graph? */
     /* Lets `device`, which is the calling thread's, read what lies on `peer`: GPU_NO_PEER where it cannot. */
     int (*reach)(int device, int peer, void *peer_context);
-    int (*leave)(void *peer_context); /* the calling thread's device does not any more; NULL: that makes no difference */
     int (*copy_peer)(void *dst, int device, void *context, const void *src, int peer, void *peer_context, size_t n,
                      void *stream);
     int (*alloc_common)(void **p, size_t n); /* memory of the thread's device that others' kernels write; NULL: as any */
@@ -100,7 +99,7 @@ bool gpu_runs(const GpuApi *api, int index, const Plan *p);
         .name = NAME, .count = COUNT, .open = OPEN, .list = LIST, .runs = RUNS, .close = gpu_close, .info = gpu_info,  \
         .alloc = gpu_alloc, .free = gpu_free, .upload = gpu_upload, .download = gpu_download, .fill = gpu_fill,        \
         .sync = gpu_sync, .alloc_common = gpu_alloc_common, .free_common = gpu_free_common, .await = gpu_await, .reach = gpu_reach, .copy_from = gpu_copy_from, \
-        .leave = gpu_leave, .module_load = gpu_module_load, .module_unload = gpu_module_unload, .kernel = gpu_kernel,  \
+        .module_load = gpu_module_load, .module_unload = gpu_module_unload, .kernel = gpu_kernel,  \
         .launch = gpu_launch, .capture_begin = gpu_capture_begin, .capture_end = gpu_capture_end,                      \
         .replay = gpu_replay, .graph_free = gpu_graph_free, .profile = gpu_profile, .event = gpu_event,                \
         .event_free = gpu_event_free, .record = gpu_record, .wait = gpu_wait, .elapsed = gpu_elapsed,                  \
@@ -114,7 +113,6 @@ bool gpu_download(Device *d, int stream, void *dst, const void *src, size_t n, E
 bool gpu_fill(Device *d, int stream, void *dst, int byte, size_t n, Err *e);
 bool gpu_sync(Device *d, int stream, Err *e);
 bool gpu_reach(Device *d, Device *other, Err *why);
-void gpu_leave(Device *d, Device *other);
 bool gpu_copy_from(Device *d, int stream, void *dst, Device *other, const void *src, size_t n, Err *e);
 DeviceModule *gpu_module_load(Device *d, const PlanModule *m, Err *e);
 void gpu_module_unload(Device *d, DeviceModule *m);

@@ -55,8 +55,6 @@ struct DeviceOps {
      * its thread may go on. NULL: there is one device only. */
     bool (*reach)(Device *d, Device *other, Err *why);
     bool (*copy_from)(Device *d, int stream, void *dst, Device *other, const void *src, size_t n, Err *e);
-    /* d will copy nothing from the other any more: what befalls that one is to leave d alone. NULL: it does anyway. */
-    void (*leave)(Device *d, Device *other);
     /* Memory of d that kernels of d and of the n others, devices of this table, read and write: on d where each of them can reach it,
      * else of the host, and `why` says who cannot. Uninitialised; the others must be there when it is freed. */
     void *(*alloc_common)(Device *d, Device *const *others, int n, size_t size, const char *name, Err *why, Err *e);

@@ -51,9 +51,7 @@ static bool copy_weights(FleetMember *m, const Session *source, Err *e) {
         straight = false;
         say_host(m->fleet, &why);
     }
-    bool ok = session_load_from(m->s, source, e);
-    for (int64_t i = 0; i < m->s->plan->devices && source->dev->ops->leave; i++) source->dev->ops->leave(m->s->group[i], source->group[i]);
-    if (!ok) return false;
+    if (!session_load_from(m->s, source, e)) return false;
     m->weights = straight ? "peer" : "host";
     return true;
 }

@@ -3,8 +3,8 @@
  *
  * The first reads the weights from disk; the others copy them, once they are in place, from its memory: straight, or through the
  * host's where one cannot reach the other. All begin when all are loaded. A device that fails, at whatever, is left out and
- * named; what it had not finished goes back into the queue and is begun anew by another, whose tokens are the same. So that a fault on one
- * is none on another, none reaches another's memory any more once the weights are there. */
+ * named; what it had not finished goes back into the queue and is begun anew by another, whose tokens are the same. Where the driver lets a
+ * fault of one device end the others' contexts too, all fail; what was finished has been told (FleetWork.finished). */
 #ifndef GPTOSS_FLEET_H
 #define GPTOSS_FLEET_H
 

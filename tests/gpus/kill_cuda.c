@@ -1,7 +1,7 @@
 /* kill_cuda.c - a CUDA driver that is the real one but for this: behind replay N of device D (of the process) a kernel that traps is
- * launched in that device's context, which is lost then, as after a fault of a kernel's own; other devices are not touched.
+ * launched in that device's context, which is lost then, as after a fault of a kernel's own.
  *   KILLCUDA=D:N KILLCUDA_LIB=/path/of/the/real/libcuda.so.1 LD_LIBRARY_PATH=out/tests/killcuda:$LD_LIBRARY_PATH gptoss-exec …
- * KILLCUDA_NULL=1: it writes where there is no memory, instead. KILLCUDA_NO_PEER=1: no device reaches another. KILLCUDA_CODE: a file with the kernel's machine code, where the driver cannot compile PTX. What it did is said on stderr.
+ * KILLCUDA_CODE: a file with the kernel's machine code, where the driver cannot compile PTX. What it did is said on stderr.
  * Every entry point of cuda_fns.def is here, for dlsym to find: none has a floating-point or a struct argument, so that twelve words,
  * some of them rubbish, are passed on for whatever it takes. */
 #include <dlfcn.h>
@@ -46,10 +46,7 @@ __attribute__((constructor)) static void open_real(void) {
 
 /* --- the kernel ------------------------------------------------------------------------------------------------------------ */
 
-static const char ptx[] =
-    ".version 7.8\n.target sm_90\n.address_size 64\n"
-    ".visible .entry gptoss_trap()\n{\n    trap;\n    ret;\n}\n"
-    ".visible .entry gptoss_null()\n{\n    .reg .b64 %p;\n    mov.u64 %p, 0;\n    st.global.u32 [%p], 1;\n    ret;\n}\n";
+static const char ptx[] = ".version 7.8\n.target sm_90\n.address_size 64\n.visible .entry gptoss_trap()\n{\n    trap;\n    ret;\n}\n";
 
 static const char *code(void) {
     const char *path = getenv("KILLCUDA_CODE");
@@ -66,9 +63,9 @@ static void kill_context(int device, long stream) {
     void *module = NULL, *function = NULL;
     static void *none[1];
     long rc = real[N_cuModuleLoadData]((long)&module, (long)code(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) & 0xffffffff;
-    if (!rc) rc = real[N_cuModuleGetFunction]((long)&function, (long)module, (long)(getenv("KILLCUDA_NULL") ? "gptoss_null" : "gptoss_trap"), 0, 0, 0, 0, 0, 0, 0, 0, 0) & 0xffffffff;
+    if (!rc) rc = real[N_cuModuleGetFunction]((long)&function, (long)module, (long)"gptoss_trap", 0, 0, 0, 0, 0, 0, 0, 0, 0) & 0xffffffff;
     if (!rc) rc = real[N_cuLaunchKernel]((long)function, 1, 1, 1, 1, 1, 1, 0, stream, (long)none, 0, 0) & 0xffffffff;
-    fprintf(stderr, "kill_cuda: device %d, behind replay %d: a kernel that fails (%ld)\n", device, kill_at, rc);
+    fprintf(stderr, "kill_cuda: device %d, behind replay %d: a kernel that traps (%ld)\n", device, kill_at, rc);
     if (rc) exit(2);
 }
 
@@ -83,7 +80,6 @@ static long replayed(long rc, long stream) {
     long symbol(long a, long b, long c, long d, long e, long f, long g, long h, long i, long j, long k, long l);                      \
     long symbol(long a, long b, long c, long d, long e, long f, long g, long h, long i, long j, long k, long l) {                     \
         long rc = real[N_##symbol](a, b, c, d, e, f, g, h, i, j, k, l);                                                               \
-        if (N_##symbol == N_cuDeviceCanAccessPeer && getenv("KILLCUDA_NO_PEER")) *(int *)a = 0;                                       \
         return N_##symbol == N_cuGraphLaunch ? replayed(rc, b) : rc;                                                                  \
     }
 #define OWN(result, symbol, args) SHARED(, symbol)

@@ -170,18 +170,17 @@ FAKECUDA_FAIL_PEER=2:4 cuda -g 3; tidy cuda_peer_fails $? 1 'device 0 replays [1
 FAKECUDA_FAIL=1:9 cuda -g 3; tidy cuda_fails $? 1 "$each"
 FAKECUDA_FAIL=0:9 cuda -g 3; tidy cuda_first_fails $? 1 "$each"
 FAKECUDA_HANG=2:9 cuda -g 3; tidy cuda_hangs $? 1 "$each"; grep -q 'device cuda 2 is left out, and 2 of its requests go to others: .*hung' "$tmp/err" && ok cuda_hang_said || fail cuda_hang_said "$(cat "$tmp/err")"
-# A context that is lost half-way (kill_cuda.c, with which bench/gpus_check.sh does the same to a GPU): the others do all; alone, what was
-# finished is kept, and --resume does the rest.
+# A context that is lost half-way (kill_cuda.c, with which bench/gpus_check.sh does the same to a GPU). Where others live on, they do all.
 killed() { # D:N options
     rm -f "$tmp/ids"
     KILLCUDA=$1 KILLCUDA_LIB=$cuda_dir/libcuda.so.1 FAKECUDA_DEVICES=3 LD_LIBRARY_PATH=out/tests/killcuda FAKECUDA_LOG=$tmp/log $exec "$tmp/hand.bin" --trust-code -w "$tmp/hand" --device cuda -m getp --input-ids -i "$tmp/cuda_in" -o "$tmp/ids" -n 40 --json "${@:2}" >"$tmp/out" 2>"$tmp/err"
 }
 for d in 0 1 2; do
-    killed $d:9 -g 3; tidy cuda_killed_$d $? 1 "$each"
+    FAKECUDA_APART=1 killed $d:9 -g 3; tidy cuda_killed_$d $? 1 "$each"
     grep -q "kill_cuda: device $d, behind replay 9" "$tmp/err" && grep -q "device cuda $d is left out, and [12] of its requests go to others" "$tmp/err" && ok cuda_killed_${d}_said || fail cuda_killed_${d}_said "$(cat "$tmp/err")"
 done
-# Where contexts stay tied together all are lost with one (two H200, 2026-11-29: with peer access on): no ids, and the rest by --resume.
-FAKECUDA_KEEP_PEER=1 killed 0:90 -g 3 -b 1; code=$?
+# Where the driver ends the process's others too (two H200, 2026-11-29), what was finished is kept, and --resume does the rest.
+killed 1:90 -g 3 -b 1; code=$?
 [ $code = 1 ] && [ ! -e "$tmp/ids" ] && [ "$(grep -c 'is left out, and' "$tmp/err")" = 3 ] && grep -qE '[1-5] of 6 requests are done, and kept in .*--resume does the rest' "$tmp/err" && ok cuda_all_lost || fail cuda_all_lost "exit $code: $(cat "$tmp/err")"
 cuda -g 3 -b 1 --resume; code=$?
 [ $code = 0 ] && cmp -s "$tmp/ids" "$tmp/want" && ok cuda_all_lost_resumed || fail cuda_all_lost_resumed "exit $code: $(cat "$tmp/err")"

@@ -4,8 +4,8 @@
  * launch and its count, then those of each device, and what is left. FAKECUDA_VERSION: the driver's (13000). FAKECUDA_DEVICES (1), of
  * which CUDA_VISIBLE_DEVICES chooses; FAKECUDA_NO_PEER=1: none reaches another; FAKECUDA_FAIL=DEVICE:N: replay N of this device
  * fails, FAKECUDA_FAIL_PEER=DEVICE:N: this copy from another, FAKECUDA_HANG=DEVICE:N: that replay never ends. The kernel
- * gptoss_trap (or _null: tests/gpus/kill_cuda.c) does end its context, and those that reach it or that it reaches: whatever is asked of them from
- * then on fails. FAKECUDA_KEEP_PEER=1: who has reached another does so for ever. */
+ * gptoss_trap (tests/gpus/kill_cuda.c) does end all contexts of the process, as it did on two H200; with FAKECUDA_APART=1 its own only:
+ * whatever is asked of them from then on fails. */
 #include <cuda.h>
 
 #include <pthread.h>
@@ -146,16 +146,9 @@ CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned flags) {
     if (current->reaches[device(peer)]) return CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED;
     return current->reaches[device(peer)] = 1, CUDA_SUCCESS;
 }
-CUresult cuCtxDisablePeerAccess(CUcontext peer) {
-    check(current && current->reaches[device(peer)], "peer access that there is not is disabled");
-    if (!getenv("FAKECUDA_KEEP_PEER")) current->reaches[device(peer)] = 0;
-    return CUDA_SUCCESS;
-}
-/* With all that is tied to it. */
 static void lose(CUcontext c) {
     for (int d = 0; d < DEVICES; d++)
-        if (contexts[d].reaches[device(c)] || c->reaches[d]) contexts[d].lost = 1;
-    c->lost = 1;
+        if (!getenv("FAKECUDA_APART") || c == &contexts[d]) contexts[d].lost = 1;
 }
 CUresult cuMemcpyPeerAsync(CUdeviceptr dst, CUcontext to, CUdeviceptr src, CUcontext from, size_t n, CUstream s) {
     own(s);
@@ -236,7 +229,7 @@ CUresult cuModuleLoadData(CUmodule *m, const void *image) { return (void)image, 
 CUresult cuModuleUnload(CUmodule m) { return drop(m); }
 CUresult cuModuleGetFunction(CUfunction *f, CUmodule m, const char *name) {
     own(m), *f = (CUfunction)m;
-    return *((char *)m + sizeof(CUcontext)) = !strncmp(name, "gptoss_", 7), CUDA_SUCCESS;
+    return *((char *)m + sizeof(CUcontext)) = !strcmp(name, "gptoss_trap"), CUDA_SUCCESS;
 }
 CUresult cuFuncSetAttribute(CUfunction f, CUfunction_attribute a, int v) {
     (void)f;
