@@ -91,7 +91,7 @@ rebase: all tests
 	@REBASE=1 tests/run
 
 # Each tests/*/X.c is a program out/tests/X; it may use everything but the programs' mains.
-TEST_SOURCES := $(filter-out tests/fuzz/% tests/faults/shim.c,$(wildcard tests/*/*.c))
+TEST_SOURCES := $(filter-out tests/fuzz/% tests/faults/shim.c tests/gpus/kill_cuda.c,$(wildcard tests/*/*.c))
 TEST_PROGRAMS := $(patsubst %.c,out/tests/%,$(notdir $(TEST_SOURCES)))
 ALL_OBJECTS := $(LAB) $(COMPILER) $(EXEC) $(EMU) $(PLAN) $(MODEL) $(TEXT) $(RTC) $(IR)
 tests: $(TEST_PROGRAMS)
@@ -178,6 +178,12 @@ tests: $(if $(CUDA_HEADERS),out/tests/fakecuda/libcuda.so.1)
 out/tests/fakecuda/libcuda.so.1: tests/cuda/fake/fakecuda.c
 	@mkdir -p $(@D)
 	$(CC) $(BASE) $(WARN) $(CFLAGS) -isystem $(CUDA_HEADERS) -fPIC -shared -pthread -Wl,-soname,$(@F) -o $@ $<
+
+# The real driver, but for one device that is lost half-way: tests/gpus on the fake one, bench/gpus_check.sh on GPUs.
+tests: out/tests/killcuda/libcuda.so.1
+out/tests/killcuda/libcuda.so.1: tests/gpus/kill_cuda.c runtime/device/cuda_fns.def
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -MMD -MP,$(BASE)) $(WARN) $(CFLAGS) -fPIC -shared -o $@ $< -ldl
 
 # Manuals: docs/man with the options that each program lists.
 man: $(PROGRAMS:%=out/man/%.1)

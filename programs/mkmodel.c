@@ -1,7 +1,7 @@
 /* gptoss-mkmodel: a random checkpoint of any shape, as a folder or a .bin.
  *
  * Every value is a function of (seed, canonical tensor, index), so layouts made from one seed and config hold the same
- * values, and nothing needs more memory than a strip of one tensor. Values are exact in bf16, expert weights exact in
+ * values, and nothing needs more memory than a piece of a tensor for each thread. Values are exact in bf16, expert weights exact in
  * MXFP4, whatever they are stored as.
  * The scales make a random model behave like the real one: logits' standard deviation 5.5 (real rows of unembed meet a
  * normed vector), every linear's output O(1), a router that prefers, sinks and biases that matter.
@@ -17,6 +17,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -187,67 +189,59 @@ struct Items {
     size_t n, cap;
 };
 
-static bool put_values(Out *o, FileDType dtype, const float *v, size_t n, Err *e) {
-    if (dtype == FT_F32) return out_put(o, v, 4 * n, e);
-    uint16_t h[4096];
-    for (size_t i = 0, k; i < n; i += k) {
-        k = n - i < LEN(h) ? n - i : LEN(h);
-        for (size_t j = 0; j < k; j++) h[j] = (uint16_t)(bits_of_f32(v[i + j]) >> 16); /* exact */
-        if (!out_put(o, h, 2 * k, e)) return false;
-    }
-    return true;
-}
-
-static bool put_dense(Out *o, const Item *t, const Gen *g, Err *e) {
-    float v[4096];
-    for (uint64_t i = 0, k; i < t->count; i += k) {
-        k = t->count - i < LEN(v) ? t->count - i : LEN(v);
-        gen_values(g, t->first + i, k, v);
-        if (!put_values(o, t->dtype, v, k, e)) return false;
-    }
-    return true;
-}
-
-/* [E, rows, K] of the canonical tensor as [E, K, rows]: 32 columns of all rows at a time. */
-static bool put_transposed(Out *o, const Item *t, const Gen *g, Err *e) {
-    size_t K = (size_t)t->shape[1], rows = (size_t)t->shape[2];
-    float *strip = malloc(32 * rows * sizeof *strip), v[32];
-    bool ok = strip || err_set(e, "out of memory");
-    for (size_t x = 0; ok && x < (size_t)t->shape[0]; x++)
-        for (size_t k = 0; ok && k < K; k += 32) {
-            for (size_t r = 0; r < rows; r++) {
-                gen_values(g, (x * rows + r) * K + k, 32, v);
-                for (size_t i = 0; i < 32; i++) strip[i * rows + r] = v[i];
-            }
-            ok = put_values(o, t->dtype, strip, 32 * rows, e);
-        }
-    free(strip);
-    return ok;
-}
-
-static bool put_blocks(Out *o, const Item *t, const Gen *g, Err *e) {
-    uint8_t buf[16384];
-    bool codes = t->kind == ITEM_BLOCKS;
-    size_t step = codes ? 16 : 1, n = 0;
-    for (uint64_t b = 0; b < t->count / 32; b++) {
-        if (codes) gen_codes(g, b, buf + n);
-        else buf[n] = gen_scale(g, b);
-        if ((n += step) < sizeof buf) continue;
-        if (!out_put(o, buf, n, e)) return false;
-        n = 0;
-    }
-    return out_put(o, buf, n, e);
-}
-
-static bool put_item(Out *o, const Item *t, const ModelConfig *c, uint64_t seed, Err *e) {
-    Gen g = gen_open(c, seed, t->id, t->layer);
+/* An item is made of units that follow one another in the file, each computed alone: a value; of a transposed tensor [E, K, rows] 32
+ * columns of all rows; a block's codes; its scale. */
+static size_t unit_bytes(const Item *t) {
     switch (t->kind) {
-    case ITEM_DENSE: return put_dense(o, t, &g, e);
-    case ITEM_TRANSPOSED: return put_transposed(o, t, &g, e);
-    case ITEM_BLOCKS:
-    case ITEM_SCALES: return put_blocks(o, t, &g, e);
+    case ITEM_DENSE: return file_dtype_size(t->dtype);
+    case ITEM_TRANSPOSED: return 32 * (size_t)t->shape[2] * file_dtype_size(t->dtype);
+    case ITEM_BLOCKS: return 16;
+    case ITEM_SCALES: return 1;
     }
-    die("put_item: bad kind");
+    die("unit_bytes: bad kind");
+}
+
+static void fill_value(FileDType dtype, float v, uint8_t *to) {
+    uint16_t h = (uint16_t)(bits_of_f32(v) >> 16); /* exact */
+    if (dtype == FT_F32) memcpy(to, &v, 4);
+    else memcpy(to, &h, 2);
+}
+
+static void fill_dense(const Item *t, const Gen *g, uint64_t first, size_t n, uint8_t *to) {
+    float v[4096] = {0};
+    size_t size = file_dtype_size(t->dtype);
+    for (size_t i = 0, k; i < n; i += k) {
+        k = n - i < LEN(v) ? n - i : LEN(v);
+        gen_values(g, t->first + first + i, k, v);
+        for (size_t j = 0; j < k; j++) fill_value(t->dtype, v[j], to + size * (i + j));
+    }
+}
+
+/* 32 columns of the canonical tensor's rows [E, rows, K], one behind the other. */
+static void fill_columns(const Item *t, const Gen *g, uint64_t unit, uint8_t *to) {
+    size_t K = (size_t)t->shape[1], rows = (size_t)t->shape[2], size = file_dtype_size(t->dtype);
+    uint64_t expert = unit / (K / 32), k = unit % (K / 32) * 32;
+    float v[32] = {0};
+    for (size_t r = 0; r < rows; r++) {
+        gen_values(g, (expert * rows + r) * K + k, 32, v);
+        for (size_t i = 0; i < 32; i++) fill_value(t->dtype, v[i], to + size * (i * rows + r));
+    }
+}
+
+static void fill_units(const Item *t, const Gen *g, uint64_t first, size_t n, uint8_t *to) {
+    switch (t->kind) {
+    case ITEM_DENSE: fill_dense(t, g, first, n, to); return;
+    case ITEM_TRANSPOSED:
+        for (size_t i = 0; i < n; i++) fill_columns(t, g, first + i, to + i * unit_bytes(t));
+        return;
+    case ITEM_BLOCKS:
+        for (size_t i = 0; i < n; i++) gen_codes(g, first + i, to + 16 * i);
+        return;
+    case ITEM_SCALES:
+        for (size_t i = 0; i < n; i++) to[i] = gen_scale(g, first + i);
+        return;
+    }
+    die("fill_units: bad kind");
 }
 
 /* --- the list of a file's tensors --- */
@@ -261,6 +255,7 @@ struct Job {
     const Layout *layout;
     DType experts;
     uint64_t seed, max_shard;
+    int threads; /* 0: one per CPU */
     Items items;
     size_t total;
 };
@@ -326,6 +321,110 @@ static bool list_items(Job *j, Err *e) {
     return true;
 }
 
+/* --- the tensors of a file, by several threads --- */
+
+enum { PIECE = 4 << 20 };
+
+typedef struct Pool Pool; /* of pieces, one after the other */
+struct Pool {
+    const Job *job;
+    const Out *to;
+    int shard;
+    pthread_mutex_t lock;
+    size_t item, at; /* the next piece: its item, and where that begins in the file */
+    uint64_t unit;   /* of the item */
+    bool failed;
+    Err why;
+};
+
+typedef struct Piece Piece;
+struct Piece {
+    const Item *of;
+    size_t n, at, bytes; /* units; bytes in the file */
+    uint64_t first;
+};
+
+static bool pool_next(Pool *p, Piece *piece) {
+    const Items *items = &p->job->items;
+    pthread_mutex_lock(&p->lock);
+    while (p->item < items->n && items->at[p->item].shard != p->shard) p->item++;
+    bool more = !p->failed && !interrupted && p->item < items->n;
+    if (more) {
+        const Item *t = &items->at[p->item];
+        size_t each = unit_bytes(t), most = PIECE / each ? PIECE / each : 1;
+        uint64_t left = t->size / each - p->unit;
+        *piece = (Piece){t, left < most ? left : most, p->at + each * p->unit, 0, p->unit};
+        piece->bytes = each * piece->n;
+        p->unit += piece->n;
+        if (p->unit == t->size / each) p->at += t->size, p->unit = 0, p->item++;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return more;
+}
+
+static void pool_fail(Pool *p, const Err *why) {
+    pthread_mutex_lock(&p->lock);
+    if (!p->failed) p->why = *why;
+    p->failed = true;
+    pthread_mutex_unlock(&p->lock);
+}
+
+static bool write_at(const Out *o, const uint8_t *bytes, size_t n, size_t at, Err *e) {
+    for (size_t done = 0; done < n && !interrupted;) {
+        ssize_t w = pwrite(o->fd, bytes + done, n - done, (off_t)(at + done));
+        if (w < 0 && errno != EINTR) return out_fail(o, e);
+        if (w > 0) done += (size_t)w;
+    }
+    return true;
+}
+
+/* bytes: room for it */
+static bool write_piece(const Pool *p, const Piece *piece, uint8_t *bytes, Err *e) {
+    const Gen g = gen_open(&p->job->c, p->job->seed, piece->of->id, piece->of->layer);
+    fill_units(piece->of, &g, piece->first, piece->n, bytes);
+    return write_at(p->to, bytes, piece->bytes, piece->at, e);
+}
+
+static size_t largest_piece(const Items *items) {
+    size_t most = PIECE;
+    for (size_t i = 0; i < items->n; i++)
+        if (unit_bytes(&items->at[i]) > most) most = unit_bytes(&items->at[i]);
+    return most;
+}
+
+static void *pool_work(void *pool) {
+    Pool *p = pool;
+    Piece piece;
+    Err e;
+    uint8_t *bytes = malloc(largest_piece(&p->job->items));
+    if (!bytes) err_set(&e, "out of memory"), pool_fail(p, &e);
+    while (pool_next(p, &piece))
+        if (!write_piece(p, &piece, bytes, &e)) pool_fail(p, &e);
+    free(bytes);
+    return NULL;
+}
+
+static int threads_for(const Job *j, size_t bytes) {
+    cpu_set_t set;
+    int n = j->threads ? j->threads : sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+    size_t pieces = bytes / PIECE + 1;
+    return pieces < (size_t)n ? (int)pieces : n;
+}
+
+/* The tensors of a shard, `bytes` of them, behind what o holds. Which thread does what does not matter to the file. */
+static bool put_items(Out *o, const Job *j, int shard, size_t bytes, Err *e) {
+    size_t at = o->n; /* the header, which is all of the file so far */
+    if (!out_flush(o, e)) return false;
+    Pool p = {.job = j, .to = o, .shard = shard, .lock = PTHREAD_MUTEX_INITIALIZER, .at = at};
+    pthread_t *thread = arena_array(j->arena, (size_t)threads_for(j, bytes), sizeof *thread);
+    int n = 0;
+    while (n < threads_for(j, bytes) - 1 && !pthread_create(&thread[n], NULL, pool_work, &p)) n++; /* with fewer it takes longer */
+    pool_work(&p);
+    while (n > 0) pthread_join(thread[--n], NULL);
+    if (p.failed) return *e = p.why, false;
+    return !interrupted || err_set(e, "interrupted");
+}
+
 /* --- safetensors --- */
 
 static int assign_shards(Job *j) {
@@ -361,9 +460,8 @@ static bool write_shard(const Job *j, int shard, const char *file, const char *p
     Out o;
     size_t data = shard_header(j, shard, &h);
     uint64_t length = h.n;
-    bool ok = out_open(&o, file, path, 8 + h.n + data, e) && out_put(&o, &length, 8, e) && out_put(&o, h.at, h.n, e);
-    for (size_t i = 0; ok && i < j->items.n; i++)
-        if (j->items.at[i].shard == shard) ok = put_item(&o, &j->items.at[i], &j->c, j->seed, e);
+    bool ok = out_open(&o, file, path, 8 + h.n + data, e) && out_put(&o, &length, 8, e) && out_put(&o, h.at, h.n, e) &&
+              put_items(&o, j, shard, data, e);
     text_free(&h);
     return out_close(&o, ok, e);
 }
@@ -717,8 +815,7 @@ static bool make_bin(Job *j, Err *e) {
     Out o;
     if (!fits_bin(j, e) || !file_replaceable(j->target, e)) return false;
     bin_header(&j->c, header);
-    bool ok = out_open(&o, tmp, j->target, BIN_HEADER + j->total, e) && out_put(&o, header, BIN_HEADER, e);
-    for (size_t i = 0; ok && i < j->items.n; i++) ok = put_item(&o, &j->items.at[i], &j->c, j->seed, e);
+    bool ok = out_open(&o, tmp, j->target, BIN_HEADER + j->total, e) && out_put(&o, header, BIN_HEADER, e) && put_items(&o, j, 0, j->total, e);
     bool made = o.fd >= 0;
     ok = out_close(&o, ok, e);
     if (ok && rename(tmp, j->target)) ok = err_set(e, "%s: %s", j->target, strerror(errno));
@@ -757,7 +854,7 @@ static void report(const Job *j, double begin) {
 
 typedef struct Args Args;
 struct Args {
-    int64_t seed;
+    int64_t seed, threads;
     const char *dtype, *layout; /* NULL: not given */
     size_t max_shard;
 };
@@ -769,6 +866,7 @@ static const CliOption options[] = {
      "type of expert weights (f32: of all weights); default: mxfp4 when\nCONFIG's quantization_config says so, else bf16; a .bin is always f32"},
     {0, "max-shard-size", CLI_SIZE, offsetof(Args, max_shard), "SIZE", "split into shards of at most this (4096, 512M, 4G) with an index"},
     {0, "layout", CLI_CHOICE, offsetof(Args, layout), "huggingface|openai", "of a folder (huggingface)"},
+    {0, "threads", CLI_INT, offsetof(Args, threads), "N", "threads (one per CPU); the bytes are the same", 1, 1024},
 };
 
 static const Cli cli = {
@@ -796,6 +894,7 @@ static void fill_job(Job *j, const Args *args, char **words) {
     j->arena = arena_new();
     j->seed = (uint64_t)args->seed;
     j->max_shard = args->max_shard;
+    j->threads = (int)args->threads;
     if (args->dtype && !dtype_parse(args->dtype, &j->experts)) die("mkmodel: dtype %s", args->dtype);
     j->config_path = words[0];
     char *target = arena_strdup(j->arena, words[1]);

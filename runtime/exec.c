@@ -6,6 +6,7 @@
 #include "exec.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 enum {
@@ -60,6 +61,9 @@ static bool open_state(Exec *x, int i, Err *e) {
     return is_pool(b) || (allocate_buf(x, i, e) && x->dev->ops->fill(x->dev, 0, x->at[i], 0, b->size, e));
 }
 
+/* GPUs of a group load at once. Devices that are the host's own threads would gain nothing. */
+static bool load_at_once(const Exec *x) { return x->dev->ops->event != NULL; }
+
 /* --- weights -------------------------------------------------------------------------------------------------------- */
 
 /* Of the weight in the file. */
@@ -105,10 +109,10 @@ static bool upload_rows(Exec *x, const Model *m, int i, int64_t first, int64_t r
            ops->sync(x->dev, 0, e);
 }
 
-/* Of the weights that devices before this one have, and of all. */
-static size_t weights_of(const Exec *x, int devices) {
+/* Of the weights of devices first … end - 1. */
+static size_t weights_of(const Exec *x, int first, int end) {
     size_t sum = 0;
-    for (int d = 0; d < devices; d++)
+    for (int d = first; d < end; d++)
         for (int i = 0; i < x->plan->n_bufs; i++) {
             const PlanBuf *b = &x->plan->bufs[i];
             if (b->kind == BUF_WEIGHT && plan_holds(b, d)) sum += type_bytes(&b->type, &x->sizes);
@@ -116,8 +120,12 @@ static size_t weights_of(const Exec *x, int devices) {
     return sum;
 }
 
+/* Devices that load at once have about as much each: the first tells of its own. */
 static void show_loading(const Exec *x, size_t done) {
-    if (x->loading) x->loading->show(x->loading->ctx, weights_of(x, x->rank) + done, weights_of(x, (int)x->plan->devices));
+    const bool at_once = x->n_other && load_at_once(x);
+    if (!x->loading) return;
+    if (at_once) x->loading->show(x->loading->ctx, done, weights_of(x, 0, 1));
+    else x->loading->show(x->loading->ctx, weights_of(x, 0, x->rank) + done, weights_of(x, 0, (int)x->plan->devices));
 }
 
 static bool upload_weight(Exec *x, const Model *m, int i, Err *e) {
@@ -329,7 +337,7 @@ static bool send_inputs(Exec *x, Err *e) {
 
 static bool open_bufs(Exec *x, const Model *m, Err *e) {
     const Plan *p = x->plan;
-    if (!open_arenas(x, e) || !open_told(x, e)) return false;
+    if (!open_told(x, e)) return false;
     for (int i = 0; i < p->n_bufs; i++) /* before the weights, which go into them as they come */
         if (p->bufs[i].kind == BUF_PACKED && plan_holds(&p->bufs[i], x->rank) && !x->dev->ops->run_node && !allocate_buf(x, i, e))
             return false;
@@ -481,7 +489,7 @@ static bool open_all(Exec *x, const Model *m, Err *e) {
     return open_kernels(x, e) && open_bufs(x, m, e) && open_marks(x, e) && x->dev->ops->sync(x->dev, 0, e);
 }
 
-/* An Exec for each device; opened in turn, the first one first, whose memory the others use. */
+/* An Exec for each device; the first one's memory is there before the others, which use it. */
 static Exec *make_group(const Plan *p, const Exec *from, Device *const *d, const ExecLoading *loading) {
     Exec *x = make(p, d[0]);
     x->n_other = (int)p->devices - 1;
@@ -495,15 +503,55 @@ static Exec *make_group(const Plan *p, const Exec *from, Device *const *d, const
     return x;
 }
 
+static Exec *member(Exec *x, int i) { return i ? x->other[i - 1] : x; }
+
+typedef struct Opening Opening; /* of a device, by a thread of its own */
+struct Opening {
+    Exec *x;
+    const Model *m;
+    Err e;
+    bool ok, started;
+    pthread_t thread;
+};
+
+static void *open_one(void *arg) {
+    Opening *o = arg;
+    o->ok = open_all(o->x, o->m, &o->e);
+    return NULL;
+}
+
+/* Each reads its share of the weights while the others do; the first, here. */
+static bool open_at_once(Exec *x, const Model *m, Err *e) {
+    Opening *all = zeros((size_t)x->n_other + 1, sizeof *all);
+    bool ok = true;
+    for (int i = 0; i <= x->n_other; i++) all[i] = (Opening){.x = member(x, i), .m = m};
+    for (int i = 1; i <= x->n_other; i++) all[i].x->loading = NULL, all[i].started = !pthread_create(&all[i].thread, NULL, open_one, &all[i]);
+    open_one(&all[0]);
+    for (int i = 1; i <= x->n_other; i++) {
+        if (all[i].started) pthread_join(all[i].thread, NULL);
+        else open_one(&all[i]);
+    }
+    for (int i = 0; i <= x->n_other && ok; i++)
+        if (!(ok = all[i].ok)) *e = all[i].e;
+    free(all);
+    return ok;
+}
+
+static bool open_members(Exec *x, const Model *m, Err *e) {
+    for (int i = 0; i <= x->n_other; i++)
+        if (!open_arenas(member(x, i), e)) return false;
+    if (x->n_other && load_at_once(x)) return open_at_once(x, m, e);
+    for (int i = 0; i <= x->n_other; i++)
+        if (!open_all(member(x, i), m, e)) return false;
+    return true;
+}
+
 static Exec *open_group(const Plan *p, const Model *m, const Exec *from, Device *const *d, const ExecLoading *loading, Err *e) {
     Exec *x = make_group(p, from, d, loading);
     bool ok = true;
     if (x->n_other && !d[0]->ops->alloc_common) ok = err_set(e, "device %s runs no plan for several devices", d[0]->ops->name);
-    for (int i = 0; i <= x->n_other && ok; i++) ok = open_all(i ? x->other[i - 1] : x, m, e);
-    for (int i = 0; i <= x->n_other; i++) {
-        Exec *o = i ? x->other[i - 1] : x;
-        o->loading = NULL, o->from = NULL;
-    }
+    ok = ok && open_members(x, m, e);
+    for (int i = 0; i <= x->n_other; i++) member(x, i)->loading = NULL, member(x, i)->from = NULL;
     if (ok) return x;
     exec_close(x);
     return NULL;
@@ -758,6 +806,17 @@ static void **captured_at(const Exec *x, int graph, int segment) {
     return &x->captured[graph][segment * PLAN_MAX_BUCKETS + exec_bucket(x, graph)];
 }
 
+static bool tell_watch(Exec *x, ExecPoint point, Err *e) {
+    const Exec *first = x->first ? x->first : x;
+    return !first->watch || first->watch(first->watch_ctx, x, point, e);
+}
+
+/* segment -1: not captured. */
+static bool run_watched(Exec *x, int graph, int segment, const Segment *s, Err *e) {
+    return tell_watch(x, EXEC_BEGINS, e) && run_segment(x, graph, s, segment < 0 ? NULL : captured_at(x, graph, segment), e) &&
+           tell_watch(x, EXEC_DONE, e);
+}
+
 /* The others begin when the first has come so far, and it goes on when they are done; the host waits for nobody. segment -1: not
  * captured. */
 static bool run_everywhere(Exec *x, int graph, int segment, const Segment *s, Err *e) {
@@ -766,22 +825,21 @@ static bool run_everywhere(Exec *x, int graph, int segment, const Segment *s, Er
     if (x->ready && !ops->record(x->dev, 0, x->ready, e)) return false;
     for (int i = 0; i < x->n_other; i++) {
         Exec *o = x->other[i];
-        if ((x->ready && !ops->await(o->dev, 0, x->ready, e)) ||
-            !run_segment(o, graph, s, segment < 0 ? NULL : captured_at(o, graph, segment), e) ||
+        if ((x->ready && !ops->await(o->dev, 0, x->ready, e)) || !run_watched(o, graph, segment, s, e) ||
             (x->ready && !ops->record(o->dev, 0, o->ready, e)))
             return false;
     }
-    if (!run_segment(x, graph, s, segment < 0 ? NULL : captured_at(x, graph, segment), e)) return false;
+    if (!run_watched(x, graph, segment, s, e)) return false;
     for (int i = 0; i < x->n_other && x->ready; i++)
         if (!ops->await(x->dev, 0, x->other[i]->ready, e)) return false;
-    return true;
+    return tell_watch(x, EXEC_JOINED, e);
 }
 
 bool exec_node(Exec *x, int graph, int node, Err *e) {
     int k = 0;
     while (x->segment[graph][k].end <= node) k++;
     const Segment one = {node, node + 1, x->segment[graph][k].everywhere};
-    return send_all(x, e) && (one.everywhere ? run_everywhere(x, graph, -1, &one, e) : run_node(x, graph, node, e));
+    return send_all(x, e) && (one.everywhere ? run_everywhere(x, graph, -1, &one, e) : run_watched(x, graph, -1, &one, e));
 }
 
 bool exec_graph(Exec *x, int graph, Err *e) {
@@ -789,7 +847,7 @@ bool exec_graph(Exec *x, int graph, Err *e) {
     exec_begin(x, graph);
     for (int k = 0; k < x->n_segments[graph]; k++) {
         const Segment *s = &x->segment[graph][k];
-        if (s->everywhere ? !run_everywhere(x, graph, k, s, e) : !run_segment(x, graph, s, captured_at(x, graph, k), e)) return false;
+        if (s->everywhere ? !run_everywhere(x, graph, k, s, e) : !run_watched(x, graph, k, s, e)) return false;
     }
     return true;
 }

@@ -36,6 +36,12 @@ struct InputSpan {
 };
 
 typedef struct Exec Exec;
+
+/* Told in the course of a graph, between what is put into the stream of x, one of the devices' (x->rank): it begins with nodes that
+ * follow one another on it; it has done them; it goes on behind the others. false, with e set: the graph ends there. */
+typedef enum ExecPoint { EXEC_BEGINS, EXEC_DONE, EXEC_JOINED } ExecPoint;
+typedef bool ExecWatch(void *ctx, Exec *x, ExecPoint point, Err *e);
+
 struct Exec {
     const Plan *plan;
     Device *dev;
@@ -81,6 +87,8 @@ struct Exec {
     Device **others; /* [n_other] their devices */
     Err through;     /* why what they share lies in the host's memory; "": it lies on the first device */
     DeviceEvent *ready; /* the first: the others may begin; another: it has done its part */
+    ExecWatch *watch;   /* of the first, for all; NULL: nobody watches */
+    void *watch_ctx;
 };
 
 /* Allocates everything but the KV pools and loads the weights. d: the plan's devices (plan->devices), of one table; all that the

@@ -107,6 +107,7 @@ struct Gpu {
     void *common_host; /* what alloc_common gave, if it is the host's */
     Gpu **group;       /* [n_group] that work together, this one among them; NULL: none do */
     int n_group;
+    int commons; /* of the first: what the group has in common */
     uint64_t *needs; /* [n_group] what waits for the others' replays is put in next */
     char arch[64], name[128];
     Stream stream[STREAMS];
@@ -560,6 +561,7 @@ void gpu_free(Device *d, void *p) {
 
 /* Each knows the others, so that it can say whom it waits for. */
 static void make_group(Gpu *g, Device *const *others, int n) {
+    if (g->commons++) return;
     g->group = calloc((size_t)n + 1, sizeof *g->group);
     for (int i = 0; g->group && i <= n; i++) g->group[i] = i ? (Gpu *)others[i - 1] : g;
     for (int i = 0; i <= n; i++) {
@@ -571,6 +573,7 @@ static void make_group(Gpu *g, Device *const *others, int n) {
 }
 
 static void end_group(Gpu *g, Device *const *others, int n) {
+    if (--g->commons) return;
     free(g->group);
     for (int i = 0; i <= n; i++) {
         Gpu *o = i ? (Gpu *)others[i - 1] : g;

@@ -98,7 +98,8 @@ bool gpu_runs(const GpuApi *api, int index, const Plan *p);
     {                                                                                                                  \
         .name = NAME, .count = COUNT, .open = OPEN, .list = LIST, .runs = RUNS, .close = gpu_close, .info = gpu_info,  \
         .alloc = gpu_alloc, .free = gpu_free, .upload = gpu_upload, .download = gpu_download, .fill = gpu_fill,        \
-        .sync = gpu_sync, .alloc_common = gpu_alloc_common, .free_common = gpu_free_common, .await = gpu_await, .reach = gpu_reach, .copy_from = gpu_copy_from, .module_load = gpu_module_load, .module_unload = gpu_module_unload, .kernel = gpu_kernel,    \
+        .sync = gpu_sync, .alloc_common = gpu_alloc_common, .free_common = gpu_free_common, .await = gpu_await, .reach = gpu_reach, .copy_from = gpu_copy_from, \
+        .module_load = gpu_module_load, .module_unload = gpu_module_unload, .kernel = gpu_kernel,  \
         .launch = gpu_launch, .capture_begin = gpu_capture_begin, .capture_end = gpu_capture_end,                      \
         .replay = gpu_replay, .graph_free = gpu_graph_free, .profile = gpu_profile, .event = gpu_event,                \
         .event_free = gpu_event_free, .record = gpu_record, .wait = gpu_wait, .elapsed = gpu_elapsed,                  \

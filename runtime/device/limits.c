@@ -4,13 +4,13 @@
 #include "rtc/rtc.h"
 #include "stamp.h"
 
-enum { READ_BYTES = 1 << 30, READ_BLOCKS = 2048, THREADS = 512, HOST_BLOCK = 1 << 20, REPEATS = 7 };
+enum { READ_BYTES = 1 << 30, LINK_BYTES = 1 << 27, READ_BLOCKS = 2048, THREADS = 512, HOST_BLOCK = 1 << 20, REPEATS = 7, HANDOVERS = 64 };
 
 /* Sixteen bytes a load, eight loads of a thread under way, every block busy to the end. The sum is never that number. */
 static const char read_source[] =
     "struct alignas(16) Quad { unsigned v[4]; };\n"
-    "extern \"C\" __global__ void __launch_bounds__(THREADS) limit_read(const Quad *data, unsigned *out) {\n"
-    "    const long step = (long)BLOCKS * THREADS, n = BYTES / 16;\n"
+    "template <long N> static __device__ void read_all(const Quad *data, unsigned *out) {\n"
+    "    const long step = (long)BLOCKS * THREADS, n = N / 16;\n"
     "    unsigned sum = 0;\n"
     "    for (long i = (long)blockIdx.x * THREADS + threadIdx.x; i + 7 * step < n; i += 8 * step) {\n"
     "        Quad q[8];\n"
@@ -20,6 +20,12 @@ static const char read_source[] =
     "        for (int k = 0; k < 8; k++) sum += q[k].v[0] ^ q[k].v[1] ^ q[k].v[2] ^ q[k].v[3];\n"
     "    }\n"
     "    if (sum == 0x9e3779b9u) out[blockIdx.x] = sum;\n"
+    "}\n"
+    "extern \"C\" __global__ void __launch_bounds__(THREADS) limit_read(const Quad *data, unsigned *out) { read_all<BYTES>(data, out); }\n"
+    "extern \"C\" __global__ void __launch_bounds__(THREADS) link_read(const Quad *data, unsigned *out) { read_all<LINK>(data, out); }\n"
+    "extern \"C\" __global__ void __launch_bounds__(THREADS) link_write(Quad *data, unsigned *) {\n"
+    "    const Quad q = {{1, 2, 3, 4}};\n"
+    "    for (long i = (long)blockIdx.x * THREADS + threadIdx.x; i < LINK / 16; i += (long)BLOCKS * THREADS) data[i] = q;\n"
     "}\n";
 
 static const char host_source[] =
@@ -94,8 +100,8 @@ static void wgmma_source(Text *t) {
 
 static void gpu_source(Limits *l, const char *arch, Text *t) {
     enum { WGMMA_LOOPS = 64, WGMMA_BLOCKS = 132 * 64, MFMA_LOOPS = 1024, MFMA_BLOCKS = 104 * 16 };
-    text_add(t, "#define BYTES %dl\n#define BLOCKS %d\n#define THREADS %d\n%s", READ_BYTES, READ_BLOCKS, THREADS,
-             read_source);
+    text_add(t, "#define BYTES %dl\n#define LINK %dl\n#define BLOCKS %d\n#define THREADS %d\n%s", READ_BYTES, LINK_BYTES, READ_BLOCKS,
+             THREADS, read_source);
     l->read_grid = READ_BLOCKS;
     if (!strcmp(arch, "sm_90")) {
         text_add(t, "#define LOOPS %d\n", WGMMA_LOOPS);
@@ -183,5 +189,74 @@ bool limits_measure(Limits *l, Device *d, Err *e) {
     if (m) d->ops->module_unload(d, m);
     for (int i = 0; i < 2; i++)
         if (args[i]) d->ops->free(d, args[i]);
+    return ok;
+}
+
+/* --- between two devices -------------------------------------------------------------------------------------------------- */
+
+static bool best_copy(Device *to, void *dst, Device *from, const void *src, double *rate, Err *e) {
+    Stamp begin = {0}, end = {0};
+    bool ok = true;
+    double one, least = 0;
+    for (int i = 0; ok && i < REPEATS; i++) {
+        ok = stamp(&begin, to, e) && to->ops->copy_from(to, 0, dst, from, src, LINK_BYTES, e) && stamp(&end, to, e) &&
+             stamp_between(&begin, &end, to, &one, e);
+        if (ok && (!i || one < least)) least = one;
+    }
+    stamp_free(&begin, to), stamp_free(&end, to);
+    if (ok) *rate = (double)LINK_BYTES / least;
+    return ok;
+}
+
+/* As exec.c hands over from one device to the other and back. */
+static bool hand_over(Device *first, Device *other, double *seconds, Err *e) {
+    const DeviceOps *ops = first->ops;
+    DeviceEvent *there = ops->event(first, e), *back = there ? ops->event(other, e) : NULL;
+    Stamp begin = {0}, end = {0};
+    bool ok = back && stamp(&begin, first, e);
+    for (int i = 0; ok && i < HANDOVERS; i++)
+        ok = ops->record(first, 0, there, e) && ops->await(other, 0, there, e) && ops->record(other, 0, back, e) && ops->await(first, 0, back, e);
+    ok = ok && stamp(&end, first, e) && stamp_between(&begin, &end, first, seconds, e);
+    *seconds /= HANDOVERS;
+    stamp_free(&begin, first), stamp_free(&end, first);
+    if (there) ops->event_free(first, there);
+    if (back) ops->event_free(other, back);
+    return ok;
+}
+
+/* at: memory of the first, of the other, and a place for a sum there. */
+static bool measure_link(Limits *l, Device *first, Device *other, void *const at[3], Err *e) {
+    double seconds;
+    void *const args[2] = {at[0], at[2]};
+    DeviceModule *m = NULL;
+    Err why;
+    bool ok = first->ops->fill(first, 0, at[0], 0x5b, LINK_BYTES, e) && first->ops->sync(first, 0, e) && other->ops->fill(other, 0, at[1], 0x5b, LINK_BYTES, e) &&
+              (m = other->ops->module_load(other, &l->code, e)) &&
+              best(other, m, "link_read", l->read_grid, l->block, args, &seconds, e);
+    if (ok) l->link_read = (double)LINK_BYTES / seconds;
+    if (ok && (ok = best(other, m, "link_write", l->read_grid, l->block, args, &seconds, e))) l->link_write = (double)LINK_BYTES / seconds;
+    (void)first->ops->reach(first, other, &why); /* if not, the copy goes through the host */
+    ok = ok && other->ops->sync(other, 0, e) && best_copy(first, at[0], other, at[1], &l->link_from, e) && first->ops->sync(first, 0, e) &&
+         best_copy(other, at[1], first, at[0], &l->link_to, e) && other->ops->sync(other, 0, e);
+    if (m) other->ops->module_unload(other, m);
+    return ok;
+}
+
+bool limits_measure_link(Limits *l, Device *first, Device *other, const char *reason, Err *e) {
+    void *at[3] = {0};
+    Err none = {""};
+    if (!first->ops->await) return why(l, "%s", "no link: the devices are in one memory"), true;
+    if (!hand_over(first, other, &l->handover, e)) return false;
+    if (*reason) return why(l, "no link: %.300s", reason), true;
+    if (!l->code.code) return true; /* why not is known */
+    Err unreached = {""};
+    bool room = (at[0] = first->ops->alloc_common(first, &other, 1, LINK_BYTES, "what another device reads", &unreached, &none)) &&
+                (at[1] = other->ops->alloc(other, LINK_BYTES, "what comes from another device", &none)) &&
+                (at[2] = other->ops->alloc(other, (size_t)1 << 20, "limits", &none));
+    if (!room) why(l, "link not measured: %.300s", none.msg);
+    bool ok = !room || measure_link(l, first, other, at, e);
+    if (at[0]) first->ops->free_common(first, &other, 1, at[0]);
+    for (int i = 1; i < 3; i++)
+        if (at[i]) other->ops->free(other, at[i]);
     return ok;
 }

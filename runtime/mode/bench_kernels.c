@@ -9,8 +9,6 @@
 
 #include <math.h>
 
-#include "runtime/device/stamp.h"
-
 enum { LEAST_LAUNCHES = 24 /* in a graph: its start shall not count */, MAX_REPEATS = 200 };
 static const double wanted_seconds = 20e-3;
 
@@ -28,15 +26,20 @@ const Column kernel_columns[] = {
     {"TFLOP/s", "teraflops_per_second", 2},
     {"% matrix", "percent_of_matrix", 1},
     {"% bound", "percent_of_bound", 1},
+    {"device", "device", 0}, /* of several: these, too */
+    {"MB of link", "link_megabytes", 3},
+    {"% link", "percent_of_link", 1},
 };
-const size_t kernel_n_columns = LEN(kernel_columns);
+enum { LINK_COLUMNS = 3 };
+size_t kernel_n_columns(const Plan *p) { return LEN(kernel_columns) - (p->devices > 1 ? 0 : LINK_COLUMNS); }
 
 /* --- which launches belong together ------------------------------------------------------------------------------------------ */
 
 typedef struct Group Group; /* nodes of a graph that launch the same kernels in the current bucket */
 struct Group {
     int graph, n;
-    int *node; /* [n], ascending */
+    int *node;   /* [n], ascending */
+    int devices; /* that run them: one, or all of the plan's */
 };
 
 static bool runs(const PlanLaunch *l, int bucket) {
@@ -119,42 +122,165 @@ static bool run_round(Exec *x, const Group *g, Err *e) {
     return true;
 }
 
-static bool round_again(Exec *x, const Group *g, void *graph, Err *e) {
-    return graph ? x->dev->ops->replay(x->dev, 0, graph, e) : run_round(x, g, e);
-}
+/* The devices that run the group's nodes; all of them at once. */
+typedef struct Rounds Rounds;
+struct Rounds {
+    Exec *on[PLAN_MAX_DEVICES];
+    void *graph[PLAN_MAX_DEVICES]; /* replayable; NULL: launched one by one */
+    Stamp from[PLAN_MAX_DEVICES], to[PLAN_MAX_DEVICES];
+    int n;
+};
 
-static bool time_rounds(Exec *x, const Group *g, void *graph, int rounds, double *seconds, Err *e) {
-    Stamp from = {0}, to = {0};
-    bool ok = stamp(&from, x->dev, e);
-    for (int i = 0; ok && i < rounds; i++) ok = round_again(x, g, graph, e);
-    ok = ok && stamp(&to, x->dev, e) && stamp_between(&from, &to, x->dev, seconds, e);
-    stamp_free(&from, x->dev), stamp_free(&to, x->dev);
-    return ok;
-}
-
-/* Seconds of one node of the group. Interpreters and emulators run it once: their time is no device's. */
-static bool time_group(Exec *x, const Group *g, bool once, double *seconds, Err *e) {
-    const DeviceOps *ops = x->dev->ops;
-    void *graph = NULL;
-    int rounds = 1;
-    if (ops->capture_begin &&
-        (!ops->capture_begin(x->dev, 0, e) || !run_round(x, g, e) || !(graph = ops->capture_end(x->dev, 0, e))))
-        return false;
-    bool ok = once || time_rounds(x, g, graph, 1, seconds, e); /* warm */
-    ok = ok && time_rounds(x, g, graph, 1, seconds, e);
-    if (ok && !once) {
-        double more = wanted_seconds / (*seconds > 1e-7 ? *seconds : 1e-7);
-        rounds = more < 1 ? 1 : more > MAX_REPEATS ? MAX_REPEATS : (int)more;
-        ok = time_rounds(x, g, graph, rounds, seconds, e);
+static bool capture_rounds(Rounds *r, const Group *g, Err *e) {
+    for (int i = 0; i < r->n; i++) {
+        Device *d = r->on[i]->dev;
+        if (d->ops->capture_begin &&
+            (!d->ops->capture_begin(d, 0, e) || !run_round(r->on[i], g, e) || !(r->graph[i] = d->ops->capture_end(d, 0, e))))
+            return false;
     }
-    *seconds /= (double)rounds * round_size(x, g);
-    if (graph) ops->graph_free(x->dev, graph);
+    return true;
+}
+
+static bool round_again(Rounds *r, const Group *g, Err *e) {
+    for (int i = 0; i < r->n; i++) {
+        Device *d = r->on[i]->dev;
+        if (r->graph[i] ? !d->ops->replay(d, 0, r->graph[i], e) : !run_round(r->on[i], g, e)) return false;
+    }
+    return true;
+}
+
+/* Devices whose calls return when all has happened run in turn, each between its own times. */
+static bool rounds_in_turn(Rounds *r, const Group *g, int rounds, Err *e) {
+    bool ok = true;
+    for (int i = 0; ok && i < r->n; i++) {
+        ok = stamp(&r->from[i], r->on[i]->dev, e);
+        for (int k = 0; ok && k < rounds; k++) ok = run_round(r->on[i], g, e);
+        ok = ok && stamp(&r->to[i], r->on[i]->dev, e);
+    }
     return ok;
+}
+
+static bool rounds_at_once(Rounds *r, const Group *g, int rounds, Err *e) {
+    bool ok = true;
+    for (int i = 0; ok && i < r->n; i++) ok = stamp(&r->from[i], r->on[i]->dev, e);
+    for (int k = 0; ok && k < rounds; k++) ok = round_again(r, g, e);
+    for (int i = 0; ok && i < r->n; i++) ok = stamp(&r->to[i], r->on[i]->dev, e);
+    return ok;
+}
+
+static bool time_rounds(Rounds *r, const Group *g, int rounds, double *seconds, Err *e) {
+    bool ok = r->on[0]->dev->ops->event ? rounds_at_once(r, g, rounds, e) : rounds_in_turn(r, g, rounds, e);
+    for (int i = 0; ok && i < r->n; i++) ok = stamp_between(&r->from[i], &r->to[i], r->on[i]->dev, &seconds[i], e);
+    return ok;
+}
+
+static void close_rounds(Rounds *r) {
+    for (int i = 0; i < r->n; i++) {
+        Device *d = r->on[i]->dev;
+        if (r->graph[i]) d->ops->graph_free(d, r->graph[i]);
+        stamp_free(&r->from[i], d), stamp_free(&r->to[i], d);
+    }
+}
+
+static double slowest(const double *seconds, int n) {
+    double most = 0;
+    for (int i = 0; i < n; i++) most = fmax(most, seconds[i]);
+    return most;
+}
+
+/* Seconds of one node of the group, on each of its devices. Interpreters and emulators run it once: their time is no device's. */
+static bool time_group(Exec *x, const Group *g, bool once, double *seconds, Err *e) {
+    Rounds r = {.n = g->devices, .on = {x}};
+    int rounds = 1;
+    for (int i = 1; i < r.n; i++) r.on[i] = x->other[i - 1];
+    bool ok = capture_rounds(&r, g, e) && (once || time_rounds(&r, g, 1, seconds, e)); /* warm */
+    ok = ok && time_rounds(&r, g, 1, seconds, e);
+    if (ok && !once) {
+        double more = wanted_seconds / fmax(slowest(seconds, r.n), 1e-7);
+        rounds = more < 1 ? 1 : more > MAX_REPEATS ? MAX_REPEATS : (int)more;
+        ok = time_rounds(&r, g, rounds, seconds, e);
+    }
+    for (int i = 0; i < r.n; i++) seconds[i] /= (double)rounds * round_size(x, g);
+    close_rounds(&r);
+    return ok;
+}
+
+/* --- what a device has of a step's experts ------------------------------------------------------------------------------------ */
+
+typedef struct Dealt Dealt; /* parts of one: of the pairs of token and rank, of the tokens; and experts, how many */
+struct Dealt {
+    double pairs, tokens, experts;
+};
+
+/* ids [T,k]: numbers of a device's experts, below 0 where the expert is another's. */
+static bool count_dealt(const Exec *x, const int32_t *ids, int64_t n, int64_t k, Dealt *to) {
+    bool *met = calloc((size_t)x->plan->config.experts + 1, 1);
+    int64_t pairs = 0, tokens = 0;
+    *to = (Dealt){0};
+    if (!met || !ids) return free(met), false;
+    for (int64_t t = 0; t < n; t++) {
+        bool any = false;
+        for (int64_t r = 0; r < k; r++) {
+            int32_t id = ids[t * k + r];
+            if (id < 0 || id >= x->plan->config.experts) continue;
+            pairs++, any = true;
+            to->experts += !met[id], met[id] = true;
+        }
+        tokens += any;
+    }
+    to->pairs = (double)pairs / (double)(n * k), to->tokens = (double)tokens / (double)n;
+    free(met);
+    return true;
+}
+
+/* Behind the node that deals a layer's pairs out: what each device got. */
+static bool see_dealt(Exec *x, int graph, int node, Dealt *dealt, Err *e) {
+    const Node *n = x->ir[graph]->nodes.at[node];
+    if (!node_of_op(n, OP_own)) return true;
+    const Type *t = &n->out[0]->type;
+    size_t size = type_bytes(t, &x->sizes);
+    int32_t *ids = malloc(size + 1);
+    bool ok = ids || err_set(e, "out of memory: %zu bytes of ids", size);
+    for (int d = 0; ok && d <= x->n_other; d++) {
+        Exec *o = d ? x->other[d - 1] : x;
+        ok = exec_read(o, x->out[graph][node * MAX_OUT], 0, ids, size, e) &&
+             (count_dealt(x, ids, x->sizes.of[SYM_T], t->dim[1].add, &dealt[d]) || err_set(e, "out of memory for the experts met"));
+    }
+    free(ids);
+    return ok;
+}
+
+/* Of a value of a node that runs on every device, the bytes that this device reads or writes at least. */
+static double dealt_bytes(const Value *v, const Work *w, const Dealt *has) {
+    double all = (double)type_bytes(&v->type, &w->sizes);
+    if (v->kind == VALUE_PARAM) return all / (double)dim_eval(v->type.dim[0], &w->sizes) * has->experts;
+    if (v->type.dtype == DT_I32 || !v->type.rank) return all;
+    return all * (v->type.rank > 2 ? has->pairs : has->tokens); /* [T,k,…], [T,…] */
+}
+
+/* link: those of them that lie in another device's memory. */
+static Cost dealt_cost(const Exec *x, int graph, int node, const Work *w, const Dealt *has, int device, Exchange *link) {
+    const Node *n = x->ir[graph]->nodes.at[node];
+    const bool far = device > 0 || *x->through.msg;
+    Cost c = {.flops = cost_node(n, w).flops * has->pairs};
+    *link = (Exchange){0};
+    for (int i = 0; i < n->n_in; i++) {
+        if (!n->in[i]) continue;
+        double bytes = dealt_bytes(n->in[i], w, has);
+        c.read += bytes;
+        if (far && x->plan->bufs[x->in[graph][node * MAX_IN + i]].hold == HOLD_COMMON) link->read += bytes;
+    }
+    for (int i = 0; i < n->n_out; i++) {
+        double bytes = dealt_bytes(n->out[i], w, has);
+        c.written += bytes;
+        if (far && x->plan->bufs[x->out[graph][node * MAX_OUT + i]].hold == HOLD_COMMON) link->written += bytes;
+    }
+    return c;
 }
 
 /* --- rows ----------------------------------------------------------------------------------------------------------------------- */
 
-enum { C_TEST, C_T, C_KERNEL, C_LAUNCHES, C_US, C_US_STEP, C_MB, C_GBS, C_READ, C_GFLOP, C_TFLOPS, C_MATRIX, C_BOUND };
+enum { C_TEST, C_T, C_KERNEL, C_LAUNCHES, C_US, C_US_STEP, C_MB, C_GBS, C_READ, C_GFLOP, C_TFLOPS, C_MATRIX, C_BOUND, C_DEVICE, C_LINK, C_OF_LINK };
 
 static double rows_in(const Exec *x, int graph) { return (double)x->sizes.of[x->plan->graphs[graph].sym]; }
 static double percent(double part, double all) { return all > 0 ? 100 * part / all : NAN; }
@@ -180,42 +306,75 @@ struct Sum {
     Cost cost;
 };
 
-static void add_group(Session *s, const BenchStep *b, const Limits *l, const Group *g, double seconds, Table *t,
-                      Sum *sum) {
+/* A row; link: what of it goes to another device's memory, NULL: nothing can. */
+static void add_row(Session *s, const BenchStep *b, const Limits *l, const Group *g, double seconds, const Cost *cost, int device, const Exchange *link, Table *t) {
     Exec *x = s->exec;
-    Cost cost = cost_node(x->ir[g->graph]->nodes.at[g->node[0]], &b->work);
-    double bound = bound_of(&cost, l);
     Cell *c = table_row(t);
     c[C_TEST].text = case_name(s->arena, b->c), c[C_KERNEL].text = kernels_of(x, s->arena, g->graph, g->node[0]);
     c[C_T].number = rows_in(x, g->graph), c[C_LAUNCHES].number = g->n;
     c[C_US].number = seconds * 1e6, c[C_US_STEP].number = seconds * 1e6 * g->n;
-    fill_row(c, seconds, &cost, l, bound);
-    sum->seconds += seconds * g->n, sum->bound += bound * g->n, sum->launches += g->n;
-    sum->cost.read += cost.read * g->n, sum->cost.written += cost.written * g->n, sum->cost.flops += cost.flops * g->n;
+    fill_row(c, seconds, cost, l, bound_of(cost, l));
+    c[C_DEVICE].number = device, c[C_LINK].number = c[C_OF_LINK].number = NAN;
+    if (!link) return;
+    c[C_LINK].number = (link->read + link->written) * 1e-6;
+    if (l->link_read > 0 && l->link_write > 0) c[C_OF_LINK].number = percent(link->read / l->link_read + link->written / l->link_write, seconds);
 }
 
-static bool graph_groups(Session *s, const BenchStep *b, const Limits *l, int graph, Table *t, Sum *sum, Err *e) {
+static void add_sum(Sum *sum, const Limits *l, const Cost *cost, double seconds, int n) {
+    sum->seconds += seconds * n, sum->bound += bound_of(cost, l) * n, sum->launches += n;
+    sum->cost.read += cost->read * n, sum->cost.written += cost->written * n, sum->cost.flops += cost->flops * n;
+}
+
+static void add_group(Session *s, const BenchStep *b, const Limits *l, const Group *g, const Dealt *dealt, const double *seconds, Exchange *link, Table *t,
+                      Sum *sum) {
+    const Node *n = s->exec->ir[g->graph]->nodes.at[g->node[0]];
+    Cost slow = cost_node(n, &b->work);
+    if (g->devices == 1) add_row(s, b, l, g, seconds[0], &slow, 0, NULL, t);
+    for (int d = 0; d < g->devices && g->devices > 1; d++) {
+        Exchange own;
+        Cost cost = dealt_cost(s->exec, g->graph, g->node[0], &b->work, &dealt[d], d, &own);
+        add_row(s, b, l, g, seconds[d], &cost, d, &own, t);
+        link[d].read += own.read * g->n, link[d].written += own.written * g->n;
+        if (seconds[d] >= slowest(seconds, g->devices)) slow = cost;
+    }
+    add_sum(sum, l, &slow, slowest(seconds, g->devices), g->n);
+}
+
+static bool everywhere(const Exec *x, int graph, int node) {
+    int k = 0;
+    while (x->segment[graph][k].end <= node) k++;
+    return x->segment[graph][k].everywhere;
+}
+
+/* Has the node a launch in this bucket? (What joins rows that lie where they are wanted has none.) */
+static bool does_anything(const Exec *x, int graph, int node) {
+    const PlanLaunch *l;
+    return x->dev->ops->run_node || launches_of(x, graph, node, &l, 1);
+}
+
+static bool graph_groups(Session *s, const BenchStep *b, const Limits *l, int graph, Exchange *link, Table *t, Sum *sum, Err *e) {
     Exec *x = s->exec;
     bool once = x->dev->ops->simulated;
     int n_nodes = (int)x->ir[graph]->nodes.n;
+    Dealt *dealt = arena_array(s->arena, (size_t)s->plan->devices, sizeof *dealt);
     exec_begin(x, graph);
     for (int i = 0; i < n_nodes; i++) {
-        Group g = {graph, 0, arena_array(s->arena, (size_t)n_nodes, sizeof *g.node)};
-        double seconds = 0;
+        Group g = {graph, 0, arena_array(s->arena, (size_t)n_nodes, sizeof *g.node), everywhere(x, graph, i) ? x->n_other + 1 : 1};
+        double seconds[PLAN_MAX_DEVICES] = {0};
         for (int k = 0; k < n_nodes; k++)
             if (alike(x, graph, k, i)) g.node[g.n++] = k;
-        if (!exec_node(x, graph, i, e)) return false;
-        if (g.node[0] != i) continue; /* timed with the first of them */
-        if (!time_group(x, &g, once, &seconds, e)) return err_wrap(e, "node %s", node_name(x->ir[graph]->nodes.at[i]));
-        add_group(s, b, l, &g, seconds, t, sum);
+        if (!exec_node(x, graph, i, e) || !see_dealt(x, graph, i, dealt, e)) return false;
+        if (g.node[0] != i || !does_anything(x, graph, i)) continue; /* timed with the first of them */
+        if (!time_group(x, &g, once, seconds, e)) return err_wrap(e, "node %s", node_name(x->ir[graph]->nodes.at[i]));
+        add_group(s, b, l, &g, dealt, seconds, link, t, sum);
     }
     return x->dev->ops->sync(x->dev, 0, e);
 }
 
-bool bench_kernels(Session *s, const BenchStep *b, const Limits *l, Table *t, Err *e) {
+bool bench_kernels(Session *s, const BenchStep *b, const Limits *l, Exchange *link, Table *t, Err *e) {
     Sum sum = {0};
-    if (!graph_groups(s, b, l, s->step, t, &sum, e) ||
-        (b->step->n_rows && !graph_groups(s, b, l, s->sample, t, &sum, e)))
+    if (!graph_groups(s, b, l, s->step, link, t, &sum, e) ||
+        (b->step->n_rows && !graph_groups(s, b, l, s->sample, link, t, &sum, e)))
         return false;
     Cell *c = table_row(t);
     c[C_TEST].text = case_name(s->arena, b->c), c[C_KERNEL].text = "all";
@@ -227,11 +386,11 @@ bool bench_kernels(Session *s, const BenchStep *b, const Limits *l, Table *t, Er
 
 /* --- trace ---------------------------------------------------------------------------------------------------------------------- */
 
-static json_t *event(const char *name, const char *kernel, const char *graph, int pid, double from, double to,
+static json_t *event(const char *name, const char *kernel, const char *graph, int pid, int tid, double from, double to,
                      const Cost *c) {
     double us = (to - from) * 1e6;
     return json_pack("{s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:{s:s, s:f, s:f, s:f, s:f}}", "ph", "X", "name", name, "cat",
-                     graph, "pid", pid, "tid", 0, "ts", from * 1e6, "dur", us, "args", "kernel", kernel, "bytes",
+                     graph, "pid", pid, "tid", tid, "ts", from * 1e6, "dur", us, "args", "kernel", kernel, "bytes",
                      c->read + c->written, "flops", c->flops, "GB/s", us > 0 ? (c->read + c->written) / us * 1e-3 : 0,
                      "TFLOP/s", us > 0 ? c->flops / us * 1e-6 : 0);
 }
@@ -253,14 +412,58 @@ static bool add_events(Session *s, const BenchStep *b, int graph, const Stamp *a
         double took;
         if (!stamp_between(&at[n], &at[n + 1], s->dev, &took, e)) return false;
         json_array_append_new(events, event(node_name(ir->nodes.at[n]), kernels_of(s->exec, s->arena, graph, (int)n),
-                                            ir->name, pid, *when, *when + took, &c));
+                                            ir->name, pid, 0, *when, *when + took, &c));
         *when += took;
     }
     return true;
 }
 
+/* Of several devices, each a thread of the trace: node by node, what it does between two events of its own. What is not the first's is
+ * drawn where the first begins with it, for their events are not compared. */
+static bool add_everywhere(Session *s, const BenchStep *b, int graph, int node, const Watch *w, int *at, int pid, double from, const Dealt *dealt,
+                           json_t *events, Err *e) {
+    const Graph *ir = s->exec->ir[graph];
+    bool all = everywhere(s->exec, graph, node), ok = true;
+    for (int d = 0; ok && d < (all ? (int)s->plan->devices : 1); d++) {
+        Exchange link;
+        Cost c = all ? dealt_cost(s->exec, graph, node, &b->work, &dealt[d], d, &link) : cost_node(ir->nodes.at[node], &b->work);
+        double took = watch_between(s, w, d, at[d], at[d] + 1, &ok, e);
+        if (ok) json_array_append_new(events, event(node_name(ir->nodes.at[node]), kernels_of(s->exec, s->arena, graph, node), ir->name, pid, d, from, from + took, &c));
+        at[d] += all && !d ? 3 : 2;
+    }
+    return ok;
+}
+
+static bool trace_several(Session *s, const BenchStep *b, int graph, int pid, double *when, json_t *events, Err *e) {
+    Exec *x = s->exec;
+    size_t n = x->ir[graph]->nodes.n, devices = (size_t)s->plan->devices;
+    Watch *w = watch_make(s, 3 * (int)n);
+    Dealt *dealt = arena_array(s->arena, n * devices, sizeof *dealt);
+    int at[PLAN_MAX_DEVICES] = {0};
+    double from = 0;
+    bool ok = true;
+    exec_begin(x, graph);
+    for (size_t i = 0; ok && i < n; i++) { /* first who gets what: reading it is a wait */
+        if (i) memcpy(&dealt[i * devices], &dealt[(i - 1) * devices], devices * sizeof *dealt);
+        ok = exec_node(x, graph, (int)i, e) && see_dealt(x, graph, (int)i, &dealt[i * devices], e);
+    }
+    exec_begin(x, graph);
+    watch_set(x, w);
+    for (size_t i = 0; ok && i < n; i++) ok = exec_node(x, graph, (int)i, e);
+    watch_set(x, NULL);
+    ok = ok && x->dev->ops->sync(x->dev, 0, e);
+    for (size_t i = 0; ok && i < n; i++) {
+        from = watch_between(s, w, 0, 0, at[0], &ok, e);
+        ok = ok && add_everywhere(s, b, graph, (int)i, w, at, pid, *when + from, &dealt[i * devices], events, e);
+    }
+    if (ok) *when += watch_between(s, w, 0, 0, at[0] - 1, &ok, e);
+    watch_free(s, w);
+    return ok;
+}
+
 static bool trace_graph(Session *s, const BenchStep *b, int graph, int pid, double *when, json_t *events, Err *e) {
     size_t n = s->exec->ir[graph]->nodes.n;
+    if (s->plan->devices > 1) return trace_several(s, b, graph, pid, when, events, e);
     Stamp *at = arena_array(s->arena, n + 1, sizeof *at);
     bool ok = run_stamped(s->exec, graph, at, e) && s->dev->ops->sync(s->dev, 0, e) &&
               add_events(s, b, graph, at, pid, when, events, e);

@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 /* --- loading -------------------------------------------------------------------------------------------------------------- */
 
@@ -165,8 +166,16 @@ static bool member_run(FleetMember *m, Err *e) {
         }
         if (stopped(f)) return true;
         if (!ok && (!m->s->again || !begin_anew(m, e))) return false;
+        m->busy = seconds_now() - f->begin;
     } while (sched_wait(m->sched));
     return true;
+}
+
+/* Of this process, user and system, all threads. */
+static double cpu_seconds(void) {
+    struct rusage u;
+    if (getrusage(RUSAGE_SELF, &u)) return 0;
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + 1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 }
 
 /* Nobody begins before all have come, loaded or failed: what is copied stands still, and the queue is shared fairly. */
@@ -176,6 +185,7 @@ static void meet(Fleet *f) {
         progress_begin(&f->bar, f->work.what);
         if (f->work.stops) interrupt_watch();
         f->begin = f->said = f->bar.begin, f->load_seconds = f->begin - f->started;
+        f->cpu_seconds = -cpu_seconds();
         pthread_cond_broadcast(&f->changed);
     }
     while (f->arrived < f->n) pthread_cond_wait(&f->changed, &f->lock);
@@ -217,6 +227,7 @@ static void *work(void *arg) {
     meet(m->fleet);
     if (!ok) return NULL;
     if (!member_run(m, &m->why)) {
+        m->busy = seconds_now() - m->fleet->begin;
         fail(m);
         if (m->sched) give_back(m);
     }
@@ -270,7 +281,7 @@ bool fleet_run(Fleet *f, Session *s, Requests *r, const FleetWork *w, Err *e) {
     work(&f->at[s->index]);
     for (int i = 0; i < f->n; i++)
         if (f->at[i].started) pthread_join(f->at[i].thread, NULL);
-    f->seconds = seconds_now() - f->begin;
+    f->seconds = seconds_now() - f->begin, f->cpu_seconds += cpu_seconds();
     progress_end(&f->bar);
     const char *signal = w->stops ? interrupt_came() : NULL;
     if (w->stops) interrupt_leave();
@@ -309,6 +320,13 @@ SchedStats fleet_stats(const Fleet *f) {
     return sum;
 }
 
+double fleet_tail(const Fleet *f) {
+    double least = f->seconds;
+    for (int i = 0; i < f->n; i++)
+        if (f->at[i].busy < least) least = f->at[i].busy;
+    return f->seconds - least;
+}
+
 static double part(const Fleet *f, const FleetMember *m) {
     int64_t all = fleet_stats(f).generated;
     return all ? (double)m->stats.generated / (double)all : 0;
@@ -336,6 +354,7 @@ void fleet_print(const Fleet *f) {
             fprintf(stderr, "\n");
         }
     }
+    if (f->n > 1) fprintf(stderr, "  all busy but for the last %.2f s; host: %.2f s of CPU\n", fleet_tail(f), f->cpu_seconds);
 }
 
 void fleet_profile(const Fleet *f) {
@@ -375,11 +394,11 @@ static json_t *group_json(const Fleet *f, const FleetMember *m) {
 static json_t *member_json(const Fleet *f, const FleetMember *m) {
     char name[48];
     const Session *s = m->s;
-    json_t *j = json_pack("{s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:s?}", "device",
+    json_t *j = json_pack("{s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s?}", "device",
                           device_of(m, name, sizeof name), "requests", (json_int_t)m->stats.finished,
                           "prompt_tokens", (json_int_t)m->stats.prompt_tokens, "generated_tokens",
                           (json_int_t)m->stats.generated, "steps", (json_int_t)m->stats.steps, "share", part(f, m),
-                          "load_seconds", s->load_seconds, "weights", m->weights);
+                          "busy_seconds", m->busy, "load_seconds", s->load_seconds, "weights", m->weights);
     json_object_update_new(j, memory_json(m, 0));
     if (s->plan->devices > 1) json_object_set_new(j, "group", group_json(f, m));
     if (m->failed) json_object_set_new(j, "error", json_string(m->why.msg));

@@ -3,7 +3,8 @@
  *
  * The first reads the weights from disk; the others copy them, once they are in place, from its memory: straight, or through the
  * host's where one cannot reach the other. All begin when all are loaded. A device that fails, at whatever, is left out and
- * named; what it had not finished goes back into the queue and is begun anew by another, whose tokens are the same. */
+ * named; what it had not finished goes back into the queue and is begun anew by another, whose tokens are the same. Where the driver lets a
+ * fault of one device end the others' contexts too, all fail; what was finished has been told (FleetWork.finished). */
 #ifndef GPTOSS_FLEET_H
 #define GPTOSS_FLEET_H
 
@@ -35,6 +36,7 @@ struct FleetMember {
     Sched *sched;
     SchedStats begun; /* of schedulers before this one: the session began anew */
     SchedStats stats; /* of what it finished; while it works, of what it has done: under the fleet's lock */
+    double busy;      /* seconds until nothing was left for it, or it failed */
     bool failed;
     Err why;
 };
@@ -48,6 +50,7 @@ struct Fleet {
     FleetMember *at; /* [n] */
     int n;
     double load_seconds, seconds; /* until all were loaded; from then to the end */
+    double cpu_seconds;           /* of the host's processors in that time, all threads, user and system */
 
     pthread_mutex_t lock; /* of all that follows, and of the members' failed and stats */
     pthread_cond_t changed;
@@ -65,6 +68,7 @@ bool fleet_run(Fleet *f, Session *s, Requests *r, const FleetWork *w, Err *e);
 /* Did all devices last to the end? False, with e naming those that did not: the work is done all the same. */
 bool fleet_whole(const Fleet *f, Err *e);
 SchedStats fleet_stats(const Fleet *f); /* of all; what is in flight, and pages, added up */
+double fleet_tail(const Fleet *f); /* seconds at the end in which not all were busy */
 void fleet_print(const Fleet *f);   /* a line a device, where there are several, to stderr */
 void fleet_profile(const Fleet *f); /* -f: of each device, to stderr */
 json_t *fleet_json(const Fleet *f); /* an object a device, with -f its profile */

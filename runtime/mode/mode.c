@@ -21,7 +21,7 @@ void warn(const char *fmt, ...) {
 /* --- options against the plan ------------------------------------------------------------------------------------------- */
 
 /* Modes that look at one device's work, launch by launch. */
-static bool one_device(const Options *o) { return !strcmp(o->mode, "parity") || (!strcmp(o->mode, "bench") && (o->kernels || o->trace)); }
+static bool one_device(const Options *o) { return !strcmp(o->mode, "parity"); }
 
 static bool check_devices(const Session *s, Err *e) {
     const Options *o = s->o;
@@ -30,8 +30,7 @@ static bool check_devices(const Session *s, Err *e) {
         return err_set(e, "--ep %" PRId64 ": the plan is for %" PRId64 " device%s: recompile with gptoss-compile --ep %" PRId64, o->ep, each,
                        each == 1 ? "" : "s", o->ep);
     if (each > 1 && one_device(o))
-        return err_set(e, "-m %s%s looks at one device, the plan is for %" PRId64 ": compile one without --ep; its kernels are the same", o->mode,
-                       o->kernels ? " --kernels" : o->trace ? " --trace" : "", each);
+        return err_set(e, "-m %s looks at one device, the plan is for %" PRId64 ": compile one without --ep; its kernels are the same", o->mode, each);
     if (o->gpus && (o->gpus < least || o->gpus % least))
         return err_set(e, "-g %" PRId64 ": the plan is for groups of %" PRId64 " devices (gptoss-compile --ep): give a multiple of %" PRId64, o->gpus, each, each);
     if (o->gpus_asked && o->gpus != least && strncmp(o->mode, "getp", 4) && strcmp(o->mode, "eval"))

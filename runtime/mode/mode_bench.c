@@ -240,12 +240,31 @@ static bool with_step(Bench *b, const Case *c, bool (*use)(Bench *b, const Bench
     return ok;
 }
 
-static bool step_kernels(Bench *b, const BenchStep *step, void *ctx, Err *e) {
-    return bench_kernels(b->s, step, b->s->limits, ctx, e);
+typedef struct Tables Tables; /* parts: of a plan for several devices */
+struct Tables {
+    Table kernels, parts;
+};
+
+static Tables tables(const Session *s) {
+    return (Tables){{.arena = s->arena, .columns = kernel_columns, .n_columns = kernel_n_columns(s->plan)},
+                    {.arena = s->arena, .columns = bench_part_columns, .n_columns = bench_part_n_columns}};
 }
 
-static bool kernels(Bench *b, Table *t, Err *e) {
-    bool ok = limits_measure(b->s->limits, b->s->dev, e);
+static bool step_kernels(Bench *b, const BenchStep *step, void *ctx, Err *e) {
+    Session *s = b->s;
+    Tables *t = ctx;
+    Exchange *link = arena_array(s->arena, (size_t)s->plan->devices, sizeof *link);
+    return bench_kernels(s, step, s->limits, link, &t->kernels, e) &&
+           (s->plan->devices == 1 || bench_parts(s, step, s->limits, link, &t->parts, e));
+}
+
+static bool measure_limits(const Session *s, Err *e) {
+    return limits_measure(s->limits, s->dev, e) &&
+           (s->plan->devices == 1 || limits_measure_link(s->limits, s->group[0], s->group[1], s->exec->through.msg, e));
+}
+
+static bool kernels(Bench *b, Tables *t, Err *e) {
+    bool ok = measure_limits(b->s, e);
     for (int i = 0; ok && i < b->n_cases; i++) ok = with_step(b, &b->cases[i], step_kernels, t, e);
     return ok;
 }
@@ -277,17 +296,24 @@ static bool trace(Bench *b, Err *e) {
 
 static json_t *limit_json(double v) { return v > 0 ? json_real(v) : json_null(); }
 
-static json_t *limits_json(const Limits *l) {
-    return json_pack("{s:o, s:o, s:s}", "read_bytes_per_second", limit_json(l->read), "matrix_flops",
-                     limit_json(l->matrix), "note", l->why);
+static json_t *limits_json(const Session *s) {
+    const Limits *l = s->limits;
+    json_t *j = json_pack("{s:o, s:o, s:s}", "read_bytes_per_second", limit_json(l->read), "matrix_flops", limit_json(l->matrix), "note", l->why);
+    if (s->plan->devices > 1)
+        json_object_set_new(j, "link", json_pack("{s:o, s:o, s:o, s:o, s:o}", "kernel_reads_bytes_per_second", limit_json(l->link_read),
+                                                 "kernel_writes_bytes_per_second", limit_json(l->link_write), "copy_to_bytes_per_second",
+                                                 limit_json(l->link_to), "copy_from_bytes_per_second", limit_json(l->link_from), "handover_seconds",
+                                                 limit_json(l->handover)));
+    return j;
 }
 
-static void report_json(const Bench *b, const Table *t, const DeviceInfo *info, Text *to) {
+static void report_json(const Bench *b, const Table *t, const Table *parts, const DeviceInfo *info, Text *to) {
     const Session *s = b->s;
     json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "mode", "bench", "device", s->dev->ops->name, "name",
                           info->name, "arch", s->plan->arch, "model", s->plan->model_name, "precision",
                           s->plan->precision, s->o->kernels ? "kernels" : "tests", table_json(t));
-    if (s->limits) json_object_set_new(j, "limits", limits_json(s->limits));
+    if (parts->rows.n) json_object_set_new(j, "parts", table_json(parts));
+    if (s->limits) json_object_set_new(j, "limits", limits_json(s));
     char *text = json_dumps(j, JSON_INDENT(1));
     if (!text) die("bench: the results cannot be written as JSON");
     text_add(to, "%s\n", text);
@@ -298,23 +324,30 @@ static void report_json(const Bench *b, const Table *t, const DeviceInfo *info, 
 static void report_limits(const Limits *l, Text *to) {
     if (l->read > 0) text_add(to, "read limit %.1f GB/s\n", l->read * 1e-9);
     if (l->matrix > 0) text_add(to, "matrix limit %.1f TFLOP/s (bf16)\n", l->matrix * 1e-12);
+    if (l->link_read > 0)
+        text_add(to, "link limit %.1f GB/s read and %.1f written by a kernel of device 1, in the first one's memory; copies %.1f there, %.1f back\n",
+                 l->link_read * 1e-9, l->link_write * 1e-9, l->link_to * 1e-9, l->link_from * 1e-9);
+    if (l->handover > 0) text_add(to, "handover %.1f us: device 1 behind the first, and the first behind it\n", l->handover * 1e6);
     if (*l->why) text_add(to, "limits: %s\n", l->why);
 }
 
-static bool report(const Bench *b, const Table *t, Err *e) {
+/* parts: none, or behind the other; csv is one table. */
+static bool report(const Bench *b, const Table *t, const Table *parts, Err *e) {
     const Session *s = b->s;
     const char *format = s->o->json ? "json" : s->o->format ? s->o->format : "text";
     DeviceInfo info;
     Text to = {0};
     if (!s->dev->ops->info(s->dev, &info, e)) return false;
-    if (!strcmp(format, "json")) report_json(b, t, &info, &to);
+    if (!strcmp(format, "json")) report_json(b, t, parts, &info, &to);
     else if (!strcmp(format, "csv")) table_csv(t, &to);
     else {
         text_add(&to, "bench on %s (%s), %s %s\n", s->dev->ops->name, info.name, s->plan->model_name,
                  s->plan->precision);
         if (s->limits) report_limits(s->limits, &to);
-        if (!strcmp(format, "md")) text_add(&to, "\n"), table_md(t, &to);
-        else table_text(t, &to);
+        for (int i = 0; i < 1 + (parts->rows.n > 0); i++) {
+            if (!strcmp(format, "md") || i) text_add(&to, "\n");
+            (strcmp(format, "md") ? table_text : table_md)(i ? parts : t, &to);
+        }
     }
     bool ok = file_write("-", to.at, to.n, e);
     text_free(&to);
@@ -346,10 +379,11 @@ static bool turn_sweep(Bench *b, json_t *to, Err *e) {
 }
 
 static bool turn_kernels(Bench *b, json_t *to, Err *e) {
-    Table t = {.arena = b->s->arena, .columns = kernel_columns, .n_columns = kernel_n_columns};
+    Tables t = tables(b->s);
     for (int i = 0; i < b->n_cases; i++)
         if (!with_step(b, &b->cases[i], step_kernels, &t, e)) return false;
-    json_object_set_new(to, "kernels", table_json(&t));
+    json_object_set_new(to, "kernels", table_json(&t.kernels));
+    if (t.parts.rows.n) json_object_set_new(to, "parts", table_json(&t.parts));
     return true;
 }
 
@@ -369,7 +403,7 @@ static bool turn(Bench *b, Err *e) {
     json_t *j = json_pack("{s:s, s:s}", "device", s->dev->ops->name, "name", info.name);
     bool ok = s->o->kernels ? turn_kernels(b, j, e) : turn_sweep(b, j, e);
     if (ok) add_profile(s, j);
-    if (ok && s->limits) json_object_set_new(j, "limits", limits_json(s->limits));
+    if (ok && s->limits) json_object_set_new(j, "limits", limits_json(s));
     char *text = ok ? json_dumps(j, JSON_COMPACT) : NULL;
     if (ok) ok = text ? printf("%s\n", text) > 0 && cli_stdout(e) : err_set(e, "bench: the turn cannot be written as JSON");
     free(text);
@@ -378,7 +412,7 @@ static bool turn(Bench *b, Err *e) {
 }
 
 static bool turns(Bench *b, Err *e) {
-    bool ok = !b->s->limits || limits_measure(b->s->limits, b->s->dev, e);
+    bool ok = !b->s->limits || measure_limits(b->s, e);
     for (int c; ok && (c = getchar()) != EOF;)
         if (c == '\n') ok = turn(b, e);
     return ok;
@@ -397,9 +431,9 @@ bool mode_bench(Session *s, Err *e) {
     make_ids(&b);
     if (s->o->trace) return trace(&b, e);
     if (s->o->paced) return turns(&b, e);
-    Table t = {.arena = s->arena, .columns = columns, .n_columns = LEN(columns)};
-    if (s->o->kernels) t.columns = kernel_columns, t.n_columns = kernel_n_columns;
-    bool ok = (s->o->kernels ? kernels(&b, &t, e) : sweep(&b, &t, e)) && report(&b, &t, e);
+    Tables t = tables(s);
+    if (!s->o->kernels) t.kernels.columns = columns, t.kernels.n_columns = LEN(columns);
+    bool ok = (s->o->kernels ? kernels(&b, &t, e) : sweep(&b, &t.kernels, e)) && report(&b, &t.kernels, &t.parts, e);
     if (ok) session_profile(s);
     return ok;
 }

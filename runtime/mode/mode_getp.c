@@ -140,11 +140,11 @@ static void summary_text(const Session *s, const Summary *m) {
 static void summary_json(const Session *s, const Requests *r, const Summary *m, const Verdict *v, FILE *to) {
     const SchedStats st = fleet_stats(&m->fleet);
     double t = m->fleet.seconds > 0 ? m->fleet.seconds : 1e-9;
-    json_t *j = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:I}", "mode", s->o->mode, "device",
+    json_t *j = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:I, s:I}", "mode", s->o->mode, "device",
                           s->dev->ops->name, "requests", (json_int_t)m->requests, "skipped", (json_int_t)m->skipped,
                           "prompt_tokens", (json_int_t)st.prompt_tokens, "generated_tokens", (json_int_t)st.generated, "steps",
                           (json_int_t)st.steps, "seconds", m->fleet.seconds, "load_seconds", m->fleet.load_seconds,
-                          "generated_per_second", (double)st.generated / t, "peak_in_flight", (json_int_t)st.peak_in_flight,
+                          "tail_seconds", fleet_tail(&m->fleet), "cpu_seconds", m->fleet.cpu_seconds, "generated_per_second", (double)st.generated / t, "peak_in_flight", (json_int_t)st.peak_in_flight,
                           "peak_pages", (json_int_t)st.peak_pages);
     if (s->o->truth)
         json_object_set_new(j, "verify",

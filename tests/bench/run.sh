@@ -43,7 +43,7 @@ grep -q '^bench on ref (reference interpreter), toy fast$' "$tmp/out" && [ "$(gr
 
 # --- kernels: every launch of the step is in a row, with what its body needs
 out/gptoss-exec --inspect "$tmp/gfx90a.bin" --json >"$tmp/plan.json"
-all='names = [r["kernel"] for r in rows]; assert names[-1] == "all" and len(set(names)) == len(names); assert sum(r["launches"] for r in rows[:-1]) == rows[-1]["launches"]'
+all='names = [r["kernel"] for r in rows]; plan = {k["symbol"] for k in json.load(open("'$tmp'/plan.json"))["kernels"]}; assert all(k in plan for n in names[:-1] for k in n.split(" + ")), names; assert names[-1] == "all" and len(set(names)) == len(names); assert sum(r["launches"] for r in rows[:-1]) == rows[-1]["launches"]'
 bench gfx90a emu --tg 2 --depth 70 --batches 4 --kernels --json; says kernels_emu "$all"
 # unembedding of 4 rows: 512 x 64 weights of 2 bytes, the norm's 64, 4 x 64 and 4 x 512 floats
 says kernels_cost 'r = [r for r in rows if "linear_K64_N512" in r["kernel"]][0]; assert abs(r["megabytes"] - 75008e-6) < 1e-9 and abs(r["gigaflops"] - (4 * 512 * 128 + 4 * 4 * 64) * 1e-9) < 1e-12 and r["tokens"] == 4'

@@ -97,7 +97,7 @@ getp odd2 --ep 2 && cmp -s "$tmp/odd2.ids" "$tmp/odd1.ids" && ok this_ep || fail
 getp odd2 -g 3; refused not_multiple $? '-g 3: the plan is for groups of 2 devices .*: give a multiple of 2'
 getp odd2 -g 1; refused one $? '-g 1: the plan is for groups of 2 devices .*: give a multiple of 2'
 getp odd2 -g 4; refused host_groups $? '-g 4: of device host there are 2, and the plan is for groups of 2'
-for mode in parity 'bench --kernels' "bench --trace $tmp/trace"; do try $exec "$tmp/odd2.bin" -m $mode; refused "refused_${mode%% --trace*}" $? 'looks at one device, the plan is for 2: compile one without --ep'; done
+try $exec "$tmp/odd2.bin" -m parity; refused refused_parity $? 'looks at one device, the plan is for 2: compile one without --ep'
 $exec "$tmp/odd2.bin" -m bench --pp 4 --tg 4 -r 1 >"$tmp/out" 2>"$tmp/err" && ok bench || fail bench "$(tail -1 "$tmp/err")"
 
 # --- GPUs: the fake HIP library
@@ -139,6 +139,48 @@ GPTOSS_SYNC_LAUNCHES=1 hip 2 least2; same one_by_one $? 0 .
 FAKEHIP_NO_PEER=all hip 4 least2 -g 4; same no_peers $? 0 'device hip 1 cannot reach device hip 0 .*: what the group.s devices share lies in host memory'
 FAKEHIP_NO_PEER=2-0 hip 3 gpu3; same some_peers $? 0 'device hip 2 cannot reach device hip 0 .*lies in host memory'
 FAKEHIP_FAIL=hipDeviceEnablePeerAccess:1:999:1 hip 2 least2; same peer_refused $? 0 'device hip 1 cannot reach device hip 0 .*lies in host memory'
+# --- a step in parts: each device's kernels, what they need of the link, who waits; the exchange counted from the ids
+step() { FAKEHIP_DEVICES=3 FAKEHIP_MEMORY=500000000 LD_LIBRARY_PATH=$fake FAKEHIP_LOG=$tmp/log $exec "$tmp/$1.bin" --device "$2" -m bench "${@:3}" >"$tmp/out" 2>"$tmp/err"; }
+step gpu3 hip --tg 2 --depth 9 --batches 4 --kernels --json; code=$?
+clean parts $code 0 && python3 - "$tmp/out" <<'P' >"$tmp/why" 2>&1 && ok parts || fail parts "$(tail -1 "$tmp/why")"
+import json, sys
+j = json.load(open(sys.argv[1]))
+rows, parts, link = j["kernels"], j["parts"], j["limits"]["link"]
+assert all(link[k] > 0 for k in link), link
+each = [r for r in rows if r["device"] is not None and r["link_megabytes"] is not None]
+names = {r["kernel"] for r in each}
+assert all([r["device"] for r in each if r["kernel"] == n] == [0, 1, 2] for n in names) and len(names) >= 4, names
+assert {r["device"] for r in rows[:-1] if r["kernel"] not in names} == {0} and rows[-1]["kernel"] == "all" and rows[-1]["device"] is None
+# 4 tokens go to 2 experts in each of 2 layers: ids of all are read by two devices, the rows that their experts need, and rows of all pairs are written
+k, h, layers = 2, 32, 2
+far = [r for r in each if r["device"]]
+assert all(r["link_megabytes"] == 0 for r in each if not r["device"])
+wrote = sum(r["link_megabytes"] for r in far if r["kernel"].startswith("expert")) * layers * 1e6
+fetched = sum(r["link_megabytes"] for r in far if r["kernel"].startswith("fetch")) * layers * 1e6
+assert abs(sum(r["link_megabytes"] * r["launches"] for r in far) - sum(p["link_megabytes"] for p in parts if p["part"].startswith("experts"))) < 1e-9
+assert round(wrote) % (h * 4 * layers) == round(fetched) % (h * 2 * layers) == 0 and 0 < wrote <= 4 * k * h * 4 * layers and 0 < fetched <= 2 * 4 * h * 2 * layers, (wrote, fetched)
+p = {(x["part"], x["device"]): x["microseconds"] for x in parts}
+assert p["experts, on each device", 2] > 0 and p["first waits for the others", 0] >= 0 and p["step", 0] > 0
+assert abs(p["first device alone", 0] + p["experts, on each device", 0] + p["first waits for the others", 0] + p["between parts", 0] - p["step, watched", 0]) < 0.1
+assert abs(p["experts, on each device", 1] + p["idle", 1] - p["step, watched", 0]) < 0.1
+P
+step gpu3 hip --pp 6 --tg 2 --batches 2 --trace "$tmp/trace"; code=$?
+clean trace $code 0 && python3 - "$tmp/trace" <<'P' >"$tmp/why" 2>&1 && ok trace || fail trace "$(tail -1 "$tmp/why")"
+import json, sys
+e = [x for x in json.load(open(sys.argv[1]))["traceEvents"] if x["ph"] == "X"]
+assert {x["tid"] for x in e} == {0, 1, 2} and {x["pid"] for x in e} == {0, 1}
+for pid in (0, 1):
+    first, others = [x for x in e if x["pid"] == pid and not x["tid"]], [x for x in e if x["pid"] == pid and x["tid"]]
+    assert all(a["ts"] + a["dur"] <= b["ts"] + 0.1 for a, b in zip(first, first[1:])) and all(x["dur"] >= 0 for x in others) # milliseconds, in float
+    at = {x["name"]: x["ts"] for x in first}
+    assert len(others) >= 8 and all(x["ts"] == at[x["name"]] for x in others)
+P
+FAKEHIP_NO_PEER=all step gpu3 hip --tg 1 --kernels; code=$?
+clean parts_no_peer $code 0 && grep -q 'limits: .*no link: device hip 1 cannot reach device hip 0' "$tmp/out" && grep -qE '^handover [0-9.]+ us' "$tmp/out" && ok parts_no_peer || fail parts_no_peer "$(head -4 "$tmp/out")"
+step gpu3 emu --tg 1 --batches 2 --kernels && grep -q '^tg1 .*experts, on each device  *2 ' "$tmp/out" && ! grep -q 'waits for' "$tmp/out" && ok parts_emu || fail parts_emu "$(tail -1 "$tmp/err")"
+step odd2 host --tg 1 --kernels && grep -q 'no link: the devices are in one memory' "$tmp/out" && ok parts_host || fail parts_host "$(tail -1 "$tmp/err")"
+step odd2 ref --tg 1 --kernels && grep -qE '^tg1 .* group .* 1 +0.000 +-$' "$tmp/out" && ok parts_ref || fail parts_ref "$(tail -1 "$tmp/err")"
+
 hip 1 least2; refused too_few $? 'the plan is for groups of 2 devices .*device hip 1: there are 1'
 hip 3 least2 -g 4; refused too_few_groups $? '-g 4: of device hip there are 3, and the plan is for groups of 2 .* hip 2  Fake'
 FAKEHIP_ARCH=gfx90a,gfx942 hip 2 least2; refused mixture $? 'device hip 1 .* is gfx942, this plan is for gfx90a'
@@ -184,4 +226,13 @@ cuda; tidy cuda $? 0 'device 0 replays [1-9][0-9]* peers 0 device 1 replays [1-9
 cuda -g 4; tidy cuda_groups $? 0 'device 0 replays [1-9][0-9]* peers 0 device 1 replays [1-9][0-9]* peers 0 device 2 replays [1-9][0-9]* peers [1-9][0-9]* device 3 replays [1-9][0-9]* peers [1-9][0-9]* '
 FAKECUDA_NO_PEER=1 cuda; tidy cuda_no_peers $? 0 'device 0 replays [1-9][0-9]* peers 0 device 1 replays [1-9][0-9]* peers 0 '; grep -q 'lies in host memory' "$tmp/err" && ok cuda_no_peers_said || fail cuda_no_peers_said "$(tail -1 "$tmp/err")"
 FAKECUDA_FAIL=1:3 cuda; refused cuda_fails $? 'device cuda 1: cannot replay a graph'
+
+# What measures several GPUs, on four that do nothing: bench/gpus_check.sh as bench/pack.sh gpus packs it.
+make_plan sm90_one $least --arch sm_90
+mkdir -p "$tmp/carry/plans" "$tmp/carry/models" "$tmp/carry/kill" "$tmp/carry/bin" "$tmp/bench" "$tmp/big"
+for name in 20b 120b; do cp "$tmp/sm90_one.bin" "$tmp/carry/plans/$name-1.bin"; cp "$tmp/sm90.bin" "$tmp/carry/plans/$name-2.bin"; cp tests/models/least.json "$tmp/carry/models/$name.json"; done
+cp bench/gpus_check.sh "$tmp/carry/"; cp tests/gpus/kill_cuda.c out/tests/killcuda/libcuda.so.1 "$tmp/carry/kill/"; cp out/gptoss-exec out/gptoss-mkmodel "$tmp/carry/bin/"; echo none >"$tmp/carry/commit"
+BIG=$tmp/big NEED=0 BUDGET=100 STEPS=40 REQUESTS=128 LONGEST=20 BATCH=8 GROUP_AT=10 FAKECUDA_DEVICES=4 GPTOSS_PDL=0 LD_LIBRARY_PATH=$cuda_dir "$tmp/carry/gpus_check.sh" getp killed >"$tmp/out" 2>"$tmp/err"
+code=$?
+[ $code = 0 ] && grep -q ' 13 ok, 0 failed' "$tmp/out" && [ "$(grep -c 'kill_cuda: device' "$tmp/out")" = 3 ] && ok gpus_check || fail gpus_check "exit $code: $(grep -E 'FAIL|left out:' "$tmp/out" | head -3) $(tail -1 "$tmp/out") $(tail -1 "$tmp/err")"
 fi

@@ -1485,6 +1485,22 @@ static void test_mkmodel_tokenizer(void) {
     if (shell("grep -q 'no tokenizer.json' '%s/err'", dir)) fail("it does not say that there is no tokenizer");
 }
 
+/* Several pieces of each kind: whoever writes them, the bytes are the same. */
+static void test_mkmodel_threads(void) {
+    static const char *const options[] = {"--dtype mxfp4", "--layout openai", "--dtype mxfp4 --max-shard-size 9M"};
+    if (!need_mkmodel()) return;
+    put_text(at("tiny.json"), "{\"vocab_size\":50001,\"hidden_size\":96,\"intermediate_size\":2016,\"num_hidden_layers\":2,\"num_local_experts\":23,"
+                              "\"num_experts_per_tok\":4,\"head_dim\":16,\"num_attention_heads\":8,\"num_key_value_heads\":2,\"sliding_window\":8}");
+    for (size_t i = 0; i < LEN(options); i++) {
+        char one[128], several[128];
+        snprintf(one, sizeof one, "%s --threads 1", options[i]);
+        snprintf(several, sizeof several, "%s --threads 7", options[i]);
+        if (make("mk-one", one) || make("mk-several", several)) fail("%s", several);
+        if (shell("diff -r '%s/mk-one' '%s/mk-several'", dir, dir)) fail("%s: other bytes than with one", several);
+    }
+    if (make("mk.bin", "--threads 1") || make("mk-7.bin", "--threads 7") || shell("cmp '%s/mk.bin' '%s/mk-7.bin'", dir, dir)) fail("a .bin differs");
+}
+
 static void test_mkmodel_full_disk(void) {
     if (!need_mkmodel()) return;
     static const char *const targets[] = {"full.bin", "full"};
@@ -1665,6 +1681,7 @@ int main(int argc, char **argv) {
     run("mkmodel-layouts", test_mkmodel_layouts);
     run("mkmodel-values", test_mkmodel_values);
     run("mkmodel-tokenizer", test_mkmodel_tokenizer);
+    run("mkmodel-threads", test_mkmodel_threads);
     run("mkmodel-full-disk", test_mkmodel_full_disk);
     run("mkmodel-errors", test_mkmodel_errors);
     run("check", test_check);

@@ -50,6 +50,7 @@ getp; code=$?; cp "$tmp/ids" "$tmp/want"; clean one $code 0 && [ "$(wc -w <"$tmp
 for g in 1 2 3 9; do FAKEHIP_DEVICES=9 getp -g $g; same "devices_$g" $?; done
 FAKEHIP_DEVICES=3 getp -g all --json -f; same all $?
 json shares 'len(j["devices"]) == 3 and sum(d["requests"] for d in j["devices"]) == 14 and abs(sum(d["share"] for d in j["devices"]) - 1) < 1e-9 and sum(d["generated_tokens"] for d in j["devices"]) == j["generated_tokens"] and all(d["requests"] > 1 for d in j["devices"])'
+json tail '0 <= j["tail_seconds"] < j["seconds"] and 0 < j["cpu_seconds"] and abs(j["seconds"] - j["tail_seconds"] - min(d["busy_seconds"] for d in j["devices"])) < 1e-6'
 json memory 'all(0 < d["free_loaded"] < d["free_before"] == d["memory"] for d in j["devices"])'
 json weights_once '[d["weights"] for d in j["devices"]] == ["disk", "peer", "peer"]'
 json profiles 'all(sum(k["launches"] for k in d["profile"]) > 50 for d in j["devices"])'
@@ -169,6 +170,24 @@ FAKECUDA_FAIL_PEER=2:4 cuda -g 3; tidy cuda_peer_fails $? 1 'device 0 replays [1
 FAKECUDA_FAIL=1:9 cuda -g 3; tidy cuda_fails $? 1 "$each"
 FAKECUDA_FAIL=0:9 cuda -g 3; tidy cuda_first_fails $? 1 "$each"
 FAKECUDA_HANG=2:9 cuda -g 3; tidy cuda_hangs $? 1 "$each"; grep -q 'device cuda 2 is left out, and 2 of its requests go to others: .*hung' "$tmp/err" && ok cuda_hang_said || fail cuda_hang_said "$(cat "$tmp/err")"
+# A context that is lost half-way (kill_cuda.c, with which bench/gpus_check.sh does the same to a GPU). Where others live on, they do all.
+killed() { # D:N options
+    rm -f "$tmp/ids"
+    KILLCUDA=$1 KILLCUDA_LIB=$cuda_dir/libcuda.so.1 FAKECUDA_DEVICES=3 LD_LIBRARY_PATH=out/tests/killcuda FAKECUDA_LOG=$tmp/log $exec "$tmp/hand.bin" --trust-code -w "$tmp/hand" --device cuda -m getp --input-ids -i "$tmp/cuda_in" -o "$tmp/ids" -n 40 --json "${@:2}" >"$tmp/out" 2>"$tmp/err"
+}
+for d in 0 1 2; do
+    FAKECUDA_APART=1 killed $d:9 -g 3; tidy cuda_killed_$d $? 1 "$each"
+    grep -q "kill_cuda: device $d, behind replay 9" "$tmp/err" && grep -q "device cuda $d is left out, and [12] of its requests go to others" "$tmp/err" && ok cuda_killed_${d}_said || fail cuda_killed_${d}_said "$(cat "$tmp/err")"
+done
+# Where the driver ends the process's others too (two H200, 2026-11-29), what was finished is kept, and --resume does the rest.
+killed 1:90 -g 3 -b 1; code=$?
+[ $code = 1 ] && [ ! -e "$tmp/ids" ] && [ "$(grep -c 'is left out, and' "$tmp/err")" = 3 ] && grep -qE '[1-5] of 6 requests are done, and kept in .*--resume does the rest' "$tmp/err" && ok cuda_all_lost || fail cuda_all_lost "exit $code: $(cat "$tmp/err")"
+cuda -g 3 -b 1 --resume; code=$?
+[ $code = 0 ] && cmp -s "$tmp/ids" "$tmp/want" && ok cuda_all_lost_resumed || fail cuda_all_lost_resumed "exit $code: $(cat "$tmp/err")"
+killed 0:130 -b 2; code=$?
+[ $code = 1 ] && [ ! -e "$tmp/ids" ] && grep -qE '[1-5] of 6 requests are done, and kept in .*--resume does the rest' "$tmp/err" && ok cuda_killed_alone || fail cuda_killed_alone "exit $code: $(cat "$tmp/err")"
+cuda --resume; code=$?
+[ $code = 0 ] && cmp -s "$tmp/ids" "$tmp/want" && [ "$(jq ".devices[0].requests" "$tmp/out")" -lt 6 ] && ok cuda_killed_resumed || fail cuda_killed_resumed "exit $code: $(cat "$tmp/err" "$tmp/out")"
 CUDA_VISIBLE_DEVICES=2,1 cuda -g all; json cuda_visible '[d["name"] for d in j["devices"]] == ["Fake H100 2", "Fake H100 1"]'
 cuda -g 4; refused cuda_too_many $? '-g 4: of device cuda there are 3: +cuda 0  Fake H100 0.*cuda 2  Fake'
 else echo "skip cuda: no cuda.h (nvidia-cuda-dev), so no fake CUDA driver"

@@ -10,7 +10,7 @@ import re
 OTHERS = {'amd_comgr.h', 'cuda.h', 'hip_runtime_api.h', 'hiprtc.h', 'llama2.c', 'modeling_rope_utils.py', 'nvrtc.h'}
 EXAMPLES = {'k.hip', 'linear_K64_N128.c', 'linear_K64_N512.c', 'linear_K128_N768.c', 'my.lua', 'rows_N64.c', 'there-is-none.lua',
             'x.lua'}
-MADE = {'interrupt.py', '.carry/h200_check.sh'}
+MADE = {'interrupt.py', '.carry/h200_check.sh', '.carry/gpus_check.sh'}
 
 NAME = re.compile(r'[\w./*-]*[\w*]\.(?:c|h|inc|def|md|lua|sh|py|hip)\b(?![\w(.])')
 C_COMMENT = re.compile(r'/\*.*?\*/|//[^\n]*', re.S)

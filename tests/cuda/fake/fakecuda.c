@@ -3,7 +3,9 @@
  * are launched, and on which device. A thread's context must be that of what it uses. At exit FAKECUDA_LOG gets a line per kind of
  * launch and its count, then those of each device, and what is left. FAKECUDA_VERSION: the driver's (13000). FAKECUDA_DEVICES (1), of
  * which CUDA_VISIBLE_DEVICES chooses; FAKECUDA_NO_PEER=1: none reaches another; FAKECUDA_FAIL=DEVICE:N: replay N of this device
- * fails, FAKECUDA_FAIL_PEER=DEVICE:N: this copy from another, FAKECUDA_HANG=DEVICE:N: that replay never ends. */
+ * fails, FAKECUDA_FAIL_PEER=DEVICE:N: this copy from another, FAKECUDA_HANG=DEVICE:N: that replay never ends. The kernel
+ * gptoss_trap (tests/gpus/kill_cuda.c) does end all contexts of the process, as it did on two H200; with FAKECUDA_APART=1 its own only:
+ * whatever is asked of them from then on fails. */
 #include <cuda.h>
 
 #include <pthread.h>
@@ -23,7 +25,7 @@ enum { DEVICES = 16 };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int plain, early, early_in_graph, replays, attribute, wrong;
 static struct CUctx_st { /* a device's primary context; handles of what belongs to it begin with a pointer to it */
-    int retained, replays, peers, memory, things, hung;
+    int retained, replays, peers, memory, things, hung, lost;
     int reaches[DEVICES];
 } contexts[DEVICES];
 static _Thread_local CUcontext current;
@@ -89,7 +91,7 @@ __attribute__((destructor)) static void at_exit(void) {
     for (int d = 0; d < DEVICES; d++) {
         const struct CUctx_st *c = &contexts[d];
         if (c->replays || c->peers) fprintf(f, "device %d replays %d peers %d\n", d, c->replays, c->peers);
-        if (!c->hung && (c->retained || c->memory || c->things)) fprintf(f, "left %d: retained %d memory %d things %d\n", d, c->retained, c->memory, c->things);
+        if (!c->hung && !c->lost && (c->retained || c->memory || c->things)) fprintf(f, "left %d: retained %d memory %d things %d\n", d, c->retained, c->memory, c->things);
     }
     fclose(f);
 }
@@ -134,6 +136,7 @@ CUresult cuCtxSetCurrent(CUcontext c) {
     check(!c || c->retained > 0, "a context that was released");
     return current = c, CUDA_SUCCESS;
 }
+CUresult cuCtxGetDevice(CUdevice *d) { return *d = device(current), current ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT; }
 CUresult cuDeviceCanAccessPeer(int *can, CUdevice d, CUdevice peer) {
     check(d != peer, "a device as its own peer");
     return *can = !getenv("FAKECUDA_NO_PEER"), CUDA_SUCCESS;
@@ -142,6 +145,10 @@ CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned flags) {
     check(!flags && current && peer != current && peer->retained && !getenv("FAKECUDA_NO_PEER"), "peer access");
     if (current->reaches[device(peer)]) return CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED;
     return current->reaches[device(peer)] = 1, CUDA_SUCCESS;
+}
+static void lose(CUcontext c) {
+    for (int d = 0; d < DEVICES; d++)
+        if (!getenv("FAKECUDA_APART") || c == &contexts[d]) contexts[d].lost = 1;
 }
 CUresult cuMemcpyPeerAsync(CUdeviceptr dst, CUcontext to, CUdeviceptr src, CUcontext from, size_t n, CUstream s) {
     own(s);
@@ -194,7 +201,10 @@ struct Event {
     CUcontext of;
     double time;
 };
-static CUresult query(const void *handle) { return (*(CUcontext const *)handle)->hung ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS; }
+static CUresult query(const void *handle) {
+    CUcontext c = *(CUcontext const *)handle;
+    return c->lost ? CUDA_ERROR_LAUNCH_FAILED : c->hung ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
+}
 CUresult cuStreamCreate(CUstream *s, unsigned flags) { return (void)flags, *s = make(0), CUDA_SUCCESS; }
 CUresult cuStreamDestroy(CUstream s) { return drop(s); }
 CUresult cuStreamQuery(CUstream s) { return query(s); }
@@ -215,10 +225,11 @@ CUresult cuEventElapsedTime(float *ms, CUevent a, CUevent b) {
     return *ms = (float)((((Event *)b)->time - ((Event *)a)->time) * 1e3), CUDA_SUCCESS;
 }
 
-CUresult cuModuleLoadData(CUmodule *m, const void *image) { return (void)image, *m = make(0), CUDA_SUCCESS; }
+CUresult cuModuleLoadData(CUmodule *m, const void *image) { return (void)image, *m = make(1), CUDA_SUCCESS; }
 CUresult cuModuleUnload(CUmodule m) { return drop(m); }
 CUresult cuModuleGetFunction(CUfunction *f, CUmodule m, const char *name) {
-    return (void)name, own(m), *f = (CUfunction)m, CUDA_SUCCESS;
+    own(m), *f = (CUfunction)m;
+    return *((char *)m + sizeof(CUcontext)) = !strcmp(name, "gptoss_trap"), CUDA_SUCCESS;
 }
 CUresult cuFuncSetAttribute(CUfunction f, CUfunction_attribute a, int v) {
     (void)f;
@@ -230,6 +241,7 @@ CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, uns
     (void)gx, (void)gy, (void)gz, (void)bx, (void)by, (void)bz, (void)shared;
     own(f), own(s);
     check(params && !extra, "not by params");
+    if (*((char *)f + sizeof(CUcontext))) lose(current);
     return plain++, CUDA_SUCCESS;
 }
 CUresult cuLaunchKernelEx(const CUlaunchConfig *c, CUfunction f, void **params, void **extra) {
@@ -261,6 +273,7 @@ CUresult cuGraphLaunch(CUgraphExec x, CUstream s) {
     replays++, current->replays++;
     pthread_mutex_unlock(&lock);
     if (meant("FAKECUDA_HANG", current->replays)) current->hung = 1;
+    if (current->lost) return CUDA_ERROR_LAUNCH_FAILED;
     return meant("FAKECUDA_FAIL", current->replays) ? CUDA_ERROR_UNKNOWN : CUDA_SUCCESS;
 }
 CUresult cuGraphDestroy(CUgraph g) { return drop(g); }
