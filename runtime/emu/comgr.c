@@ -338,10 +338,8 @@ static int keeper_end(Keeper *k) {
 }
 
 static bool lost(Keeper *k, Err *e) { /* while the library was loaded */
-    close(k->fd);
-    int status = 0;
-    while (waitpid(k->pid, &status, 0) < 0 && errno == EINTR) {}
-    *k = (Keeper){0};
+    int why = errno, status = keeper_end(k); /* one that has ended is not killed any more */
+    if (why != EPIPE) return err_set(e, "comgr (libamd_comgr.so) does not load: %s", strerror(why));
     return err_set(e, "comgr (libamd_comgr.so) gave up while it was loaded (%s %d): out of memory, or it is damaged", WIFSIGNALED(status) ? "signal" : "status",
                    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
@@ -373,7 +371,7 @@ static bool receive(int fd, size_t limit, Text *t, int *status, Err *e) {
         else text_put(t, piece, n);
     }
     free(piece);
-    return ok && (get_all(fd, status, sizeof *status, SILENCE) || err_set(e, "comgr does not end"));
+    return ok && (get_all(fd, status, sizeof *status, SILENCE) || err_set(e, "how comgr ended cannot be read: %s", strerror(errno)));
 }
 
 static bool ended_well(int status, Err *e) {
