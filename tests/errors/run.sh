@@ -42,7 +42,8 @@ out/gptoss-mkmodel tests/models/tiny.json $out/model --seed 6 >/dev/null 2>&1 ||
 if out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/p.bin >/dev/null 2>$out/err; then
     printf '1\n1 2 3\n' >$out/in
     run() { says "$1" "$2" out/gptoss-exec $out/p.bin -w $out/model --device ref --input-ids "${@:3}"; }
-    : >$out/ids && ln -s ids $out/same && run truth-is-output "-v $out/same is where the output goes: give -o another name" -m getp -i $out/in -o $out/ids -v $out/same
+    mkdir $out/data && : >$out/data/output.txt # where getp writes when nothing is said
+    says truth-is-output '-v data/output.txt is where the output goes: give -o another name' bash -c "cd $out && ../../gptoss-exec p.bin -w model --device ref --input-ids -m getp -i in -v data/output.txt"
     printf '1 2\0 3\n' >$out/nul && run truth-nul 'a NUL byte among the ids' -m getp -i $out/in -o $out/ids -v $out/nul
     printf '1\n1 2\0 3\n' >$out/nul && run ids-nul 'a NUL byte among the ids' -m getp -i $out/nul -o $out/ids
     run chat-ids '--input-ids: chat is text' -m chat
