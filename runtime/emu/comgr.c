@@ -1,9 +1,11 @@
-/* comgr.c - comgr in a child process. See comgr.h.
+/* comgr.c - comgr in processes of its own. See comgr.h.
  *
- * The caller loads the library (dlopen, and LLVM's tables: nothing that depends on the input) and forks; the child reads the
- * code object and writes, through a pipe: an Err; if it is empty, the kernels, each with its arguments, and the lines. So each
- * load starts from the same state, and costs a fork: about a millisecond.
- * One thread at a time: nothing says that comgr may be used by more, and a fork must not catch another thread inside it. */
+ * The first load starts the keeper, a process that loads the library (dlopen, and LLVM's tables: nothing that depends on the
+ * input; both end the process that does it where they find no memory). For each code object the keeper forks a child, which reads
+ * it and writes an Err; if it is empty, the kernels, each with its arguments, and the lines. So each load starts from the same
+ * state, costs a fork of a small process, and nothing that happens there ends the program.
+ * What is written comes in pieces, each behind its length; behind the last come 0 and how the child ended.
+ * The keeper ends when the program closes its end of the socket, by ending. One thread at a time asks. */
 #include "comgr.h"
 #include "ir/library.h"
 
@@ -17,10 +19,11 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SILENCE = 60 /* seconds without a word before the child counts as hung */, LINE_MAX_ = 255, FLUSH = 1 << 16 };
+enum { SILENCE = 60 /* seconds without a word before the child counts as hung */, LINE_MAX_ = 255, PIECE = 1 << 16 };
 
 #define COMGR_FUNCTIONS(X)                                                                                             \
     X(create_data)                                                                                                     \
@@ -42,12 +45,45 @@ struct LineHead {
     uint16_t size, length;
 };
 
-/* --- loading: in the caller --------------------------------------------------------------------------------------- */
+typedef struct Request Request; /* to the keeper; the code object and the code follow */
+struct Request {
+    uint64_t object_size;
+    uint32_t lo, hi;
+};
+
+/* All of it, by send or read; false: the other end is gone, or said nothing for `seconds` (-1: waits). */
+static bool put_all(int fd, const void *from, size_t n) {
+    const char *at = from;
+    while (n) {
+        ssize_t k = send(fd, at, n, MSG_NOSIGNAL);
+        if (k < 0 && errno == EINTR) continue;
+        if (k <= 0) return false;
+        at += k, n -= (size_t)k;
+    }
+    return true;
+}
+static bool get_all(int fd, void *to, size_t n, int seconds) {
+    char *at = to;
+    while (n) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        int ready = poll(&p, 1, seconds < 0 ? -1 : seconds * 1000);
+        if (ready < 0 && errno == EINTR) continue;
+        if (ready == 0) return errno = ETIMEDOUT, false;
+        ssize_t k = ready < 0 ? -1 : read(fd, at, n);
+        if (k < 0 && errno == EINTR) continue;
+        if (k == 0) errno = EPIPE;
+        if (k <= 0) return false;
+        at += k, n -= (size_t)k;
+    }
+    return true;
+}
+
+/* --- loading: in the keeper ---------------------------------------------------------------------------------------- */
 
 typedef struct Child Child; /* what the child works on, and what it has still to send */
 struct Child {
     const Comgr *c;
-    const ComgrCode *code;
+    const ComgrCode *code; /* image: from lo on, which is all that came */
     int fd;
     Text out;
     char line[LINE_MAX_ + 1];
@@ -57,19 +93,11 @@ static uint64_t read_code(uint64_t from, char *to, uint64_t size, void *user) {
     const ComgrCode *code = ((Child *)user)->code;
     if (from < code->lo || from >= code->hi) return 0;
     if (size > code->hi - from) size = code->hi - from;
-    memcpy(to, code->image + from, size);
+    memcpy(to, code->image + (from - code->lo), size);
     return size;
 }
 static void take_text(const char *text, void *user) { snprintf(((Child *)user)->line, LINE_MAX_ + 1, "%s", text); }
 static void take_address(uint64_t address, void *user) { (void)address, (void)user; }
-
-/* Where C++ finds no memory while the library is loaded, it aborts the process that loads it. */
-static void gave_up(int sig) {
-    static const char say[] = "gptoss: comgr (libamd_comgr.so) gave up while it was loaded: out of memory, or it is damaged\n";
-    ssize_t ignored = write(STDERR_FILENO, say, sizeof say - 1);
-    (void)ignored, (void)sig;
-    _exit(1);
-}
 
 /* Never closed: LLVM inside comgr does not survive being unloaded and loaded again. */
 static bool load_library(Comgr *c, Err *e) {
@@ -95,29 +123,20 @@ static bool load_library(Comgr *c, Err *e) {
     return err_set(e, "this comgr cannot disassemble gfx90a: it is too old, or finds no memory");
 }
 
-static bool open_library(Comgr *c, Err *e) {
-    struct sigaction before;
-    sigaction(SIGABRT, &(struct sigaction){.sa_handler = gave_up}, &before);
-    bool ok = load_library(c, e);
-    sigaction(SIGABRT, &before, NULL);
-    return ok;
-}
-
 /* --- the child ---------------------------------------------------------------------------------------------------- */
 
 static void flush(Child *k) {
     for (size_t at = 0; at < k->out.n;) {
-        ssize_t n = write(k->fd, k->out.at + at, k->out.n - at);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) _exit(1);
-        at += (size_t)n;
+        uint32_t n = k->out.n - at < PIECE ? (uint32_t)(k->out.n - at) : PIECE;
+        if (!put_all(k->fd, &n, sizeof n) || !put_all(k->fd, k->out.at + at, n)) _exit(1);
+        at += n;
     }
     k->out.n = 0;
 }
 
 static void say(Child *k, const void *bytes, size_t n) {
     text_put(&k->out, bytes, n);
-    if (k->out.n > FLUSH) flush(k);
+    if (k->out.n > PIECE) flush(k);
 }
 
 static NORETURN void give_up(Child *k, const Err *e) {
@@ -245,17 +264,10 @@ static void say_lines(Child *k) {
 }
 
 static NORETURN void child(const Comgr *c, const ComgrCode *code, int fd, pid_t parent) {
-    static const int crashes[] = {SIGSEGV, SIGABRT, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGPIPE};
-    const struct rlimit no_core = {0, 0};
     Child k = {.c = c, .code = code, .fd = fd};
     Err e = {0};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(1);
-    for (size_t i = 0; i < LEN(crashes); i++) signal(crashes[i], SIG_DFL); /* the caller's handlers are for its own */
-    setrlimit(RLIMIT_CORE, &no_core);
-    int null = open("/dev/null", O_RDWR);
-    for (int i = 0; null >= 0 && i < 3; i++)
-        if (i != fd) dup2(null, i);
     text_put(&k.out, &e, sizeof e);
     if (!say_kernels(&k, &e)) give_up(&k, &e);
     say_lines(&k);
@@ -263,55 +275,123 @@ static NORETURN void child(const Comgr *c, const ComgrCode *code, int fd, pid_t 
     _exit(0);
 }
 
-/* --- the caller --------------------------------------------------------------------------------------------------- */
+/* --- the keeper ----------------------------------------------------------------------------------------------------- */
 
-/* All that the child writes until it ends. */
-static bool receive(int fd, size_t limit, Text *t, Err *e) {
-    static const size_t chunk = 1 << 16;
-    char *buf = malloc(chunk);
-    bool ok = buf || err_set(e, "out of memory: %zu bytes for a code object's disassembly", chunk);
-    while (ok) {
-        struct pollfd p = {.fd = fd, .events = POLLIN};
-        int ready = poll(&p, 1, SILENCE * 1000);
-        if (ready < 0 && errno == EINTR) continue;
-        if (ready <= 0) ok = err_set(e, "comgr said nothing for %d s: this code object hangs it", SILENCE);
-        ssize_t n = ok ? read(fd, buf, chunk) : 0;
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) ok = err_set(e, "what comgr says of a code object cannot be read: %s", strerror(errno));
-        if (n <= 0) break;
-        if ((size_t)n > limit - t->n) ok = err_set(e, "comgr said more than a code object can hold");
-        else text_put(t, buf, (size_t)n);
-    }
-    free(buf);
-    return ok;
+/* Nothing of the program's is kept open or handled there; a Ctrl-C is the program's to answer. */
+static void be_alone(int fd) {
+    static const int crashes[] = {SIGSEGV, SIGABRT, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGTERM}, ignored[] = {SIGINT, SIGHUP, SIGPIPE};
+    const struct rlimit no_core = {0, 0};
+    for (size_t i = 0; i < LEN(crashes); i++) signal(crashes[i], SIG_DFL);
+    for (size_t i = 0; i < LEN(ignored); i++) signal(ignored[i], SIG_IGN);
+    signal(SIGCHLD, SIG_DFL); /* ignored, no child could be waited for */
+    setrlimit(RLIMIT_CORE, &no_core);
+    prctl(PR_SET_NAME, "gptoss-comgr");
+    int null = open("/dev/null", O_RDWR);
+    for (int i = 0; null >= 0 && i < 3; i++) dup2(null, i);
+    if (fd > 3) close_range(3, (unsigned)fd - 1, 0);
+    close_range((unsigned)fd + 1, ~0u, 0);
 }
 
-static bool ended_well(pid_t pid, Err *e) {
+/* One code object; false: the program has ended. */
+static bool serve(const Comgr *c, int fd) {
+    Request r;
+    uint32_t end = 0;
     int status = 0;
-    pid_t got;
-    while ((got = waitpid(pid, &status, 0)) < 0 && errno == EINTR) {}
-    if (got < 0) return true; /* SIGCHLD is ignored: what was said tells */
+    if (!get_all(fd, &r, sizeof r, -1)) return false;
+    char *object = malloc(r.object_size + 1), *code = malloc((size_t)(r.hi - r.lo) + 1);
+    if (!object || !code) _exit(1);
+    if (!get_all(fd, object, r.object_size, -1) || !get_all(fd, code, r.hi - r.lo, -1)) return false;
+    pid_t self = getpid(), pid = fork();
+    if (pid < 0) _exit(1);
+    if (pid == 0) child(c, &(ComgrCode){object, r.object_size, (const uint8_t *)code, r.lo, r.hi}, fd, self);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+    free(object), free(code);
+    return put_all(fd, &end, sizeof end) && put_all(fd, &status, sizeof status);
+}
+
+static NORETURN void keep(int fd) {
+    static Comgr comgr;
+    Err e = {0};
+    be_alone(fd);
+    load_library(&comgr, &e);
+    if (put_all(fd, &e, sizeof e) && !*e.msg)
+        while (serve(&comgr, fd)) {}
+    _exit(0);
+}
+
+/* --- the caller --------------------------------------------------------------------------------------------------- */
+
+typedef struct Keeper Keeper;
+struct Keeper {
+    pid_t pid, of; /* 0: none; whose it is: not a fork's of the program */
+    int fd;
+};
+
+/* Returns how it ended. */
+static int keeper_end(Keeper *k) {
+    int status = 0;
+    close(k->fd);
+    kill(k->pid, SIGKILL);
+    while (waitpid(k->pid, &status, 0) < 0 && errno == EINTR) {}
+    *k = (Keeper){0};
+    return status;
+}
+
+static bool lost(Keeper *k, Err *e) { /* while the library was loaded */
+    int why = errno, status = keeper_end(k); /* one that has ended is not killed any more */
+    if (why != EPIPE) return err_set(e, "comgr (libamd_comgr.so) does not load: %s", strerror(why));
+    return err_set(e, "comgr (libamd_comgr.so) gave up while it was loaded (%s %d): out of memory, or it is damaged", WIFSIGNALED(status) ? "signal" : "status",
+                   WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+}
+
+static bool keeper_start(Keeper *k, Err *e) {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) return err_set(e, "cannot start comgr: %s", strerror(errno));
+    pid_t pid = fork();
+    if (pid == 0) keep(ends[1]);
+    int why = errno;
+    close(ends[1]);
+    if (pid < 0) return close(ends[0]), err_set(e, "cannot start comgr: %s", strerror(why));
+    *k = (Keeper){pid, getpid(), ends[0]};
+    if (!get_all(k->fd, e, sizeof *e, SILENCE)) return lost(k, e);
+    e->msg[sizeof e->msg - 1] = 0;
+    if (*e->msg) keeper_end(k);
+    return k->pid;
+}
+
+/* All that the child writes until it ends. */
+static bool receive(int fd, size_t limit, Text *t, int *status, Err *e) {
+    char *piece = malloc(PIECE);
+    bool ok = piece || err_set(e, "out of memory: %d bytes for a code object's disassembly", PIECE);
+    for (uint32_t n = 1; ok && n;) {
+        ok = get_all(fd, &n, sizeof n, SILENCE) && n <= PIECE && get_all(fd, piece, n, SILENCE);
+        if (!ok && errno == ETIMEDOUT) err_set(e, "comgr said nothing for %d s: this code object hangs it", SILENCE);
+        else if (!ok) err_set(e, "what comgr says of a code object cannot be read: %s", strerror(errno));
+        else if (n > limit - t->n) ok = err_set(e, "comgr said more than a code object can hold");
+        else text_put(t, piece, n);
+    }
+    free(piece);
+    return ok && (get_all(fd, status, sizeof *status, SILENCE) || err_set(e, "how comgr ended cannot be read: %s", strerror(errno)));
+}
+
+static bool ended_well(int status, Err *e) {
     if (WIFSIGNALED(status))
         return err_set(e, "comgr crashed on this code object (signal %d): it is damaged", WTERMSIG(status));
     return WEXITSTATUS(status) == 0 ||
            err_set(e, "comgr ended with status %d on this code object", WEXITSTATUS(status));
 }
 
-static bool run_child(const Comgr *c, const ComgrCode *code, Text *t, Err *e) {
+static bool ask(Keeper *k, const ComgrCode *code, Text *t, Err *e) {
     const size_t kernels = COMGR_MAX_KERNELS * (sizeof(ComgrKernel) + COMGR_MAX_ARGS * sizeof(ComgrArg));
     const size_t limit = sizeof *e + kernels + (size_t)(code->hi - code->lo) / 4 * (sizeof(LineHead) + LINE_MAX_);
-    int ends[2];
-    pid_t self = getpid();
-    if (pipe2(ends, O_CLOEXEC)) return err_set(e, "cannot start comgr: %s", strerror(errno));
-    pid_t pid = fork();
-    if (pid == 0) close(ends[0]), child(c, code, ends[1], self);
-    int why = errno;
-    close(ends[1]);
-    bool ok = pid > 0 ? receive(ends[0], limit, t, e) : err_set(e, "cannot start comgr: %s", strerror(why));
-    close(ends[0]);
-    if (pid > 0 && !ok) kill(pid, SIGKILL);
-    Err ignored;
-    return pid > 0 && ended_well(pid, ok ? e : &ignored) && ok;
+    const Request r = {code->object_size, code->lo, code->hi};
+    int status = 0;
+    if (k->of != getpid()) *k = (Keeper){0}; /* a fork of the program: that keeper is not its child */
+    if (!k->pid && !keeper_start(k, e)) return false;
+    bool sent = put_all(k->fd, &r, sizeof r) && put_all(k->fd, code->object, code->object_size) && put_all(k->fd, code->image + code->lo, code->hi - code->lo);
+    bool ok = (sent || err_set(e, "comgr's process has ended")) && receive(k->fd, limit, t, &status, e);
+    if (!ok) keeper_end(k); /* the next code object starts another */
+    return ok && ended_well(status, e);
 }
 
 typedef struct Reader Reader;
@@ -382,12 +462,10 @@ static bool comgr_said(Arena *a, const Text *said, const ComgrCode *code, ComgrT
 
 bool comgr_read(Arena *a, const ComgrCode *code, ComgrText *t, Err *e) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static Comgr comgr;
-    static bool loaded;
+    static Keeper keeper;
     Text said = {0};
     pthread_mutex_lock(&lock);
-    bool ok = loaded || (loaded = open_library(&comgr, e));
-    ok = ok && run_child(&comgr, code, &said, e);
+    bool ok = ask(&keeper, code, &said, e);
     pthread_mutex_unlock(&lock);
     *t = (ComgrText){0};
     ok = ok && comgr_said(a, &said, code, t, e);

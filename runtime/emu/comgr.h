@@ -1,7 +1,8 @@
 /* comgr.h - what AMD's code object manager says of a code object: its kernels' metadata and its instructions' text.
  *
- * comgr is LLVM, and LLVM may abort, crash or hang on bytes that no compiler wrote. So it runs in a child process, one for each
- * code object: whatever happens there is an error here. What the child sends is checked like any other input. */
+ * comgr is LLVM, and LLVM may abort, crash or hang on bytes that no compiler wrote, or where it finds no memory. So it is loaded in a
+ * process of its own, which forks one for each code object: whatever happens there is an error here. What comes from there is checked
+ * like any other input. */
 #ifndef GPTOSS_EMU_COMGR_H
 #define GPTOSS_EMU_COMGR_H
 

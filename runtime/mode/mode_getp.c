@@ -199,7 +199,7 @@ bool mode_getp(Session *s, Err *e) {
     if (truth && strlen(truth) != truth_size) return err_set(e, "-v %s: a NUL byte among the ids", s->o->truth);
     if (truth && file_same(s->o->truth, output)) return err_set(e, "-v %s is where the output goes: give -o another name", s->o->truth);
     if (!session_output(s, output, input, e) || !prompts_read(s, input, &p, e)) return false;
-    if (s->o->print && !s->tok && !session_tokenizer(s, e)) return false;
+    if (s->o->print && !session_tokenizer(s, e)) return false;
     s->skip_bad = s->o->skip_bad;
     Requests r = requests_make(s, &p, "nothing is generated");
     bool ran = run(s, output, &p, &r, &m, e), ok = ran;

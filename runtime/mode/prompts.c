@@ -90,10 +90,11 @@ bool prompt_encode(Session *s, const char *text, size_t n, bool special, struct 
     return ok;
 }
 
-/* -z, else tokenizer.json in the model's folder (that of a .bin file: beside it). */
+/* -z, else tokenizer.json in the model's folder (that of a .bin file: beside it); nothing where the session has one already. */
 bool session_tokenizer(Session *s, Err *e) {
     struct stat st;
     const char *path = s->o->tokenizer;
+    if (s->tok) return true;
     if (!path) {
         const char *slash = strrchr(s->model_path, '/');
         bool folder = !stat(s->model_path, &st) && S_ISDIR(st.st_mode);

@@ -4,7 +4,7 @@
  *   FAULT_AT     which fails, from 1; 0 or unset: none
  *   FAULT_FOR    how many from there on: 1; a full disk stays full: 1000000000
  *   FAULT_KILL   1: instead the process is killed (SIGKILL) right before the call
- *   FAULT_COUNT  a file that gets the number of calls when the process ends
+ *   FAULT_COUNT  a file that gets the number of calls of each class when the process ends, a line each: NAME NUMBER
  *   FAULT_SAYS   a file that gets the name of the call that failed
  *   FAULT_STACKS a file that gets the numbers of the calls that are the first by their stack, a line each
  *
@@ -38,7 +38,7 @@ static const struct {
 };
 
 static bool on[CLASSES], kills;
-static long at, last, calls; /* at 0: none fails */
+static long at, last, calls, of_class[CLASSES]; /* at 0: none fails */
 static const char *count_to, *says_to;
 
 static void put(const char *path, const char *text) {
@@ -91,6 +91,7 @@ static void note_stack(long n) {
 static bool fails(Class c, const char *name) {
     if (!on[c] || looking) return false;
     long n = __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&of_class[c], 1, __ATOMIC_RELAXED);
     if (stacks >= 0) note_stack(n);
     if (!at || n < at || n > last) return false;
     if (n == at) put(says_to, name);
@@ -132,9 +133,10 @@ __attribute__((constructor)) static void begin(void) {
 }
 
 __attribute__((destructor)) static void end(void) {
-    char text[32];
-    snprintf(text, sizeof text, "%ld\n", calls);
+    char text[CLASSES * 32];
+    size_t n = 0;
     memset(on, 0, sizeof on);
+    for (int c = 0; c < CLASSES; c++) n += (size_t)snprintf(text + n, sizeof text - n, "%s %ld\n", classes[c].name, of_class[c]);
     put(count_to, text);
 }
 

@@ -1,9 +1,10 @@
 /* driver.c - runs a fuzzer where there is no libFuzzer: replays inputs, then mutates them.
  *
- *   fuzz_NAME [-n N] [-s SEED] [-d DICTIONARY] [-o CRASH_FILE] FILE|FOLDER…
+ *   fuzz_NAME [-n N] [-t SECONDS] [-s SEED] [-d DICTIONARY] [-o CRASH_FILE] FILE|FOLDER…
  *
- * Every file is an input; N more are made of them, the same ones for the same seed. An input that crashes, ends the program,
- * or takes more than 10 s of CPU time is left in CRASH_FILE, and is a failure. Prints how many ran. */
+ * Every file is an input; N more are made of them, the same ones for the same seed, or as many as SECONDS (of the clock) allow.
+ * An input that crashes, ends the program, or takes more than 10 s of CPU time is left in CRASH_FILE, and is a failure. Prints
+ * how many ran, and every few seconds a line "#N" on stderr, for who reads the log of one that was killed. */
 #include "fuzz.h"
 
 #include <dirent.h>
@@ -15,7 +16,7 @@
 #pragma weak LLVMFuzzerInitialize
 #pragma weak LLVMFuzzerCustomMutator
 
-enum { LONGEST = 1 << 20, MAX_SECONDS = 10 };
+enum { LONGEST = 1 << 20, MAX_SECONDS = 10, SAY_SECONDS = 5 };
 
 typedef struct Input Input;
 struct Input {
@@ -34,6 +35,7 @@ static uint64_t rng;
 static const char *crash_file = "crash";
 static const uint8_t *now_at; /* the input that runs: NULL between inputs */
 static size_t now_n;
+static unsigned long long n_run;
 
 static uint64_t draw(uint64_t below) { /* splitmix64 */
     uint64_t z = rng += 0x9e3779b97f4a7c15ull;
@@ -48,6 +50,7 @@ static uint64_t draw(uint64_t below) { /* splitmix64 */
 static void save(void) {
     int fd = open(crash_file, O_WRONLY | O_CREAT | O_TRUNC, 0666);
     if (fd >= 0 && write(fd, now_at, now_n) == (ssize_t)now_n) close(fd);
+    dprintf(STDERR_FILENO, "#%llu\n", n_run);
 }
 static void on_signal(int sig) {
     if (now_at) save();
@@ -71,6 +74,7 @@ static void run(const uint8_t *bytes, size_t n) {
     LLVMFuzzerTestOneInput(copy, n);
     setitimer(ITIMER_PROF, &none, NULL);
     now_at = NULL;
+    n_run++;
     free(copy);
 }
 
@@ -149,6 +153,20 @@ static void run_mutated(uint8_t *room) {
     run(room, n);
 }
 
+/* Returns how many were tried. */
+static uint64_t run_many(uint64_t most, double seconds) {
+    uint8_t *room = arena_alloc(arena, LONGEST);
+    double end = seconds_now() + seconds, say = 0;
+    uint64_t i = 0;
+    for (; i < most; i++) {
+        double now = seconds_now();
+        if (now > end) break;
+        if (now > say) say = now + SAY_SECONDS, fprintf(stderr, "#%llu\n", n_run);
+        run_mutated(room);
+    }
+    return i;
+}
+
 /* --- inputs ------------------------------------------------------------------------------------------------------- */
 
 static void add_file(const char *path) {
@@ -195,9 +213,11 @@ static void read_dictionary(const char *path) {
 int main(int argc, char **argv) {
     static const int crashes[] = {SIGSEGV, SIGABRT, SIGBUS, SIGILL, SIGFPE, SIGPROF};
     uint64_t n = 0;
+    double seconds = 1e9;
     arena = arena_new();
-    for (int c; (c = getopt(argc, argv, "n:s:d:o:")) >= 0;) {
+    for (int c; (c = getopt(argc, argv, "n:t:s:d:o:")) >= 0;) {
         if (c == 'n') n = strtoull(optarg, NULL, 0);
+        else if (c == 't') seconds = strtod(optarg, NULL);
         else if (c == 's') rng = strtoull(optarg, NULL, 0);
         else if (c == 'd') read_dictionary(optarg);
         else if (c == 'o') crash_file = optarg;
@@ -209,8 +229,8 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < LEN(crashes); i++) signal(crashes[i], on_signal);
     atexit(on_exit_);
     for (size_t i = 0; i < seeds.n; i++) run(seeds.at[i].at, seeds.at[i].n);
-    uint8_t *room = arena_alloc(arena, LONGEST);
-    for (uint64_t i = 0; i < n; i++) run_mutated(room);
+    n = run_many(n, seconds);
+    fprintf(stderr, "#%llu\n", n_run);
     printf("%zu inputs, %llu mutated\n", seeds.n, (unsigned long long)n);
     arena_free(arena);
     return 0;

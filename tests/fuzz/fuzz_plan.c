@@ -134,7 +134,7 @@ static void take_blob(Apart *a, json_t *at, bool packed, const uint8_t *blobs, s
     Blob b = {at, NULL, n, packed};
     if (!at || from > size || n > size - from || a->n == LEN(a->blob)) return;
     if (packed) b.bytes = unpack(blobs + from, n, &b.n);
-    else b.bytes = memcpy(malloc(n + 1), blobs + from, n);
+    else if ((b.bytes = malloc(n + 1))) memcpy(b.bytes, blobs + from, n), b.bytes[n] = 0; /* read as a text, too */
     if (b.bytes) a->blob[a->n++] = b;
 }
 

@@ -4,13 +4,14 @@
 #include "runtime/mode/mode.h"
 
 enum { VOCAB = 300 };
+static Tok *tok; /* every input's: fuzz_tok has the reader of tokenizers */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     static int fd;
     char path[64];
     Plan plan = {.config.vocab = VOCAB, .max_seq = 64, .max_batch = 2};
     Options o = {.tokenizer = "out/fuzz/model/tokenizer.json", .lines = -1, .steps = -1};
-    Session s = {.o = &o, .plan = &plan, .arena = arena_new(), .steps = 64};
+    Session s = {.o = &o, .plan = &plan, .arena = arena_new(), .steps = 64, .tok = tok};
     Prompts p;
     Err e = {0};
     int how = n ? data[0] % 3 : 0;
@@ -25,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         for (size_t i = 0; i < r.n; i++)
             if (r.at[i].n_ids < 1 || r.at[i].max_new < 1 || r.at[i].n_ids + r.at[i].max_new > 65) abort();
     } else fuzz_said(&e);
-    tok_close(s.tok);
+    tok = s.tok;
     arena_free(s.arena);
     return 0;
 }

@@ -74,7 +74,11 @@ static int launches_of[DEVICES], pinned_first[DEVICES]; /* pinned_first: the fir
 static bool hung[DEVICES], reaches[DEVICES][DEVICES]; /* reaches: peer access was enabled */
 static size_t in_use[DEVICES];
 static bool initialised;
-static _Thread_local int current;
+static __attribute__((tls_model("initial-exec"))) _Thread_local int current; /* else glibc allocates it at first use, and ends the process without memory */
+
+/* What this library itself holds is not what tests/faults lets fail. */
+void *__libc_calloc(size_t, size_t);
+void *__libc_realloc(void *, size_t);
 
 static struct Count {
     const char *call;
@@ -202,7 +206,7 @@ static hipError_t enter(const char *call) {
     }
 
 static Object *make(Kind kind) {
-    Object *o = calloc(1, sizeof *o);
+    Object *o = __libc_calloc(1, sizeof *o);
     *o = (Object){.kind = kind, .device = current, .next = objects};
     return objects = o;
 }
@@ -240,7 +244,7 @@ static double seconds(void) {
 /* --- running what is queued --------------------------------------------------------------------------------------------------------- */
 
 static void push(Ops *q, const Op *op) {
-    if (q->n == q->cap) q->at = realloc(q->at, (q->cap = q->cap ? 2 * q->cap : 64) * sizeof *q->at);
+    if (q->n == q->cap) q->at = __libc_realloc(q->at, (q->cap = q->cap ? 2 * q->cap : 64) * sizeof *q->at);
     q->at[q->n++] = *op;
 }
 
@@ -358,7 +362,10 @@ hipError_t hipInit(unsigned int flags) CALL({
         initialised = true;
         break;
     }
-    if (!memory) memory = emu_mem_new();
+    if (!memory && !(memory = emu_mem_new())) {
+        result = hipErrorOutOfMemory;
+        break;
+    }
     initialised = true;
 })
 
