@@ -37,10 +37,12 @@ template <class W> DEVICE void compute(const Args &a, const W *w) {
     if (t >= row_count(a)) return;
     bf16(*rows)[ROW] = (bf16(*)[ROW])(lds + R * RING);
     auto here = [&](int r) { return !IDS_SOME || a.ids[(long)t * R + r] >= 0; };
-    RowCopy<R * WAVE, K, ROW> row;
-    auto ask = [&] { if (X_PLAIN && ROWS == 1) row.ask(a.x + (long)t * K, threadIdx.x); };
+    RowCopy<R * WAVE, K, ROW> copy;
+    auto ask = [&] {
+        if (X_PLAIN && ROWS == 1) copy.ask(a.x + (long)t * K, threadIdx.x);
+    };
     auto stage = [&] {
-        if (X_PLAIN && ROWS == 1) row.keep(rows[0], threadIdx.x);
+        if (X_PLAIN && ROWS == 1) copy.keep(rows[0], threadIdx.x);
         else if (X_PLAIN) stage_rows<R, K>(rows, ROWS, [&](int i) { return a.x + (long)(t * ROWS + (here(i) ? i : some)) * K; });
         for (int i = 0; !X_PLAIN && i < ROWS; i++) {
             if (ROWS > 1 && !here(i)) continue;

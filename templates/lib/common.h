@@ -287,8 +287,9 @@ DEVICE float swiglu(float gate, float up, float limit, float alpha) {
     const float g = gate > limit ? limit : gate, u = up > limit ? limit : up < -limit ? -limit : up;
 #ifdef FAST_SIGMOID
     return g * FAST_SIGMOID(alpha * g) * (u + 1.f);
-#endif
+#else
     return g / (1.f + expf(-alpha * g)) * (u + 1.f);
+#endif
 }
 #else
 DEVICE float swiglu(float gate, float up, double limit, double alpha) {
