@@ -38,10 +38,7 @@ struct Gen {
     } token[16]; /* the loads that are a token's, whatever the column */
     int n_token;
     bool columns; /* a column's weights are asked for apart */
-    struct {
-        const Value *v;
-        const char *field;
-    } column[16]; /* those weights */
+    const char *column[16]; /* those weights, as arguments */
     int n_column;
     int ranks; /* asked loads are one for each of so many ranks; 0: one */
     bool apart; /* no column is in two views: what is asked in one needs no place in another */
@@ -156,20 +153,20 @@ static const char *token_load(Gen *g, const char *name, const char *index) {
     return g->token[g->n_token++].field = field;
 }
 
-/* The member of Column that has the weight v at column k. */
-static const char *column_load(Gen *g, const Value *v, const char *name) {
-    for (int i = 0; i < g->n_column; i++)
-        if (g->column[i].v == v) return g->column[i].field;
-    if (g->n_column == (int)LEN(g->column)) die("hooks: more than %zu weights in front of %s", LEN(g->column), node_name(owner(g)));
-    g->column[g->n_column].v = v;
-    return g->column[g->n_column++].field = arena_printf(arena(g), "column.%s", name);
+/* The member of Column that has the weight's element k. */
+static const char *column_load(Gen *g, const char *name) {
+    int i = 0;
+    while (i < g->n_column && strcmp(g->column[i], name)) i++;
+    if (i == (int)LEN(g->column)) die("hooks: more than %zu weights in front of %s", LEN(g->column), node_name(owner(g)));
+    if (i == g->n_column) g->column[g->n_column++] = name;
+    return arena_printf(arena(g), "column.%s", name);
 }
 
 /* Integers are named, since several texts use them: a token's slot, its position. */
 static const char *load(Gen *g, const Value *v, const char *hint, const char *index) {
     const char *name = argument(g->h, v, hint, false);
     if (g->asks && v->type.dtype == DT_I32 && is_of_token(index)) return token_load(g, name, index);
-    if (g->columns && owner_memory(owner(g), v)->kind == VALUE_PARAM && v->type.dtype == DT_F32 && !strcmp(index, "k")) return column_load(g, v, name);
+    if (g->columns && owner_memory(owner(g), v)->kind == VALUE_PARAM && v->type.dtype == DT_F32 && !strcmp(index, "k")) return column_load(g, name);
     const char *expr = read_text(g, name, index);
     if (v->type.dtype != DT_I32) return expr;
     const char *var = known(g, expr);
@@ -419,10 +416,10 @@ static void row_functions(Hooks *h, Text *t, const char *name, const Node *n) {
 
 static void front_columns(Hooks *h, Text *t, const char *name, const Gen *g) {
     text_add(t, "struct %s_Column {", name);
-    for (int i = 0; i < g->n_column; i++) text_add(t, "%s%s", i ? ", " : " float ", strchr(g->column[i].field, '.') + 1);
+    for (int i = 0; i < g->n_column; i++) text_add(t, "%s%s", i ? ", " : " float ", g->column[i]);
     text_add(t, g->n_column ? "; };\n" : "};\n");
     text_add(t, "DEVICE %s_Column %s_column(%s, int k) {\n    %s_Column column;\n", name, name, args_type(h), name);
-    for (int i = 0; i < g->n_column; i++) text_add(t, "    %s = load(a.%s, k);\n", g->column[i].field, strchr(g->column[i].field, '.') + 1);
+    for (int i = 0; i < g->n_column; i++) text_add(t, "    column.%s = load(a.%s, k);\n", g->column[i], g->column[i]);
     text_add(t, "    return column;\n}\n");
 }
 

@@ -10,6 +10,7 @@
  * DIR is ours and is the workers' TMPDIR: what a crashed compiler leaves goes with it. When the caller dies the server sees
  * its socket close, kills the workers and removes DIR; workers die with the server.
  * Add a compiler as a row of `backends` and a file like rtc_hip.c. */
+#include "ir/socket.h"
 #include "rtc_internal.h"
 
 #include <errno.h>
@@ -44,27 +45,6 @@ struct Server {
     const char *dir;
     RtcTool *tool;
 };
-
-/* The whole of n bytes, or false. MSG_NOSIGNAL: a closed socket is an error, not a signal. */
-static bool send_all(int sock, const void *bytes, size_t n) {
-    for (const char *p = bytes; n;) {
-        ssize_t k = send(sock, p, n, MSG_NOSIGNAL);
-        if (k < 0 && errno == EINTR) continue;
-        if (k <= 0) return false;
-        p += k, n -= (size_t)k;
-    }
-    return true;
-}
-
-static bool recv_all(int sock, void *bytes, size_t n) {
-    for (char *p = bytes; n;) {
-        ssize_t k = recv(sock, p, n, 0);
-        if (k < 0 && errno == EINTR) continue;
-        if (k <= 0) return false;
-        p += k, n -= (size_t)k;
-    }
-    return true;
-}
 
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at) {
     (void)st, (void)kind, (void)at;
@@ -159,7 +139,7 @@ static void serve_jobs(const RtcBackend *b, void *state, Arena *a, RtcJob *jobs,
                 continue;
             }
             Done d = {.job = i, .status = -1, .error = errno};
-            if (!send_all(sock, &d, sizeof d)) give_up(runs, busy, dir);
+            if (!socket_put(sock, &d, sizeof d)) give_up(runs, busy, dir);
         }
         double wait = timeout();
         for (int k = 0; k < busy; k++) {
@@ -178,7 +158,7 @@ static void serve_jobs(const RtcBackend *b, void *state, Arena *a, RtcJob *jobs,
                 while (waitpid(runs[k].pid, &status, 0) < 0 && errno == EINTR) {}
                 d.status = status;
                 runs[k] = runs[--busy];
-                if (!send_all(sock, &d, sizeof d)) give_up(runs, busy, dir);
+                if (!socket_put(sock, &d, sizeof d)) give_up(runs, busy, dir);
             } else if (!runs[k].timed_out && seconds_now() - runs[k].start > timeout()) {
                 runs[k].timed_out = true;
                 kill(runs[k].pid, SIGKILL);
@@ -200,9 +180,9 @@ static NORETURN void serve(RtcKind kind, RtcJob *jobs, int workers, const char *
     setenv("TMPDIR", dir, 1);
     void *state = b->open(a, tool);
     int32_t n;
-    if (!send_all(sock, tool, sizeof *tool) || !recv_all(sock, &n, sizeof n)) give_up(NULL, 0, dir);
+    if (!socket_put(sock, tool, sizeof *tool) || !socket_get(sock, &n, sizeof n, -1)) give_up(NULL, 0, dir);
     int32_t *todo = arena_array(a, (size_t)n, sizeof *todo);
-    if (!recv_all(sock, todo, (size_t)n * sizeof *todo)) give_up(NULL, 0, dir);
+    if (!socket_get(sock, todo, (size_t)n * sizeof *todo, -1)) give_up(NULL, 0, dir);
     if (state) serve_jobs(b, state, a, jobs, todo, n, workers < n ? workers : n, dir, sock);
     _exit(0);
 }
@@ -251,7 +231,7 @@ static bool open_server(Arena *a, RtcKind kind, RtcJob *jobs, int workers, Serve
         remove_tree(s->dir);
         return err_set(e, "cannot start a compiler: %s", strerror(why));
     }
-    if (recv_all(s->sock, s->tool, sizeof *s->tool)) {
+    if (socket_get(s->sock, s->tool, sizeof *s->tool, -1)) {
         if (!*s->tool->err.msg) return true;
         *e = s->tool->err;
     } else {
@@ -389,10 +369,10 @@ static void look_up(Pass *p, RtcKind kind, const RtcTool *tool) {
 
 static void run(Pass *p, const Server *s) {
     int32_t n = p->n_todo;
-    bool up = send_all(s->sock, &n, sizeof n) && send_all(s->sock, p->todo, (size_t)n * sizeof *p->todo);
+    bool up = socket_put(s->sock, &n, sizeof n) && socket_put(s->sock, p->todo, (size_t)n * sizeof *p->todo);
     for (int i = 0; i < n; i++)
         err_set(&p->errs[p->todo[i]], "%s: the compiler's server died", p->jobs[p->todo[i]].name);
-    for (Done d; up && n > 0 && recv_all(s->sock, &d, sizeof d); n--) {
+    for (Done d; up && n > 0 && socket_get(s->sock, &d, sizeof d, -1); n--) {
         RtcJob *job = &p->jobs[d.job];
         p->errs[d.job].msg[0] = 0;
         bool ok = finish(p->a, s, job, &d, &p->errs[d.job]);

@@ -8,12 +8,12 @@
  * The keeper ends when the program closes its end of the socket, by ending. One thread at a time asks. */
 #include "comgr.h"
 #include "ir/library.h"
+#include "ir/socket.h"
 
 #include <amd_comgr.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -50,33 +50,6 @@ struct Request {
     uint64_t object_size;
     uint32_t lo, hi;
 };
-
-/* All of it, by send or read; false: the other end is gone, or said nothing for `seconds` (-1: waits). */
-static bool put_all(int fd, const void *from, size_t n) {
-    const char *at = from;
-    while (n) {
-        ssize_t k = send(fd, at, n, MSG_NOSIGNAL);
-        if (k < 0 && errno == EINTR) continue;
-        if (k <= 0) return false;
-        at += k, n -= (size_t)k;
-    }
-    return true;
-}
-static bool get_all(int fd, void *to, size_t n, int seconds) {
-    char *at = to;
-    while (n) {
-        struct pollfd p = {.fd = fd, .events = POLLIN};
-        int ready = poll(&p, 1, seconds < 0 ? -1 : seconds * 1000);
-        if (ready < 0 && errno == EINTR) continue;
-        if (ready == 0) return errno = ETIMEDOUT, false;
-        ssize_t k = ready < 0 ? -1 : read(fd, at, n);
-        if (k < 0 && errno == EINTR) continue;
-        if (k == 0) errno = EPIPE;
-        if (k <= 0) return false;
-        at += k, n -= (size_t)k;
-    }
-    return true;
-}
 
 /* --- loading: in the keeper ---------------------------------------------------------------------------------------- */
 
@@ -128,7 +101,7 @@ static bool load_library(Comgr *c, Err *e) {
 static void flush(Child *k) {
     for (size_t at = 0; at < k->out.n;) {
         uint32_t n = k->out.n - at < PIECE ? (uint32_t)(k->out.n - at) : PIECE;
-        if (!put_all(k->fd, &n, sizeof n) || !put_all(k->fd, k->out.at + at, n)) _exit(1);
+        if (!socket_put(k->fd, &n, sizeof n) || !socket_put(k->fd, k->out.at + at, n)) _exit(1);
         at += n;
     }
     k->out.n = 0;
@@ -297,16 +270,16 @@ static bool serve(const Comgr *c, int fd) {
     Request r;
     uint32_t end = 0;
     int status = 0;
-    if (!get_all(fd, &r, sizeof r, -1)) return false;
+    if (!socket_get(fd, &r, sizeof r, -1)) return false;
     char *object = malloc(r.object_size + 1), *code = malloc((size_t)(r.hi - r.lo) + 1);
     if (!object || !code) _exit(1);
-    if (!get_all(fd, object, r.object_size, -1) || !get_all(fd, code, r.hi - r.lo, -1)) return false;
+    if (!socket_get(fd, object, r.object_size, -1) || !socket_get(fd, code, r.hi - r.lo, -1)) return false;
     pid_t self = getpid(), pid = fork();
     if (pid < 0) _exit(1);
     if (pid == 0) child(c, &(ComgrCode){object, r.object_size, (const uint8_t *)code, r.lo, r.hi}, fd, self);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
     free(object), free(code);
-    return put_all(fd, &end, sizeof end) && put_all(fd, &status, sizeof status);
+    return socket_put(fd, &end, sizeof end) && socket_put(fd, &status, sizeof status);
 }
 
 static NORETURN void keep(int fd) {
@@ -314,7 +287,7 @@ static NORETURN void keep(int fd) {
     Err e = {0};
     be_alone(fd);
     load_library(&comgr, &e);
-    if (put_all(fd, &e, sizeof e) && !*e.msg)
+    if (socket_put(fd, &e, sizeof e) && !*e.msg)
         while (serve(&comgr, fd)) {}
     _exit(0);
 }
@@ -353,7 +326,7 @@ static bool keeper_start(Keeper *k, Err *e) {
     close(ends[1]);
     if (pid < 0) return close(ends[0]), err_set(e, "cannot start comgr: %s", strerror(why));
     *k = (Keeper){pid, getpid(), ends[0]};
-    if (!get_all(k->fd, e, sizeof *e, SILENCE)) return lost(k, e);
+    if (!socket_get(k->fd, e, sizeof *e, SILENCE)) return lost(k, e);
     e->msg[sizeof e->msg - 1] = 0;
     if (*e->msg) keeper_end(k);
     return k->pid;
@@ -364,14 +337,14 @@ static bool receive(int fd, size_t limit, Text *t, int *status, Err *e) {
     char *piece = malloc(PIECE);
     bool ok = piece || err_set(e, "out of memory: %d bytes for a code object's disassembly", PIECE);
     for (uint32_t n = 1; ok && n;) {
-        ok = get_all(fd, &n, sizeof n, SILENCE) && n <= PIECE && get_all(fd, piece, n, SILENCE);
+        ok = socket_get(fd, &n, sizeof n, SILENCE) && n <= PIECE && socket_get(fd, piece, n, SILENCE);
         if (!ok && errno == ETIMEDOUT) err_set(e, "comgr said nothing for %d s: this code object hangs it", SILENCE);
         else if (!ok) err_set(e, "what comgr says of a code object cannot be read: %s", strerror(errno));
         else if (n > limit - t->n) ok = err_set(e, "comgr said more than a code object can hold");
         else text_put(t, piece, n);
     }
     free(piece);
-    return ok && (get_all(fd, status, sizeof *status, SILENCE) || err_set(e, "how comgr ended cannot be read: %s", strerror(errno)));
+    return ok && (socket_get(fd, status, sizeof *status, SILENCE) || err_set(e, "how comgr ended cannot be read: %s", strerror(errno)));
 }
 
 static bool ended_well(int status, Err *e) {
@@ -388,7 +361,7 @@ static bool ask(Keeper *k, const ComgrCode *code, Text *t, Err *e) {
     int status = 0;
     if (k->of != getpid()) *k = (Keeper){0}; /* a fork of the program: that keeper is not its child */
     if (!k->pid && !keeper_start(k, e)) return false;
-    bool sent = put_all(k->fd, &r, sizeof r) && put_all(k->fd, code->object, code->object_size) && put_all(k->fd, code->image + code->lo, code->hi - code->lo);
+    bool sent = socket_put(k->fd, &r, sizeof r) && socket_put(k->fd, code->object, code->object_size) && socket_put(k->fd, code->image + code->lo, code->hi - code->lo);
     bool ok = (sent || err_set(e, "comgr's process has ended")) && receive(k->fd, limit, t, &status, e);
     if (!ok) keeper_end(k); /* the next code object starts another */
     return ok && ended_well(status, e);

@@ -25,12 +25,6 @@ DEVICE unsigned pair_of(float low, float high) { // nearest even, as bf16_of
     return r;
 }
 
-DEVICE float power_of_2(float x) {
-    float r;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
-    return r;
-}
-
 template <int D> struct Pages {
     enum { TILES = D / 16, CELLS = D / 8, STRIDE = D * 2 + 16, PART = 64 * STRIDE, LDS = 2 * PART };
     struct Query {

@@ -31,7 +31,7 @@ DEVICE void copy_bulk(unsigned to, const void *from, int bytes, unsigned bar, u6
 // --- in a cluster ---
 
 DEVICE void barrier_arrive_at(unsigned bar, int rank) { // the barrier at the same place in that block
-    asm volatile("{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.shared::cluster.b64 _, [there]; }" ::"r"(bar), "r"(rank) : "memory");
+    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(cluster_address(bar, rank)) : "memory");
 }
 // To the same place in all blocks of mask, each of whose barriers there has the bytes.
 DEVICE void copy_bulk_all(unsigned to, const void *from, int bytes, unsigned bar, unsigned mask, u64 policy) {

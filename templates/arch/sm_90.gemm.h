@@ -293,21 +293,16 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int STEP, in
             for (int i = 0; i < 2; i++) f(j, i, 8 * j + acc_token(i), of_lane(lines, 8 * j + acc_token(i)));
     }
     template <class Out> struct Questions {
-        typename Out::Asks x[CHUNK / 8][2][2 / Out::GROUP];
+        Groups<Out, THERE> groups[CHUNK / 8][2];
         METHOD void ask(const Line<Out> &lines, int slab, const Out &out) {
-            each_token<Out>(lines, [&](int j, int i, int, const Line<Out> &k) {
-                slab_groups<Out::GROUP, THERE>(i, slab, N, [&](int m, int n) { x[j][i][m] = out.ask(k.token, k.row, n); });
-            });
+            each_token<Out>(lines, [&](int j, int i, int, const Line<Out> &k) { groups[j][i].ask(out, k.token, k.row, i, slab, N); });
         }
         METHOD void give(const float *d, const Acc &bias, int count, const Line<Out> &lines, int slab, const Out &out) const {
             each_token<Out>(lines, [&](int j, int i, int t, const Line<Out> &k) {
                 if (t >= count) return;
                 Acc acc = {{d[4 * j], d[4 * j + 1], d[4 * j + 2], d[4 * j + 3]}};
                 add_bias(acc, bias);
-                slab_groups<Out::GROUP, THERE>(i, slab, N, [&](int m, int n) {
-                    const float v[2] = {acc.c[i + 2 * m], Out::GROUP == 2 ? acc.c[i + 2] : 0.f};
-                    out.give(k.token, k.row, n, v, x[j][i][m]);
-                });
+                groups[j][i].give(out, k.token, k.row, acc, i, slab, N);
             });
         }
     };

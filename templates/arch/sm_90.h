@@ -27,10 +27,14 @@ static __device__ inline unsigned short convert_bf16(float f) {
 }
 #define CONVERT_BF16(f) convert_bf16(f)
 
+static __device__ inline float power_of_2(float x) {
+    float r;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+    return r;
+}
 static __device__ inline float fast_sigmoid(float x) {
-    float e, r;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(x * -1.4426950408889634f));
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(1.f + e));
+    float r;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(1.f + power_of_2(x * -1.4426950408889634f)));
     return r;
 }
 #define FAST_SIGMOID(x) fast_sigmoid(x)
@@ -55,11 +59,12 @@ static __device__ inline unsigned cluster_rank() {
     return r;
 }
 static __device__ inline void cluster_sync() { asm volatile("barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
-static __device__ inline unsigned cluster_address(const void *p, int rank) {
+static __device__ inline unsigned cluster_address(unsigned shared, int rank) { // of the same place in that block
     unsigned there;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"((unsigned)__cvta_generic_to_shared(p)), "r"(rank));
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(shared), "r"(rank));
     return there;
 }
+static __device__ inline unsigned cluster_address(const void *p, int rank) { return cluster_address((unsigned)__cvta_generic_to_shared(p), rank); }
 static __device__ inline void cluster_store(float *p, int rank, float v) { asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(cluster_address(p, rank)), "f"(v) : "memory"); }
 static __device__ inline void cluster_store(u64_ *p, int rank, u64_ v) { asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(cluster_address(p, rank)), "l"(v) : "memory"); }
 

@@ -215,12 +215,27 @@ DEVICE void slab_out(const Acc &acc, int i, int slab, int rows, const float *bia
     });
 }
 
-// What is behind a slab's products with up to ACCS * TILE_N tokens, through the kernel's Behind (hooks.h): what a token needs of itself and
+// What is behind what acc holds at i, all of one token, through the kernel's Behind (hooks.h), in two halves: asked, a read for each
+// group, may be there before acc is.
+template <class Behind, bool THERE = true> struct Groups {
+    typename Behind::Asks asked[2 / Behind::GROUP];
+    METHOD void ask(const Behind &out, const typename Behind::Token &token, int row, int i, int slab, int rows) {
+        slab_groups<Behind::GROUP, THERE>(i, slab, rows, [&](int m, int j) { asked[m] = out.ask(token, row, j); });
+    }
+    METHOD void give(const Behind &out, const typename Behind::Token &token, int row, const Acc &acc, int i, int slab, int rows) const {
+        slab_groups<Behind::GROUP, THERE>(i, slab, rows, [&](int m, int j) {
+            const float v[2] = {acc.c[i + 2 * m], acc.c[i + 2]};
+            out.give(token, row, j, v, asked[m]);
+        });
+    }
+};
+
+// What is behind a slab's products with up to ACCS * TILE_N tokens: what a token needs of itself and
 // what its results need is asked for before the product, and given with them.
 template <class Behind, int ACCS> struct Ending {
     int count, row[ACCS][2]; // of the results
     typename Behind::Token token[ACCS][2];
-    typename Behind::Asks asked[ACCS][2][2 / Behind::GROUP];
+    Groups<Behind> groups[ACCS][2];
     Acc bias;
     // f(k, i): accumulator k holds a token at i and i + 2.
     template <class Do> METHOD void each(Do f) const {
@@ -236,18 +251,11 @@ template <class Behind, int ACCS> struct Ending {
     }
     METHOD void ask(const Behind &out, int slab, int rows, const float *b) {
         bias = slab_bias<Behind::GROUP>(slab, rows, b, Behind::column);
-        each([&](int k, int i) {
-            slab_groups<Behind::GROUP>(i, slab, rows, [&](int m, int j) { asked[k][i][m] = out.ask(token[k][i], row[k][i], j); });
-        });
+        each([&](int k, int i) { groups[k][i].ask(out, token[k][i], row[k][i], i, slab, rows); });
     }
     METHOD void give(const Behind &out, Acc *acc, int slab, int rows) const {
 #pragma unroll
         for (int k = 0; k < ACCS; k++) add_bias(acc[k], bias);
-        each([&](int k, int i) {
-            slab_groups<Behind::GROUP>(i, slab, rows, [&](int m, int j) {
-                const float v[2] = {acc[k].c[i + 2 * m], acc[k].c[i + 2]};
-                out.give(token[k][i], row[k][i], j, v, asked[k][i][m]);
-            });
-        });
+        each([&](int k, int i) { groups[k][i].give(out, token[k][i], row[k][i], acc[k], i, slab, rows); });
     }
 };
