@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -391,6 +392,11 @@ uint64_t hash64(const void *bytes, size_t n) { return XXH3_64bits(bytes, n); }
 double seconds_env(const char *name, double otherwise) {
     const char *s = getenv(name);
     return s && atof(s) > 0 ? atof(s) : otherwise;
+}
+
+int cpu_count(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
 }
 
 double seconds_now(void) {

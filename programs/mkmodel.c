@@ -18,7 +18,6 @@
 #include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -405,8 +404,7 @@ static void *pool_work(void *pool) {
 }
 
 static int threads_for(const Job *j, size_t bytes) {
-    cpu_set_t set;
-    int n = j->threads ? j->threads : sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+    int n = j->threads ? j->threads : cpu_count();
     size_t pieces = bytes / PIECE + 1;
     return pieces < (size_t)n ? (int)pieces : n;
 }

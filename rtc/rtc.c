@@ -17,7 +17,6 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -312,11 +311,6 @@ static bool finish(Arena *a, const Server *s, RtcJob *job, const Done *d, Err *e
                    sep, line);
 }
 
-static int cpus(void) {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
-}
-
 /* Longest source first: a long job that starts last would be waited for alone. Stable, so failures are too. */
 static void sort_by_size(const RtcJob *jobs, int32_t *todo, int n) {
     for (int i = 1; i < n; i++)
@@ -414,7 +408,7 @@ bool rtc_compile(Arena *a, RtcKind kind, RtcJob *jobs, int n, const RtcOptions *
     p.todo = arena_array(a, room, sizeof *p.todo);
     p.first = arena_array(a, room, sizeof *p.first);
     p.errs = arena_array(a, room, sizeof *p.errs);
-    if (!open_server(a, kind, jobs, p.o->workers > 0 ? p.o->workers : cpus(), &s, e)) return false;
+    if (!open_server(a, kind, jobs, p.o->workers > 0 ? p.o->workers : cpu_count(), &s, e)) return false;
     if (!p.o->no_cache) p.cache = rtc_cache_open(a);
     look_up(&p, kind, s.tool);
     run(&p, &s);

@@ -503,7 +503,7 @@ static Exec *make_group(const Plan *p, const Exec *from, Device *const *d, const
     return x;
 }
 
-static Exec *member(Exec *x, int i) { return i ? x->other[i - 1] : x; }
+Exec *exec_member(Exec *x, int i) { return i ? x->other[i - 1] : x; }
 
 typedef struct Opening Opening; /* of a device, by a thread of its own */
 struct Opening {
@@ -524,7 +524,7 @@ static void *open_one(void *arg) {
 static bool open_at_once(Exec *x, const Model *m, Err *e) {
     Opening *all = zeros((size_t)x->n_other + 1, sizeof *all);
     bool ok = true;
-    for (int i = 0; i <= x->n_other; i++) all[i] = (Opening){.x = member(x, i), .m = m};
+    for (int i = 0; i <= x->n_other; i++) all[i] = (Opening){.x = exec_member(x, i), .m = m};
     for (int i = 1; i <= x->n_other; i++) all[i].x->loading = NULL, all[i].started = !pthread_create(&all[i].thread, NULL, open_one, &all[i]);
     open_one(&all[0]);
     for (int i = 1; i <= x->n_other; i++) {
@@ -539,10 +539,10 @@ static bool open_at_once(Exec *x, const Model *m, Err *e) {
 
 static bool open_members(Exec *x, const Model *m, Err *e) {
     for (int i = 0; i <= x->n_other; i++)
-        if (!open_arenas(member(x, i), e)) return false;
+        if (!open_arenas(exec_member(x, i), e)) return false;
     if (x->n_other && load_at_once(x)) return open_at_once(x, m, e);
     for (int i = 0; i <= x->n_other; i++)
-        if (!open_all(member(x, i), m, e)) return false;
+        if (!open_all(exec_member(x, i), m, e)) return false;
     return true;
 }
 
@@ -551,7 +551,7 @@ static Exec *open_group(const Plan *p, const Model *m, const Exec *from, Device 
     bool ok = true;
     if (x->n_other && !d[0]->ops->alloc_common) ok = err_set(e, "device %s runs no plan for several devices", d[0]->ops->name);
     ok = ok && open_members(x, m, e);
-    for (int i = 0; i <= x->n_other; i++) member(x, i)->loading = NULL, member(x, i)->from = NULL;
+    for (int i = 0; i <= x->n_other; i++) exec_member(x, i)->loading = NULL, exec_member(x, i)->from = NULL;
     if (ok) return x;
     exec_close(x);
     return NULL;
@@ -701,11 +701,15 @@ void exec_begin(Exec *x, int graph) {
     for (int i = 0; x->dev->ops->forget && i < x->n_fresh[graph]; i++) forget_buf(x, x->fresh[graph][i]);
 }
 
+bool exec_everywhere(const Exec *x, int graph, int node) {
+    int k = 0;
+    while (x->segment[graph][k].end <= node) k++;
+    return x->segment[graph][k].everywhere;
+}
+
 /* Did begin_common see to it? What nodes of the first device make is theirs. */
 static bool is_begun(const Exec *x, int graph, int buf) {
-    int k = 0;
-    while (x->segment[graph][k].end <= x->plan->bufs[buf].first) k++;
-    return x->plan->bufs[buf].hold == HOLD_COMMON && x->segment[graph][k].everywhere;
+    return x->plan->bufs[buf].hold == HOLD_COMMON && exec_everywhere(x, graph, x->plan->bufs[buf].first);
 }
 
 /* The node's temporaries begin to live. */
@@ -836,9 +840,7 @@ static bool run_everywhere(Exec *x, int graph, int segment, const Segment *s, Er
 }
 
 bool exec_node(Exec *x, int graph, int node, Err *e) {
-    int k = 0;
-    while (x->segment[graph][k].end <= node) k++;
-    const Segment one = {node, node + 1, x->segment[graph][k].everywhere};
+    const Segment one = {node, node + 1, exec_everywhere(x, graph, node)};
     return send_all(x, e) && (one.everywhere ? run_everywhere(x, graph, -1, &one, e) : run_watched(x, graph, -1, &one, e));
 }
 

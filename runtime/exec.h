@@ -125,6 +125,8 @@ bool exec_node(Exec *x, int graph, int node, Err *e);
 /* One launch of the graph on these buffers [l->n_args]. Where its node does not run in this bucket, nothing. */
 bool exec_launch(Exec *x, int graph, const PlanLaunch *l, const int *bufs, Err *e);
 int exec_bucket(const Exec *x, int graph);  /* of the current step and head */
+bool exec_everywhere(const Exec *x, int graph, int node); /* do all devices run the node? Else the first */
+Exec *exec_member(Exec *x, int i);                        /* the i-th device's, 0 … n_other: 0 is x */
 int64_t exec_max(const Plan *p, int graph); /* largest T or S of the graph */
 
 /* Copies the first n bytes of a buffer to the host, or back, and waits. */

@@ -190,9 +190,9 @@ static double slowest(const double *seconds, int n) {
 
 /* Seconds of one node of the group, on each of its devices. Interpreters and emulators run it once: their time is no device's. */
 static bool time_group(Exec *x, const Group *g, bool once, double *seconds, Err *e) {
-    Rounds r = {.n = g->devices, .on = {x}};
+    Rounds r = {.n = g->devices};
     int rounds = 1;
-    for (int i = 1; i < r.n; i++) r.on[i] = x->other[i - 1];
+    for (int i = 0; i < r.n; i++) r.on[i] = exec_member(x, i);
     bool ok = capture_rounds(&r, g, e) && (once || time_rounds(&r, g, 1, seconds, e)); /* warm */
     ok = ok && time_rounds(&r, g, 1, seconds, e);
     if (ok && !once) {
@@ -242,8 +242,7 @@ static bool see_dealt(Exec *x, int graph, int node, Dealt *dealt, Err *e) {
     int32_t *ids = malloc(size + 1);
     bool ok = ids || err_set(e, "out of memory: %zu bytes of ids", size);
     for (int d = 0; ok && d <= x->n_other; d++) {
-        Exec *o = d ? x->other[d - 1] : x;
-        ok = exec_read(o, x->out[graph][node * MAX_OUT], 0, ids, size, e) &&
+        ok = exec_read(exec_member(x, d), x->out[graph][node * MAX_OUT], 0, ids, size, e) &&
              (count_dealt(x, ids, x->sizes.of[SYM_T], t->dim[1].add, &dealt[d]) || err_set(e, "out of memory for the experts met"));
     }
     free(ids);
@@ -340,12 +339,6 @@ static void add_group(Session *s, const BenchStep *b, const Limits *l, const Gro
     add_sum(sum, l, &slow, slowest(seconds, g->devices), g->n);
 }
 
-static bool everywhere(const Exec *x, int graph, int node) {
-    int k = 0;
-    while (x->segment[graph][k].end <= node) k++;
-    return x->segment[graph][k].everywhere;
-}
-
 /* Has the node a launch in this bucket? (What joins rows that lie where they are wanted has none.) */
 static bool does_anything(const Exec *x, int graph, int node) {
     const PlanLaunch *l;
@@ -359,7 +352,7 @@ static bool graph_groups(Session *s, const BenchStep *b, const Limits *l, int gr
     Dealt *dealt = arena_array(s->arena, (size_t)s->plan->devices, sizeof *dealt);
     exec_begin(x, graph);
     for (int i = 0; i < n_nodes; i++) {
-        Group g = {graph, 0, arena_array(s->arena, (size_t)n_nodes, sizeof *g.node), everywhere(x, graph, i) ? x->n_other + 1 : 1};
+        Group g = {graph, 0, arena_array(s->arena, (size_t)n_nodes, sizeof *g.node), exec_everywhere(x, graph, i) ? x->n_other + 1 : 1};
         double seconds[PLAN_MAX_DEVICES] = {0};
         for (int k = 0; k < n_nodes; k++)
             if (alike(x, graph, k, i)) g.node[g.n++] = k;
@@ -423,7 +416,7 @@ static bool add_events(Session *s, const BenchStep *b, int graph, const Stamp *a
 static bool add_everywhere(Session *s, const BenchStep *b, int graph, int node, const Watch *w, int *at, int pid, double from, const Dealt *dealt,
                            json_t *events, Err *e) {
     const Graph *ir = s->exec->ir[graph];
-    bool all = everywhere(s->exec, graph, node), ok = true;
+    bool all = exec_everywhere(s->exec, graph, node), ok = true;
     for (int d = 0; ok && d < (all ? (int)s->plan->devices : 1); d++) {
         Exchange link;
         Cost c = all ? dealt_cost(s->exec, graph, node, &b->work, &dealt[d], d, &link) : cost_node(ir->nodes.at[node], &b->work);
