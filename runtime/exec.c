@@ -377,7 +377,9 @@ static bool open_kernels(Exec *x, Err *e) {
 static bool open_marks(Exec *x, Err *e) {
     for (int i = 0; x->dev->ops->event && i < EXEC_MARKS; i++)
         if (!(x->mark[i] = x->dev->ops->event(x->dev, e))) return false;
-    return !x->dev->ops->await || x->plan->devices == 1 || (x->ready = x->dev->ops->event(x->dev, e));
+    if (!x->dev->ops->await) return true;
+    if (!(x->given = x->dev->ops->event(x->dev, e)) || !(x->taken = x->dev->ops->event(x->dev, e))) return false;
+    return x->plan->devices == 1 || (x->ready = x->dev->ops->event(x->dev, e));
 }
 
 static void *zeros(size_t n, size_t size) {
@@ -456,7 +458,7 @@ static void cut(Exec *x, int graph) {
 static Exec *make(const Plan *p, Device *d) {
     Exec *x = zeros(1, sizeof *x);
     size_t bufs = (size_t)p->n_bufs, graphs = (size_t)p->n_graphs;
-    *x = (Exec){.plan = p, .dev = d};
+    *x = (Exec){.plan = p, .dev = d, .taking = -1};
     x->at = zeros(bufs, sizeof *x->at), x->own = zeros(bufs, sizeof *x->own), x->group = zeros(bufs, sizeof *x->group);
     x->input = zeros(INPUTS, sizeof *x->input), x->table = zeros((size_t)p->n_kv, sizeof *x->table);
     x->told_at = zeros(bufs, sizeof *x->told_at);
@@ -580,6 +582,8 @@ void exec_close(Exec *x) {
     for (int i = 0; i < EXEC_MARKS; i++)
         if (x->mark[i]) ops->event_free(x->dev, x->mark[i]);
     if (x->ready) ops->event_free(x->dev, x->ready);
+    if (x->given) ops->event_free(x->dev, x->given);
+    if (x->taken) ops->event_free(x->dev, x->taken);
     for (int i = 0; i < p->n_modules; i++)
         if (x->modules[i]) ops->module_unload(x->dev, x->modules[i]);
     free(x->at), free(x->own), free(x->group), free(x->pages), free(x->modules), free(x->kernels);
@@ -839,13 +843,28 @@ static bool run_everywhere(Exec *x, int graph, int segment, const Segment *s, Er
     return tell_watch(x, EXEC_JOINED, e);
 }
 
+static bool graph_has(const PlanGraph *g, int buf) {
+    for (int i = 0; i < g->n_values; i++)
+        if (g->values[i].buf == buf) return true;
+    return false;
+}
+
+static bool begin(Exec *x, int graph, Err *e) {
+    x->follows = false;
+    if (x->taking >= 0 && graph_has(&x->plan->graphs[graph], x->taking)) {
+        if (!x->dev->ops->await(x->dev, 0, x->taken, e)) return false;
+        x->taking = -1;
+    }
+    return send_all(x, e);
+}
+
 bool exec_node(Exec *x, int graph, int node, Err *e) {
     const Segment one = {node, node + 1, exec_everywhere(x, graph, node)};
-    return send_all(x, e) && (one.everywhere ? run_everywhere(x, graph, -1, &one, e) : run_watched(x, graph, -1, &one, e));
+    return begin(x, graph, e) && (one.everywhere ? run_everywhere(x, graph, -1, &one, e) : run_watched(x, graph, -1, &one, e));
 }
 
 bool exec_graph(Exec *x, int graph, Err *e) {
-    if (!send_all(x, e)) return false;
+    if (!begin(x, graph, e)) return false;
     exec_begin(x, graph);
     for (int k = 0; k < x->n_segments[graph]; k++) {
         const Segment *s = &x->segment[graph][k];
@@ -887,18 +906,34 @@ bool exec_graph_without(Exec *x, int graph, const int32_t *ids, size_t n, Err *e
     return true;
 }
 
-bool exec_fetch(Exec *x, int buf, size_t at, void *dst, size_t n, Err *e) {
-    return x->dev->ops->download(x->dev, 0, dst, (char *)x->at[buf] + at, n, e) ||
-           err_wrap(e, "reading %s", x->plan->bufs[buf].name);
+enum { STEPS, FETCHES }; /* streams */
+
+static bool download(Exec *x, int stream, int buf, size_t at, void *dst, size_t n, Err *e) {
+    return x->dev->ops->download(x->dev, stream, dst, (char *)x->at[buf] + at, n, e) || err_wrap(e, "reading %s", x->plan->bufs[buf].name);
 }
 
-bool exec_mark(Exec *x, int mark, Err *e) { return !x->mark[mark] || x->dev->ops->record(x->dev, 0, x->mark[mark], e); }
+static bool follow(Exec *x, Err *e) {
+    const DeviceOps *ops = x->dev->ops;
+    if (x->follows) return true;
+    return x->follows = ops->record(x->dev, STEPS, x->given, e) && ops->await(x->dev, FETCHES, x->given, e);
+}
+
+bool exec_fetch(Exec *x, int buf, size_t at, void *dst, size_t n, Err *e) {
+    if (!x->given) return download(x, STEPS, buf, at, dst, n, e);
+    x->taking = buf;
+    return follow(x, e) && download(x, FETCHES, buf, at, dst, n, e) && x->dev->ops->record(x->dev, FETCHES, x->taken, e);
+}
+
+bool exec_mark(Exec *x, int mark, Err *e) {
+    if (!x->given) return !x->mark[mark] || x->dev->ops->record(x->dev, STEPS, x->mark[mark], e);
+    return follow(x, e) && x->dev->ops->record(x->dev, FETCHES, x->mark[mark], e);
+}
 
 bool exec_wait(Exec *x, int mark, Err *e) { return !x->mark[mark] || x->dev->ops->wait(x->dev, x->mark[mark], e); }
 
 bool exec_read(Exec *x, int buf, size_t at, void *dst, size_t n, Err *e) {
-    return exec_fetch(x, buf, at, dst, n, e) &&
-           (x->dev->ops->sync(x->dev, 0, e) || err_wrap(e, "reading %s", x->plan->bufs[buf].name));
+    return download(x, STEPS, buf, at, dst, n, e) &&
+           (x->dev->ops->sync(x->dev, STEPS, e) || err_wrap(e, "reading %s", x->plan->bufs[buf].name));
 }
 
 bool exec_write(Exec *x, int buf, size_t at, const void *src, size_t n, Err *e) {

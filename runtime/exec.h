@@ -60,6 +60,9 @@ struct Exec {
     InputSpan *span; /* ascending */
     int n_spans, cap_spans;
     DeviceEvent *mark[EXEC_MARKS];
+    DeviceEvent *given, *taken; /* so far the stream of the steps is, and that of what is fetched; NULL: there is one stream */
+    bool follows;               /* all that the first was given, the second waits for */
+    int taking;                 /* the buffer that is being fetched, -1: none */
     size_t weight_bytes;        /* of all weights so far, adopted ones too */
     const ExecLoading *loading; /* while weights are loaded; may be NULL */
     const Exec *from;           /* while they are copied: the other device's */
@@ -132,7 +135,8 @@ int64_t exec_max(const Plan *p, int graph); /* largest T or S of the graph */
 /* Copies the first n bytes of a buffer to the host, or back, and waits. */
 bool exec_read(Exec *x, int buf, size_t at, void *dst, size_t n, Err *e);
 bool exec_write(Exec *x, int buf, size_t at, const void *src, size_t n, Err *e);
-/* The same read without waiting: dst is filled once exec_wait of a mark set behind it has returned. */
+/* The same read without waiting: dst is filled once exec_wait of a mark set behind it has returned. Where the device can, the copy
+ * goes beside the steps, and a graph that writes the buffer anew begins behind it: between two steps it would hold up the next one. */
 bool exec_fetch(Exec *x, int buf, size_t at, void *dst, size_t n, Err *e);
 bool exec_mark(Exec *x, int mark, Err *e);
 bool exec_wait(Exec *x, int mark, Err *e);

@@ -54,6 +54,7 @@ struct Object {
     int device;
     Ops ops, captured; /* of a stream or a graph */
     bool capturing, recorded, done;
+    bool waiting; /* a stream, for another that came() moves on */
     long asked, came;   /* records of an event: queued, done */
     bool fine, mapped;  /* memory: fine-grained; of the host, that kernels reach */
     hipError_t error;
@@ -288,12 +289,20 @@ static hipError_t run_launch(const Op *op, int device) {
 
 static hipError_t advance(Object *s);
 
-/* Is the record done that another stream waits for? That device goes on by itself. */
-static bool came(const Op *op) {
+/* Is the record done that stream `own` waits for? The other streams of that device go on by themselves. */
+static bool came(Object *own, const Op *op) {
     const Object *v = find(EVENT, op->event);
+    own->waiting = true;
     for (Object *s = objects; v && v->came < op->record && s; s = s->next)
-        if (s->kind == STREAM && s->device == v->device) advance(s);
+        if (s->kind == STREAM && s->device == v->device && !s->waiting) advance(s);
+    own->waiting = false;
     return !v || v->came >= op->record;
+}
+
+/* A fault ends all streams of its device: nothing of a broken context runs any more. */
+static void fault(int device, hipError_t error) {
+    for (Object *s = objects; s; s = s->next)
+        if (s->kind == STREAM && s->device == device) s->error = error, s->ops.n = 0;
 }
 
 /* The next op of the stream; hipErrorNotReady while there are more. */
@@ -302,8 +311,9 @@ static hipError_t advance(Object *s) {
     if (!s->ops.n) return hipSuccess;
     Op op = s->ops.at[0];
     Err e = {""};
+    hipError_t launched;
     if (hung[s->device]) return hipErrorNotReady;
-    if (op.kind == WAIT && !came(&op)) return hipErrorNotReady;
+    if (op.kind == WAIT && !came(s, &op)) return hipErrorNotReady;
     if (op.kind == LAUNCH && meant("FAKEHIP_HANG", s->device, 0)) return hung[s->device] = true, hipErrorNotReady;
     memmove(s->ops.at, s->ops.at + 1, --s->ops.n * sizeof op);
     switch (op.kind) {
@@ -325,8 +335,7 @@ static hipError_t advance(Object *s) {
         emu_mem_mark(memory, op.dst, op.n, true);
         break;
     case LAUNCH:
-        s->error = run_launch(&op, s->device);
-        if (s->error) s->ops.n = 0; /* nothing of a broken context runs any more */
+        if ((launched = run_launch(&op, s->device))) fault(s->device, launched);
         break;
     case RECORD: {
         Object *v = op.event;
