@@ -10,7 +10,7 @@ DEVICE void barrier_arrive(unsigned bar) { asm volatile("mbarrier.arrive.shared:
 DEVICE void barrier_wait(unsigned bar, unsigned phase) {
     unsigned done;
     do
-        asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(bar), "r"(phase) : "memory");
+        asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2, 10000000; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(bar), "r"(phase) : "memory");
     while (!done);
 }
 // Read once: such lines leave the L2 first.
@@ -23,6 +23,13 @@ DEVICE u64 evict_normal() {
     u64 p;
     asm volatile("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(p));
     return p;
+}
+// One lane of a whole warp, always the same. Only where ptxas sees that one lane alone starts a copy does that cost the warp a few
+// clocks; behind a question about threadIdx it makes a loop over lanes of it, of 66 and more (H200, 2026-11-30).
+DEVICE bool elected() {
+    unsigned one;
+    asm volatile("{ .reg .pred p; elect.sync _|p, 0xffffffff; selp.u32 %0, 1, 0, p; }" : "=r"(one));
+    return one;
 }
 DEVICE void copy_bulk(unsigned to, const void *from, int bytes, unsigned bar, u64 policy) {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(to), "l"(from), "r"(bytes), "r"(bar), "l"(policy) : "memory");

@@ -3,7 +3,7 @@
 // are added in ascending order: the signature of lib/matrix.h, and the bits of mma.sync (H200, 2026-11-29).
 //
 // All of a block's warpgroups but the last multiply; the last one moves data around a ring, whose stages hold STEP units of k:
-//   warp 0      weights, a bulk copy a slab and stage (it costs the warp 66 clocks however small it is; H200, 2026-11-29)
+//   warp 0      weights, a bulk copy a slab and stage
 //   warps 1-3   tokens' rows, gathered by cp.async into tiles of 128-byte swizzled rows, as wgmma reads them, a unit a tile
 //   full        one arrival with the weights' bytes, and one of each token warp, LAG stages late, when its copies are there and fenced
 //   empty       one arrival a multiplying warp
@@ -98,7 +98,7 @@ template <int CLUSTER> struct Dense {
 template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int STEP, int CLUSTER = 1> struct Gemm {
     enum {
         UNITS = (K + UNIT_K - 1) / UNIT_K, UNIT = Unit<W>::BYTES, PART = STEP * UNIT, WEIGHTS = SLABS * PART, ROW = UNIT_K * 2, TILE = TOKENS * ROW,
-        GROUPS = (SLABS + 3) / 4, MOVERS = 96, APART = MOVERS / 8, EACH = (TOKENS + APART - 1) / APART, // GROUPS: multiplying warpgroups, MOVERS: threads that gather tokens
+        GROUPS = (SLABS + 3) / 4, MOVERS = 96, APART = MOVERS / 8, EACH = (TOKENS + APART - 1) / APART, FEW = 2, // GROUPS: multiplying warpgroups, MOVERS: threads that gather tokens
         LAG = STAGES / 2 > 5 ? 5 : STAGES / 2,
         THERE = slabs_of(N) % SLABS == 0, // all slabs of a tile
         // Registers of who multiplies and of who moves: together what a launch of 384 threads (168 each), 512 (128) or 640 (96) has
@@ -131,21 +131,26 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int STEP, in
     // --- warp 0 of the last warpgroup ---
 
     template <class Items> METHOD static void move_weights(const W *w, Ring r, Items items, bool once) {
-        const int lane = threadIdx.x % WAVE, slabs = slabs_of(N);
+        const int slabs = slabs_of(N), rank = CLUSTER == 1 ? 0 : cluster_rank();
         const u64 policy = once ? evict_first() : evict_normal();
         for (int i = 0;; i++) {
             const Item it = items(i);
             if (it.count == 0) break;
             const int live = slabs - it.slab < SLABS ? slabs - it.slab : SLABS;
-            const char *from = slab_at(w, (long)it.expert * slabs + it.slab + lane, K);
+            const char *from = slab_at(w, (long)it.expert * slabs + it.slab, K);
             for (int left = UNITS * UNIT; left > 0; left -= PART, from += PART, r.next()) {
                 const int bytes = left < PART ? left : PART;
-                const unsigned to = shared_address(r.weights(lane, 0));
                 r.wait_empty();
-                if (lane == 0) barrier_expect(r.full(r.stage), live * bytes);
-                __syncwarp();
-                if (CLUSTER == 1 && lane < live) copy_bulk(to, from, bytes, r.full(r.stage), policy);
-                if (CLUSTER > 1 && lane < live && lane % CLUSTER == cluster_rank()) copy_bulk_all(to, from, bytes, r.full(r.stage), (1u << CLUSTER) - 1, policy);
+                if (!elected()) continue;
+                barrier_expect(r.full(r.stage), live * bytes);
+#pragma unroll
+                for (int k = 0; k < (SLABS + CLUSTER - 1) / CLUSTER; k++) {
+                    const int s = k * CLUSTER + rank;
+                    if (s >= live) break;
+                    const unsigned to = shared_address(r.weights(s, 0));
+                    if (CLUSTER == 1) copy_bulk(to, from + s * (UNITS * UNIT), bytes, r.full(r.stage), policy);
+                    else copy_bulk_all(to, from + s * (UNITS * UNIT), bytes, r.full(r.stage), (1u << CLUSTER) - 1, policy);
+                }
             }
         }
     }
@@ -153,18 +158,32 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int STEP, in
     // --- its other three ---
 
     // A thread has 16 bytes of every 12th row. Chunk c of row r lies where c ^ r % 8 would: 12 rows on, that differs in bit 2 alone.
-    template <class Items, class Row> METHOD static void move_tokens(const bf16 *x, Ring r, Items items, Row row) {
-        const int t = threadIdx.x - GROUPS * 128 - WAVE, lane = t % WAVE, chunk = t % 8, first = t / 8;
-        const unsigned even = first * ROW + (chunk ^ first % 8) * 16, odd = even ^ 64;
-        int done = 0, pending = 0;
-        for (int i = 0;; i++) {
-            const Item it = items(i);
-            if (it.count == 0) break;
-            unsigned at[EACH]; // clamped, so that where row(t) is t this is one register
+    struct Gather {
+        Ring r;
+        int done, pending; // stages: the next to have arrived, those on their way
+        METHOD void stage_sent() {
+            copies_end();
+            r.next();
+            if (++pending <= LAG) return;
+            copies_wait<LAG>();
+            stage_arrived();
+            pending--;
+        }
+        METHOD void stage_arrived() {
+            proxy_fence();
+            __syncwarp();
+            if (threadIdx.x % WAVE == 0) barrier_arrive(r.full(done));
+            done = done + 1 == STAGES ? 0 : done + 1;
+        }
+        // An item's rows, of which a thread has at most MOST.
+        template <int MOST, class Row> METHOD void item(const bf16 *x, const Item &it, const Row &row) {
+            const int t = threadIdx.x - GROUPS * 128 - WAVE, chunk = t % 8, first = t / 8;
+            const unsigned even = first * ROW + (chunk ^ first % 8) * 16, odd = even ^ 64;
+            unsigned at[MOST]; // clamped, so that where row(t) is t this is one register
 #pragma unroll
-            for (int k = 0; k < EACH; k++) at[k] = row(it.first + (first + k * APART < it.count ? first + k * APART : 0)) * (unsigned)(K * 2);
+            for (int k = 0; k < MOST; k++) at[k] = row(it.first + (first + k * APART < it.count ? first + k * APART : 0)) * (unsigned)(K * 2);
             const char *from = (const char *)x + chunk * 16;
-            for (int u = 0; u < UNITS;) {
+            for (int u = 0; u < UNITS; stage_sent()) {
                 r.wait_empty();
 #pragma unroll 1 // registers
                 for (int j = 0; j < STEP; j++, u++, from += ROW) {
@@ -172,25 +191,22 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int STEP, in
                     const bool there = K % UNIT_K == 0 || u * UNIT_K + chunk * 8 < K;
                     const unsigned to = r.tokens(j);
 #pragma unroll
-                    for (int k = 0; k < EACH; k++)
+                    for (int k = 0; k < MOST; k++)
                         if (first + k * APART < it.count) copy_16(to + (k % 2 ? odd : even) + k * (APART * ROW), there ? from + at[k] : (const char *)x, there);
                 }
-                copies_end();
-                r.next();
-                if (++pending <= LAG) continue;
-                copies_wait<LAG>();
-                arrived(r, lane, done);
-                pending--;
             }
         }
+    };
+    template <class Items, class Row> METHOD static void move_tokens(const bf16 *x, Ring r, Items items, Row row) {
+        Gather g = {r, 0, 0};
+        for (int i = 0;; i++) {
+            const Item it = items(i);
+            if (it.count == 0) break;
+            if (it.count <= FEW * APART) g.template item<FEW>(x, it, row);
+            else g.template item<EACH>(x, it, row);
+        }
         copies_wait<0>();
-        for (; pending; pending--) arrived(r, lane, done);
-    }
-    METHOD static void arrived(const Ring &r, int lane, int &done) {
-        proxy_fence();
-        __syncwarp();
-        if (lane == 0) barrier_arrive(r.full(done));
-        done = done + 1 == STAGES ? 0 : done + 1;
+        for (; g.pending; g.pending--) g.stage_arrived();
     }
 
     // --- the others ---
@@ -215,25 +231,25 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int STEP, in
 
     // Codes are read while the unit before is multiplied; bf16 would only take registers.
     enum { AHEAD = sizeof(W) == 1 };
-    // Multiplies unit u, even or odd, whose A is a[ODD]; makes the next one's, if there is one, in the other.
+    // Multiplies unit u, even or odd, whose A is a[ODD]; makes the next one's, if there is one, in the other. (What is read behind the
+    // last one is what lies there. Without the question in front of steps(), ptxas finds no registers, and serialises wgmma.)
     template <int WIDTH, int ODD> METHOD static void unit(float *d, AFragment (*a)[STEPS], Ring &r, int u) {
         enum { AT = ODD % STEP, LAST = AT == STEP - 1 }; // of its stage
-        const bool more = u + 1 < UNITS;
         // Tokens' rows: 128-byte swizzle, 8 rows in 1,024 bytes (PTX ISA: matrix descriptor)
         const unsigned tile = r.tokens(AT) >> 4 | 1u << 16, before = r.before();
         const u64 high = 0x4000004000000000ull;
-        Unit<W> w = {}; // zero: what is left undefined on a path costs ptxas registers
+        Unit<W> w;
         wgmma_fence();
 #pragma unroll
         for (int s = 0; s < STEPS; s++) Wgmma<WIDTH>::multiply(d, a[ODD][s], high | (tile + 2 * s));
         wgmma_commit();
-        if (LAST || !more) r.next();
-        if (LAST && more) r.wait_full();
-        if (AHEAD && more) w = read(r, LAST ? 0 : AT + 1);
+        if (LAST) r.next();
+        if (LAST && (UNITS % STEP || u + 1 < UNITS)) r.wait_full();
+        if (AHEAD) w = read(r, LAST ? 0 : AT + 1);
         wgmma_wait<1>(); // the unit before this one is done: its A is free, and its stage, if it was that one's last
         if (AT == 0 && u > 0) release(before);
-        if (!AHEAD && more) w = read(r, LAST ? 0 : AT + 1);
-        if (more) steps(a[!ODD], w);
+        if (!AHEAD) w = read(r, LAST ? 0 : AT + 1);
+        if (u + 1 < UNITS) steps(a[!ODD], w);
     }
     template <int WIDTH> METHOD static void product(float *d, Ring &r) {
         AFragment a[2][STEPS];
@@ -246,6 +262,7 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int STEP, in
             asm volatile("" : "+r"(u)); // of an even number of units, ptxas finds no registers and serialises wgmma
             if (u + 1 < UNITS) unit<WIDTH, 1>(d, a, r, u + 1);
         }
+        if (UNITS % STEP) r.next();
         wgmma_wait<0>();
 #pragma unroll
         for (int i = 0; i < WIDTH / 2; i++) asm volatile("" : "+f"(d[i])::"memory"); // not read above the wait

@@ -1,5 +1,5 @@
-// sm_90.stream.h - lib/matrix.h's Stream: each warp has a ring of bulk copies in shared memory, of which lane 0 starts the next as soon
-// as one was read. One m16n8k16 a step, so a slab's results are one chain: about 25 clocks a step (H200, 2026-11-28).
+// sm_90.stream.h - lib/matrix.h's Stream: each warp has a ring of bulk copies in shared memory, of which it starts the next as soon as
+// one was read. One m16n8k16 a step, so a slab's results are one chain: about 25 clocks a step (H200, 2026-11-28).
 
 // --- a unit's products ---
 
@@ -109,7 +109,7 @@ template <class W, int K, int U, int STAGES> struct Stream {
     char *ring;
     unsigned data, bars;
     u64 policy;
-    const char *src;       // lane 0: the next copy,
+    const char *src;       // the next copy,
     int at, count, part, to; // part `part` of slab `at`, into stage `to`
     int done; // slabs
     int stage;
@@ -118,8 +118,10 @@ template <class W, int K, int U, int STAGES> struct Stream {
     template <class Where> METHOD void issue(const Where &where) {
         if (at >= count) return;
         const int bytes = part == WHOLE ? REST * BYTES : (int)STAGE;
-        barrier_expect(bars + to * 8, bytes);
-        copy_bulk(data + to * STAGE, src, bytes, bars + to * 8, policy);
+        if (elected()) {
+            barrier_expect(bars + to * 8, bytes);
+            copy_bulk(data + to * STAGE, src, bytes, bars + to * 8, policy);
+        }
         src += bytes;
         if (++to == STAGES) to = 0;
         if (++part < PARTS) return;
@@ -129,13 +131,14 @@ template <class W, int K, int U, int STAGES> struct Stream {
     template <class Where> METHOD void begin(const Where &where, int slabs, char *lds) {
         ring = lds, data = shared_address(lds), bars = data + STAGES * STAGE, policy = evict_first();
         at = 0, count = slabs, part = 0, to = 0, done = 0, stage = 0, phase = 0;
-        if (threadIdx.x % WAVE == 0 && slabs > 0) {
+        if (slabs <= 0) return;
+        if (elected()) {
             for (int s = 0; s < STAGES; s++) barrier_init(bars + s * 8, 1);
             barrier_init_fence();
-            src = where(0);
-            for (int s = 0; s < STAGES; s++) issue(where);
         }
         __syncwarp();
+        src = where(0);
+        for (int s = 0; s < STAGES; s++) issue(where);
     }
     METHOD const char *arrived() { // the next stage
         barrier_wait(bars + stage * 8, phase);
@@ -145,7 +148,7 @@ template <class W, int K, int U, int STAGES> struct Stream {
     }
     template <class Where> METHOD void release(const Where &where) { // the oldest stage: what it held was used
         __syncwarp();
-        if (threadIdx.x % WAVE == 0) issue(where);
+        issue(where);
     }
     template <int GROUPS, class Row, class Where> METHOD void slab(Acc *acc, Row row, const Where &where, const Dequant &) {
         unsigned xa[GROUPS];
