@@ -99,7 +99,7 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int STEP, in
     enum {
         UNITS = (K + UNIT_K - 1) / UNIT_K, UNIT = Unit<W>::BYTES, PART = STEP * UNIT, WEIGHTS = SLABS * PART, ROW = UNIT_K * 2, TILE = TOKENS * ROW,
         GROUPS = (SLABS + 3) / 4, MOVERS = 96, APART = MOVERS / 8, EACH = (TOKENS + APART - 1) / APART, FEW = 2, // GROUPS: multiplying warpgroups, MOVERS: threads that gather tokens
-        LAG = STAGES / 2 > 5 ? 5 : STAGES / 2,
+        LAG = STAGES / 3 > 5 ? 5 : STAGES / 3,
         THERE = slabs_of(N) % SLABS == 0, // all slabs of a tile
         // Registers of who multiplies and of who moves: together what a launch of 384 threads (168 each), 512 (128) or 640 (96) has
         TAKE = GROUPS == 1 ? 0 : GROUPS == 4 ? 104 : GROUPS == 3 ? 152 : 208,
@@ -143,13 +143,17 @@ template <class W, int K, int N, int SLABS, int TOKENS, int STAGES, int STEP, in
                 r.wait_empty();
                 if (!elected()) continue;
                 barrier_expect(r.full(r.stage), live * bytes);
-#pragma unroll
-                for (int k = 0; k < (SLABS + CLUSTER - 1) / CLUSTER; k++) {
-                    const int s = k * CLUSTER + rank;
-                    if (s >= live) break;
+                auto copy = [&](int s) {
                     const unsigned to = shared_address(r.weights(s, 0));
                     if (CLUSTER == 1) copy_bulk(to, from + s * (UNITS * UNIT), bytes, r.full(r.stage), policy);
                     else copy_bulk_all(to, from + s * (UNITS * UNIT), bytes, r.full(r.stage), (1u << CLUSTER) - 1, policy);
+                };
+                if (SLABS % CLUSTER == 0 && live == SLABS) { // without a question a copy
+#pragma unroll
+                    for (int k = 0; k < SLABS / CLUSTER; k++) copy(k * CLUSTER + rank);
+                } else {
+#pragma unroll 1
+                    for (int s = rank; s < live; s += CLUSTER) copy(s);
                 }
             }
         }
