@@ -97,6 +97,7 @@ static void entry_wrap(uint8_t *d) { memset(descriptor(d, "k.kd") + 16, 0xff, 8)
 static void entry_far(uint8_t *d) { descriptor(d, "k.kd")[16 + 7] = 0x7f; }
 static void scratch_huge(uint8_t *d) { memset(meta(d, ".private_segment_fixed_size", 0) + 1, 0xff, 4); }
 static void arg_outside(uint8_t *d) { *meta(d, ".offset", 1) = 0x7f; }
+static void args_many(uint8_t *d) { memcpy(meta(d, ".args", 0), "\xdd\xff\xff\xff\xff", 5); } /* an array of 2^32 - 1: LLVM fills memory */
 static void name_bad(uint8_t *d) { *(meta(d, ".name", 0) + 1) = '\n'; }
 
 static const struct {
@@ -126,6 +127,7 @@ static const struct {
     {"entry-far", entry_far, "kernel k begins at"},
     {"scratch", scratch_huge, "kernel k asks for 4294967295 bytes of scratch"},
     {"argument", arg_outside, "kernel k: argument 1 lies at byte 127"},
+    {"args-many", args_many, "comgr crashed on this code object (signal 6)"},
     {"name", name_bad, "printable letters"},
 };
 
