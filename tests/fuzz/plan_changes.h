@@ -69,7 +69,7 @@ static void change_leaf(Apart *a, unsigned *seed) {
     }
     if (other.kind == at.kind && other.at != at.at && next(seed) % 4) {
         char *copy = strndup(t->at + other.at, other.end - other.at);
-        splice(t, at.at, at.end, copy, strlen(copy));
+        replace(t, at.at, at.end, copy, strlen(copy));
         free(copy);
         return;
     }
@@ -77,7 +77,7 @@ static void change_leaf(Apart *a, unsigned *seed) {
     else if (at.kind == 't') snprintf(number, sizeof number, "false");
     else if (at.kind == 'f') snprintf(number, sizeof number, "true");
     else snprintf(number, sizeof number, next(seed) % 2 ? "\"step\"" : "\"0x1p+1000\"");
-    splice(t, at.at, at.end, number, strlen(number));
+    replace(t, at.at, at.end, number, strlen(number));
 }
 
 /* An element of a list goes, comes twice, or changes places with another. */
@@ -103,7 +103,7 @@ static void change_list(Apart *a, unsigned *seed) {
         text_put(&new, t->at + from[y], size);
         if (what == 1 && x == i) text_put(&new, ",", 1), text_put(&new, t->at + from[y], size);
     }
-    splice(t, begin, end, new.at ? new.at : "", new.n);
+    replace(t, begin, end, new.at ? new.at : "", new.n);
     text_free(&new);
 }
 
@@ -128,7 +128,7 @@ static void change_word(Text *t, unsigned *seed) {
     snprintf(number, sizeof number, "%lld", odd_number(number_at(t, at), seed));
     bool digit = at < t->n && t->at[at] >= '0' && t->at[at] <= '9';
     char *word = digit && next(seed) % 2 ? strdup(number) : strndup(t->at + other, other_end - other);
-    splice(t, at, end, word, strlen(word));
+    replace(t, at, end, word, strlen(word));
     free(word);
 }
 
@@ -143,10 +143,10 @@ static void change_line(Text *t, unsigned *seed) {
     char *line = strndup(t->at + at, end - at);
     bool twice = next(seed) % 2, nowhere = next(seed) % 3 == 0;
     if (!twice) {
-        splice(t, at, end, "", 0);
+        replace(t, at, end, "", 0);
         if (to > at) to = to >= end ? to - (end - at) : at;
     }
-    if (!nowhere) splice(t, to, to, line, strlen(line));
+    if (!nowhere) replace(t, to, to, line, strlen(line));
     free(line);
 }
 
@@ -243,7 +243,7 @@ static void change_bytes(Text *t) {
     char *bytes = malloc(max + 1);
     memcpy(bytes, t->at, n);
     n = LLVMFuzzerMutate((uint8_t *)bytes, n, max);
-    splice(t, 0, t->n, bytes, n);
+    replace(t, 0, t->n, bytes, n);
     free(bytes);
 }
 

@@ -29,7 +29,7 @@ struct Apart {
 /* --- texts ------------------------------------------------------------------------------------------------------------------- */
 
 /* Bytes [from, to) become n others. */
-static inline void splice(Text *t, size_t from, size_t to, const char *with, size_t n) {
+static inline void replace(Text *t, size_t from, size_t to, const char *with, size_t n) {
     Text new = {0};
     text_put(&new, t->at, from), text_put(&new, with, n), text_put(&new, t->at + to, t->n - to);
     text_free(t);
@@ -89,7 +89,7 @@ static inline void take_blobs(Apart *a, const char *key, bool packed, const uint
         uint64_t from = (uint64_t)number_at(&a->meta, at + 1), n = (uint64_t)number_at(&a->meta, comma + 1);
         if (a->meta.at[at] != '[' || comma > end || from > size || n > size - from) continue;
         snprintf(mark, sizeof mark, "@%03zu", a->n);
-        splice(&a->meta, at, end, mark, MARK);
+        replace(&a->meta, at, end, mark, MARK);
         a->blob[a->n++] = (Blob){.stored = blobs + from, .n_stored = n, .packed = packed};
     }
 }
