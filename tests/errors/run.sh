@@ -26,6 +26,21 @@ says lab-keep "--keep $out/log/x" out/gptoss-lab graphs/toy.lua --arch host --ru
 says lab-case 'no case of gptoss-lab' bash -c 'echo "{}" >$out/case; out/gptoss-lab --replay $out/case'
 says lab-case-json 'case:2: ' bash -c 'echo "{" >$out/case; out/gptoss-lab --replay $out/case'
 
+mkdir -p $out/alone/bin && cp out/gptoss-compile $out/alone/bin/ && says home-none 'cannot find templates/ and lua/ beside' env -u GPTOSS_HOME $out/alone/bin/gptoss-compile graphs/toy.lua --arch host
+says list-empty '--no-fusion: the text is empty' out/gptoss-compile graphs/toy.lua --arch host --no-fusion ''
+# shellcheck disable=SC2046
+says list-long '--no-fusion: given more than' out/gptoss-compile graphs/toy.lua --arch host $(printf -- '--no-fusion a%d ' {1..300})
+says flag-word 'GPTOSS_COMPILE_EXPLAIN maybe: it is 1 or 0, yes or no' env GPTOSS_COMPILE_EXPLAIN=maybe out/gptoss-compile graphs/toy.lua --arch host
+says flag-value '--explain takes no value' out/gptoss-compile graphs/toy.lua --arch host --explain=yes
+says feature-twice 'xnack is said twice' out/gptoss-compile graphs/toy.lua --arch gfx90a:xnack+:xnack-
+says feature-none '"nothing+" is no feature of gfx90a' out/gptoss-compile graphs/toy.lua --arch gfx90a:nothing+
+says dump-config 'a dump states no config: --model names a checkpoint that does' out/gptoss-compile tests/lua/toy.ir --arch host
+says program-config 'its program{} gives no config' out/gptoss-compile tests/lua/ops.lua --arch host
+says closed-stdout 'stdout: Bad file descriptor' bash -c 'out/gptoss-compile graphs/toy.lua --arch gfx90a --emit $out/src --report text >&-'
+says full-disk 'No space left on device' bash -c 'printf a | out/gptoss-tok encode -z models/tiny/tokenizer.json >/dev/full'
+mkdir -p $out/folder && says output-folder "$out/folder: cannot be written: Is a directory" out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/folder
+says output-nowhere "$out/nowhere/p.bin: cannot be written" out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/nowhere/p.bin
+
 # --- checkpoints ---
 out/gptoss-mkmodel tests/models/least.json $out/model --seed 3 >/dev/null 2>&1 || echo "FAIL mkmodel"
 checkpoint() { # NAME, what is said, shell command in a copy of it
@@ -36,12 +51,46 @@ checkpoint() { # NAME, what is said, shell command in a copy of it
 checkpoint swap-folder '--swap-embeddings is for .bin checkpoints only' : --swap-embeddings
 checkpoint positions 'max_position_embeddings: expected an integer' 'sed -i "s/\"max_position_embeddings\": *[0-9]*/\"max_position_embeddings\": 1.5/" config.json'
 checkpoint header 'the header is not a JSON object' 'printf "\2\0\0\0\0\0\0\0[]" >model.safetensors'
+checkpoint experts-few '--ep 9: the model has' : --ep 9
+checkpoint scaling-mscale 'mscale and mscale_all_dim are not supported' 'sed -i "s/\"beta_fast\"/\"mscale\": 1, \"mscale_all_dim\": 1, &/" config.json'
+checkpoint openai-empty 'no .safetensors file' 'rm *.safetensors && echo "{\"num_hidden_layers\":2,\"num_experts\":2,\"experts_per_token\":1,\"vocab_size\":300,\"hidden_size\":32,\"intermediate_size\":32,\"head_dim\":16,\"num_attention_heads\":2,\"num_key_value_heads\":1,\"sliding_window\":8,\"initial_context_length\":64}" >config.json'
+
+# --- tokenizers ---
+tokenizer() { # NAME, what is said, what follows the vocabulary {"a":0,"b":1,"ab":2}, merges, added tokens, the pre-tokenizer's parts
+    printf '{"added_tokens":%s,"pre_tokenizer":{"type":"Sequence","pretokenizers":[%s]},"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":%s}}' "$4" "$5" "$3" >$out/tokenizer.json
+    says "tok-$1" "$2" out/gptoss-tok encode -z $out/tokenizer.json
+}
+level='{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}' own='{"type":"ByteLevel","add_prefix_space":false}'
+split() { printf '{"type":"Split","pattern":{"Regex":"%s"},"behavior":"Isolated"}' "$1"; }
+tokenizer twice 'id 0 occurs twice' '[]' '[{"id":0,"content":"a"},{"id":0,"content":"a"}]' "$level"
+tokenizer added 'added_tokens is not an array' '[]' '{}' "$level"
+tokenizer alphabet 'not in the byte-level alphabet' '["a \u4e00"]' '[]' "$level"
+tokenizer splits 'more than one Split is not supported' '[]' '[]' "$(split a),$(split b),$level"
+tokenizer level-twice 'ByteLevel twice' '[]' '[]' "$own,$own"
+tokenizer level-first 'Split after ByteLevel is not supported' '[]' '[]' "$own,$(split a)"
+tokenizer backslash 'pattern ends in a backslash' '[]' '[]' "$(split 'a\\'),$level"
+{ head -c 6000 /dev/zero | base64 -w0 && echo ' 0'; } >$out/long.tiktoken && says tok-tiktoken-long 'a token of more than 4096 bytes' out/gptoss-tok encode -z $out/long.tiktoken
+{ printf '\20\0\0\0\0\0\0\0\210\23\0\0' && head -c 5000 /dev/zero | tr '\0' a; } >$out/long.bin && says tok-bin-long 'a token of more than 4096 bytes' out/gptoss-tok encode -z $out/long.bin
+
+# --- compilers ---
+host_cc() { says "cc-$1" "$2" env CC="$3" GPTOSS_CACHE=$out/cc-cache out/gptoss-compile graphs/toy.lua --arch host -o $out/none.bin; }
+script() { printf '#!/bin/sh\n%s\n' "$2" >$out/$1 && chmod +x $out/$1; }
+host_cc nowhere 'CC is "nowhere-cc", which is not there; unset it or install it' nowhere-cc
+script no-version 'exit 5' && host_cc version 'no-version --version fails (exit status 5)' $out/no-version
+script no-elf 'case "$*" in *--version*) echo none ;; *-o\ *) while [ "$1" != -o ]; do shift; done; echo text >"$2" ;; esac' && host_cc elf 'no-elf gave no 64-bit ELF file' $out/no-elf
 
 # --- what runs ---
 out/gptoss-mkmodel tests/models/tiny.json $out/model --seed 6 >/dev/null 2>&1 || echo "FAIL mkmodel tiny"
 if out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/p.bin >/dev/null 2>$out/err; then
     printf '1\n1 2 3\n' >$out/in
     run() { says "$1" "$2" out/gptoss-exec $out/p.bin -w $out/model --device ref --input-ids "${@:3}"; }
+    generation() { # NAME, what is said, a member of generation_config.json
+        rm -rf $out/bad && cp -r $out/model $out/bad && sed -i "s/^{/{$3,/" $out/bad/generation_config.json
+        says "$1" "$2" out/gptoss-exec $out/p.bin -w $out/bad --device ref -m generate -n 4 a
+    }
+    generation stop-strings 'stop_strings: expected a text, or a list of texts, that are not empty' '"stop_strings": [""]'
+    generation suppress-list 'suppress_tokens: expected a list of token ids' '"suppress_tokens": 3'
+    generation suppress-id 'suppress_tokens[1]: expected a token id' '"suppress_tokens": [1,-3]'
     mkdir $out/data && : >$out/data/output.txt # where getp writes when nothing is said
     says truth-is-output '-v data/output.txt is where the output goes: give -o another name' bash -c "cd $out && ../../gptoss-exec p.bin -w model --device ref --input-ids -m getp -i in -v data/output.txt"
     printf '1 2\0 3\n' >$out/nul && run truth-nul 'a NUL byte among the ids' -m getp -i $out/in -o $out/ids -v $out/nul
@@ -54,4 +103,65 @@ if out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/p.bin >/dev/null 2>$o
 else
     echo "skip run: $(tail -1 $out/err)"
 fi
+# --- libraries that are damaged, too old, or fail ---
+fake() { # FILE, the library's name, words of its functions, one that it lacks: fake/library.c for what the real one exports
+    local real
+    real=$(ldconfig -p | awk -v name="$2" '$1 == name { print $NF; exit }')
+    [ "$real" ] && mkdir -p "${1%/*}" && ${CC:-cc} -shared -fPIC -w -D"REAL=\"$real\"" -D"FUNCTIONS=$(nm -D --defined-only "$real" |
+        awk -v begins="^$3" -v without="${4:-}" '$2 == "T" && $3 ~ begins { sub(/@.*/, "", $3); if ($3 != without) print "X(" $3 ")" }' | sort -u | tr '\n' ' ')" -o "$1" tests/errors/fake/library.c -ldl
+}
+damaged() { for f; do mkdir -p "${f%/*}" && echo 'no library' >"$f"; done; }
+printf 'return program { name = "one", config = model, step = function() output(embed(input("src", i32, { T }), param("embed", bf16, { 512, 64 }))) end }\n' >$out/one.lua
+if ! ldconfig -p | grep -q libamdhip64.so.5 || ! [ -f $out/p.bin ]; then echo 'skip libraries: no libamdhip64.so.5 here'
+else
+    printf '1\n1 2 3\n' >$out/in
+    emu() { says "emu-$1" "$2" env LD_LIBRARY_PATH=$out/"$3" "${@:4}" out/gptoss-exec $out/p.bin -w $out/model --device emu --input-ids -m getp -i $out/in -o $out/ids -n 4; }
+    damaged $out/damaged/libamd_comgr.so{,.2,.3}
+    fake $out/comgr/libamd_comgr.so.2 libamd_comgr.so.2 amd_comgr_
+    fake $out/lacks/libamd_comgr.so.2 libamd_comgr.so.2 amd_comgr_ amd_comgr_set_data
+    emu damaged 'the emulator needs comgr to disassemble code objects: ' damaged
+    emu lacks 'libamd_comgr.so has no amd_comgr_set_data' lacks
+    emu loads 'gave up while it was loaded (status 3)' comgr FAKE_ENDS=amd_comgr_create_disassembly_info
+    emu ends 'comgr ended with status 3 on this code object' comgr FAKE_ENDS=amd_comgr_set_data
+    while read -r function words; do emu "$function" "$words" comgr FAKE_FAILS=amd_comgr_"$function"; done <<'END'
+create_disassembly_info this comgr cannot disassemble gfx90a
+create_data comgr fails
+set_data comgr rejects the code object
+get_data_metadata comgr finds no metadata
+metadata_lookup the code object's metadata lists no kernels
+get_metadata_list_size comgr finds no list of kernels
+index_list_metadata comgr cannot read kernel 0
+END
+    jit() { # NAME, what is said, folder, variables
+        rm -rf $out/jit && says "jit-$1" "$2" env ROCM_PATH=$out/"$3" GPTOSS_CACHE=$out/jit "${@:4}" out/gptoss-compile $out/one.lua --arch gfx90a --model $out/model --max-tokens 1 -o $out/none.bin
+    }
+    damaged $out/damaged/lib/lib{hiprtc.so{,.5,.6,.7},amdhip64.so{,.5,.6}}
+    fake $out/rocm/lib/libhiprtc.so.5 libamdhip64.so.5 hiprtc && fake $out/rocm/lib/libamd_comgr.so.2 libamd_comgr.so.2 amd_comgr_
+    fake $out/old/lib/libhiprtc.so.5 libamdhip64.so.5 hiprtc && fake $out/old/lib/libamd_comgr.so.2 libamd_comgr.so.2 amd_comgr_ amd_comgr_set_data
+    cp $out/damaged/lib/libhiprtc.so $out/damaged/libhiprtc.so
+    jit old 'comgr lacks amd_comgr_set_data: it is too old' old
+    jit loads 'the hip compiler crashed while it was loaded' rocm FAKE_ENDS=hiprtcVersion
+    while read -r function words; do jit "$function" "$words" rocm FAKE_FAILS="$function"; done <<'END'
+hiprtcCompileProgram map.hip: does not compile (
+hiprtcGetCodeSize map.hip: no code (
+hiprtcGetCode map.hip: no code (
+amd_comgr_get_data_metadata comgr cannot read the code object that the compiler made
+amd_comgr_get_metadata_list_size comgr cannot list the kernels of the code object
+amd_comgr_create_disassembly_info comgr cannot disassemble code for amdgcn-amd-amdhsa--gfx90a
+amd_comgr_get_metadata_string kernel 0 has no readable name
+amd_comgr_disassemble_instruction comgr cannot disassemble the instruction at 0x
+amd_comgr_metadata_lookup no kernel embed_N64 in the compiled source
+END
+fi
+nvrtc() { # NAME, what is said, folder, variables
+    says "nvrtc-$1" "$2" env CUDA_HOME=$out/"$3" GPTOSS_CACHE=$out/nvrtc-cache "${@:4}" out/gptoss-compile $out/one.lua --arch sm_90 --model $out/model --max-tokens 1 -o $out/none.bin
+}
+mkdir -p $out/cuda/lib64 && ${CC:-cc} -shared -fPIC -w -D"FUNCTIONS=$(sed -n 's/^ *X(\([A-Z][A-Za-z]*\),.*/X(nvrtc\1)/p' rtc/rtc_cuda.c | sort -u | tr '\n' ' ')" -o $out/cuda/lib64/libnvrtc.so.13 tests/errors/fake/library.c -ldl
+for function in CompileProgram GetCUBINSize GetCUBIN; do
+    case $function in Compile*) words='does not compile (' ;; *) words='no code (' ;; esac
+    nvrtc $function "map.hip: ${words}the fake one's error)" cuda FAKE_FAILS=nvrtc$function
+done
+nvrtc wgmma 'map.hip: ptxas serialises wgmma: (C7510) Potential' cuda FAKE_LOG='ptxas: (C7510) Potential Performance Loss'
+damaged $out/damaged/lib64/libnvrtc.so{,.12,.13}
+
 exit $failed
