@@ -80,6 +80,7 @@ script no-version 'exit 5' && host_cc version 'no-version --version fails (exit 
 script no-elf 'case "$*" in *--version*) echo none ;; *-o\ *) while [ "$1" != -o ]; do shift; done; echo text >"$2" ;; esac' && host_cc elf 'no-elf gave no 64-bit ELF file' $out/no-elf
 
 # --- what runs ---
+printf 'return program { name = "one", config = model, step = function() output(embed(input("src", i32, { T }), param("embed", bf16, { 512, 64 }))) end }\n' >$out/one.lua
 out/gptoss-mkmodel tests/models/tiny.json $out/model --seed 6 >/dev/null 2>&1 || echo "FAIL mkmodel tiny"
 if out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/p.bin >/dev/null 2>$out/err; then
     printf '1\n1 2 3\n' >$out/in
@@ -97,12 +98,59 @@ if out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/p.bin >/dev/null 2>$o
     printf '1\n1 2\0 3\n' >$out/nul && run ids-nul 'a NUL byte among the ids' -m getp -i $out/nul -o $out/ids
     run chat-ids '--input-ids: chat is text' -m chat
     run paced-trace '--paced and --trace: one at a time' -m bench --pp 3 --tg 2 --paced --trace $out/trace
+    run bench-depth 'positions; recompile with --max-seq' -m bench --pp 3 --depth 99999
+    run bench-slots 'slots; recompile with --max-batch' -m bench --pp 3 --batches 999
+    run bench-many '--batches 99999999999: too many' -m bench --pp 3 --batches 99999999999
+    run bench-word '--depth x: a list of whole numbers, at least 0' -m bench --depth x
+    run bench-both '--kernels and --trace: one at a time' -m bench --pp 3 --kernels --trace $out/trace
     run no-list 'numbers' -m bench --pp "$(seq -s, 1 200)" --tg 2
     says cpu-device '-m getp_cpu runs on ref, not on emu' out/gptoss-exec $out/p.bin -w $out/model -m getp_cpu --device emu --input-ids -i $out/in -o $out/ids
     says rank-job 'SLURM_NTASKS is 2, and there is no SLURM_JOB_ID' env -u SLURM_JOB_ID SLURM_NTASKS=2 SLURM_PROCID=0 SLURM_STEP_ID=0 out/gptoss-exec $out/p.bin -w $out/model -m getp --device ref --input-ids -i $out/in -o $out/ids
 else
     echo "skip run: $(tail -1 $out/err)"
 fi
+# --- plans that have not all graphs, or are another device's ---
+for arch in gfx90a host; do
+    if ! out/gptoss-compile $out/one.lua --arch $arch --model $out/model --max-tokens 4 -o $out/one-$arch.bin >/dev/null 2>$out/err; then echo "skip one-$arch: $(tail -1 $out/err)"; fi
+done
+if [ -f $out/one-gfx90a.bin ] && [ -f $out/one-host.bin ]; then
+    one() { says "one-$1" "$2" out/gptoss-exec $out/one-gfx90a.bin "${@:3}"; }
+    while read -r mode name rest; do
+        # shellcheck disable=SC2086
+        one "$mode" "the plan has no graph \"$name\"" -m "$mode" --device ref $rest
+    done <<END
+getp sample --input-ids -i $out/in -o $out/ids
+parity sample --input-ids -i $out/in
+bench sample
+chat sample
+generate sample a
+eval sample -i models/tiny/eval.jsonl
+logits logits --input-ids -i $out/in -o $out/ids
+END
+    one self-test-ref '--self-test: device ref runs no kernels' --self-test --device ref
+    one device-host 'device host runs plans made with --arch host; this one is for gfx90a' --self-test --device host
+    says one-device-emu 'device emu runs gfx90a code; this plan is for host' out/gptoss-exec $out/one-host.bin --self-test --device emu
+    one races '--races: device ref does not see them; --device emu does' -m getp --device ref --races --input-ids -i $out/in -o $out/ids
+    one gpus '-g none: it is a number of devices, 1 or more, or all' -m getp -g none --input-ids -i $out/in -o $out/ids
+    says compare 'the plans cannot be compared' out/gptoss-lab $out/one-gfx90a.bin $out/one-host.bin
+    says lab-device '--device cuda: there is none here' env CUDA_VISIBLE_DEVICES= out/gptoss-lab $out/one-gfx90a.bin $out/one-gfx90a.bin --device cuda
+    says predict-list '--batches 1,x: a list of whole numbers' out/gptoss-lab $out/one-gfx90a.bin --predict --batches 1,x
+    printf '{' >$out/half && says predict-json "$out/half:" out/gptoss-lab $out/one-gfx90a.bin --predict --measured $out/half
+    report() { says "report-$1" "$2" out/gptoss-compile $out/one.lua --arch gfx90a --model $out/model --max-tokens 4 -o $out/none.bin --report html --measured "$3"; }
+    report half "--measured $out/half:" $out/half
+    printf '{"kernels":[]}' >$out/m && report none 'it has no kernels' $out/m
+    printf '{"kernels":[{"kernel":"k","test":"t","tokens":1}]}' >$out/m && report few 'its kernel 1 has no launches' $out/m
+    printf '{"kernels":[{"kernel":"k","test":"t","tokens":1,"launches":1,"microseconds":null,"microseconds_in_step":1}]}' >$out/m && report other 'none of its kernels is in this plan' $out/m
+fi
+
+# --- the lab ---
+mkdir -p $out/alone/lab && cp out/gptoss-lab $out/alone/lab/ && says lab-siblings 'gptoss-lab runs its sibling programs' $out/alone/lab/gptoss-lab graphs/toy.lua --arch host --rule lua/fusions/rmsnorm_qkv.lua
+says lab-tmp "$out/nowhere/gptoss-lab-" env TMPDIR=$out/nowhere out/gptoss-lab graphs/toy.lua --arch host --rule lua/fusions/rmsnorm_qkv.lua
+case_() { echo "{\"gptoss_lab_case\":1,\"arch\":\"gfx90a\",\"precision\":\"fast\",\"graph\":\"program p\\n\",\"vocab\":512,$3}" >$out/case && says "case-$1" "$2" out/gptoss-lab --replay $out/case; }
+case_ file 'a file of the case is called "../x"' '"rules":[{"name":"../x","text":""}]'
+case_ fusion 'no_fusion lists something that is no name' '"no_fusion":[1]'
+case_ graph 'it does not build now' '"max_batch":2,"max_tokens":8,"max_seq":64'
+
 # --- libraries that are damaged, too old, or fail ---
 fake() { # FILE, the library's name, words of its functions, one that it lacks: fake/library.c for what the real one exports
     local real
@@ -111,7 +159,6 @@ fake() { # FILE, the library's name, words of its functions, one that it lacks: 
         awk -v begins="^$3" -v without="${4:-}" '$2 == "T" && $3 ~ begins { sub(/@.*/, "", $3); if ($3 != without) print "X(" $3 ")" }' | sort -u | tr '\n' ' ')" -o "$1" tests/errors/fake/library.c -ldl
 }
 damaged() { for f; do mkdir -p "${f%/*}" && echo 'no library' >"$f"; done; }
-printf 'return program { name = "one", config = model, step = function() output(embed(input("src", i32, { T }), param("embed", bf16, { 512, 64 }))) end }\n' >$out/one.lua
 if ! ldconfig -p | grep -q libamdhip64.so.5 || ! [ -f $out/p.bin ]; then echo 'skip libraries: no libamdhip64.so.5 here'
 else
     printf '1\n1 2 3\n' >$out/in
