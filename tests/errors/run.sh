@@ -143,6 +143,20 @@ END
     printf '{"kernels":[{"kernel":"k","test":"t","tokens":1,"launches":1,"microseconds":null,"microseconds_in_step":1}]}' >$out/m && report other 'none of its kernels is in this plan' $out/m
 fi
 
+# --- a rule's own kernel whose head does not fit ---
+mkdir -p $out/heads && printf 'return fusion { name = "own", priority = 90, match = function(x, r, g) return rmsnorm(rows(x, r), g) end, kernel = "own" }\n' >$out/own.lua
+head() { # NAME, what is said, parameters of the kernel
+    printf '//! kernel own(%s) -> (y: f32[T,K])\n//! grid   T\n//! block  WAVE\n//! hook   out\n//! tol    strict 1e-6 fast 1e-6\nDEVICE void run(const Args &a) {}\n' "$3" >$out/heads/own.hip
+    says "head-$1" "$2" out/gptoss-compile graphs/toy.lua --arch gfx90a --fusions $out/own.lua --templates $out/heads -o $out/none.bin
+}
+head few 'takes 2 inputs, the node has 3' 'x: f32[_,K], r: i32[T]'
+head symbolic 'x: N does not fit a symbolic dimension' 'x: f32[N,K], r: i32[T], g: f32[K]'
+head constant 'g: T does not fit a constant dimension' 'x: f32[_,K], r: i32[T], g: f32[T]'
+head number 'g: 33 is 33, here it is 64' 'x: f32[_,K], r: i32[T], g: f32[33]'
+head mixes 'r: mixes T and S' 'x: f32[T,K], r: i32[T], g: f32[K]'
+head rank 'x has 2 dimensions' 'x: f32[_,K,M], r: i32[T], g: f32[K]'
+head rank-less 'x has 2 dimensions' 'x: f32[_], r: i32[T], g: f32[K]'
+
 # --- the lab ---
 mkdir -p $out/alone/lab && cp out/gptoss-lab $out/alone/lab/ && says lab-siblings 'gptoss-lab runs its sibling programs' $out/alone/lab/gptoss-lab graphs/toy.lua --arch host --rule lua/fusions/rmsnorm_qkv.lua
 says lab-tmp "$out/nowhere/gptoss-lab-" env TMPDIR=$out/nowhere out/gptoss-lab graphs/toy.lua --arch host --rule lua/fusions/rmsnorm_qkv.lua
