@@ -92,6 +92,15 @@ if out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/p.bin >/dev/null 2>$o
     generation stop-strings 'stop_strings: expected a text, or a list of texts, that are not empty' '"stop_strings": [""]'
     generation suppress-list 'suppress_tokens: expected a list of token ids' '"suppress_tokens": 3'
     generation suppress-id 'suppress_tokens[1]: expected a token id' '"suppress_tokens": [1,-3]'
+    echo '{"added_tokens":[],"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false},"model":{"type":"BPE","vocab":{"a":600},"merges":[]}}' >$out/large.json
+    says tokenizer-large "token id 600 is not in the model's vocabulary of 512" out/gptoss-exec $out/p.bin -w $out/model -z $out/large.json --device ref -m generate -n 4 a
+    rm -rf $out/bad && cp -r $out/model $out/bad # the last norm's weights are NaN
+    at=$(head -c 100000 $out/bad/model.safetensors | grep -ao '"model.norm.weight":{[^}]*}' | sed 's/.*offsets": *\[\([0-9]*\).*/\1/')
+    for ((i = 0; i < 64; i++)); do printf '\300\177'; done | dd of=$out/bad/model.safetensors bs=1 seek=$((8 + $(od -An -N8 -tu8 $out/bad/model.safetensors) + at)) conv=notrunc status=none
+    nan() { says "nan-$1" "$2" out/gptoss-exec $out/p.bin -w $out/bad --device "$3" --input-ids -i $out/in -n 4 "${@:4}"; }
+    nan getp 'NaN' ref -m getp -o $out/ids
+    nan logits 'request 1, position 0: logit 0 is nan' ref -m logits -o $out/ids
+    nan parity 'the logits of request 1 hold a NaN' emu -m parity
     mkdir $out/data && : >$out/data/output.txt # where getp writes when nothing is said
     says truth-is-output '-v data/output.txt is where the output goes: give -o another name' bash -c "cd $out && ../../gptoss-exec p.bin -w model --device ref --input-ids -m getp -i in -v data/output.txt"
     printf '1 2\0 3\n' >$out/nul && run truth-nul 'a NUL byte among the ids' -m getp -i $out/in -o $out/ids -v $out/nul
@@ -145,8 +154,9 @@ fi
 
 # --- a rule's own kernel whose head does not fit ---
 mkdir -p $out/heads && printf 'return fusion { name = "own", priority = 90, match = function(x, r, g) return rmsnorm(rows(x, r), g) end, kernel = "own" }\n' >$out/own.lua
-head() { # NAME, what is said, parameters of the kernel
-    printf '//! kernel own(%s) -> (y: f32[T,K])\n//! grid   T\n//! block  WAVE\n//! hook   out\n//! tol    strict 1e-6 fast 1e-6\nDEVICE void run(const Args &a) {}\n' "$3" >$out/heads/own.hip
+head() { # NAME, what is said, parameters of the kernel, its block, its grid
+    local block=${4-//! block  WAVE} grid=${5-//! grid   T}
+    printf '//! kernel own(%s) -> (y: f32[T,K])\n%s\n%s\n//! hook   out\n//! tol    strict 1e-6 fast 1e-6\nDEVICE void run(const Args &a) {}\n' "$3" "$grid" "$block" >$out/heads/own.hip
     says "head-$1" "$2" out/gptoss-compile graphs/toy.lua --arch gfx90a --fusions $out/own.lua --templates $out/heads -o $out/none.bin
 }
 head few 'takes 2 inputs, the node has 3' 'x: f32[_,K], r: i32[T]'
@@ -156,8 +166,16 @@ head number 'g: 33 is 33, here it is 64' 'x: f32[_,K], r: i32[T], g: f32[33]'
 head mixes 'r: mixes T and S' 'x: f32[T,K], r: i32[T], g: f32[K]'
 head rank 'x has 2 dimensions' 'x: f32[_,K,M], r: i32[T], g: f32[K]'
 head rank-less 'x has 2 dimensions' 'x: f32[_], r: i32[T], g: f32[K]'
+right='x: f32[_,K], r: i32[T], g: f32[K]'
+head block 'block 64 * 50 is 3200, must be 1 to 1024' "$right" '//! block  64 * 50'
+head grid 'grid dimension 0 is -1' "$right" '//! block  64' '//! grid   0 - 1'
+head lds '1000000 bytes of shared memory' "$right" $'//! block  64\n//! lds    1000000'
+head cluster 'cluster 4 is 4, must be 1 to 8, and 1 on gfx90a' "$right" $'//! block  64\n//! cluster 4'
 
 # --- the lab ---
+says lab-without 'without the rule: ' out/gptoss-lab $out/nothing.lua --arch host --rule lua/fusions/rmsnorm_qkv.lua
+says tune-device '--tune: no device here runs code for sm_90' env CUDA_VISIBLE_DEVICES= out/gptoss-compile $out/one.lua --arch sm_90 --model $out/model --tune --tuning $out/tuned
+says tune-file '--tune: --tuning names the file' env -u HOME -u XDG_STATE_HOME out/gptoss-compile $out/one.lua --arch gfx90a --model $out/model --tune
 mkdir -p $out/alone/lab && cp out/gptoss-lab $out/alone/lab/ && says lab-siblings 'gptoss-lab runs its sibling programs' $out/alone/lab/gptoss-lab graphs/toy.lua --arch host --rule lua/fusions/rmsnorm_qkv.lua
 says lab-tmp "$out/nowhere/gptoss-lab-" env TMPDIR=$out/nowhere out/gptoss-lab graphs/toy.lua --arch host --rule lua/fusions/rmsnorm_qkv.lua
 case_() { echo "{\"gptoss_lab_case\":1,\"arch\":\"gfx90a\",\"precision\":\"fast\",\"graph\":\"program p\\n\",\"vocab\":512,$3}" >$out/case && says "case-$1" "$2" out/gptoss-lab --replay $out/case; }
