@@ -1,5 +1,6 @@
 /* fuzz_seed.c - writes the code objects that fuzz_code begins with: small kernels that use much of the machine, an object each.
- * fuzz_seed PLAN OUT: the plan, nothing of it compressed; fuzz_seed -b PLAN OUT: without its kernels, small and quick, for ref. */
+ * fuzz_seed PLAN OUT: the plan, nothing of it compressed; fuzz_seed -b PLAN OUT: without its kernels, small and quick, for ref;
+ * fuzz_seed -s PLAN OUT: of its sources, which nothing reads that opens it, the beginning. */
 #include <elf.h>
 
 #include "fuzz.h"
@@ -70,13 +71,16 @@ static void trim_code(uint8_t *object) {
     }
 }
 
-static bool flat_plan(const char *from, const char *to, Err *e) {
+static bool flat_plan(const char *from, const char *to, size_t longest, Err *e) {
     size_t n;
     Apart a;
     Arena *arena = arena_new();
     const char *bytes = file_read(arena, from, &n, e);
     bool ok = bytes && (take_apart((const uint8_t *)bytes, n, &a) || err_set(e, "%s: no plan", from));
-    for (size_t i = 0; ok && i < a.n; i++) blob_text(&a.blob[i]);
+    for (size_t i = 0; ok && i < a.n; i++) {
+        Text *t = blob_text(&a.blob[i]);
+        if (i && a.blob[i].packed && t->n > longest) t->n = longest; /* the first is the program */
+    }
     if (ok) {
         Text file = put_together(&a, false);
         seal(&file);
@@ -94,19 +98,22 @@ static bool bare_plan(const char *from, const char *to, Err *e) {
     for (int g = 0; g < p->n_graphs; g++) p->graphs[g].n_launches = 0;
     bool ok = plan_write(p, to, e);
     plan_close(p);
-    return ok && flat_plan(to, to, e);
+    return ok && flat_plan(to, to, SIZE_MAX, e);
 }
 
 int main(int argc, char **argv) {
     Arena *a = arena_new();
     Err e = {0};
     bool ok = argc == 2;
-    bool bare = argc == 4 && !strcmp(argv[1], "-b");
-    if (argc == 3 || bare) return (bare ? bare_plan : flat_plan)(argv[argc - 2], argv[argc - 1], &e) ? 0 : (fprintf(stderr, "%s\n", e.msg), 1);
+    if (argc == 3 || argc == 4) {
+        const char *from = argv[argc - 2], *to = argv[argc - 1];
+        bool made = argc == 4 && !strcmp(argv[1], "-b") ? bare_plan(from, to, &e) : flat_plan(from, to, argc == 4 ? 200 : SIZE_MAX, &e);
+        return made ? 0 : (fprintf(stderr, "%s\n", e.msg), 1);
+    }
     RtcJob jobs[LEN(sources)] = {0};
     for (size_t i = 0; i < LEN(sources); i++)
         jobs[i] = (RtcJob){.name = arena_printf(a, "seed%zu.hip", i), .source = sources[i], .arch = "gfx90a"};
-    if (!ok) fputs("usage: fuzz_seed FOLDER, or [-b] PLAN OUT\n", stderr);
+    if (!ok) fputs("usage: fuzz_seed FOLDER, or [-b|-s] PLAN OUT\n", stderr);
     if (ok && !(ok = rtc_compile(a, RTC_HIP, jobs, LEN(sources), NULL, &e))) fprintf(stderr, "%s\n", e.msg);
     for (size_t i = 0; ok && i < LEN(sources); i++) {
         uint8_t *code = memcpy(arena_alloc(a, jobs[i].code_size), jobs[i].code, jobs[i].code_size);
