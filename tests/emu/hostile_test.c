@@ -247,7 +247,8 @@ static void test_read_only(void) {
 /* Launches that no device takes. */
 static void test_launches(void) {
     static const uint32_t far[] = {7};
-    static uint64_t args[4];
+    static uint64_t room[6], *const args = room + 1;
+    const size_t size = 4 * sizeof *args;
     const struct {
         const char *name;
         EmuLaunch l;
@@ -263,7 +264,7 @@ static void test_launches(void) {
     EmuMem *mem = emu_mem_new();
     Err e = {0};
     EmuModule *m = emu_load(object, object_size, &e);
-    if (!m || !mem || !emu_mem_add(mem, args, sizeof args, "args", true, &e)) die("test: %s", e.msg);
+    if (!m || !mem || !emu_mem_add(mem, args, size, "args", true, &e)) die("test: %s", e.msg);
     for (size_t i = 0; i < LEN(launches); i++) {
         EmuLaunch l = launches[i].l;
         l.kernel = "store", l.kernarg = args, l.threads = 1;
@@ -272,6 +273,11 @@ static void test_launches(void) {
     }
     bool over = emu_mem_add(mem, (char *)args + 8, 8, "inside", true, &e);
     verdict("overlap", !over && strstr(e.msg, "'inside' overlaps 'args'"), over ? "added" : e.msg);
+    bool before = emu_mem_add(mem, room, 16, "before", true, &e);
+    verdict("overlap-before", !before && strstr(e.msg, "'before' overlaps 'args'"), before ? "added" : e.msg);
+    emu_mem_mark(mem, (char *)args + 16, 8, false);
+    bool whole = emu_mem_check(mem, args, size, &e);
+    verdict("unwritten", !whole && strstr(e.msg, "'args': byte 16 was never written"), whole ? "whole" : e.msg);
     bool empty = emu_mem_add(mem, args, 0, "nothing", true, &e);
     verdict("empty", !empty && strstr(e.msg, "'nothing' is empty"), empty ? "added" : e.msg);
     emu_mem_free(mem);

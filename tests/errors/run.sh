@@ -21,6 +21,7 @@ says home 'which has no templates/lib/common.h' env GPTOSS_HOME=/dev out/gptoss-
 says override '--override out/tests/errors/nowhere' out/gptoss-compile graphs/toy.lua --arch host --override $out/nowhere
 printf 'no JSON\n' >$out/tuning && says tuning-json 'tuning:1: not JSON' out/gptoss-compile graphs/toy.lua --arch host --tuning $out/tuning -o $out/none.bin
 printf '{"a":1}\n' >$out/tuning && says tuning-choice 'no choice: "kernel" or "fusions"' out/gptoss-compile graphs/toy.lua --arch host --tuning $out/tuning -o $out/none.bin
+mkdir -p $out/zero && { printf '// gptoss' && head -c 9 /dev/zero; } >$out/zero/map.hip && says override-zero 'it holds a zero byte, so it is no source' out/gptoss-compile graphs/toy.lua --arch gfx90a --override $out/zero -o $out/none.bin
 says lab-ledger 'no ledger: --ledger-file names one' env -u HOME -u XDG_STATE_HOME out/gptoss-lab --ledger
 says lab-keep "--keep $out/log/x" out/gptoss-lab graphs/toy.lua --arch host --rule lua/fusions/rmsnorm_qkv.lua --keep $out/log/x
 says lab-case 'no case of gptoss-lab' bash -c 'echo "{}" >$out/case; out/gptoss-lab --replay $out/case'
