@@ -113,7 +113,8 @@ FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(filter-out %/fuzz_seed.c,$(wildcar
 LIBS_ALL = $(LUA_LIBS) -ljansson -lzstd -lxxhash -lpcre2-8 $(EDIT) -lm -ldl
 tests: $(FUZZERS:%=out/tests/fuzz_%) out/tests/fuzz_seed
 out/tests/fuzz_seed: tests/fuzz/fuzz_seed.c tests/fuzz/fuzz.h out/liball.a
-$(FUZZERS:%=out/tests/fuzz_%): out/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c tests/fuzz/fuzz.h out/liball.a
+FUZZ_HEADERS := $(wildcard tests/fuzz/*.h)
+$(FUZZERS:%=out/tests/fuzz_%): out/tests/fuzz_%: tests/fuzz/fuzz_%.c tests/fuzz/driver.c $(FUZZ_HEADERS) out/liball.a
 out/tests/fuzz_%:
 	@mkdir -p out/tests
 	$(CC) $(BASE) $(WARN) $(CFLAGS) $(LUA_CFLAGS) -o $@ $(filter %.c %.a,$^) $(LIBS_ALL)
@@ -123,7 +124,7 @@ SECONDS ?= 60
 FUZZ_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 fuzz: $(FUZZERS:%=out/fuzz/bin/%) out/tests/fuzz_seed all
 	@CLANG=$(CLANG) tests/fuzz/fuzz $(SECONDS) $(or $(FUZZER),$(FUZZERS))
-$(FUZZERS:%=out/fuzz/bin/%): out/fuzz/bin/%: tests/fuzz/fuzz_%.c tests/fuzz/fuzz.h out/fuzz/liball.a
+$(FUZZERS:%=out/fuzz/bin/%): out/fuzz/bin/%: tests/fuzz/fuzz_%.c $(FUZZ_HEADERS) out/fuzz/liball.a
 	@mkdir -p $(@D)
 	$(CLANG) $(filter-out -MMD -MP,$(BASE)) $(WARN) $(FUZZ_FLAGS) -fsanitize=fuzzer $(LUA_CFLAGS) -o $@ $< out/fuzz/liball.a $(LIBS_ALL)
 out/fuzz/liball.a: $(patsubst $(O)/%,out/fuzz/obj/%,$(ALL_OBJECTS))

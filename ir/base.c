@@ -94,11 +94,12 @@ void *arena_alloc(Arena *a, size_t size) {
     size = (size + 15) & ~(size_t)15;
     Block *b = a->head;
     if (!b || b->size - b->used < size) {
-        size_t want = size > 65536 ? size : 65536;
+        size_t usual = !b ? 4096 : b->size < 16384 ? 4 * b->size : 65536; /* many arenas hold little, and zeros cost time */
+        size_t want = size > usual ? size : usual;
         b = calloc(1, sizeof *b + want);
         if (!b) out_of_memory(want, "an arena");
         b->size = want;
-        if (a->head && size > 65536) { /* a large block goes behind the head, which keeps its free space */
+        if (a->head && size > usual) { /* a large block goes behind the head, which keeps its free space */
             b->next = a->head->next;
             a->head->next = b;
         } else {

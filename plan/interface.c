@@ -55,9 +55,7 @@ bool plan_input_named(const char *name) {
 }
 
 bool plan_input(const Plan *p, const char *graph, const char *name, const Type *t, Err *e) {
-    Near near = {name};
     for (size_t i = 0; i < LEN(inputs); i++) {
-        if (*inputs[i].graphs) near_try(&near, inputs[i].name);
         if (!is_called(name, inputs[i].name)) continue;
         if (graph && !strstr(inputs[i].graphs, graph))
             return err_set(e, "reads input %s, which is for %s", name,
@@ -65,6 +63,9 @@ bool plan_input(const Plan *p, const char *graph, const char *name, const Type *
         return inputs[i].fits(p, t) ||
                err_set(e, "has input %s as %s, must be %s", name, type_str(p->arena, t), inputs[i].type);
     }
+    Near near = {name};
+    for (size_t i = 0; i < LEN(inputs); i++)
+        if (*inputs[i].graphs) near_try(&near, inputs[i].name);
     return err_set(
         e,
         "wants an input \"%s\", which this program does not know%s%s%s: graph inputs are src, slot, pos, rows, "

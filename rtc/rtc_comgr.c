@@ -195,7 +195,8 @@ bool comgr_kernels(Comgr *c, Arena *a, RtcJob *job, Err *e) {
         c->get_data_metadata(data, &meta))
         return err_set(e, "comgr cannot read the code object that the compiler made");
     if (c->metadata_lookup(meta, "amdhsa.kernels", &list)) return true; /* no kernel in it */
-    if (c->get_metadata_list_size(list, &n) || c->create_disassembly_info(isa, read_code, count, no_note, &dis))
+    if (c->get_metadata_list_size(list, &n)) return err_set(e, "comgr cannot list the kernels of the code object that the compiler made");
+    if (c->create_disassembly_info(isa, read_code, count, no_note, &dis))
         return err_set(e, "comgr cannot disassemble code for %s", isa);
     job->kernels = arena_array(a, n, sizeof *job->kernels);
     for (size_t i = 0; i < n; i++) {

@@ -154,7 +154,6 @@ static bool open_weight(Exec *x, const Model *m, int i, Err *e) {
     const PlanBuf *b = &x->plan->bufs[i];
     ModelTensor t;
     size_t size = 0, want = type_bytes(&b->type, &x->sizes);
-    if (!b->type.rank) return err_set(e, "weight %s has no dimension", b->name);
     if (!model_tensor(m, b->name, &t, e)) return err_wrap(e, "weight %s", b->name);
     if (!check_shape(b, &t, model_layout(m), e)) return false;
     x->weight_bytes += want;
@@ -219,16 +218,16 @@ static bool open_rope(Exec *x, int i, Err *e) {
 
 static void tell(Exec *x, int buf, size_t at, const void *v, size_t n);
 
-static bool open_blocks(Exec *x, int i, Err *e) {
+static void open_blocks(Exec *x, int i) {
     const PlanBuf *b = &x->plan->bufs[i];
     for (int k = 0; k < x->plan->n_kv; k++) {
         if (strcmp(x->plan->kv[k].blocks, b->name)) continue;
         x->table[k] = i;
         memset(x->told + x->told_at[i], 0xff, b->size);
         tell(x, i, 0, x->told + x->told_at[i], b->size);
-        return true;
+        return;
     }
-    return err_set(e, "plan: input %s is no KV group's block table", b->name);
+    die("exec: %s is no KV group's block table", b->name); /* plan/verify.c */
 }
 
 /* Which experts are this device's. */
@@ -300,7 +299,8 @@ static bool open_input(Exec *x, int i, Err *e) {
     else if (!allocate_buf(x, i, e)) return false;
     if (k == IN_SHARE) return open_share(x, i, e);
     if (k == IN_ROPE && x->from) return copy_buf(x, i, e);
-    return k == IN_ROPE ? open_rope(x, i, e) : k != IN_BLOCKS || open_blocks(x, i, e);
+    if (k == IN_BLOCKS) open_blocks(x, i);
+    return k != IN_ROPE || open_rope(x, i, e);
 }
 
 /* Into the list, which ascends, unless it reaches into the one before it there. */

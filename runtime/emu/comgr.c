@@ -5,7 +5,8 @@
  * it and writes an Err; if it is empty, the kernels, each with its arguments, and the lines. So each load starts from the same
  * state, costs a fork of a small process, and nothing that happens there ends the program.
  * What is written comes in pieces, each behind its length; behind the last come 0 and how the child ended.
- * The keeper ends when the program closes its end of the socket, by ending. One thread at a time asks. */
+ * The keeper ends when the program closes its end of the socket, by ending. One thread at a time asks.
+ * A child that goes on (comgr_go_on) reads the next code object from the socket itself; when one ends it, the keeper tells how, as ever. */
 #include "comgr.h"
 #include "ir/library.h"
 #include "ir/socket.h"
@@ -21,9 +22,10 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { SILENCE = 60 /* seconds without a word before the child counts as hung */, LINE_MAX_ = 255, PIECE = 1 << 16 };
+enum { SILENCE = 60 /* seconds without a word before the child counts as hung */, QUIET = 5 /* the same of its CPU time */, ROOM = 256 << 20, LINE_MAX_ = 255, PIECE = 1 << 16, LONGEST = 8 /* bytes: no instruction of gfx90a is longer */ };
 
 #define COMGR_FUNCTIONS(X)                                                                                             \
     X(create_data)                                                                                                     \
@@ -50,6 +52,10 @@ struct Request {
     uint64_t object_size;
     uint32_t lo, hi;
 };
+
+static bool goes_on; /* the child, after its first code object */
+
+void comgr_go_on(void) { goes_on = true; }
 
 /* --- loading: in the keeper ---------------------------------------------------------------------------------------- */
 
@@ -96,9 +102,57 @@ static bool load_library(Comgr *c, Err *e) {
     return err_set(e, "this comgr cannot disassemble gfx90a: it is too old, or finds no memory");
 }
 
+/* --- what is asked ------------------------------------------------------------------------------------------------- */
+
+typedef struct Object Object; /* of a request, read from the socket */
+struct Object {
+    char *bytes, *text;
+    ComgrCode code; /* points into them */
+};
+
+static void object_free(Object *o) { free(o->bytes), free(o->text); }
+
+/* false: the program has ended. */
+static bool object_get(Object *o, int fd) {
+    Request r;
+    if (!socket_get(fd, &r, sizeof r, -1)) return false;
+    *o = (Object){malloc(r.object_size + 1), malloc((size_t)(r.hi - r.lo) + 1), {0}};
+    if (!o->bytes || !o->text) _exit(1);
+    o->code = (ComgrCode){o->bytes, r.object_size, (const uint8_t *)o->text, r.lo, r.hi};
+    return socket_get(fd, o->bytes, r.object_size, -1) && socket_get(fd, o->text, r.hi - r.lo, -1);
+}
+
+static bool end_answer(int fd, int status) {
+    const uint32_t end[2] = {0, (uint32_t)status};
+    return socket_put(fd, end, sizeof end);
+}
+
 /* --- the child ---------------------------------------------------------------------------------------------------- */
 
+/* A few bytes of metadata make LLVM write zeros for a minute, until there is no memory. So the child may take QUIET seconds from one
+ * word to the next, and ROOM bytes more than it has, beside some copies of the code object. */
+static void bound_time(void) {
+    struct rlimit r;
+    getrlimit(RLIMIT_CPU, &r);
+    r.rlim_cur = (rlim_t)(clock() / CLOCKS_PER_SEC) + QUIET;
+    setrlimit(RLIMIT_CPU, &r);
+}
+
+static void bound_memory(const ComgrCode *code) {
+    char line[200];
+    unsigned long long data = 0;
+    struct rlimit r;
+    int fd = open("/proc/self/statm", O_RDONLY);
+    ssize_t n = fd < 0 ? 0 : read(fd, line, sizeof line - 1);
+    if (fd >= 0) close(fd);
+    line[n > 0 ? n : 0] = 0;
+    if (sscanf(line, "%*u %*u %*u %*u %*u %llu", &data) != 1 || getrlimit(RLIMIT_DATA, &r)) return;
+    rlim_t most = (rlim_t)data * (rlim_t)sysconf(_SC_PAGESIZE) + ROOM + 4 * (rlim_t)code->object_size;
+    if (most < r.rlim_cur) r.rlim_cur = most, setrlimit(RLIMIT_DATA, &r);
+}
+
 static void flush(Child *k) {
+    bound_time();
     for (size_t at = 0; at < k->out.n;) {
         uint32_t n = k->out.n - at < PIECE ? (uint32_t)(k->out.n - at) : PIECE;
         if (!socket_put(k->fd, &n, sizeof n) || !socket_put(k->fd, k->out.at + at, n)) _exit(1);
@@ -110,13 +164,6 @@ static void flush(Child *k) {
 static void say(Child *k, const void *bytes, size_t n) {
     text_put(&k->out, bytes, n);
     if (k->out.n > PIECE) flush(k);
-}
-
-static NORETURN void give_up(Child *k, const Err *e) {
-    k->out.n = 0; /* nothing was flushed before the kernels are read */
-    say(k, e, sizeof *e);
-    flush(k);
-    _exit(0);
 }
 
 typedef amd_comgr_metadata_node_t Node;
@@ -152,28 +199,42 @@ static bool is_name(const char *s) {
     return *s;
 }
 
-static bool say_args(Child *k, Node map, Err *e) {
-    const Comgr *c = k->c;
-    Node list, node;
+static bool say_arg(Child *k, Node node, size_t i, Err *e) {
+    ComgrArg arg = {0};
+    meta_string(k->c, node, ".value_kind", arg.kind, sizeof arg.kind);
+    if (!meta_u32(k->c, node, ".offset", &arg.offset, e) || !meta_u32(k->c, node, ".size", &arg.size, e)) return err_wrap(e, "argument %zu", i);
+    text_put(&k->out, &arg, sizeof arg);
+    return true;
+}
+
+/* Each element of a list, told by one of the functions here; how many comes first. */
+static bool say_list(Child *k, Node list, size_t most, const char *what, bool (*one)(Child *, Node, size_t, Err *), Err *e) {
     size_t n = 0;
-    if (c->metadata_lookup(map, ".args", &list) == AMD_COMGR_STATUS_SUCCESS) c->get_metadata_list_size(list, &n);
-    if (n > COMGR_MAX_ARGS) return err_set(e, "%zu arguments (at most %d)", n, COMGR_MAX_ARGS);
+    Node node;
+    if (k->c->get_metadata_list_size(list, &n) != AMD_COMGR_STATUS_SUCCESS) return err_set(e, "comgr finds no list of %ss", what);
+    if (n > most) return err_set(e, "%zu %ss (at most %zu)", n, what, most);
     uint32_t count = (uint32_t)n;
     text_put(&k->out, &count, sizeof count);
     for (size_t i = 0; i < n; i++) {
-        ComgrArg arg = {0};
-        if (c->index_list_metadata(list, i, &node) != AMD_COMGR_STATUS_SUCCESS)
-            return err_set(e, "comgr cannot read argument %zu", i);
-        meta_string(c, node, ".value_kind", arg.kind, sizeof arg.kind);
-        bool ok = meta_u32(c, node, ".offset", &arg.offset, e) && meta_u32(c, node, ".size", &arg.size, e);
-        c->destroy_metadata(node);
-        if (!ok) return err_wrap(e, "argument %zu", i);
-        text_put(&k->out, &arg, sizeof arg);
+        if (k->c->index_list_metadata(list, i, &node) != AMD_COMGR_STATUS_SUCCESS) return err_set(e, "comgr cannot read %s %zu", what, i);
+        bool ok = one(k, node, i, e);
+        k->c->destroy_metadata(node);
+        if (!ok) return false;
     }
     return true;
 }
 
-static bool say_kernel(Child *k, Node map, Err *e) {
+static bool say_args(Child *k, Node map, Err *e) {
+    const uint32_t none = 0;
+    Node list;
+    if (k->c->metadata_lookup(map, ".args", &list) != AMD_COMGR_STATUS_SUCCESS) return text_put(&k->out, &none, sizeof none), true;
+    bool ok = say_list(k, list, COMGR_MAX_ARGS, "argument", say_arg, e);
+    k->c->destroy_metadata(list);
+    return ok;
+}
+
+static bool say_kernel(Child *k, Node map, size_t i, Err *e) {
+    (void)i; /* it has a name */
     ComgrKernel is = {0};
     EmuKernel *p = &is.pub;
     if (!meta_string(k->c, map, ".name", p->name, sizeof p->name) || !is_name(p->name))
@@ -194,57 +255,79 @@ static bool say_kernel(Child *k, Node map, Err *e) {
         {".kernarg_segment_size", &p->kernarg_bytes},
         {".max_flat_workgroup_size", &p->max_block},
     };
-    for (size_t i = 0; i < LEN(fields); i++)
-        if (!meta_u32(k->c, map, fields[i].key, fields[i].to, e)) return err_wrap(e, "kernel %s", p->name);
+    for (const __typeof__(*fields) *f = fields; f < fields + LEN(fields); f++)
+        if (!meta_u32(k->c, map, f->key, f->to, e)) return err_wrap(e, "kernel %s", p->name);
     text_put(&k->out, &is, sizeof is);
     return say_args(k, map, e) || err_wrap(e, "kernel %s", p->name);
 }
 
-static bool say_kernels(Child *k, Err *e) {
+static bool say_kernels(Child *k, amd_comgr_data_t data, Err *e) {
     const Comgr *c = k->c;
-    amd_comgr_data_t data;
-    Node root, list, map;
-    size_t n = 0;
-    if (c->create_data(AMD_COMGR_DATA_KIND_EXECUTABLE, &data) != AMD_COMGR_STATUS_SUCCESS)
-        return err_set(e, "comgr fails");
+    Node root, list;
     if (c->set_data(data, k->code->object_size, k->code->object) != AMD_COMGR_STATUS_SUCCESS)
         return err_set(e, "comgr rejects the code object");
     if (c->get_data_metadata(data, &root) != AMD_COMGR_STATUS_SUCCESS) return err_set(e, "comgr finds no metadata");
-    if (c->metadata_lookup(root, "amdhsa.kernels", &list) != AMD_COMGR_STATUS_SUCCESS ||
-        c->get_metadata_list_size(list, &n) != AMD_COMGR_STATUS_SUCCESS)
-        return err_set(e, "the code object's metadata lists no kernels");
-    if (n > COMGR_MAX_KERNELS) return err_set(e, "%zu kernels (at most %d)", n, COMGR_MAX_KERNELS);
-    uint32_t count = (uint32_t)n;
-    text_put(&k->out, &count, sizeof count);
-    for (size_t i = 0; i < n; i++) {
-        if (c->index_list_metadata(list, i, &map) != AMD_COMGR_STATUS_SUCCESS)
-            return err_set(e, "comgr cannot read kernel %zu", i);
-        if (!say_kernel(k, map, e)) return false;
-    }
-    return true;
+    bool found = c->metadata_lookup(root, "amdhsa.kernels", &list) == AMD_COMGR_STATUS_SUCCESS;
+    bool ok = found ? say_list(k, list, COMGR_MAX_KERNELS, "kernel", say_kernel, e) : err_set(e, "the code object's metadata lists no kernels");
+    if (found) c->destroy_metadata(list);
+    c->destroy_metadata(root);
+    return ok;
+}
+
+/* LLVM takes 3 µs to say what it said before of the same bytes: no text of this machine tells where the instruction lies. */
+typedef struct Said Said;
+struct Said {
+    uint8_t bytes[LONGEST];
+    LineHead head; /* size 0: empty */
+    char text[LINE_MAX_ + 1];
+};
+
+static void ask_line(Child *k, uint64_t pc, LineHead *head) {
+    uint64_t size = 0;
+    bool ok = k->c->disassemble_instruction(k->c->dis, pc, k, &size) == AMD_COMGR_STATUS_SUCCESS && size && size % 4 == 0;
+    if (!ok || size > k->code->hi - pc) size = 4, k->line[0] = 0;
+    *head = (LineHead){(uint16_t)size, (uint16_t)strlen(k->line)};
 }
 
 static void say_lines(Child *k) {
+    static Said table[4096];
     for (uint64_t pc = k->code->lo, size; pc < k->code->hi; pc += size) {
-        size = 0;
-        bool ok =
-            k->c->disassemble_instruction(k->c->dis, pc, k, &size) == AMD_COMGR_STATUS_SUCCESS && size && size % 4 == 0;
-        if (!ok || size > k->code->hi - pc) size = 4, k->line[0] = 0;
-        LineHead head = {(uint16_t)size, (uint16_t)strlen(k->line)};
-        say(k, &head, sizeof head);
-        say(k, k->line, head.length);
+        const uint8_t *bytes = k->code->image + (pc - k->code->lo);
+        bool whole = k->code->hi - pc >= LONGEST;
+        Said last, *s = whole ? &table[hash64(bytes, LONGEST) % LEN(table)] : &last;
+        if (!whole || !s->head.size || memcmp(s->bytes, bytes, LONGEST)) {
+            ask_line(k, pc, &s->head);
+            memcpy(s->text, k->line, sizeof s->text);
+            if (whole) memcpy(s->bytes, bytes, LONGEST);
+        }
+        size = s->head.size;
+        say(k, &s->head, sizeof s->head);
+        say(k, s->text, s->head.length);
     }
 }
 
-static NORETURN void child(const Comgr *c, const ComgrCode *code, int fd, pid_t parent) {
-    Child k = {.c = c, .code = code, .fd = fd};
+static void answer(Child *k) {
     Err e = {0};
+    amd_comgr_data_t data;
+    bound_time();
+    text_put(&k->out, &e, sizeof e);
+    bool made = k->c->create_data(AMD_COMGR_DATA_KIND_EXECUTABLE, &data) == AMD_COMGR_STATUS_SUCCESS || err_set(&e, "comgr fails");
+    if (made && say_kernels(k, data, &e)) say_lines(k);
+    else k->out.n = 0, say(k, &e, sizeof e); /* nothing was flushed before the kernels are read */
+    if (made) k->c->release_data(data);
+    flush(k);
+}
+
+static NORETURN void child(const Comgr *c, Object *o, int fd, pid_t parent) {
+    Child k = {.c = c, .fd = fd};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(1);
-    text_put(&k.out, &e, sizeof e);
-    if (!say_kernels(&k, &e)) give_up(&k, &e);
-    say_lines(&k);
-    flush(&k);
+    bound_memory(&o->code);
+    k.code = &o->code;
+    do {
+        answer(&k);
+        object_free(o);
+    } while (goes_on && end_answer(fd, 0) && object_get(o, fd));
     _exit(0);
 }
 
@@ -267,19 +350,15 @@ static void be_alone(int fd) {
 
 /* One code object; false: the program has ended. */
 static bool serve(const Comgr *c, int fd) {
-    Request r;
-    uint32_t end = 0;
+    Object o;
     int status = 0;
-    if (!socket_get(fd, &r, sizeof r, -1)) return false;
-    char *object = malloc(r.object_size + 1), *code = malloc((size_t)(r.hi - r.lo) + 1);
-    if (!object || !code) _exit(1);
-    if (!socket_get(fd, object, r.object_size, -1) || !socket_get(fd, code, r.hi - r.lo, -1)) return false;
+    if (!object_get(&o, fd)) return false;
     pid_t self = getpid(), pid = fork();
     if (pid < 0) _exit(1);
-    if (pid == 0) child(c, &(ComgrCode){object, r.object_size, (const uint8_t *)code, r.lo, r.hi}, fd, self);
+    if (pid == 0) child(c, &o, fd, self);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
-    free(object), free(code);
-    return socket_put(fd, &end, sizeof end) && socket_put(fd, &status, sizeof status);
+    object_free(&o);
+    return end_answer(fd, status);
 }
 
 static NORETURN void keep(int fd) {
@@ -348,6 +427,8 @@ static bool receive(int fd, size_t limit, Text *t, int *status, Err *e) {
 }
 
 static bool ended_well(int status, Err *e) {
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU)
+        return err_set(e, "comgr took more than %d s of CPU time for this code object: it is damaged", QUIET);
     if (WIFSIGNALED(status))
         return err_set(e, "comgr crashed on this code object (signal %d): it is damaged", WTERMSIG(status));
     return WEXITSTATUS(status) == 0 ||

@@ -294,10 +294,14 @@ static void sum_executed(const Worker *t) {
     for (size_t i = 0; t->g.executed && i < t->job->m->n_code; i++) t->job->launch->executed[i] += t->g.executed[i];
 }
 
+static uint64_t cpus_online(void) {
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (uint64_t)n : 1;
+}
+
 /* As many workers as there is memory for; false when there is none for the first. */
 static bool run_job(Job *job, Err *e) {
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    uint64_t n = job->launch->threads ? job->launch->threads : cpus > 0 ? (uint64_t)cpus : 1;
+    uint64_t n = job->launch->threads ? job->launch->threads : cpus_online();
     if (n > job->n_groups) n = job->n_groups;
     if (n > 256) n = 256;
     if (n && job->launch->races) n = 1;

@@ -97,6 +97,20 @@ static void entry_wrap(uint8_t *d) { memset(descriptor(d, "k.kd") + 16, 0xff, 8)
 static void entry_far(uint8_t *d) { descriptor(d, "k.kd")[16 + 7] = 0x7f; }
 static void scratch_huge(uint8_t *d) { memset(meta(d, ".private_segment_fixed_size", 0) + 1, 0xff, 4); }
 static void arg_outside(uint8_t *d) { *meta(d, ".offset", 1) = 0x7f; }
+static void class_32(uint8_t *d) { d[EI_CLASS] = ELFCLASS32; }
+static void other_machine(uint8_t *d) { head(d)->e_machine = EM_X86_64; }
+static void not_loaded(uint8_t *d) {
+    Elf64_Phdr *p = (Elf64_Phdr *)(d + head(d)->e_phoff);
+    for (int i = 0; i < head(d)->e_phnum; i++)
+        if (p[i].p_type == PT_LOAD) p[i].p_type = PT_NULL;
+}
+static void relocations_outside(uint8_t *d) { relocation(d), section(d, SHT_RELA, 0)->sh_offset = ~7ull; }
+static void code_twice(uint8_t *d) { section(d, SHT_PROGBITS, SHF_ALLOC)->sh_flags |= SHF_EXECINSTR; }
+static void code_none(uint8_t *d) { code(d)->sh_size = 0; }
+static void preloads(uint8_t *d) { descriptor(d, "k.kd")[58] = 1; }
+static void symbol_blank(uint8_t *d) { *(meta(d, ".symbol", 0) + 1) = '\n'; }
+static void scratch_word(uint8_t *d) { memcpy(meta(d, ".private_segment_fixed_size", 0), "\xa4none", 5); }
+static void args_many(uint8_t *d) { memcpy(meta(d, ".args", 0), "\xdd\xff\xff\xff\xff", 5); } /* an array of 2^32 - 1: LLVM fills memory */
 static void name_bad(uint8_t *d) { *(meta(d, ".name", 0) + 1) = '\n'; }
 
 static const struct {
@@ -126,6 +140,16 @@ static const struct {
     {"entry-far", entry_far, "kernel k begins at"},
     {"scratch", scratch_huge, "kernel k asks for 4294967295 bytes of scratch"},
     {"argument", arg_outside, "kernel k: argument 1 lies at byte 127"},
+    {"class", class_32, "not an ELF code object of 64 bits"},
+    {"machine", other_machine, "an ELF file, but not for an AMD GPU"},
+    {"not-loaded", not_loaded, "code object without a loaded segment"},
+    {"relocations", relocations_outside, "code object whose relocations lie outside it"},
+    {"code-twice", code_twice, "more than one code section: not implemented"},
+    {"code-none", code_none, "the code object has no code"},
+    {"preloads", preloads, "kernel k preloads its arguments into SGPRs: not implemented"},
+    {"symbol-blank", symbol_blank, "kernel k has no symbol"},
+    {"scratch-word", scratch_word, ".private_segment_fixed_size is none: not a number of 32 bits"},
+    {"args-many", args_many, "comgr crashed on this code object (signal 6)"},
     {"name", name_bad, "printable letters"},
 };
 
@@ -220,6 +244,46 @@ static void test_read_only(void) {
     emu_unload(m);
 }
 
+/* Launches that no device takes. */
+static void test_launches(void) {
+    static const uint32_t far[] = {7};
+    static uint64_t room[6], *const args = room + 1;
+    const size_t size = 4 * sizeof *args;
+    const struct {
+        const char *name;
+        EmuLaunch l;
+        const char *said;
+    } launches[] = {
+        {"grid", {.grid = {UINT32_MAX, UINT32_MAX, 9}, .block = {64, 1, 1}, .kernarg_size = 8}, "the grid is too large"},
+        {"block", {.grid = {1, 1, 1}, .block = {64, 0, 1}, .kernarg_size = 8}, "a block of 0"},
+        {"items", {.grid = {1, 1, 1}, .block = {64, 64, 1}, .kernarg_size = 8}, "4096 work-items in a block (at most 1024)"},
+        {"lds", {.grid = {1, 1, 1}, .block = {64, 1, 1}, .kernarg_size = 8, .dynamic_lds = 70000}, "bytes of LDS (at most 65536)"},
+        {"arguments", {.grid = {1, 1, 1}, .block = {64, 1, 1}}, "0 bytes of arguments, but it takes 8"},
+        {"group", {.grid = {2, 1, 1}, .block = {64, 1, 1}, .kernarg_size = 8, .only = far, .n_only = 1}, "workgroup 7 of 2"},
+    };
+    EmuMem *mem = emu_mem_new();
+    Err e = {0};
+    EmuModule *m = emu_load(object, object_size, &e);
+    if (!m || !mem || !emu_mem_add(mem, args, size, "args", true, &e)) die("test: %s", e.msg);
+    for (size_t i = 0; i < LEN(launches); i++) {
+        EmuLaunch l = launches[i].l;
+        l.kernel = "store", l.kernarg = args, l.threads = 1;
+        bool ok = emu_launch(m, mem, &l, NULL, &e);
+        verdict(launches[i].name, !ok && strstr(e.msg, launches[i].said), ok ? "launched" : e.msg);
+    }
+    bool over = emu_mem_add(mem, (char *)args + 8, 8, "inside", true, &e);
+    verdict("overlap", !over && strstr(e.msg, "'inside' overlaps 'args'"), over ? "added" : e.msg);
+    bool before = emu_mem_add(mem, room, 16, "before", true, &e);
+    verdict("overlap-before", !before && strstr(e.msg, "'before' overlaps 'args'"), before ? "added" : e.msg);
+    emu_mem_mark(mem, (char *)args + 16, 8, false);
+    bool whole = emu_mem_check(mem, args, size, &e);
+    verdict("unwritten", !whole && strstr(e.msg, "'args': byte 16 was never written"), whole ? "whole" : e.msg);
+    bool empty = emu_mem_add(mem, args, 0, "nothing", true, &e);
+    verdict("empty", !empty && strstr(e.msg, "'nothing' is empty"), empty ? "added" : e.msg);
+    emu_mem_free(mem);
+    emu_unload(m);
+}
+
 int main(void) {
     Err e = {0};
     object = rtc_compile(source, "-O3", &object_size, &e);
@@ -229,6 +293,7 @@ int main(void) {
     test_cut();
     test_any_code();
     test_read_only();
+    test_launches();
     free(object);
     return failed != 0;
 }

@@ -29,6 +29,15 @@ static inline void fuzz_said(const Err *e) {
     if (getenv("FUZZ_SAY")) fprintf(stderr, "%s\n", e->msg);
 }
 
+/* Does a sanitizer watch the memory? */
+static inline bool fuzz_watched(void) {
+#ifdef __has_feature
+    return __has_feature(address_sanitizer);
+#else
+    return false;
+#endif
+}
+
 /* What the readers print is of no interest. */
 static inline void fuzz_hush(void) {
     if (!freopen("/dev/null", "w", stdout)) abort();

@@ -2,7 +2,7 @@
 #include "fuzz.h"
 #include "runtime/mode/mode.h"
 
-static const Options options = {.plan = "out/fuzz/seeds/plan/strict.bin", .model = "out/fuzz/model", .tokenizer = "out/fuzz/model/tokenizer.json",
+static const Options options = {.plan = "out/fuzz/seeds/run/strict.bin", .model = "out/fuzz/model", .tokenizer = "out/fuzz/model/tokenizer.json",
                                 .device = "ref", .mode = "eval", .gpus = 1, .steps = 20, .batch = 2, .lines = 2, .chunk = -1, .temperature = -1,
                                 .top_p = -1, .min_p = -1, .top_k = -1, .max_answer = -1, .seed = -1, .threads = 1, .json = true};
 static Session first; /* its plan, model and tokenizer are every input's: fuzz_tok has the reader of tokenizers */

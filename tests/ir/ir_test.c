@@ -366,6 +366,61 @@ static void test_verify(Arena *a) {
     check(!program_verify(p, &e) && strstr(e.msg, "w is f32[64,64] in graph sample, bf16[64,64] elsewhere"), "verify/shared", e.msg);
 }
 
+/* One statement each that no file can break, for load would not take it: of the small graph, or of it fused by hand. */
+static void no_name(Graph *g) { graph_find(g, "q")->name = NULL; }
+static void bad_name(Graph *g) { graph_find(g, "q")->name = "a b"; }
+static void no_rank(Graph *g) { graph_find(g, "x")->type.rank = MAX_RANK + 1; }
+static void zero_wide(Graph *g) { graph_find(g, "x")->type.dim[1].add = 0; }
+static void no_input(Graph *g) { graph_find(g, "attn")->def->in[0] = NULL; }
+static void output_lost(Graph *g) { graph_find(g, "attn")->index = 1; }
+static void outputs_few(Graph *g) { graph_find(g, "top")->def->n_out = 1; }
+static void state_output(Graph *g) { graph_output(g, graph_find(g, "kv")); }
+static void not_its_output(Graph *g) { g->outputs.at[0] = graph_find(graph_clone(g->arena, g), "scaled"); }
+static void graph_unnamed(Graph *g) { g->name = "a b"; }
+static void no_rule(Graph *g) { g->nodes.at[0]->rule = NULL; }
+static void no_kernel(Graph *g) { g->nodes.at[0]->n_kernel = 0; }
+static void kernel_unnamed(Graph *g) { g->nodes.at[0]->kernel[0].name = ""; }
+static void kernel_ends(Graph *g) { g->nodes.at[0]->kernel[1].max_t = 99; }
+static void hook_outside(Graph *g) { g->nodes.at[0]->hook = graph_find(g, "attn"); }
+
+static const struct {
+    const char *name;
+    bool fused;
+    void (*lie)(Graph *g);
+    const char *says;
+} lies[] = {
+    {"no-name", false, no_name, "graph step holds a value without a name"},
+    {"bad-name", false, bad_name, "\"a b\" is no name for a value"},
+    {"rank", false, no_rank, "x: a value has at most 5 dimensions"},
+    {"zero-wide", false, zero_wide, "x: dimension 2 must be at least 1"},
+    {"no-input", false, no_input, "attention: input 1 of ("},
+    {"output-lost", false, output_lost, "attention: output 0 does not belong to its node"},
+    {"outputs-few", false, outputs_few, "topk has 1 outputs, must have 2"},
+    {"state-output", false, state_output, "kv_write: updates kv, which is an output of the graph"},
+    {"not-its-output", false, not_its_output, "output scaled is not in graph step"},
+    {"graph-unnamed", false, graph_unnamed, "a graph has no proper name"},
+    {"no-rule", true, no_rule, "the fused node has no rule"},
+    {"no-kernel", true, no_kernel, "the fused node has 0 kernels"},
+    {"kernel-unnamed", true, kernel_unnamed, "the fused node's kernel 1 has no name"},
+    {"kernel-ends", true, kernel_ends, "the fused node's last kernel has a max_t"},
+    {"hook-outside", true, hook_outside, "the fused node's hook is not computed in its body"},
+};
+
+static void test_lies(Arena *a) {
+    for (size_t i = 0; i < LEN(lies); i++) {
+        Graph *g = small(a);
+        if (lies[i].fused) fuse_by_hand(a, g);
+        lies[i].lie(g);
+        verify_says(a, g, lies[i].says, lies[i].name);
+    }
+    Err e = {""};
+    Program *p = small_program(a);
+    PUSH(a, p->graphs, small(a));
+    check(!program_verify(p, &e) && strstr(e.msg, "there are two graphs step"), "verify/two-graphs", e.msg);
+    p->name = "";
+    check(!program_verify(p, &e) && strstr(e.msg, "the program has no proper name"), "verify/program-unnamed", e.msg);
+}
+
 /* --- what load refuses --- */
 
 static const struct {
@@ -406,6 +461,7 @@ static const struct {
                    "y: i32[T,2] = FUSED(x; ; a)\nrule r\nkernel k\nbody b\ninput x: i32[T,2]\noutput x\nend\noutput y\nend\n",
      "behind its body's inputs the node reads what is no group's perm and tiles"},
     {"group-tile", "program p\ngraph g\ninput x: i32[T,2]\na: i32[2*T], b: i32[4+2*T,4] = group(x) {experts=4, tile=9223372036854775807}\noutput a\nend\n", "attribute tile is 9223372036854775807, too large"},
+    {"reads-updated", "program p\ngraph g\nstate s: i32[8]\ninput i: i32[8]\ny: i32[8] = set_last(s, s, i)\nend\n", "x.ir:5:13: error: set_last: updates s and reads it too"},
     {"hook", "program p\ngraph g\ninput x: f32[T,4]\ny: f32[T,4] = FUSED(x)\nrule r\nkernel k\nhook h\nbody r\ninput x: f32[T,4]\ny: f32[T,4] = scale(x) {by=1.0}\noutput y\nend\nend\n",
      "x.ir:7:6: error: there is no value h in the body"},
 };
@@ -504,6 +560,7 @@ int main(void) {
     test_dump(a);
     test_numbers(a);
     test_verify(a);
+    test_lies(a);
     test_load(a);
     test_long(a);
     test_change(a);
