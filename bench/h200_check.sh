@@ -1,7 +1,9 @@
 #!/bin/bash
 # The cuda device on a real GPU, with what bench/pack.sh put into .carry/: every kernel against its reference, whole models
 # against ref, batches against each other, a 20b-shaped random checkpoint. A line per check: ok, FAIL; ends with the counts.
-#   bench/h200_check.sh [quick|20b]     quick: no 20b-shaped model; 20b: only that.  MODEL_DIR: where 14 GB may go (/dev/shm)
+#   bench/h200_check.sh [quick|20b|many]     MODEL_DIR: where 14 GB may go (/dev/shm)
+# quick: no 20b-shaped model; 20b: only that; many: of that, what many requests at once need: the same ids whatever -b is, twice, and the
+# throughput from one token a step to 1,024 at 40 points.
 cd "$(dirname "$0")/.." || exit 2
 what=${1:-all}
 carry=$PWD/.carry
@@ -35,7 +37,7 @@ getp() { # name, plan, model, input, options…
     check "$name" gptoss-exec "$carry/plans/$plan.bin" -w "$model" --input-ids -i "$input" -o "$tmp/$name.ids" "$@"
 }
 
-if [ "$what" != 20b ]; then
+if [ "$what" = all ] || [ "$what" = quick ]; then
     for plan in tiny unfused mlp2 odd wide mqa d80 sparse; do
         for precision in strict fast; do check "selftest-$plan-$precision" gptoss-exec "$carry/plans/$plan-$precision.bin" --self-test; done
     done
@@ -75,10 +77,13 @@ if [ "$what" != 20b ]; then
     show again-fast 40
 fi
 
+big=${MODEL_DIR:-/dev/shm}/gptoss-20b
 if [ "$what" != quick ]; then
-    LIMIT=200 check selftest-20b-fast gptoss-exec "$carry/plans/20b-fast.bin" --self-test
-    big=${MODEL_DIR:-/dev/shm}/gptoss-20b
     [ -f "$big/config.json" ] || LIMIT=200 check mkmodel-20b gptoss-mkmodel "$carry/models/20b.json" "$big" --seed 1
+fi
+
+if [ "$what" = all ] || [ "$what" = 20b ]; then
+    LIMIT=200 check selftest-20b-fast gptoss-exec "$carry/plans/20b-fast.bin" --self-test
     LIMIT=200 check bench-20b gptoss-exec "$carry/plans/20b-fast.bin" -w "$big" -m bench --pp 128 --tg 128 --batches 1,8,64 -r 3
     show bench-20b
     LIMIT=200 check kernels-20b gptoss-exec "$carry/plans/20b-fast.bin" -w "$big" -m bench --tg 128 --depth 512 --batches 1,64 --kernels
@@ -98,7 +103,25 @@ if [ "$what" != quick ]; then
     LIMIT=200 check selftest-20b-strict gptoss-exec "$carry/plans/20b-strict.bin" --self-test
     LIMIT=200 check bench-20b-strict gptoss-exec "$carry/plans/20b-strict.bin" -w "$big" -m bench -b 1 -n 32 -r 2
     show bench-20b-strict
-    rm -rf "$big"
 fi
+
+if [ "$what" = all ] || [ "$what" = many ]; then
+    for b in 1024 64 3 1 1024again 64again; do
+        LIMIT=200 getp many-b$b 20b-many "$big" "$carry/many.in" -m getp -n 48 -b "${b%again}"
+        [ $b = 1024 ] || same many-b$b-as-b1024 "$tmp/many-b$b.ids" "$tmp/many-b1024.ids"
+    done
+    echo "    $(wc -w <"$tmp/many-b1024.ids") ids of $(wc -l <"$tmp/many-b1024.ids") prompts: $(md5sum <"$tmp/many-b1024.ids")"
+    points=1,2,3,4,5,6,7,8,10,12,14,16,20,24,28,32,40,48,56,64,72,80,96,112,128,144,160,176,192,208,224,256,320,384,448,512,640,768,896,1024
+    LIMIT=300 check curve gptoss-exec "$carry/plans/20b-many.bin" -w "$big" -m bench --tg 16 --batches $points -r 1 --json
+    python3 - "$log/curve.out" <<'PY'
+import json, sys
+best = 0
+for t in json.load(open(sys.argv[1]))['tests']:
+    rate = t['tokens_per_second']
+    best = max(best, rate)
+    print('    %5d tokens a step: %8.0f tok/s%s' % (t['batch'], rate, '' if rate > 0.98 * best else '   %.1f%% below fewer' % (100 - 100 * rate / best)))
+PY
+fi
+[ "$what" = quick ] || rm -rf "$big"
 echo "$ok ok, $bad failed"
 [ $bad = 0 ]

@@ -80,6 +80,7 @@ for precision in strict fast; do # the CPU's kernels; that machine's CPU may hav
     out/gptoss-compile graphs/toy.lua --arch host --precision $precision -o .carry/plans/host-$precision.bin
     out/gptoss-compile graphs/gpt-oss-20b.lua --arch host --precision $precision --max-seq 8192 --max-batch 16 -o .carry/plans/20b-host-$precision.bin
 done
+compile 20b-many graphs/gpt-oss-20b.lua --max-batch 1024 --max-tokens 4096
 compile kv16 graphs/toy.lua --precision strict --kv16
 compile kv32 graphs/toy.lua --precision fast --kv32
 cp tests/models/tiny.json .carry/models/
@@ -99,7 +100,11 @@ def write(name, vocab, lengths):
         for n in lengths: f.write(' '.join(str(r.randrange(vocab)) for _ in range(n)) + '\n')
 write('tiny.in', 500, [1, 3, 17, 70, 130, 5, 100, 64, 65, 2] + [r.randrange(1, 90) for _ in range(70)])
 write('20b-long.in', 199000, [600])
+write('many.in', 199000, [r.randrange(4, 30) for _ in range(256)])
 write('20b.in', 199000, [1, 7, 33, 64, 65, 200, 12, 90] + [r.randrange(4, 60) for _ in range(56)])
 PY
+if [ -f ../shared/data/getp-input.txt ] && [ -f ../shared/data/o200k_base.tiktoken ]; then # real prompts, where they are at hand
+    { echo 256; sed -n 2,257p ../shared/data/getp-input.txt | out/gptoss-tok encode -z ../shared/data/o200k_base.tiktoken; } >.carry/many.in
+fi
 cp bench/h200_check.sh .carry/ # so that .carry is all that has to travel
 du -sh .carry

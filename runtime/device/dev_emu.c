@@ -54,8 +54,7 @@ static Device *emu_open(int index, const Plan *p, const DeviceOptions *o, Err *e
     u->mem = emu_mem_new();
     if (!u->mem) return free(u), err_set(e, "device emu: out of memory"), NULL;
     u->options = *o;
-    long cpus = o->threads ? o->threads : sysconf(_SC_NPROCESSORS_ONLN); /* once: each launch would read a file for it */
-    u->options.threads = cpus > 0 ? (int)cpus : 1;
+    if (!o->threads) u->options.threads = cpu_count(); /* once: each launch would read a file for it */
     return &u->base;
 }
 

@@ -26,7 +26,7 @@ static Device *ref_open(int index, const Plan *p, const DeviceOptions *o, Err *e
     Ref *r = calloc(1, sizeof *r);
     if (!r) return err_set(e, "device ref: out of memory"), NULL;
     r->base.ops = &dev_ref;
-    r->threads = o->threads ? o->threads : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    r->threads = o->threads ? o->threads : cpu_count();
     return &r->base;
 }
 

@@ -5,7 +5,6 @@
  * workgroups the first in launch order is reported. */
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "race.h"
 
@@ -294,14 +293,9 @@ static void sum_executed(const Worker *t) {
     for (size_t i = 0; t->g.executed && i < t->job->m->n_code; i++) t->job->launch->executed[i] += t->g.executed[i];
 }
 
-static uint64_t cpus_online(void) {
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (uint64_t)n : 1;
-}
-
 /* As many workers as there is memory for; false when there is none for the first. */
 static bool run_job(Job *job, Err *e) {
-    uint64_t n = job->launch->threads ? job->launch->threads : cpus_online();
+    uint64_t n = job->launch->threads ? job->launch->threads : (uint64_t)cpu_count();
     if (n > job->n_groups) n = job->n_groups;
     if (n > 256) n = 256;
     if (n && job->launch->races) n = 1;

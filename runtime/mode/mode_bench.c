@@ -14,7 +14,7 @@
 
 #include "ir/progress.h"
 
-enum { LIST = 32, REPETITIONS = 5 };
+enum { LIST = 64, REPETITIONS = 5 };
 static const double turn_seconds = 0.05; /* --paced */
 
 typedef struct Numbers Numbers;
