@@ -300,8 +300,8 @@ void journal_remove(Journal *j) {
         Err e;
         Part p;
         const char *path = arena_printf(j->s->arena, "%s/%s", j->folder, f->d_name);
-        if (is_part(f->d_name) && !writer_of(path) && journal_read(j, path, false, &p, &e) && p.of != PART_OTHER)
-            unlink(path);
+        if (is_part(f->d_name) && journal_read(j, path, false, &p, &e) && p.of != PART_OTHER && (p.ended || !writer_of(path)))
+            unlink(path); /* who has written its last line may still hold it */
     }
     if (d) closedir(d), rmdir(j->folder);
 }

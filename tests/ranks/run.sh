@@ -65,6 +65,16 @@ fresh; cp -r "$tmp/kept" "$tmp/ids.parts"; getp 2>"$tmp/err0"; echo $? >"$tmp/co
 # Rank 0 was it: the others' work waits for the next run, which has nothing to run if it was all.
 fresh; ranks 7 3 '1 2'; [ "$(codes)" = '0 0 ' ] && [ ! -e "$tmp/ids" ] && [ -e "$tmp/ids.parts/part.7.0.0.1" ] && ok no_rank_0 || fail no_rank_0 "$(codes)"
 ranks 8 2 '0 1'; whole after_rank_0 '0 0 '
+# A rank that has written its last line and still holds its part: a slow disk's.
+fresh; rank 7 1 2
+python3 -c 'import fcntl, sys, time
+f = open(sys.argv[1], "r+")
+fcntl.lockf(f, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(60)' "$tmp/ids.parts/part.7.0.0.1" >"$tmp/held" & holder=$!
+until [ -s "$tmp/held" ] || ! kill -0 $holder 2>/dev/null; do sleep 0.1; done
+rank 7 0 2; whole still_held '0 0 '
+kill $holder 2>/dev/null
 fresh; ranks 7 3 '0 2'; rank 7 1 3; rm -f "$tmp"/code*; ranks 9 1 0; whole nothing_left '0 '; said nothing_run "$tmp/err0" ' 0 prompt \+ 0 generated tokens in 0 steps'
 
 # What is not whole, or not of this run.
