@@ -113,7 +113,7 @@ if [ "$what" = all ] || [ "$what" = many ]; then
     echo "    $(wc -w <"$tmp/many-b1024.ids") ids of $(wc -l <"$tmp/many-b1024.ids") prompts: $(md5sum <"$tmp/many-b1024.ids")"
     points=1,2,3,4,5,6,7,8,10,12,14,16,20,24,28,32,40,48,56,64,72,80,96,112,128,144,160,176,192,208,224,256,320,384,448,512,640,768,896,1024
     LIMIT=300 check curve gptoss-exec "$carry/plans/20b-many.bin" -w "$big" -m bench --tg 16 --batches $points -r 1 --json
-    python3 - "$log/curve.out" <<'PY'
+    [ -s "$log/curve.out" ] && python3 - "$log/curve.out" <<'PY'
 import json, sys
 best = 0
 for t in json.load(open(sys.argv[1]))['tests']:

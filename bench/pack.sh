@@ -100,8 +100,8 @@ def write(name, vocab, lengths):
         for n in lengths: f.write(' '.join(str(r.randrange(vocab)) for _ in range(n)) + '\n')
 write('tiny.in', 500, [1, 3, 17, 70, 130, 5, 100, 64, 65, 2] + [r.randrange(1, 90) for _ in range(70)])
 write('20b-long.in', 199000, [600])
-write('many.in', 199000, [r.randrange(4, 30) for _ in range(256)])
 write('20b.in', 199000, [1, 7, 33, 64, 65, 200, 12, 90] + [r.randrange(4, 60) for _ in range(56)])
+write('many.in', 199000, [r.randrange(4, 30) for _ in range(256)])
 PY
 if [ -f ../shared/data/getp-input.txt ] && [ -f ../shared/data/o200k_base.tiktoken ]; then # real prompts, where they are at hand
     { echo 256; sed -n 2,257p ../shared/data/getp-input.txt | out/gptoss-tok encode -z ../shared/data/o200k_base.tiktoken; } >.carry/many.in

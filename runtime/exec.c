@@ -849,12 +849,15 @@ static bool graph_has(const PlanGraph *g, int buf) {
     return false;
 }
 
+/* The steps go on behind the copy that is under way. */
+static bool await_taken(Exec *x, Err *e) {
+    x->taking = -1;
+    return x->dev->ops->await(x->dev, 0, x->taken, e);
+}
+
 static bool begin(Exec *x, int graph, Err *e) {
     x->follows = false;
-    if (x->taking >= 0 && graph_has(&x->plan->graphs[graph], x->taking)) {
-        if (!x->dev->ops->await(x->dev, 0, x->taken, e)) return false;
-        x->taking = -1;
-    }
+    if (x->taking >= 0 && graph_has(&x->plan->graphs[graph], x->taking) && !await_taken(x, e)) return false;
     return send_all(x, e);
 }
 
@@ -906,34 +909,37 @@ bool exec_graph_without(Exec *x, int graph, const int32_t *ids, size_t n, Err *e
     return true;
 }
 
-enum { STEPS, FETCHES }; /* streams */
-
 static bool download(Exec *x, int stream, int buf, size_t at, void *dst, size_t n, Err *e) {
     return x->dev->ops->download(x->dev, stream, dst, (char *)x->at[buf] + at, n, e) || err_wrap(e, "reading %s", x->plan->bufs[buf].name);
 }
 
-static bool follow(Exec *x, Err *e) {
+/* The stream of what is fetched, which then begins behind all that the steps' stream, 0, was given; 0 where there is no other. */
+static bool fetch_stream(Exec *x, int *stream, Err *e) {
     const DeviceOps *ops = x->dev->ops;
-    if (x->follows) return true;
-    return x->follows = ops->record(x->dev, STEPS, x->given, e) && ops->await(x->dev, FETCHES, x->given, e);
+    *stream = x->given ? 1 : 0;
+    if (!x->given || x->follows) return true;
+    return x->follows = ops->record(x->dev, 0, x->given, e) && ops->await(x->dev, *stream, x->given, e);
 }
 
 bool exec_fetch(Exec *x, int buf, size_t at, void *dst, size_t n, Err *e) {
-    if (!x->given) return download(x, STEPS, buf, at, dst, n, e);
+    int stream;
+    if (x->taking >= 0 && x->taking != buf && !await_taken(x, e)) return false; /* one is remembered */
+    if (!fetch_stream(x, &stream, e) || !download(x, stream, buf, at, dst, n, e)) return false;
+    if (!x->given) return true;
     x->taking = buf;
-    return follow(x, e) && download(x, FETCHES, buf, at, dst, n, e) && x->dev->ops->record(x->dev, FETCHES, x->taken, e);
+    return x->dev->ops->record(x->dev, stream, x->taken, e);
 }
 
 bool exec_mark(Exec *x, int mark, Err *e) {
-    if (!x->given) return !x->mark[mark] || x->dev->ops->record(x->dev, STEPS, x->mark[mark], e);
-    return follow(x, e) && x->dev->ops->record(x->dev, FETCHES, x->mark[mark], e);
+    int stream;
+    return !x->mark[mark] || (fetch_stream(x, &stream, e) && x->dev->ops->record(x->dev, stream, x->mark[mark], e));
 }
 
 bool exec_wait(Exec *x, int mark, Err *e) { return !x->mark[mark] || x->dev->ops->wait(x->dev, x->mark[mark], e); }
 
 bool exec_read(Exec *x, int buf, size_t at, void *dst, size_t n, Err *e) {
-    return download(x, STEPS, buf, at, dst, n, e) &&
-           (x->dev->ops->sync(x->dev, STEPS, e) || err_wrap(e, "reading %s", x->plan->bufs[buf].name));
+    return download(x, 0, buf, at, dst, n, e) &&
+           (x->dev->ops->sync(x->dev, 0, e) || err_wrap(e, "reading %s", x->plan->bufs[buf].name));
 }
 
 bool exec_write(Exec *x, int buf, size_t at, const void *src, size_t n, Err *e) {
