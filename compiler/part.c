@@ -360,12 +360,14 @@ static bool may_run(const Node *n, const char *recipe, const Template *t) {
     return named(recipe, t->kernel);
 }
 
-/* The least limit above `above` that a template has which may compute some of n; INT64_MAX when there is none. */
+/* The least limit above `above` that a template has which may compute some of n, to either side; INT64_MAX when there is none. */
 static int64_t next_limit(const Maker *m, const Node *n, const char *recipe, int64_t above) {
     int64_t least = INT64_MAX;
     for (size_t i = 0; i < m->templates->n; i++) {
         const Template *t = m->templates->at[i];
-        if (t->tokens > above && t->tokens < least && template_is_for(t, m) && may_run(n, recipe, t)) least = t->tokens;
+        if (!template_is_for(t, m) || !may_run(n, recipe, t)) continue;
+        if (t->tokens > above && t->tokens < least) least = t->tokens;
+        if (t->over > above && t->over < least) least = t->over;
     }
     return least;
 }

@@ -189,10 +189,12 @@ static bool do_input(Cursor *c, const Template *t, unsigned *set, const char *no
 }
 static bool do_early(Cursor *c, Template *t) { return do_input(c, t, &t->early, "early names no input of the kernel"); }
 static bool do_front(Cursor *c, Template *t) { return do_input(c, t, &t->front, "front names no input of the kernel"); }
-static bool do_tokens(Cursor *c, Template *t) {
-    t->tokens = atoll(text_until(c, 0));
-    return t->tokens > 0 || bad(c, "expected a number of tokens");
+static bool do_number(Cursor *c, int64_t *n) {
+    *n = atoll(text_until(c, 0));
+    return *n > 0 || bad(c, "expected a number of tokens");
 }
+static bool do_tokens(Cursor *c, Template *t) { return do_number(c, &t->tokens); }
+static bool do_over(Cursor *c, Template *t) { return do_number(c, &t->over); }
 static bool do_reduce(Cursor *c, Template *t) { return t->reduce = text_until(c, 0), true; }
 static bool do_layout(Cursor *c, Template *t) {
     const char *name = word(c);
@@ -327,6 +329,7 @@ static const struct {
     {"front", do_front},       {"behind", do_behind},
     {"layout", do_layout},
     {"lds", do_lds},           {"tokens", do_tokens},
+    {"over", do_over},
     {"cluster", do_cluster},   {"body", do_body},
     {"workspace", do_workspace}, {"counters", do_counters},
     {"overlaps", do_overlaps},
@@ -910,6 +913,7 @@ static bool bind(const Maker *m, const Template *t, const Part *p, const PartLis
     if (t->precision && strcmp(t->precision, m->precision)) return err_set(e, "is for --precision %s", t->precision);
     if (t->arch && strcmp(t->arch, m->target->arch)) return err_set(e, "is for --arch %s", t->arch);
     if (t->tokens < p->tokens) return err_set(e, "is for at most %lld tokens", (long long)t->tokens);
+    if (t->over >= p->tokens) return err_set(e, "is for more than %lld tokens", (long long)t->over);
     bool ok = p->core ? bind_core(a, b, p, all, e) : p->source ? bind_opaque(a, b, p->owner, e) : bind_generated(a, b, p, all);
     if (!ok || !bind_behind(a, b, p, e)) return false;
     bind_absent(a, b, t->in, t->n_in);

@@ -23,6 +23,7 @@
  *   //! overlaps                    the text itself calls overlap_wait() and overlap_next() (lib/matrix.h); else they come before it
  *   //! early ids                   the text may read input ids before overlap_wait() where IDS_EARLY is 1: not the launch before wrote it
  *   //! tokens 16                   only for at most so many tokens a step (default: any number)
+ *   //! over 64                     only where a step may have more
  *   //! reduce f64, K by lane       reduction signature: {NAME} is replaced by a constant. Must not depend on the bucket
  *   //! front x                     operand x may be computed in front of the kernel: x_at(a, row, t, k). X_PLAIN: it is not, a.x holds it;
  *                                   X_ROW: its rows have a statistic (hooks.h)
@@ -102,7 +103,7 @@ struct Template {
     const char *cluster; /* NULL without */
     const char *workspace, *counters; /* NULL without */
     const char *reduce;
-    int64_t tokens;             /* at most; INT64_MAX: any number */
+    int64_t tokens, over;       /* at most; INT64_MAX: any number. More than; 0: any */
     int layout;                 /* 1 + the input that lies in fragment layout; 0: none does */
     unsigned front;             /* inputs that may be computed in front, a bit each */
     unsigned early;             /* inputs that may be read before overlap_wait() */

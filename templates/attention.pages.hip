@@ -30,8 +30,8 @@
 // prefill of 2,048 tokens, H200, 2026-11-29: 621 µs for 814 where all is seen, 290 either way for a window of 128).
 //
 // The order of the sums is a function of positions alone. Pages are cut at multiples of CHUNK; in a chunk each wave takes every
-// WAVES-th page with a maximum of its own; then the waves are merged, SPAN chunks folded into a span and spans into the sink, always
-// ascending. A fold into nothing changes nothing, so it does not matter where the intermediate results lie: a token with one chunk, and
+// WAVES-th page with a maximum of its own; then the waves are folded into the chunk's sum, SPAN chunks into a span's and spans into the
+// sink, always ascending. A fold into nothing changes nothing, so it does not matter where the intermediate results lie: a token with one chunk, and
 // all of them when there are many tokens, are one block's (alone); else blocks take units in turn, chunks or, past FINE of these, spans,
 // and the last one to arrive folds what all left in the workspace. A window's pages are one chunk.
 //
@@ -48,14 +48,10 @@
 enum { THREADS = WAVES * WAVE };
 #define SCALE (float)(1.4426950408889634 / sqrt((double)D)) // of a score; weights are powers of 2
 
-DEVICE int lesser(int a, int b) { return a < b ? a : b; }
-DEVICE int greater(int a, int b) { return a > b ? a : b; }
-DEVICE float higher(float a, float b) { return fmaxf(a, b); } // without a NaN, whose weight is one
-
 // Keys first … last, cut into units of `pages` pages.
 struct Sight {
     int first, last, pages, unit0, units;
-    METHOD Sight(int pos) : first(WINDOW ? greater(pos - WINDOW + 1, 0) : 0), last(pos) { cut(CHUNK); }
+    METHOD Sight(int pos) : first(first_key(pos, WINDOW)), last(pos) { cut(CHUNK); }
     METHOD void cut(int n) {
         pages = n, unit0 = first / PAGE / n, units = last / PAGE / n - unit0 + 1;
     }
@@ -63,15 +59,13 @@ struct Sight {
     METHOD int to(int unit) const { return lesser((unit0 + unit + 1) * pages, last / PAGE + 1); }
 };
 
-DEVICE int own_page(int wave, int from) { return from + ((wave - from) & (WAVES - 1)); }
-
 // The pages that a wave reads, in order; then, again and again, the last key's row.
 struct Walk {
     const int *table;
     int wave, unit, page, id, lo, hi; // rows lo … hi of the page; id: where it lies
     METHOD void seek(const Sight &s, int from) {
-        page = own_page(wave, from);
-        for (; page >= s.to(unit) && unit + (int)gridDim.z < s.units; page = own_page(wave, s.from(unit))) unit += gridDim.z;
+        page = own_page<WAVES>(wave, from);
+        for (; page >= s.to(unit) && unit + (int)gridDim.z < s.units; page = own_page<WAVES>(wave, s.from(unit))) unit += gridDim.z;
         const bool over = page >= s.to(unit);
         if (over) page = s.last / PAGE;
         lo = over ? s.last % PAGE : greater(s.first - page * PAGE, 0);
@@ -163,25 +157,18 @@ template <int N> struct Folded {
     METHOD static int column() { return own() % PARTS * EACH; }
     METHOD static bool some() { return own() < HELD * PARTS; }
     template <class Get> METHOD void take(float t, float s, Get v) {
-        const float now = higher(top, t), keep = power_of_2(top - now), share = power_of_2(t - now);
-        top = now, sum = __builtin_fmaf(sum, keep, s * share);
+        const Fold f = Fold::of(top, t);
+        top = f.top, sum = __builtin_fmaf(sum, f.keep, s * f.share);
 #pragma unroll
-        for (int k = 0; k < EACH; k++) o[k] = __builtin_fmaf(o[k], keep, v(k) * share);
+        for (int k = 0; k < EACH; k++) o[k] = __builtin_fmaf(o[k], f.keep, v(k) * f.share);
     }
     METHOD void take(const Folded &f) { take(f.top, f.sum, [&](int k) { return f.o[k]; }); }
     METHOD void take(const Meeting &m) {
         if (!some()) return;
-        float t = m.top[0][head()], s = 0, v[EACH] = {};
+        Folded all;
 #pragma unroll
-        for (int w = 1; w < WAVES; w++) t = higher(t, m.top[w][head()]);
-#pragma unroll
-        for (int w = 0; w < WAVES; w++) {
-            const float share = power_of_2(m.top[w][head()] - t);
-            s = __builtin_fmaf(m.sum[w][head()], share, s);
-#pragma unroll
-            for (int k = 0; k < EACH; k++) v[k] = __builtin_fmaf(m.o[w][head()][column() + k], share, v[k]);
-        }
-        take(t, s, [&](int k) { return v[k]; });
+        for (int w = 0; w < WAVES; w++) all.take(m.top[w][head()], m.sum[w][head()], [&](int k) { return m.o[w][head()][column() + k]; });
+        take(all);
     }
     // In the workspace: HELD * D of o, then top and sum of each head.
     METHOD void save(float *to) const {
@@ -209,8 +196,6 @@ DEVICE bool last_of(int *counter, int blocks) {
 }
 
 DEVICE int query_head(int kv, int head0, int h) { return kv * GROUP + lesser(head0 + h, GROUP - 1); }
-DEVICE const bf16 *keys_of(const Args &a, int page, int kv) { return a.state + ((long)page * 2 * NKV + kv) * PAGE * D; }
-DEVICE const bf16 *values_of(const Args &a, int page, int kv) { return keys_of(a, page, kv) + (long)NKV * PAGE * D; }
 
 template <int N> DEVICE Folded<N> sink_of(const Args &a, int kv, int head0) {
     Folded<N> f;
@@ -219,8 +204,9 @@ template <int N> DEVICE Folded<N> sink_of(const Args &a, int kv, int head0) {
 }
 template <int N> DEVICE void give(const Args &a, int t, int kv, int head0, const Folded<N> &f) {
     if (!f.some() || head0 + f.head() >= GROUP) return;
+    const float whole = 1.f / f.sum;
 #pragma unroll
-    for (int k = 0; k < f.EACH; k++) out(a, t, query_head(kv, head0, f.head()) * D + f.column() + k, f.o[k] / f.sum);
+    for (int k = 0; k < f.EACH; k++) out(a, t, query_head(kv, head0, f.head()) * D + f.column() + k, f.o[k] * whole);
 }
 
 // One token by several blocks: units in turn, chunks or spans.
@@ -234,16 +220,17 @@ DEVICE void share(const Args &a, int t, int kv, int head0, Sight sight, char *ld
     overlap_wait();
     overlap_next();
 
+    const Cache<NKV, PAGE, D> cache = {a.state};
     Pages<D> pages;
     typename Pages<D>::Query query;
     pages.begin(lds);
     auto next = [&] {
         now = ahead;
         ahead.seek(sight, now.page + 1);
-        pages.fetch_keys(keys_of(a, now.id, kv), now.lo, now.hi, true);
+        pages.fetch_keys(cache.keys(now.id, kv), now.lo, now.hi, true);
     };
     next();
-    pages.fetch_values(values_of(a, now.id, kv), now.lo, now.hi, true);
+    pages.fetch_values(cache.values(now.id, kv), now.lo, now.hi, true);
     query.ask(a.q + (long)t * W + query_head(kv, head0, lane_head()) * D);
 
     float *left = (float *)a.workspace + (long)(t * gridDim.x + blockIdx.x) * UNITS * (HELD * (D + 2));
@@ -255,13 +242,13 @@ DEVICE void share(const Args &a, int t, int kv, int head0, Sight sight, char *ld
             to = lesser((from / CHUNK + 1) * CHUNK, sight.to(unit));
             Online part;
 #pragma unroll 1
-            for (int page = own_page(wave, from); page < to; page += WAVES) {
+            for (int page = own_page<WAVES>(wave, from); page < to; page += WAVES) {
                 Acc s[1][4] = {};
                 pages.template scores<1>(s, &query);
                 next();
                 part.weigh(s[0], page, sight.first, sight.last);
                 pages.template add<1>(&part, s);
-                pages.fetch_values(values_of(a, now.id, kv), now.lo, now.hi, true);
+                pages.fetch_values(cache.values(now.id, kv), now.lo, now.hi, true);
             }
             meeting.leave(wave, part);
             __syncthreads();
@@ -285,6 +272,7 @@ DEVICE void share(const Args &a, int t, int kv, int head0, Sight sight, char *ld
 // `count` tokens of one slot, from t on, by this block alone, N >= count.
 template <int N> DEVICE void alone(const Args &a, int t, int count, int kv, int head0, char *lds, Meeting *meeting) {
     const int wave = uniform(threadIdx.x / WAVE), *table = a.blocks + (long)a.slot[t] * M;
+    const Cache<NKV, PAGE, D> cache = {a.state};
     Pages<D> pages;
     typename Pages<D>::Query query[N];
     int first[N], last[N], lo = 0x7fffffff, hi = 0; // of the keys: each token's, and from the lowest to the highest
@@ -297,16 +285,16 @@ template <int N> DEVICE void alone(const Args &a, int t, int count, int kv, int 
         lo = lesser(lo, first[i]), hi = greater(hi, last[i]);
     }
     const int page0 = lo / PAGE, page1 = hi / PAGE;
-    int ahead = own_page(wave, page0); // the page that is fetched; behind the last one: a row of that
+    int ahead = own_page<WAVES>(wave, page0); // the page that is fetched; behind the last one: a row of that
     auto row = [&](int page, bool used) { return used ? greater(lo - page * PAGE, 0) : hi % PAGE; };
     auto where = [&] { return table[lesser(ahead, page1)]; };
     auto keys = [&](int id) {
         const int page = lesser(ahead, page1);
-        pages.fetch_keys(keys_of(a, id, kv), row(page, page == ahead), lesser(hi - page * PAGE, PAGE - 1), page == ahead);
+        pages.fetch_keys(cache.keys(id, kv), row(page, page == ahead), lesser(hi - page * PAGE, PAGE - 1), page == ahead);
     };
     auto values = [&](int id) {
         const int page = lesser(ahead, page1);
-        pages.fetch_values(values_of(a, id, kv), row(page, page == ahead), lesser(hi - page * PAGE, PAGE - 1), page == ahead);
+        pages.fetch_values(cache.values(id, kv), row(page, page == ahead), lesser(hi - page * PAGE, PAGE - 1), page == ahead);
     };
     const int id = where();
     overlap_wait(); // for the first tokens: what came before is the step's inputs
@@ -323,7 +311,7 @@ template <int N> DEVICE void alone(const Args &a, int t, int count, int kv, int 
         const int from = greater(chunk * CHUNK, page0), to = lesser((chunk + 1) * CHUNK, page1 + 1);
         Online part[N];
 #pragma unroll 1
-        for (int page = own_page(wave, from); page < to; page += WAVES) {
+        for (int page = own_page<WAVES>(wave, from); page < to; page += WAVES) {
             Acc s[N][4] = {};
             pages.template scores<N>(s, query);
             ahead += WAVES;

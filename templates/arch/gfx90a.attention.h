@@ -5,8 +5,6 @@ enum { ACC_HEADS = 1, HEAD_LANES = 16 };
 
 DEVICE int lane_head() { return lane_line(); }
 
-DEVICE float power_of_2(float x) { return exp2f(x); }
-
 template <int D> struct Pages {
     enum { PARTS = (D + 31) / 32, SEGMENTS = (D + 63) / 64, TILES = SEGMENTS * 4, LDS = 0 };
     typedef unsigned u32x2 __attribute__((vector_size(8)));

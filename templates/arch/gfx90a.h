@@ -16,6 +16,8 @@ static __device__ inline u64_ shuffle_xor(u64_ v, int mask) {
 }
 static __device__ inline double shuffle_xor(double v, int mask) { return __builtin_bit_cast(double, shuffle_xor(__builtin_bit_cast(u64_, v), mask)); }
 
+static __device__ inline float power_of_2(float x) { return exp2f(x); }
+
 // The lanes where p holds, one bit each.
 static __device__ inline u64_ wave_ballot(bool p) { return __builtin_amdgcn_uicmp((unsigned)p, 0u, 33); }
 static __device__ inline int bit_count(u64_ m) { return __builtin_popcountll(m); }

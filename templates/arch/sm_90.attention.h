@@ -87,3 +87,17 @@ template <int D> struct Pages {
         __syncwarp();
     }
 };
+
+// --- what templates/attention.wgmma.hip asks for ---
+
+// Rows of 128 bytes, 8 in 1,024 (PTX ISA: matrix descriptor), from `more` times 16 bytes behind `at` on.
+DEVICE u64 swizzled_rows(unsigned at, int more) { return 0x4000004000000000ull | (1u << 16 | at >> 4) + more; }
+
+// d = A times B, or that added to d: as Wgmma<64>; B is 64 rows of k, or, turned, k rows of 64.
+template <int TURNED> DEVICE void wgmma_64(float *d, const AFragment &a, u64 b, bool add) {
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, %37, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" R32 "}, {%32,%33,%34,%35}, %36, p, 1, 1, %38; }"
+                 : D32(0) : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "l"(b), "r"((int)add), "n"(TURNED));
+}
+
+DEVICE void copies_arrive(unsigned bar) { asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(bar) : "memory"); } // when this thread's are there
+template <int THREADS> DEVICE void barrier_sync(int which) { asm volatile("bar.sync %0, %1;" ::"r"(which), "n"(THREADS) : "memory"); } // of some of a block's threads
