@@ -38,7 +38,7 @@ getp() { # name, plan, model, input, options…
 }
 
 if [ "$what" = all ] || [ "$what" = quick ]; then
-    for plan in tiny unfused mlp2 odd wide mqa d80 sparse; do
+    for plan in tiny unfused mlp2 odd wide mqa d80 sparse d64; do
         for precision in strict fast; do check "selftest-$plan-$precision" gptoss-exec "$carry/plans/$plan-$precision.bin" --self-test; done
     done
     check selftest-kv16 gptoss-exec "$carry/plans/kv16.bin" --self-test --only attention

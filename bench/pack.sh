@@ -29,6 +29,7 @@ numbers() {
         mqa)    echo 400  32  96 2 3  1  16 40 2 5   f32 ;;
         d80)    echo 999 160  64 2 6  5  80 6  3 128 mxfp4 ;;
         sparse) echo 301  96 160 2 40 1  48 3  1 20  mxfp4 ;;
+        d64)    echo 301  96 160 2 5  3  64 32 2 100 mxfp4 ;;
     esac
 }
 shape() { # NAME: its configuration, and a checkpoint for the compiler
@@ -84,7 +85,7 @@ compile 20b-many graphs/gpt-oss-20b.lua --max-batch 1024 --max-tokens 4096
 compile kv16 graphs/toy.lua --precision strict --kv16
 compile kv32 graphs/toy.lua --precision fast --kv32
 cp tests/models/tiny.json .carry/models/
-for name in odd wide mqa d80 sparse; do
+for name in odd wide mqa d80 sparse d64; do
     shape $name
     for precision in strict fast; do
         compile "$name-$precision" graphs/gpt_oss.lua --model out/pack-model --precision $precision --max-batch 70 --max-tokens 700

@@ -190,8 +190,10 @@ static bool do_input(Cursor *c, const Template *t, unsigned *set, const char *no
 static bool do_early(Cursor *c, Template *t) { return do_input(c, t, &t->early, "early names no input of the kernel"); }
 static bool do_front(Cursor *c, Template *t) { return do_input(c, t, &t->front, "front names no input of the kernel"); }
 static bool do_number(Cursor *c, int64_t *n) {
-    *n = atoll(text_until(c, 0));
-    return *n > 0 || bad(c, "expected a number of tokens");
+    const char *text = text_until(c, 0);
+    char *end;
+    *n = strtoll(text, &end, 10);
+    return (end > text && !*end && *n > 0) || bad(c, "expected a number of tokens");
 }
 static bool do_tokens(Cursor *c, Template *t) { return do_number(c, &t->tokens); }
 static bool do_over(Cursor *c, Template *t) { return do_number(c, &t->over); }

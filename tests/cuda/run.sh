@@ -70,6 +70,17 @@ for dtype in mxfp4 bf16; do
     [ "$here" = 0 ] || out/gptoss-exec "$tmp/$name.bin" --self-test 2>&1 | sed "s/^\(ok\|FAIL\) /\1 $name /"
 done
 
+# Attention of many tokens: heads of 64, 8 to a kv head; else, and for few tokens, another template.
+sed 's/"head_dim": 48, "num_attention_heads": 3/"head_dim": 64, "num_attention_heads": 16/; s/"num_key_value_heads": 1/"num_key_value_heads": 2/' "$tmp/odd.json" >"$tmp/d64.json"
+out/gptoss-mkmodel "$tmp/d64.json" "$tmp/d64" --dtype bf16 >"$tmp/err" 2>&1 || fail d64 "$(tail -1 "$tmp/err")"
+for tokens in 700 256; do
+    compile d64-$tokens graphs/gpt_oss.lua --model "$tmp/d64" --max-batch 70 --max-tokens $tokens || fail d64-$tokens "$(tail -1 "$tmp/d64-$tokens.err")"
+    [ "$here" = 0 ] || out/gptoss-exec "$tmp/d64-$tokens.bin" --self-test --only attention 2>&1 | sed "s/^\(ok\|FAIL\) /\1 d64-$tokens /"
+done
+got=$(jq -r '.kernels[] | select(.template == "attention.wgmma.hip") | .vgpr_spills' "$tmp/d64-700.json" | paste -sd' ')
+[ "$got" = '0 0' ] && ok attention_wgmma || fail attention_wgmma "spills of its two kernels: $got"
+grep -q '"attention.wgmma.hip"' "$tmp/d64-256.json" "$tmp/odd-bf16-fast.json" && fail attention_other "of few tokens, or heads of 48" || ok attention_other
+
 # An error names the template's file and line.
 mkdir "$tmp/templates" && sed 's/^    const int wave = threadIdx.x/    const int wave = oops/' templates/linear.stream.hip >"$tmp/templates/linear.stream.hip"
 line=$(grep -n oops "$tmp/templates/linear.stream.hip" | cut -d: -f1)

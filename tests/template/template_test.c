@@ -99,6 +99,8 @@ static const struct {
     {KERNEL "//! arch gfx90\n", "\"gfx90\" is no arch (gfx90a, "},
     {KERNEL "//! priority ten\n", "expected an integer"},
     {KERNEL "//! priority 10x\n", "unexpected text"},
+    {KERNEL "//! tokens 16x\n", "k.hip:2: error: expected a number of tokens"},
+    {KERNEL "//! over many\n", "k.hip:2: error: expected a number of tokens"},
     {KERNEL "//! attr EPS = rmsnom.eps\n", "k.hip:2: error: there is no op rmsnom (did you mean rmsnorm?)"},
     {KERNEL "//! attr EPS = rmsnorm.epz\n", "rmsnorm has no attribute epz (did you mean eps?)"},
     {KERNEL "//! attr EPS = rmsnorm\n", "expected an attribute: rmsnorm.NAME"},
