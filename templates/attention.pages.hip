@@ -9,6 +9,7 @@
 //! const  HEADS = WAVE == 32 ? 8 : 16
 //! const  TILES = ceil(GROUP, HEADS)
 //! const  HELD = min(GROUP, HEADS)
+//! const  SIDE = WAVE == 64 && HEADS >= 2 * GROUP ? 2 : 1
 //! const  WAVES = 4
 //! const  CHUNK = WINDOW && WINDOW <= 512 ? M : 8
 //! const  SPAN = 4
@@ -16,7 +17,7 @@
 //! const  UNITS = min(ceil(M, CHUNK), max(FINE, ceil(M, CHUNK * SPAN)))
 //! const  RING = WAVE == 32 ? 128 * (D * 2 + 16) : 0
 //! const  TOKENS = WAVE == 32 && D <= 64 ? (CHUNK < M ? 4 : 2) : 1
-//! grid   NKV * TILES, T > 64 && T * NKV * TILES > 128 ? ceil(T, TOKENS) : T, max(1, min(UNITS, 256 / (T * NKV * TILES)))
+//! grid   NKV * TILES, T > 64 && T * NKV * TILES > 128 ? ceil(T, TOKENS * SIDE) : T, max(1, min(UNITS, 256 / (T * NKV * TILES)))
 //! block  WAVES * WAVE
 //! lds    WAVES * RING
 //! workspace UNITS > 1 && T * NKV * TILES <= 128 ? T * NKV * TILES * UNITS * HELD * (D + 2) * 4 : 0
@@ -25,9 +26,10 @@
 //! reduce mma16; pages of 64 keys, page i to wave i % {WAVES}, online; waves of a chunk of {CHUNK} pages, chunks of {SPAN}, those: each ascending
 //! hook   out
 //! tol    fast 1e-5
-// A token and up to HEADS query heads of one kv head (columns of a tile beyond them repeat) by a few blocks; where there are many tokens,
-// up to TOKENS of them by one block, which reads a page once for those that have it in common (of a window's few pages that saves nothing:
-// prefill of 2,048 tokens, H200, 2026-11-29: 621 µs for 814 where all is seen, 290 either way for a window of 128).
+// A token and up to HEADS query heads of one kv head by a few blocks; where there are many tokens, SIDE of them side by side in a tile of
+// HEADS columns (columns beyond them repeat), and up to TOKENS tiles by one block, which reads a page once for those that have it in common
+// (of a window's few pages that saves nothing: prefill of 2,048 tokens, H200, 2026-11-29: 621 µs for 814 where all is seen, 290 either way
+// for a window of 128).
 //
 // The order of the sums is a function of positions alone. Pages are cut at multiples of CHUNK; in a chunk each wave takes every
 // WAVES-th page with a maximum of its own; then the waves are folded into the chunk's sum, SPAN chunks into a span's and spans into the
@@ -59,6 +61,23 @@ struct Sight {
     METHOD int to(int unit) const { return lesser((unit0 + unit + 1) * pages, last / PAGE + 1); }
 };
 
+// Columns of a tile: GROUP of each of SIDE tokens; those beyond are the last one's again.
+DEVICE int side_of(int column) { return SIDE > 1 ? lesser(column / GROUP, SIDE - 1) : 0; }
+DEVICE int head_of(int column) { return column - side_of(column) * GROUP; }
+
+// Keys that all tokens of a tile see, that some do, and that those of this lane's columns do.
+struct Seen {
+    int all0, all1, some0, some1, own0[ACC_HEADS], own1[ACC_HEADS];
+    METHOD Seen() : all0(0), all1(0x7fffffff), some0(0x7fffffff), some1(0) {}
+    METHOD void add(int side, int pos) {
+        const int first = first_key(pos, WINDOW);
+        all0 = greater(all0, first), all1 = lesser(all1, pos), some0 = lesser(some0, first), some1 = greater(some1, pos);
+#pragma unroll
+        for (int h = 0; h < ACC_HEADS; h++)
+            if (SIDE == 1 || side_of(acc_token(h)) == side) own0[h] = first, own1[h] = pos;
+    }
+};
+
 // The pages that a wave reads, in order; then, again and again, the last key's row.
 struct Walk {
     const int *table;
@@ -81,19 +100,20 @@ struct Online {
     METHOD Online() : o{} {
         for (int h = 0; h < ACC_HEADS; h++) top[h] = -__builtin_inff(), sum[h] = 0;
     }
-    METHOD static void hide(Acc *s, int page, int lo, int hi) { // keys that are not seen
+    METHOD static void hide(Acc *s, int page, const Seen &seen) { // keys that are not seen
 #pragma unroll
         for (int m = 0; m < 4; m++)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const int key = page * PAGE + m * 16 + tile_row(acc_group(i % 2), i / 2);
-                s[m].c[i] = key >= lo && key <= hi ? s[m].c[i] : -__builtin_inff();
+                s[m].c[i] = key >= seen.own0[i % ACC_HEADS] && key <= seen.own1[i % ACC_HEADS] ? s[m].c[i] : -__builtin_inff();
             }
     }
-    // Scores of the page's keys, of which some are seen, to their weights, and all before to the same maximum.
-    METHOD void weigh(Acc *s, int page, int lo, int hi) {
+    // Scores of the page's keys, of which some are seen, to their weights, and all before to the same maximum. (Of one token of a tile
+    // there may be none, and none before.)
+    METHOD void weigh(Acc *s, int page, const Seen &seen) {
         float high[ACC_HEADS], keep[ACC_HEADS];
-        if (page * PAGE < lo || page * PAGE + PAGE - 1 > hi) hide(s, page, lo, hi);
+        if (page * PAGE < seen.all0 || page * PAGE + PAGE - 1 > seen.all1) hide(s, page, seen);
 #pragma unroll
         for (int h = 0; h < ACC_HEADS; h++) high[h] = top[h];
 #pragma unroll
@@ -104,8 +124,10 @@ struct Online {
         for (int h = 0; h < ACC_HEADS; h++) {
 #pragma unroll
             for (int d = HEAD_LANES; d < WAVE; d *= 2) high[h] = higher(high[h], shuffle_xor(high[h], d));
+            const float now = high[h];
+            if (SIDE > 1 && now == -__builtin_inff()) high[h] = 0;
             keep[h] = power_of_2((top[h] - high[h]) * SCALE);
-            top[h] = high[h], sum[h] *= keep[h], high[h] *= SCALE;
+            top[h] = now, sum[h] *= keep[h], high[h] *= SCALE;
         }
 #pragma unroll
         for (int j = 0; j < Pages<D>::TILES; j++)
@@ -163,11 +185,12 @@ template <int N> struct Folded {
         for (int k = 0; k < EACH; k++) o[k] = __builtin_fmaf(o[k], f.keep, v(k) * f.share);
     }
     METHOD void take(const Folded &f) { take(f.top, f.sum, [&](int k) { return f.o[k]; }); }
-    METHOD void take(const Meeting &m) {
+    METHOD void take(const Meeting &m, int side) {
         if (!some()) return;
+        const int h = side * HELD + head();
         Folded all;
 #pragma unroll
-        for (int w = 0; w < WAVES; w++) all.take(m.top[w][head()], m.sum[w][head()], [&](int k) { return m.o[w][head()][column() + k]; });
+        for (int w = 0; w < WAVES; w++) all.take(m.top[w][h], m.sum[w][h], [&](int k) { return m.o[w][h][column() + k]; });
         take(all);
     }
     // In the workspace: HELD * D of o, then top and sum of each head.
@@ -231,7 +254,10 @@ DEVICE void share(const Args &a, int t, int kv, int head0, Sight sight, char *ld
     };
     next();
     pages.fetch_values(cache.values(now.id, kv), now.lo, now.hi, true);
-    query.ask(a.q + (long)t * W + query_head(kv, head0, lane_head()) * D);
+    query.ask(a.q + (long)t * W + query_head(kv, head0, head_of(lane_head())) * D);
+    Seen seen;
+#pragma unroll
+    for (int i = 0; i < SIDE; i++) seen.add(i, sight.last);
 
     float *left = (float *)a.workspace + (long)(t * gridDim.x + blockIdx.x) * UNITS * (HELD * (D + 2));
 #pragma unroll 1
@@ -246,13 +272,13 @@ DEVICE void share(const Args &a, int t, int kv, int head0, Sight sight, char *ld
                 Acc s[1][4] = {};
                 pages.template scores<1>(s, &query);
                 next();
-                part.weigh(s[0], page, sight.first, sight.last);
+                part.weigh(s[0], page, seen);
                 pages.template add<1>(&part, s);
                 pages.fetch_values(cache.values(now.id, kv), now.lo, now.hi, true);
             }
             meeting.leave(wave, part);
             __syncthreads();
-            span.take(meeting);
+            span.take(meeting, 0);
             __syncthreads();
         }
         span.save(left + (long)unit * (HELD * (D + 2)));
@@ -269,20 +295,21 @@ DEVICE void share(const Args &a, int t, int kv, int head0, Sight sight, char *ld
     give(a, t, kv, head0, total);
 }
 
-// `count` tokens of one slot, from t on, by this block alone, N >= count.
+// `count` tokens of one slot, from t on, by this block alone, N tiles of SIDE.
 template <int N> DEVICE void alone(const Args &a, int t, int count, int kv, int head0, char *lds, Meeting *meeting) {
     const int wave = uniform(threadIdx.x / WAVE), *table = a.blocks + (long)a.slot[t] * M;
     const Cache<NKV, PAGE, D> cache = {a.state};
     Pages<D> pages;
     typename Pages<D>::Query query[N];
-    int first[N], last[N], lo = 0x7fffffff, hi = 0; // of the keys: each token's, and from the lowest to the highest
+    Seen seen[N];
+    int lo = 0x7fffffff, hi = 0; // of the keys, from the lowest to the highest
+    auto token = [&](int i) { return t + lesser(i, count - 1); };
     pages.begin(lds);
 #pragma unroll
     for (int i = 0; i < N; i++) {
-        const int own = t + lesser(i, count - 1);
-        const Sight sight(a.pos[own]);
-        first[i] = sight.first, last[i] = sight.last;
-        lo = lesser(lo, first[i]), hi = greater(hi, last[i]);
+#pragma unroll
+        for (int k = 0; k < SIDE; k++) seen[i].add(k, a.pos[token(i * SIDE + k)]);
+        lo = lesser(lo, seen[i].some0), hi = greater(hi, seen[i].some1);
     }
     const int page0 = lo / PAGE, page1 = hi / PAGE;
     int ahead = own_page<WAVES>(wave, page0); // the page that is fetched; behind the last one: a row of that
@@ -301,11 +328,11 @@ template <int N> DEVICE void alone(const Args &a, int t, int count, int kv, int 
     overlap_next();
     keys(id), values(id);
 #pragma unroll
-    for (int i = 0; i < N; i++) query[i].ask(a.q + (long)(t + lesser(i, count - 1)) * W + query_head(kv, head0, lane_head()) * D);
+    for (int i = 0; i < N; i++) query[i].ask(a.q + (long)token(i * SIDE + side_of(lane_head())) * W + query_head(kv, head0, head_of(lane_head())) * D);
 
-    const int mine = Folded<N>::part(), pos = a.pos[t + lesser(mine, count - 1)]; // of the tokens, this thread folds one
+    const int mine = Folded<N * SIDE>::part(), pos = a.pos[token(mine)]; // of the tokens, this thread folds one
     const int chunk0 = Sight(pos).first / PAGE / CHUNK, chunk1 = pos / PAGE / CHUNK;
-    Folded<N> total = sink_of<N>(a, kv, head0), span;
+    Folded<N * SIDE> total = sink_of<N * SIDE>(a, kv, head0), span;
 #pragma unroll 1
     for (int chunk = page0 / CHUNK; chunk <= page1 / CHUNK; chunk++) {
         const int from = greater(chunk * CHUNK, page0), to = lesser((chunk + 1) * CHUNK, page1 + 1);
@@ -318,7 +345,7 @@ template <int N> DEVICE void alone(const Args &a, int t, int count, int kv, int 
             keys(where());
 #pragma unroll
             for (int i = 0; i < N; i++) {
-                if (page >= first[i] / PAGE && page <= last[i] / PAGE) part[i].weigh(s[i], page, first[i], last[i]);
+                if (page >= seen[i].some0 / PAGE && page <= seen[i].some1 / PAGE) part[i].weigh(s[i], page, seen[i]);
                 else
                     for (int m = 0; m < 4; m++) s[i][m] = Acc(); // none of its keys: no weights
             }
@@ -329,8 +356,8 @@ template <int N> DEVICE void alone(const Args &a, int t, int count, int kv, int 
         for (int i = 0; i < N; i++) meeting[i].leave(wave, part[i]);
         __syncthreads();
         if (chunk >= chunk0 && chunk <= chunk1) {
-            span.take(meeting[mine]);
-            if ((chunk + 1) % SPAN == 0 || chunk == chunk1) total.take(span), span = Folded<N>();
+            span.take(meeting[mine / SIDE], mine % SIDE);
+            if ((chunk + 1) % SPAN == 0 || chunk == chunk1) total.take(span), span = Folded<N * SIDE>();
         }
         __syncthreads();
     }
@@ -353,7 +380,7 @@ DEVICE void run(const Args &a) {
     }
     for (int count; t < upto; t += count) {
         for (count = 1; t + count < upto && a.slot[t + count] == a.slot[t]; count++) continue;
-        if (TOKENS > 1 && count > 1) alone<TOKENS>(a, t, count, kv, head0, own, meeting);
+        if (TOKENS > 1 && count > SIDE) alone<TOKENS>(a, t, count, kv, head0, own, meeting);
         else alone<1>(a, t, count, kv, head0, own, meeting);
     }
 }

@@ -63,4 +63,6 @@ units() { edited "$1" "$small" "$2" && same "$1" small --prefill-chunk 60; }
 check "same logits with spans as units" units spans 's/FINE = 64/FINE = 1/'
 check "same logits with one block a token" units one 's/min(UNITS, 256/min(1, 256/'
 several() { edited several 's/const  TOKENS = .*/const  TOKENS = 2/' && same several want; }
-check "same logits with two tokens a block" several
+check "same logits with two tiles of tokens a block" several
+one_token() { edited one_token 's/const  SIDE = .*/const  SIDE = 1/' && same one_token want; }
+check "same logits with one token a tile" one_token
