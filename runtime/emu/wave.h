@@ -32,6 +32,7 @@ typedef struct Inst Inst;
 typedef struct Group Group;
 typedef struct Job Job;
 typedef struct Race Race;
+typedef struct Crew Crew;
 typedef void Run(Wave *w, const Inst *i);
 
 /* One vector operation over 64 lanes; 64-bit operands are two rows (low, high). */
@@ -137,6 +138,7 @@ struct EmuMem {
     pthread_rwlock_t lock; /* read: launches; write: adding and removing */
     Region *at;            /* sorted by lo */
     size_t n, cap;
+    Crew *crew;
 };
 
 const Region *region_find(const Regions *r, uint64_t addr);
@@ -234,10 +236,19 @@ struct Job {
     /* shared between threads */
     pthread_mutex_t lock;
     uint64_t next, failed_at; /* the lowest failed position: results do not depend on the thread count */
-    EmuCounts counts;
+    EmuCounts *counts;
     char msg[1024], doubt[1024]; /* doubt: the first; one thread's only */
     Err races;                   /* msg "": none */
 };
+
+/* launch.c: runs a workgroup; its place in the order of the launch, and its number in the grid. */
+void group_run(Group *g, uint64_t position, uint64_t linear);
+static inline size_t group_scratch(const Group *g) { return g->n_waves * LANES * g->scratch_size; }
+
+/* crew.c: runs all of a launch's; false: no memory. */
+Crew *crew_new(void); /* NULL: out of memory */
+bool crew_run(Crew *c, Job *job, Err *e);
+void crew_free(Crew *c); /* NULL is fine */
 
 /* lines.c: "linear.hip:30"; where that is not known "pc 0x1f4". */
 typedef struct Place Place;
