@@ -4,6 +4,7 @@
  * the turns are drawn from it and the workgroup's number, so a run repeats whatever the thread count. Of several failing
  * workgroups the first in launch order is reported. */
 #include <stdlib.h>
+#include <wchar.h>
 
 #include "race.h"
 
@@ -66,19 +67,17 @@ static void start_sgprs(Wave *w) {
 /* gfx90a packs the work-item ids into v0; EXEC has the lanes that exist. */
 static void start_lanes(Wave *w) {
     const uint32_t *b = w->g->job->launch->block;
-    uint32_t total = b[0] * b[1] * b[2], *v0 = V(w, 0);
-    EXEC = 0;
-    EACH_LANE {
-        uint32_t t = w->id * LANES + (uint32_t)l;
-        if (t >= total) break;
-        EXEC |= 1ull << l;
-        v0[l] = t % b[0] | t / b[0] % b[1] << 10 | t / b[0] / b[1] << 20;
+    uint32_t t = w->id * LANES, left = b[0] * b[1] * b[2] - t, x = t % b[0], y = t / b[0] % b[1], z = t / b[0] / b[1], *v0 = V(w, 0);
+    uint32_t n = left < LANES ? left : LANES;
+    EXEC = n < LANES ? (1ull << n) - 1 : ~0ull;
+    for (uint32_t l = 0; l < n; l++) {
+        v0[l] = x | y << 10 | z << 20;
+        if (++x == b[0]) x = 0, y++;
+        if (y == b[1]) y = 0, z++;
     }
 }
 
-static void fill(uint32_t *d, size_t n) {
-    for (size_t k = 0; k < n; k++) d[k] = POISON;
-}
+static void fill(uint32_t *d, size_t n) { wmemset((wchar_t *)d, POISON, n); } /* of 32 bits; glibc has one for each CPU */
 
 static void wave_start(Wave *w, Group *g, uint32_t id) {
     const Kernel *k = g->job->k;

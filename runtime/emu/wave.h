@@ -8,6 +8,7 @@
 #include "comgr.h"
 
 enum { LANES = 64 };
+#define INLINED static inline __attribute__((always_inline))
 #define EACH_LANE for (int l = 0; l < LANES; l++)
 
 /* --- types of operands ------------------------------------------------------------------------------------------- */
@@ -102,7 +103,7 @@ struct Inst {
     const Op *op;
     Lane *lane;
     uint8_t count, nsrc, floats /* FK_ bits */, plain /* no modifier: the fast path */;
-    uint8_t clamp, omod, glc, packed_default;
+    uint8_t clamp, omod, glc;
     uint8_t op_sel, op_sel_hi, neg_lo, neg_hi; /* one bit per source; op_sel bit 3: destination */
     uint8_t sdwa, dst_sel, dst_unused;
     uint8_t cbsz, abid, blgp, lds;
@@ -280,7 +281,7 @@ static inline uint64_t scalar64(const Wave *w, const Operand *o) {
 }
 
 /* The rows of a source; tmp holds a broadcast scalar. */
-static inline const uint32_t *source_rows(const Wave *w, const Operand *o, uint32_t *tmp) {
+INLINED const uint32_t *source_rows(const Wave *w, const Operand *o, uint32_t *tmp) {
     if (o->where == W_VGPR) return V(w, o->reg);
     if (o->where == W_CONST) return o->rows;
     uint32_t a = scalar32(w, o);
@@ -291,14 +292,15 @@ static inline const uint32_t *source_rows(const Wave *w, const Operand *o, uint3
     return tmp;
 }
 
-/* d[l] = t[l] where mask has bit l. */
-static inline void merge(uint32_t *d, const uint32_t *t, uint64_t mask) {
-    typedef uint32_t Oct __attribute__((vector_size(32), aligned(4), may_alias));
-    const Oct bits = {1, 2, 4, 8, 16, 32, 64, 128};
-    for (int l = 0; l < LANES; l += 8) {
-        uint32_t m = mask >> l & 255;
-        Oct *to = (Oct *)(d + l), from = *(const Oct *)(t + l), take = (Oct)(((Oct){m, m, m, m, m, m, m, m} & bits) == bits);
-        *to = (*to & ~take) | (from & take);
+/* d[l] = t[l] where mask has bit l; in halves, for 32 bits of it are as wide as a lane. Rows are the same or do not overlap. */
+INLINED void merge(uint32_t *d, const uint32_t *t, uint64_t mask) {
+    for (int h = 0; h < LANES; h += 32) {
+        uint32_t half = (uint32_t)(mask >> h);
+        _Pragma("GCC ivdep")
+        for (int l = h; l < h + 32; l++) {
+            uint32_t now = d[l], then = t[l]; /* both are read: so it is one blend */
+            d[l] = half >> (l - h) & 1 ? then : now;
+        }
     }
 }
 
@@ -314,16 +316,17 @@ extern Lane *const lanes_base[], *const lanes_avx2[], *const lanes_avx512[];
 
 Run run_vector, run_compare, run_mfma, run_bad;
 
-/* BEST(run_x, x): run_x is the inline function x, and run_x_avx2 the same compiled for AVX2; run_best has a row for each. */
+/* BEST(run_x, x): run_x is the inline function x, run_x_avx2 and run_x_avx512 the same compiled for these; run_best chooses. */
 #if defined __x86_64__ && defined __GNUC__
 #define BEST(run, body) \
     void run(Wave *w, const Inst *i) { body(w, i); } \
-    __attribute__((target("avx2,bmi,bmi2,lzcnt,popcnt"))) void run##_avx2(Wave *w, const Inst *i) { body(w, i); }
+    __attribute__((target("avx2,bmi,bmi2,lzcnt,popcnt"))) void run##_avx2(Wave *w, const Inst *i) { body(w, i); } \
+    __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,bmi,bmi2,lzcnt,popcnt"))) \
+    void run##_avx512(Wave *w, const Inst *i) { body(w, i); }
 #else
 #define BEST(run, body) \
     void run(Wave *w, const Inst *i) { body(w, i); }
 #endif
-#define INLINED static inline __attribute__((always_inline))
 typedef enum Land { ZERO, SIGN, ZERO_LO, ZERO_HI, SIGN_LO, SIGN_HI, WORDS, LOW, HIGH } Land;
 
 #endif
