@@ -898,33 +898,43 @@ static void begin_slab(Packing *p, int64_t expert, int64_t slab) {
 
 static inline int64_t packed_index(const Packing *p, int64_t r, int64_t k) { return p->row[r] >= 0 && k < p->k ? p->row[r] + k : -1; }
 
+/* A lane's 8 elements of a word are runs of neighbours: 4 of them in a wave of 64, 2 in one of 32. */
 static void pack_bf16(const Packing *p, int64_t u, uint16_t *to) {
+    bool wide = p->wave == 64;
+    int64_t run = wide ? 4 : 2;
     for (int64_t word = 0; word < 4; word++)
         for (int64_t lane = 0; lane < p->wave; lane++)
-            for (int64_t i = 0; i < 8; i++) {
-                bool wide = p->wave == 64;
-                int64_t r = wide ? lane % 16 : lane / 4 + i / 2 % 2 * 8;
-                int64_t k = wide ? (2 * word + i / 4) * 16 + lane / 16 * 4 + i % 4 : word * 16 + lane % 4 * 2 + i % 2 + i / 4 * 8;
-                int64_t at = packed_index(p, r, u * 2 * p->wave + k);
-                to[(word * p->wave + lane) * 8 + i] = at < 0 ? 0 : ((const uint16_t *)p->w->data)[at];
+            for (int64_t i = 0; i < 8; i += run, to += run) {
+                int64_t r = wide ? lane % 16 : lane / 4 + i / 2 % 2 * 8, k = u * 2 * p->wave;
+                k += wide ? (2 * word + i / 4) * 16 + lane / 16 * 4 : word * 16 + lane % 4 * 2 + i / 4 * 8;
+                int64_t left = p->row[r] < 0 ? 0 : p->k - k, at = left > 0 ? p->row[r] + k : 0;
+                for (int64_t e = 0; e < run; e++) to[e] = e < left ? ((const uint16_t *)p->w->data)[at + e] : 0;
             }
 }
 
-static inline uint32_t code_at(const Packing *p, int64_t r, int64_t k) {
+/* Of k and the elements behind it in its 16 bits; k is a multiple of 2, rows are of whole blocks. */
+static inline uint32_t codes_at(const Packing *p, int64_t r, int64_t k) {
     int64_t at = packed_index(p, r, k);
-    return at < 0 ? 0 : ((const uint8_t *)p->w->data)[at / 2] >> (at % 2 * 4) & 15u;
+    const uint8_t *from = (const uint8_t *)p->w->data + at / 2;
+    return at < 0 ? 0 : from[0] | (k % 4 ? 0 : (uint32_t)from[1] << 8);
+}
+
+/* Four codes, each to the low half of a byte. */
+static uint32_t spread_codes(uint32_t c) {
+    c = (c | c << 8) & 0x00ff00ff;
+    return (c | c << 4) & 0x0f0f0f0f;
 }
 
 /* Waves of 64: nibble i of word w is element i / 2 of step 2w + i % 2. Of 32: pairs of halves, their bits as sm_90.h tells. */
 static uint32_t pack_codes(const Packing *p, int64_t u, int64_t lane, int64_t word) {
+    int64_t base = u * 2 * p->wave;
+    if (p->wave == 64) {
+        int64_t k = base + 2 * word * 16 + lane / 16 * 4;
+        return spread_codes(codes_at(p, lane % 16, k)) | spread_codes(codes_at(p, lane % 16, k + 16)) << 4;
+    }
     uint32_t bits = 0;
     for (int64_t i = 0; i < 8; i++) {
-        int64_t base = u * 2 * p->wave;
-        if (p->wave == 64) {
-            bits |= code_at(p, lane % 16, base + (2 * word + i % 2) * 16 + lane / 16 * 4 + i / 2) << (4 * i);
-            continue;
-        }
-        uint32_t c = code_at(p, lane / 4 + i / 2 % 2 * 8, base + word * 16 + lane % 4 * 2 + i % 2 + i / 4 * 8);
+        uint32_t c = codes_at(p, lane / 4 + i / 2 % 2 * 8, base + word * 16 + lane % 4 * 2 + i / 4 * 8) >> (4 * (i % 2));
         /* bits 0, 1, 2 of the code and its sign: of the low half's code, of the high half's */
         static const int bit_at[4][2][4] = {{{6, 7, 8, 15}, {22, 23, 24, 31}}, {{2, 3, 4, 11}, {18, 19, 20, 27}},
                                             {{28, 29, 30, 5}, {12, 13, 14, 21}}, {{0, 25, 26, 1}, {16, 9, 10, 17}}};

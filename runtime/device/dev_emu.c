@@ -54,7 +54,6 @@ static Device *emu_open(int index, const Plan *p, const DeviceOptions *o, Err *e
     u->mem = emu_mem_new();
     if (!u->mem) return free(u), err_set(e, "device emu: out of memory"), NULL;
     u->options = *o;
-    if (!o->threads) u->options.threads = cpu_count(); /* once: each launch would read a file for it */
     return &u->base;
 }
 

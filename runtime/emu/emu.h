@@ -12,7 +12,7 @@
 
 #include "ir/base.h"
 
-typedef struct EmuMem EmuMem;       /* the registered regions and their shadow; one per device */
+typedef struct EmuMem EmuMem;       /* the registered regions, their shadow, and the threads of launches on them; one per device */
 typedef struct EmuModule EmuModule; /* one decoded code object; immutable after load, usable from any thread */
 
 EmuMem *emu_mem_new(void); /* NULL: out of memory */
@@ -69,7 +69,7 @@ struct EmuLaunch {
     size_t kernarg_size;
     uint64_t seed;      /* 0: waves in order; else the order in which waves of a workgroup advance, and how far each runs
                            between switches, is drawn from it */
-    uint32_t threads;   /* 0: one per online CPU */
+    uint32_t threads;   /* 0: one per online CPU. Kept until emu_mem_free; launches on one EmuMem take turns */
     uint64_t max_instructions; /* per workgroup; 0: EMU_MAX_INSTRUCTIONS. Beyond it the kernel is reported as hung */
     /* Run only these workgroups (linear ids, x fastest), for sampled checks of large kernels; NULL: all. */
     const uint32_t *only;

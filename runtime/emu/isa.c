@@ -217,20 +217,22 @@ Lane *const *lanes_best(void) {
     return lanes_base;
 }
 
-/* Those that BEST (wave.h) compiles twice. */
-#define TWICE(X) \
-    X(vector) X(compare) X(vx_cndmask) X(vx_pk_mov) X(vx_mbcnt_lo) X(vx_mbcnt_hi) X(ds_bpermute) X(ds_load) X(ds_store) X(ds_read2) X(ds_write2)
+/* Those that BEST (wave.h) compiles. */
+#define RUNS(X) \
+    X(vector) X(compare) X(vx_cndmask) X(vx_pk_mov) X(vx_mbcnt_lo) X(vx_mbcnt_hi) X(ds_bpermute) X(ds_load) X(ds_store) X(ds_read2) X(ds_write2) \
+    X(mem_load) X(mem_store)
 
 Run *run_best(Run *run) {
 #if defined __x86_64__ && defined __GNUC__
-#define X(name) extern Run run_##name##_avx2;
-    TWICE(X)
+#define X(name) extern Run run_##name##_avx2, run_##name##_avx512;
+    RUNS(X)
 #undef X
-#define X(name) {run_##name, run_##name##_avx2},
-    static Run *const pairs[][2] = {TWICE(X)};
+#define X(name) {run_##name, run_##name##_avx2, run_##name##_avx512},
+    static Run *const all[][3] = {RUNS(X)};
 #undef X
-    for (size_t k = 0; k < LEN(pairs) && lanes_best() != lanes_base; k++)
-        if (pairs[k][0] == run) return pairs[k][1];
+    int best = lanes_best() == lanes_avx512 ? 2 : lanes_best() == lanes_avx2;
+    for (size_t k = 0; k < LEN(all); k++)
+        if (all[k][0] == run) return all[k][best];
 #endif
     return run;
 }

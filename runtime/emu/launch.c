@@ -1,10 +1,10 @@
-/* launch.c - a kernel's workgroups over threads; a workgroup's waves in turn on one of them.
+/* launch.c - a launch: a workgroup's waves, in turn on one thread (crew.c has the threads), and what they are started with.
  *
  * Waves are contexts that stop at barriers, at their end, or after their turn; with a seed the order and the lengths of
  * the turns are drawn from it and the workgroup's number, so a run repeats whatever the thread count. Of several failing
  * workgroups the first in launch order is reported. */
 #include <stdlib.h>
-#include <sys/mman.h>
+#include <wchar.h>
 
 #include "race.h"
 
@@ -67,19 +67,17 @@ static void start_sgprs(Wave *w) {
 /* gfx90a packs the work-item ids into v0; EXEC has the lanes that exist. */
 static void start_lanes(Wave *w) {
     const uint32_t *b = w->g->job->launch->block;
-    uint32_t total = b[0] * b[1] * b[2], *v0 = V(w, 0);
-    EXEC = 0;
-    EACH_LANE {
-        uint32_t t = w->id * LANES + (uint32_t)l;
-        if (t >= total) break;
-        EXEC |= 1ull << l;
-        v0[l] = t % b[0] | t / b[0] % b[1] << 10 | t / b[0] / b[1] << 20;
+    uint32_t t = w->id * LANES, left = b[0] * b[1] * b[2] - t, x = t % b[0], y = t / b[0] % b[1], z = t / b[0] / b[1], *v0 = V(w, 0);
+    uint32_t n = left < LANES ? left : LANES;
+    EXEC = n < LANES ? (1ull << n) - 1 : ~0ull;
+    for (uint32_t l = 0; l < n; l++) {
+        v0[l] = x | y << 10 | z << 20;
+        if (++x == b[0]) x = 0, y++;
+        if (y == b[1]) y = 0, z++;
     }
 }
 
-static void fill(uint32_t *d, size_t n) {
-    for (size_t k = 0; k < n; k++) d[k] = POISON;
-}
+static void fill(uint32_t *d, size_t n) { wmemset((wchar_t *)d, POISON, n); } /* of 32 bits; glibc has one for each CPU */
 
 static void wave_start(Wave *w, Group *g, uint32_t id) {
     const Kernel *k = g->job->k;
@@ -164,81 +162,7 @@ static void run_waves(Group *g, uint64_t seed) {
     }
 }
 
-/* --- threads ---------------------------------------------------------------------------------------------------------------------- */
-
-typedef struct Worker Worker;
-struct Worker {
-    Job *job;
-    pthread_t thread;
-    Group g;
-    uint32_t *registers; /* n_waves * 512 * 64 */
-    const Region **hit;
-    EmuCounts counts;
-};
-
-/* Zeroed pages; NULL for none, and *ok cleared, with e set, where there is no memory. */
-static void *map(size_t size, const char *what, const Job *j, bool *ok, Err *e) {
-    void *p = size && *ok ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : NULL;
-    if (p != MAP_FAILED) return p;
-    *ok = err_set(e, "kernel %s: out of memory: %zu bytes for %s", j->k->pub.name, size, what);
-    return NULL;
-}
-static void unmap(void *p, size_t size) {
-    if (p) munmap(p, size);
-}
-
-static size_t register_bytes(const Job *j) { return (size_t)j->n_waves * R_VGPRS * LANES * 4; }
-static size_t scratch_bytes(const Job *j) { return (size_t)j->n_waves * LANES * j->k->pub.scratch_bytes; }
-
-static size_t executed_bytes(const Job *j) { return j->launch->executed ? j->m->n_code * sizeof(uint64_t) : 0; }
-static size_t hit_bytes(const Job *j) { return j->m->n_code * sizeof(Region *); }
-static size_t wave_bytes(const Job *j) { return j->n_waves * sizeof(Wave); }
-static size_t lds_bytes(const Job *j) { return 2 * ((size_t)j->lds_size + 16); } /* and as many bytes of its shadow */
-
-static bool worker_open(Worker *t, Job *job, Err *e) {
-    bool ok = true;
-    *t = (Worker){.job = job};
-    Group *g = &t->g;
-    t->registers = map(register_bytes(job), "registers", job, &ok, e);
-    t->hit = map(hit_bytes(job), "its instructions' memory", job, &ok, e);
-    g->waves = map(wave_bytes(job), "waves", job, &ok, e);
-    g->lds = map(lds_bytes(job), "LDS", job, &ok, e);
-    g->scratch = map(scratch_bytes(job), "scratch", job, &ok, e);
-    g->executed = map(executed_bytes(job), "counts", job, &ok, e);
-    if (!ok) return false;
-    g->job = job, g->n_waves = job->n_waves, g->lds_size = job->lds_size, g->scratch_size = job->k->pub.scratch_bytes;
-    g->limit = job->launch->max_instructions ? job->launch->max_instructions : EMU_MAX_INSTRUCTIONS;
-    g->lds_bits = g->lds + job->lds_size + 16;
-    for (size_t k = 0; k < g->n_waves; k++) {
-        Wave *w = &g->waves[k];
-        w->v = t->registers + k * R_VGPRS * LANES;
-        w->hit = t->hit;
-    }
-    if (job->launch->races) g->race = race_open(g);
-    return true;
-}
-
-static void add_counts(EmuCounts *c, const Wave *w) {
-    c->waves++;
-    c->salu += w->n[C_SALU], c->valu += w->n[C_VALU], c->mfma += w->n[C_MFMA], c->smem += w->n[C_SMEM];
-    c->vmem += w->n[C_VMEM], c->lds += w->n[C_LDS], c->branch += w->n[C_BRANCH], c->barriers += w->n[C_BARRIER];
-    for (int k = 0; k < C_KINDS; k++) c->instructions += w->n[k];
-    c->bytes_read += w->bytes_read, c->bytes_written += w->bytes_written, c->lds_bytes += w->lds_bytes;
-}
-
-static void worker_close(Worker *t) {
-    Group *g = &t->g;
-    if (g->race) race_verdict(g->race, &t->job->races);
-    race_close(g->race);
-    unmap(t->registers, register_bytes(t->job));
-    unmap((void *)t->hit, hit_bytes(t->job));
-    unmap(g->waves, wave_bytes(t->job));
-    unmap(g->lds, lds_bytes(t->job));
-    unmap(g->scratch, scratch_bytes(t->job));
-    unmap(g->executed, executed_bytes(t->job));
-}
-
-static void group_run(Group *g, uint64_t position, uint64_t linear) {
+void group_run(Group *g, uint64_t position, uint64_t linear) {
     Job *job = g->job;
     const uint32_t *grid = job->launch->grid;
     g->id[0] = (uint32_t)(linear % grid[0]);
@@ -247,7 +171,7 @@ static void group_run(Group *g, uint64_t position, uint64_t linear) {
     g->done = 0;
     memset(g->lds, 0xa5, g->lds_size);
     memset(g->lds_bits, 0, g->lds_size);
-    if (g->scratch) memset(g->scratch, 0xa5, scratch_bytes(job));
+    if (g->scratch) memset(g->scratch, 0xa5, group_scratch(g));
     if (g->race) race_begin(g->race, position);
     if (!setjmp(g->fault)) {
         for (uint32_t k = 0; k < g->n_waves; k++) wave_start(&g->waves[k], g, k);
@@ -258,59 +182,6 @@ static void group_run(Group *g, uint64_t position, uint64_t linear) {
     pthread_mutex_lock(&job->lock);
     if (position < job->failed_at) job->failed_at = position, snprintf(job->msg, sizeof job->msg, "%s", g->msg);
     pthread_mutex_unlock(&job->lock);
-}
-
-static void *worker_run(void *arg) {
-    Worker *t = arg;
-    Job *job = t->job;
-    for (;;) {
-        uint64_t at = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
-        pthread_mutex_lock(&job->lock);
-        bool stop = at >= job->n_groups || at > job->failed_at;
-        pthread_mutex_unlock(&job->lock);
-        if (stop) break;
-        group_run(&t->g, at, job->launch->only ? job->launch->only[at] : at);
-        if (t->g.done > t->counts.longest) t->counts.longest = t->g.done;
-        for (size_t k = 0; k < t->g.n_waves; k++) {
-            Wave *w = &t->g.waves[k];
-            add_counts(&t->counts, w);
-            memset(w->n, 0, sizeof w->n);
-            w->bytes_read = w->bytes_written = w->lds_bytes = 0;
-        }
-    }
-    return NULL;
-}
-
-static void sum_counts(EmuCounts *to, const EmuCounts *c) {
-    to->waves += c->waves, to->instructions += c->instructions, to->salu += c->salu, to->valu += c->valu;
-    to->mfma += c->mfma, to->smem += c->smem, to->vmem += c->vmem, to->lds += c->lds, to->branch += c->branch;
-    to->barriers += c->barriers, to->bytes_read += c->bytes_read, to->bytes_written += c->bytes_written;
-    to->lds_bytes += c->lds_bytes;
-    if (c->longest > to->longest) to->longest = c->longest;
-}
-
-static void sum_executed(const Worker *t) {
-    for (size_t i = 0; t->g.executed && i < t->job->m->n_code; i++) t->job->launch->executed[i] += t->g.executed[i];
-}
-
-/* As many workers as there is memory for; false when there is none for the first. */
-static bool run_job(Job *job, Err *e) {
-    uint64_t n = job->launch->threads ? job->launch->threads : (uint64_t)cpu_count();
-    if (n > job->n_groups) n = job->n_groups;
-    if (n > 256) n = 256;
-    if (n && job->launch->races) n = 1;
-    if (!n) return true;
-    Worker *t = calloc(n, sizeof *t);
-    if (!t) return err_set(e, "kernel %s: out of memory: %zu bytes for its threads", job->k->pub.name, (size_t)n * sizeof *t);
-    uint64_t opened = 0, started = 1;
-    while (opened < n && worker_open(&t[opened], job, e)) opened++;
-    if (opened < n) worker_close(&t[opened]), n = opened;
-    while (started < n && !pthread_create(&t[started].thread, NULL, worker_run, &t[started])) started++;
-    if (n) worker_run(&t[0]);
-    for (uint64_t k = 1; k < started; k++) pthread_join(t[k].thread, NULL);
-    for (uint64_t k = 0; k < n; k++) sum_counts(&job->counts, &t[k].counts), sum_executed(&t[k]), worker_close(&t[k]);
-    free(t);
-    return n > 0;
 }
 
 /* --- arguments ---------------------------------------------------------------------------------------------------------------------- */
@@ -408,8 +279,9 @@ bool emu_launch(EmuModule *m, EmuMem *mem, const EmuLaunch *l, EmuCounts *counts
     size_t args = (l->kernarg_size > k->pub.kernarg_bytes ? l->kernarg_size : k->pub.kernarg_bytes) + 64;
     double begin = seconds_now();
     Arena *arena = arena_new();
-    Job job = {.m = m, .k = k, .launch = l, .n_waves = (block + LANES - 1) / LANES, .lds_size = k->pub.lds_bytes + l->dynamic_lds,
-               .n_groups = l->only ? l->n_only : (uint64_t)l->grid[0] * l->grid[1] * l->grid[2], .failed_at = UINT64_MAX};
+    EmuCounts none = {0};
+    Job job = {.m = m, .k = k, .launch = l, .counts = counts ? counts : &none, .n_waves = (block + LANES - 1) / LANES,
+               .lds_size = k->pub.lds_bytes + l->dynamic_lds, .n_groups = l->only ? l->n_only : (uint64_t)l->grid[0] * l->grid[1] * l->grid[2], .failed_at = UINT64_MAX};
     pthread_mutex_init(&job.lock, NULL);
     job.kernarg = arena_alloc(arena, args);
     job.packet = arena_alloc(arena, 64);
@@ -422,10 +294,9 @@ bool emu_launch(EmuModule *m, EmuMem *mem, const EmuLaunch *l, EmuCounts *counts
     add_region(&job.regions, job.kernarg, args - 64, "the kernel's arguments", true);
     add_region(&job.regions, job.packet, 64, "the dispatch packet", true);
     qsort(job.regions.at, job.regions.n, sizeof *job.regions.at, by_address);
-    bool ran = run_job(&job, e);
+    bool ran = crew_run(mem->crew, &job, e);
     pthread_rwlock_unlock(&mem->lock);
-    job.counts.launches = 1, job.counts.seconds = seconds_now() - begin;
-    if (counts) sum_counts(counts, &job.counts), counts->launches++, counts->seconds += job.counts.seconds;
+    job.counts->launches++, job.counts->seconds += seconds_now() - begin;
     pthread_mutex_destroy(&job.lock);
     arena_free(arena);
     if (!ran) return false;

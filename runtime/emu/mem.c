@@ -10,12 +10,16 @@
 
 EmuMem *emu_mem_new(void) {
     EmuMem *m = calloc(1, sizeof *m);
-    if (m) pthread_rwlock_init(&m->lock, NULL);
+    if (!m) return NULL;
+    m->crew = crew_new();
+    if (!m->crew) return free(m), NULL;
+    pthread_rwlock_init(&m->lock, NULL);
     return m;
 }
 
 void emu_mem_free(EmuMem *m) {
     if (!m) return;
+    crew_free(m->crew);
     for (size_t i = 0; i < m->n; i++)
         if (!m->at[i].borrowed) free(m->at[i].bits);
     free(m->at);

@@ -11,7 +11,7 @@ typedef uint32_t Rows[2 * LANES];
 
 /* --- before: sources ---------------------------------------------------------------------------------------------------- */
 
-static void dpp_pick(uint32_t *d, const uint32_t *s, const Dpp *p, uint64_t exec) {
+INLINED void dpp_pick(uint32_t *d, const uint32_t *s, const Dpp *p, uint64_t exec) {
     EACH_LANE {
         int from = p->from[l];
         d[l] = from >= 0 && exec >> from & 1 ? s[from] : 0;
@@ -20,7 +20,7 @@ static void dpp_pick(uint32_t *d, const uint32_t *s, const Dpp *p, uint64_t exec
 
 /* Lanes that a DPP instruction writes. From an invalid lane - outside, or off in EXEC - a lane reads 0 under bound_ctrl;
  * otherwise it is not written. */
-static uint64_t dpp_lanes(const Dpp *p, uint64_t exec) {
+INLINED uint64_t dpp_lanes(const Dpp *p, uint64_t exec) {
     uint64_t m = exec & p->rows;
     EACH_LANE {
         int from = p->from[l];
@@ -30,7 +30,7 @@ static uint64_t dpp_lanes(const Dpp *p, uint64_t exec) {
     return m;
 }
 
-static void sdwa_pick(uint32_t *d, const uint32_t *s, int sel, bool sext) {
+INLINED void sdwa_pick(uint32_t *d, const uint32_t *s, int sel, bool sext) {
     static const uint8_t at[] = {0, 8, 16, 24, 0, 16, 0}, width[] = {8, 8, 8, 8, 16, 16, 32};
     uint32_t down = at[sel], rest = 32u - width[sel];
     EACH_LANE {
@@ -40,16 +40,16 @@ static void sdwa_pick(uint32_t *d, const uint32_t *s, int sel, bool sext) {
 }
 
 /* Absolute value, then negation, by where the type's signs are. */
-static void signs(uint32_t *d, Type t, bool abs, bool neg) {
+INLINED void signs(uint32_t *d, Type t, bool abs, bool neg) {
     uint32_t bit = t == T_f16 || t == T_h16 || t == T_u16 || t == T_i16 ? 0x8000 : 0x80000000;
     if (t == T_f64 || t == T_c64 || t == T_u64 || t == T_i64) d += LANES;
     EACH_LANE d[l] = (abs ? d[l] & ~bit : d[l]) ^ (neg ? bit : 0);
 }
 
-static uint32_t flush16(uint32_t h) { return h & 0x7c00 ? h : h & 0x8000; }
+INLINED uint32_t flush16(uint32_t h) { return h & 0x7c00 ? h : h & 0x8000; }
 
 /* Subnormals to zeros of their sign. */
-static void flush(uint32_t *d, Type t) {
+INLINED void flush(uint32_t *d, Type t) {
     switch (t) {
     case T_q32: EACH_LANE d[LANES + l] = d[LANES + l] & 0x7f800000 ? d[LANES + l] : d[LANES + l] & 0x80000000; /* fallthrough */
     case T_f32: EACH_LANE d[l] = d[l] & 0x7f800000 ? d[l] : d[l] & 0x80000000; break;
@@ -65,20 +65,20 @@ static void flush(uint32_t *d, Type t) {
 enum { MODE_ROUND_32 = 3, MODE_ROUND_64 = 12, MODE_IN_32 = 16, MODE_OUT_32 = 32, MODE_IN_64 = 64, MODE_OUT_64 = 128,
        MODE_CLAMP = 256, MODE_IEEE = 512 };
 
-static bool flushes(const Wave *w, Type t, bool in) {
+INLINED bool flushes(const Wave *w, Type t, bool in) {
     if (t == T_f32 || t == T_q32) return !(w->mode & (in ? MODE_IN_32 : MODE_OUT_32));
     if (t == T_f64 || t == T_f16 || t == T_p16f) return !(w->mode & (in ? MODE_IN_64 : MODE_OUT_64));
     return false;
 }
 
 /* A packed 16-bit source: each half chosen and negated on its own. */
-static void pack_halves(uint32_t *d, const Inst *i, int k) {
+INLINED void pack_halves(uint32_t *d, const Inst *i, int k) {
     int lo = i->op_sel >> k & 1 ? 16 : 0, hi = i->op_sel_hi >> k & 1 ? 16 : 0;
     uint32_t flip = (i->neg_lo >> k & 1 ? 0x8000u : 0) | (i->neg_hi >> k & 1 ? 0x80000000u : 0);
     EACH_LANE d[l] = ((d[l] >> lo & 0xffff) | (d[l] >> hi & 0xffff) << 16) ^ flip;
 }
 
-static void pack_words(uint32_t *d, const Inst *i, int k) {
+INLINED void pack_words(uint32_t *d, const Inst *i, int k) {
     Rows s;
     memcpy(s, d, sizeof s);
     int lo = i->op_sel >> k & 1 ? LANES : 0, hi = i->op_sel_hi >> k & 1 ? LANES : 0;
@@ -87,7 +87,7 @@ static void pack_words(uint32_t *d, const Inst *i, int k) {
 }
 
 /* v_fma_mix: f32, or a half of the register, by op_sel_hi; the result is an f32. */
-static void mix_source(const Wave *w, uint32_t *d, const Inst *i, int k) {
+INLINED void mix_source(const Wave *w, uint32_t *d, const Inst *i, int k) {
     bool half = i->op_sel_hi >> k & 1;
     int at = i->op_sel >> k & 1 ? 16 : 0;
     if (half) EACH_LANE d[l] = d[l] >> at & 0xffff;
@@ -97,9 +97,9 @@ static void mix_source(const Wave *w, uint32_t *d, const Inst *i, int k) {
     signs(d, T_f32, i->s[k].abs || i->neg_hi >> k & 1, i->s[k].neg != (i->neg_lo >> k & 1));
 }
 
-static bool is_half(Type t) { return t == T_f16 || t == T_h16 || t == T_u16 || t == T_i16; }
+INLINED bool is_half(Type t) { return t == T_f16 || t == T_h16 || t == T_u16 || t == T_i16; }
 
-static void prepare(const Wave *w, const Inst *i, int k, uint32_t *d) {
+INLINED void prepare(const Wave *w, const Inst *i, int k, uint32_t *d) {
     const Operand *o = &i->s[k];
     Rows tmp;
     const uint32_t *s = source_rows(w, o, tmp);
@@ -123,10 +123,10 @@ static void prepare(const Wave *w, const Inst *i, int k, uint32_t *d) {
 
 /* --- after: the destination ------------------------------------------------------------------------------------------------ */
 
-static float scale_of(int omod) { return omod == 1 ? 2 : omod == 2 ? 4 : omod == 3 ? 0.5f : 1; }
+INLINED float scale_of(int omod) { return omod == 1 ? 2 : omod == 2 ? 4 : omod == 3 ? 0.5f : 1; }
 
 /* omod is ignored in IEEE mode, and where denormals are on; clamp keeps [0, 1] and turns NaN into 0. */
-static void finish_value(const Wave *w, const Inst *i, uint32_t *d) {
+INLINED void finish_value(const Wave *w, const Inst *i, uint32_t *d) {
     Type t = i->op->dt;
     bool omod = i->omod && !(w->mode & MODE_IEEE);
     float k = scale_of(omod ? i->omod : 0);
@@ -162,7 +162,7 @@ static void finish_value(const Wave *w, const Inst *i, uint32_t *d) {
 }
 
 /* Where the result lands in the destination: a part of it (SDWA), a half (op_sel). */
-static void finish_place(const Inst *i, uint32_t *d, const uint32_t *old) {
+INLINED void finish_place(const Inst *i, uint32_t *d, const uint32_t *old) {
     static const uint8_t at[] = {0, 8, 16, 24, 0, 16, 0}, width[] = {8, 8, 8, 8, 16, 16, 32};
     bool hi = i->op_sel >> 3 & 1 || !strcmp(i->op->name, "v_fma_mixhi_f16");
     bool half = is_half(i->op->dt);
@@ -180,13 +180,13 @@ static void finish_place(const Inst *i, uint32_t *d, const uint32_t *old) {
 
 /* --- running one -------------------------------------------------------------------------------------------------------------- */
 
-static int dst_dwords(const Inst *i) {
+INLINED int dst_dwords(const Inst *i) {
     Type t = i->op->dt;
     return t == T_u64 || t == T_i64 || t == T_f64 || t == T_q32 ? 2 : 1;
 }
 
 /* MODE's rounding, around the host's arithmetic; rarely anything but to nearest. */
-static void call_lane(const Wave *w, const Inst *i, Lanes *x) {
+INLINED void call_lane(const Wave *w, const Inst *i, Lanes *x) {
     static const int host[] = {FE_TONEAREST, FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
     int round = i->floats & FK_F32 ? (int)(w->mode & MODE_ROUND_32) : i->floats & FK_F64 ? (int)(w->mode >> 2 & 3) : 0;
     if (round) fesetround(host[round]);
@@ -209,11 +209,11 @@ static Inst indexed(Wave *w, const Inst *i) {
     return j;
 }
 
-static void set_mask(Wave *w, const Operand *o, uint64_t bits, uint64_t active) {
+INLINED void set_mask(Wave *w, const Operand *o, uint64_t bits, uint64_t active) {
     w->s64[o->reg / 2] = bits & active;
 }
 
-static void vector_slow(Wave *w, const Inst *i) {
+INLINED void vector_slow(Wave *w, const Inst *i) {
     Inst moved;
     if (w->special & FK_INDEX) moved = indexed(w, i), i = &moved;
     Rows src[3], out;
@@ -230,7 +230,7 @@ static void vector_slow(Wave *w, const Inst *i) {
     if (i->op->flags & OP_CARRY_OUT) set_mask(w, &i->mask, x.out, active);
 }
 
-static inline uint64_t carry_in(const Wave *w, const Inst *i) {
+INLINED uint64_t carry_in(const Wave *w, const Inst *i) {
     if (!(i->op->flags & (OP_VCC_IN | OP_CARRY_IN))) return 0;
     return i->op->flags & OP_VCC_IN ? VCC : scalar64(w, &i->s[3]);
 }

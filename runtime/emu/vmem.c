@@ -34,7 +34,7 @@ static void unwritten(Wave *w, const Inst *i, int lane, const Region *r, uint64_
                (unsigned long long)(r->lo + at), (unsigned long long)(at + k), r->name);
 }
 
-static inline const Region *find(Wave *w, const Inst *i, int lane, uint64_t addr, uint64_t n, bool write) {
+static const Region *find(Wave *w, const Inst *i, int lane, uint64_t addr, uint64_t n, bool write) {
     const Region *r = w->hit[i->index];
     if (!r || addr < r->lo || addr + n > r->hi || addr + n < addr) {
         r = region_find(&w->g->job->regions, addr);
@@ -54,7 +54,7 @@ void check_global(Wave *w, const Inst *i, int lane, uint64_t addr, uint64_t n, b
 }
 
 /* The lowest and highest address of the active lanes. */
-static void bounds(const uint64_t *addr, uint64_t exec, uint64_t *lo, uint64_t *hi) {
+INLINED void bounds(const uint64_t *addr, uint64_t exec, uint64_t *lo, uint64_t *hi) {
     uint64_t a = ~0ull, b = 0;
     if (!~exec) {
         EACH_LANE a = addr[l] < a ? addr[l] : a;
@@ -68,7 +68,7 @@ static void bounds(const uint64_t *addr, uint64_t exec, uint64_t *lo, uint64_t *
     *lo = a, *hi = b;
 }
 
-static bool dense(const uint64_t *addr, uint64_t exec, uint32_t n) {
+INLINED bool dense(const uint64_t *addr, uint64_t exec, uint32_t n) {
     if (~exec || addr[63] - addr[0] != 63ull * n) return false;
     uint64_t off = 0;
     EACH_LANE off |= addr[l] ^ (addr[0] + (uint64_t)l * n);
@@ -76,7 +76,7 @@ static bool dense(const uint64_t *addr, uint64_t exec, uint32_t n) {
 }
 
 /* All active lanes' accesses of n bytes; true when they are dense. */
-static bool check_wave(Wave *w, const Inst *i, const uint64_t *addr, uint64_t exec, uint32_t n, bool write) {
+INLINED bool check_wave(Wave *w, const Inst *i, const uint64_t *addr, uint64_t exec, uint32_t n, bool write) {
     uint64_t lo, hi;
     bool all = dense(addr, exec, n);
     bounds(addr, exec, &lo, &hi);
@@ -132,14 +132,14 @@ void lift(const uint32_t *s, uint8_t *p, const Op *op, int l) {
 /* All 64 lanes, n bytes each from or to its own address. Four dwords of four lanes are a 4x4 transposition. */
 typedef uint32_t Quad __attribute__((vector_size(16)));
 
-static inline void transpose(Quad *r) {
+INLINED void transpose(Quad *r) {
     Quad a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), b = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
     Quad c = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7), d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
     r[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5), r[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
     r[2] = __builtin_shufflevector(c, d, 0, 1, 4, 5), r[3] = __builtin_shufflevector(c, d, 2, 3, 6, 7);
 }
 
-static void gather4(uint32_t *d, const uint64_t *addr) {
+INLINED void gather4(uint32_t *d, const uint64_t *addr) {
     for (int l = 0; l < LANES; l += 4) {
         Quad r[4];
         for (int k = 0; k < 4; k++) memcpy(&r[k], POINTER(addr[l + k]), 16);
@@ -148,7 +148,7 @@ static void gather4(uint32_t *d, const uint64_t *addr) {
     }
 }
 
-static void scatter4(const uint32_t *s, const uint64_t *addr) {
+INLINED void scatter4(const uint32_t *s, const uint64_t *addr) {
     for (int l = 0; l < LANES; l += 4) {
         Quad r[4];
         for (int k = 0; k < 4; k++) memcpy(&r[k], s + k * LANES + l, 16);
@@ -157,7 +157,7 @@ static void scatter4(const uint32_t *s, const uint64_t *addr) {
     }
 }
 
-static void gather(uint32_t *d, const uint64_t *addr, uint32_t words) {
+INLINED void gather(uint32_t *d, const uint64_t *addr, uint32_t words) {
     if (words == 4) {
         gather4(d, addr);
         return;
@@ -165,7 +165,7 @@ static void gather(uint32_t *d, const uint64_t *addr, uint32_t words) {
     EACH_LANE for (uint32_t k = 0; k < words; k++) memcpy(&d[k * LANES + (uint32_t)l], POINTER(addr[l]) + 4 * k, 4);
 }
 
-static void scatter(const uint32_t *s, const uint64_t *addr, uint32_t words) {
+INLINED void scatter(const uint32_t *s, const uint64_t *addr, uint32_t words) {
     if (words == 4) {
         scatter4(s, addr);
         return;
@@ -173,7 +173,7 @@ static void scatter(const uint32_t *s, const uint64_t *addr, uint32_t words) {
     EACH_LANE for (uint32_t k = 0; k < words; k++) memcpy(POINTER(addr[l]) + 4 * k, &s[k * LANES + (uint32_t)l], 4);
 }
 
-static void load_all(Wave *w, const Inst *i, const uint64_t *addr, uint64_t exec) {
+INLINED void load_all(Wave *w, const Inst *i, const uint64_t *addr, uint64_t exec) {
     uint32_t n = i->op->a, *d = V(w, i->d.reg);
     bool all = check_wave(w, i, addr, exec, n, false);
     w->bytes_read += (uint64_t)n * (uint64_t)__builtin_popcountll(exec);
@@ -186,7 +186,7 @@ static void load_all(Wave *w, const Inst *i, const uint64_t *addr, uint64_t exec
     }
 }
 
-static void store_all(Wave *w, const Inst *i, const uint64_t *addr, uint64_t exec) {
+INLINED void store_all(Wave *w, const Inst *i, const uint64_t *addr, uint64_t exec) {
     uint32_t n = i->op->a;
     const uint32_t *s = V(w, i->s[1].reg);
     bool all = check_wave(w, i, addr, exec, n, true);
@@ -214,13 +214,13 @@ static uint8_t *flat_at(Wave *w, const Inst *i, int l, uint64_t addr, uint32_t n
     return POINTER(addr);
 }
 
-static bool any_segment(const uint64_t *addr, uint64_t exec) {
+INLINED bool any_segment(const uint64_t *addr, uint64_t exec) {
     uint64_t high = 0;
     for (uint64_t m = exec; m; m &= m - 1) high |= addr[__builtin_ctzll(m)];
     return high >> 48 != 0;
 }
 
-static void addresses(const Wave *w, const Inst *i, uint64_t *addr) {
+INLINED void addresses(const Wave *w, const Inst *i, uint64_t *addr) {
     const uint32_t *lo = V(w, i->s[0].reg), *hi = lo + LANES;
     uint64_t add = (uint64_t)(int64_t)i->offset;
     if (i->op->family == F_GLOBAL && i->s[2].where != W_OFF) {
@@ -231,7 +231,7 @@ static void addresses(const Wave *w, const Inst *i, uint64_t *addr) {
     }
 }
 
-void run_mem_load(Wave *w, const Inst *i) {
+INLINED void mem_load(Wave *w, const Inst *i) {
     uint64_t addr[LANES], exec = EXEC;
     if (!exec) return;
     addresses(w, i, addr);
@@ -244,8 +244,9 @@ void run_mem_load(Wave *w, const Inst *i) {
         land(V(w, i->d.reg), flat_at(w, i, l, addr[l], i->op->a, true, false), i->op, l);
     }
 }
+BEST(run_mem_load, mem_load)
 
-void run_mem_store(Wave *w, const Inst *i) {
+INLINED void mem_store(Wave *w, const Inst *i) {
     uint64_t addr[LANES], exec = EXEC;
     if (!exec) return;
     addresses(w, i, addr);
@@ -258,6 +259,7 @@ void run_mem_store(Wave *w, const Inst *i) {
         lift(V(w, i->s[1].reg), flat_at(w, i, l, addr[l], i->op->a, false, true), i->op, l);
     }
 }
+BEST(run_mem_store, mem_store)
 
 /* --- atomics ------------------------------------------------------------------------------------------------------------------ */
 

@@ -8,6 +8,7 @@
 #include "comgr.h"
 
 enum { LANES = 64 };
+#define INLINED static inline __attribute__((always_inline))
 #define EACH_LANE for (int l = 0; l < LANES; l++)
 
 /* --- types of operands ------------------------------------------------------------------------------------------- */
@@ -32,6 +33,7 @@ typedef struct Inst Inst;
 typedef struct Group Group;
 typedef struct Job Job;
 typedef struct Race Race;
+typedef struct Crew Crew;
 typedef void Run(Wave *w, const Inst *i);
 
 /* One vector operation over 64 lanes; 64-bit operands are two rows (low, high). */
@@ -101,7 +103,7 @@ struct Inst {
     const Op *op;
     Lane *lane;
     uint8_t count, nsrc, floats /* FK_ bits */, plain /* no modifier: the fast path */;
-    uint8_t clamp, omod, glc, packed_default;
+    uint8_t clamp, omod, glc;
     uint8_t op_sel, op_sel_hi, neg_lo, neg_hi; /* one bit per source; op_sel bit 3: destination */
     uint8_t sdwa, dst_sel, dst_unused;
     uint8_t cbsz, abid, blgp, lds;
@@ -137,6 +139,7 @@ struct EmuMem {
     pthread_rwlock_t lock; /* read: launches; write: adding and removing */
     Region *at;            /* sorted by lo */
     size_t n, cap;
+    Crew *crew;
 };
 
 const Region *region_find(const Regions *r, uint64_t addr);
@@ -234,10 +237,19 @@ struct Job {
     /* shared between threads */
     pthread_mutex_t lock;
     uint64_t next, failed_at; /* the lowest failed position: results do not depend on the thread count */
-    EmuCounts counts;
+    EmuCounts *counts;
     char msg[1024], doubt[1024]; /* doubt: the first; one thread's only */
     Err races;                   /* msg "": none */
 };
+
+/* launch.c: runs a workgroup; its place in the order of the launch, and its number in the grid. */
+void group_run(Group *g, uint64_t position, uint64_t linear);
+static inline size_t group_scratch(const Group *g) { return g->n_waves * LANES * g->scratch_size; }
+
+/* crew.c: runs all of a launch's; false: no memory. */
+Crew *crew_new(void); /* NULL: out of memory */
+bool crew_run(Crew *c, Job *job, Err *e);
+void crew_free(Crew *c); /* NULL is fine */
 
 /* lines.c: "linear.hip:30"; where that is not known "pc 0x1f4". */
 typedef struct Place Place;
@@ -269,7 +281,7 @@ static inline uint64_t scalar64(const Wave *w, const Operand *o) {
 }
 
 /* The rows of a source; tmp holds a broadcast scalar. */
-static inline const uint32_t *source_rows(const Wave *w, const Operand *o, uint32_t *tmp) {
+INLINED const uint32_t *source_rows(const Wave *w, const Operand *o, uint32_t *tmp) {
     if (o->where == W_VGPR) return V(w, o->reg);
     if (o->where == W_CONST) return o->rows;
     uint32_t a = scalar32(w, o);
@@ -280,14 +292,15 @@ static inline const uint32_t *source_rows(const Wave *w, const Operand *o, uint3
     return tmp;
 }
 
-/* d[l] = t[l] where mask has bit l. */
-static inline void merge(uint32_t *d, const uint32_t *t, uint64_t mask) {
-    typedef uint32_t Oct __attribute__((vector_size(32), aligned(4), may_alias));
-    const Oct bits = {1, 2, 4, 8, 16, 32, 64, 128};
-    for (int l = 0; l < LANES; l += 8) {
-        uint32_t m = mask >> l & 255;
-        Oct *to = (Oct *)(d + l), from = *(const Oct *)(t + l), take = (Oct)(((Oct){m, m, m, m, m, m, m, m} & bits) == bits);
-        *to = (*to & ~take) | (from & take);
+/* d[l] = t[l] where mask has bit l; in halves, for 32 bits of it are as wide as a lane. Rows are the same or do not overlap. */
+INLINED void merge(uint32_t *d, const uint32_t *t, uint64_t mask) {
+    for (int h = 0; h < LANES; h += 32) {
+        uint32_t half = (uint32_t)(mask >> h);
+        _Pragma("GCC ivdep")
+        for (int l = h; l < h + 32; l++) {
+            uint32_t now = d[l], then = t[l]; /* both are read: so it is one blend */
+            d[l] = half >> (l - h) & 1 ? then : now;
+        }
     }
 }
 
@@ -303,16 +316,17 @@ extern Lane *const lanes_base[], *const lanes_avx2[], *const lanes_avx512[];
 
 Run run_vector, run_compare, run_mfma, run_bad;
 
-/* BEST(run_x, x): run_x is the inline function x, and run_x_avx2 the same compiled for AVX2; run_best has a row for each. */
+/* BEST(run_x, x): run_x is the inline function x, run_x_avx2 and run_x_avx512 the same compiled for these; run_best chooses. */
 #if defined __x86_64__ && defined __GNUC__
 #define BEST(run, body) \
     void run(Wave *w, const Inst *i) { body(w, i); } \
-    __attribute__((target("avx2,bmi,bmi2,lzcnt,popcnt"))) void run##_avx2(Wave *w, const Inst *i) { body(w, i); }
+    __attribute__((target("avx2,bmi,bmi2,lzcnt,popcnt"))) void run##_avx2(Wave *w, const Inst *i) { body(w, i); } \
+    __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,bmi,bmi2,lzcnt,popcnt"))) \
+    void run##_avx512(Wave *w, const Inst *i) { body(w, i); }
 #else
 #define BEST(run, body) \
     void run(Wave *w, const Inst *i) { body(w, i); }
 #endif
-#define INLINED static inline __attribute__((always_inline))
 typedef enum Land { ZERO, SIGN, ZERO_LO, ZERO_HI, SIGN_LO, SIGN_HI, WORDS, LOW, HIGH } Land;
 
 #endif

@@ -75,20 +75,27 @@ struct Trial {
 
 /* --- memory ---------------------------------------------------------------------------------------------------------------- */
 
-static bool make_side(Check *c, const Value *v, const Sizes *s, Side *x, Err *e) {
+static bool make_tensor(const Value *v, const Sizes *s, Side *x, Err *e) {
     x->in = tensor_of(&v->type, s, NULL);
     if (!dtype_bytes(x->in.dtype, (size_t)tensor_count(&x->in), &x->bytes))
         return err_set(e, "%s has no size", v->name);
     x->in.data = malloc(x->bytes + 8);
-    if (!x->in.data) return err_set(e, "out of memory for %s", v->name);
+    return x->in.data || err_set(e, "out of memory for %s", v->name);
+}
+
+static bool make_device(Check *c, const Value *v, Side *x, Err *e) {
     x->device = c->dev->ops->alloc(c->dev, x->bytes, v->name, e);
     return x->device != NULL;
 }
 
+static bool make_side(Check *c, const Value *v, const Sizes *s, Side *x, Err *e) {
+    return make_tensor(v, s, x, e) && make_device(c, v, x, e);
+}
+
 static void free_side(Check *c, Side *x) {
+    if (x->device) c->dev->ops->free(c->dev, x->device); /* which may be the tensor's memory */
     if (x->want.data != x->in.data) free(x->want.data);
     free(x->in.data);
-    if (x->device) c->dev->ops->free(c->dev, x->device);
 }
 
 static bool is_weight(const Node *n, int i) { return n->in[i] && n->in[i]->kind == VALUE_PARAM; }
@@ -121,9 +128,15 @@ static bool upload(Check *c, const Side *x, Err *e) {
     return c->dev->ops->upload(c->dev, 0, x->device, x->in.data, x->bytes, e);
 }
 
+/* A weight goes to the device, or stays where it is: some can be gigabytes. */
+static bool hand_over(Check *c, const Value *v, Side *x, Err *e) {
+    if (c->dev->ops->adopt && (x->device = c->dev->ops->adopt(c->dev, x->in.data, x->bytes, v->name))) return true;
+    return make_device(c, v, x, e) && upload(c, x, e);
+}
+
 static bool prepare_weight(Check *c, Trial *t, int i, Err *e) {
     Side *x = &t->weights[i];
-    return make_side(c, t->n->in[i], &t->m.sizes, x, e) && makeup_fill(&t->m, i, &x->in, e) && upload(c, x, e);
+    return make_tensor(t->n->in[i], &t->m.sizes, x, e) && makeup_fill(&t->m, i, &x->in, e) && hand_over(c, t->n->in[i], x, e);
 }
 
 static bool prepare_inputs(Check *c, Trial *t, Err *e) {
@@ -176,11 +189,9 @@ static void *packed(Check *c, const Trial *t, int buf, Err *e) {
             free_side(c, &k->side);
             *k = (Packed){.from = t->in[w].device};
             Tensor in[1] = {t->in[w].in}, out[1];
-            if (!make_side(c, n->out[0], &t->m.sizes, &k->side, e)) return NULL;
+            if (!make_tensor(n->out[0], &t->m.sizes, &k->side, e)) return NULL;
             out[0] = k->side.in;
-            if (!ref_node(n, in, out, &t->m.sizes, c->o->threads, e)) return NULL;
-            bool ok = c->dev->ops->upload(c->dev, 0, k->side.device, k->side.in.data, k->side.bytes, e) &&
-                      c->dev->ops->sync(c->dev, 0, e);
+            bool ok = ref_node(n, in, out, &t->m.sizes, c->o->threads, e) && hand_over(c, n->out[0], &k->side, e) && c->dev->ops->sync(c->dev, 0, e);
             return ok ? k->side.device : NULL;
         }
     }

@@ -3,7 +3,7 @@
  *   FAULT_CALLS  classes, e.g. memory,read: see the table; unset: nothing is done
  *   FAULT_AT     which fails, from 1; 0 or unset: none
  *   FAULT_FOR    how many from there on: 1; a full disk stays full: 1000000000
- *   FAULT_KILL   1: instead the process is killed (SIGKILL) right before the call
+ *   FAULT_KILL   a signal's number: instead the process gets it right before the call (9, 19: stopped until it gets SIGCONT)
  *   FAULT_COUNT  a file that gets the number of calls of each class when the process ends, a line each: NAME NUMBER
  *   FAULT_SAYS   a file that gets the name of the call that failed
  *   FAULT_STACKS a file that gets the numbers of the calls that are the first by their stack, a line each
@@ -37,7 +37,8 @@ static const struct {
     [NAME] = {"name", EIO},        [FORK] = {"fork", EAGAIN},  [THREAD] = {"thread", EAGAIN},
 };
 
-static bool on[CLASSES], kills;
+static bool on[CLASSES];
+static long signal_sent;
 static long at, last, calls, of_class[CLASSES]; /* at 0: none fails */
 static const char *count_to, *says_to;
 
@@ -95,7 +96,7 @@ static bool fails(Class c, const char *name) {
     if (stacks >= 0) note_stack(n);
     if (!at || n < at || n > last) return false;
     if (n == at) put(says_to, name);
-    if (kills) syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
+    if (signal_sent) return syscall(SYS_kill, syscall(SYS_getpid), signal_sent), false;
     errno = classes[c].error;
     return true;
 }
@@ -121,7 +122,7 @@ __attribute__((constructor)) static void begin(void) {
     const char *which = getenv("FAULT_CALLS");
     if (!which || strncmp(program_invocation_short_name, "gptoss-", 7)) return;
     at = number("FAULT_AT", 0), last = at + number("FAULT_FOR", 1) - 1;
-    kills = number("FAULT_KILL", 0);
+    signal_sent = number("FAULT_KILL", 0);
     count_to = getenv("FAULT_COUNT"), says_to = getenv("FAULT_SAYS");
     open_stacks(getenv("FAULT_STACKS"));
     pthread_atfork(NULL, NULL, in_child);

@@ -23,7 +23,7 @@ run() { LD_LIBRARY_PATH=$fake FAKEHIP_DEVICES=3 builtin exec "$exec" "${plan:-ho
 getp() { (run "$@"); }
 hip() { plan=gfx90a.bin on=hip getp "$@"; }
 begin_hip() { (plan=gfx90a.bin on=hip run "$@") & pid=$!; } # kill finds the program itself
-killed_at() { (export LD_PRELOAD=$shim FAULT_CALLS=$1 FAULT_AT=$2 FAULT_KILL=1; run "${@:3}"); } 2>/dev/null
+killed_at() { (export LD_PRELOAD=$shim FAULT_CALLS=$1 FAULT_AT=$2 FAULT_KILL=9; run "${@:3}"); } 2>/dev/null
 records() { cat ids.parts/* 2>/dev/null | grep -c '^[0-9]*: '; }
 fresh() { rm -rf ids ids.parts; }
 same() { # NAME STATUS: all is there, nothing else is left
@@ -93,12 +93,14 @@ again; printf '5: 1 2 3 4 5 6 7 8 9 1 2 3 4 5 #0123456789abcdef\n99: 1 #01234567
 # --- one at a time; Ctrl-C; a device that fails; more and fewer devices
 if [ -f "$fake/libamdhip64.so.5" ]; then
     mv want want_host; fresh; hip; code=$?; cp ids want; same hip $code
-    fresh; begin_hip -b 1
-    for _ in $(seq 400); do [ "$(records)" -ge 2 ] && break; sleep 0.02; done
+    # It stops before it writes one more of its last dozen: some are kept, some are not.
+    fresh; (export LD_PRELOAD=$shim FAULT_CALLS=write FAULT_COUNT=$tmp/count; hip -b 1); writes=$(awk '$1 == "write" {print $2}' count)
+    fresh; export LD_PRELOAD=$shim FAULT_CALLS=write FAULT_AT=$((writes - 12)) FAULT_KILL=19; begin_hip -b 1; unset LD_PRELOAD
+    for _ in $(seq 600); do grep -q '^State:.T' /proc/$pid/status && break; sleep 0.1; done
     (plan=gfx90a.bin on=hip run --resume -o ./ids); code=$?
     [ $code = 1 ] && said at_work "part.*: process $pid is at work on this" || fail at_work "exit $code: $(cat err)"
-    begin=$(records); kill -INT $pid; wait $pid; code=$?; done=$(records)
-    [ $code = 1 ] && [ ! -e ids ] && [ "$done" -ge "$begin" ] && [ "$done" -lt 11 ] && ok ctrl_c || fail ctrl_c "exit $code, $begin then $done"
+    begin=$(records); kill -INT $pid; kill -CONT $pid; wait $pid; code=$?; done=$(records)
+    [ $code = 1 ] && [ ! -e ids ] && [ "$begin" -ge 2 ] && [ "$done" -ge "$begin" ] && [ "$done" -lt 11 ] && ok ctrl_c || fail ctrl_c "exit $code, $begin then $done"
     said ctrl_c_said "error: ended by Ctrl-C \\(SIGINT\\) *$done of 11 requests are done, and kept in ids.parts: the same command with --resume does the rest"
     hip --resume -g 3; same ctrl_c_resume $?; said ctrl_c_rest "$done of 11 requests are done"
 
@@ -112,9 +114,9 @@ if [ -f "$fake/libamdhip64.so.5" ]; then
     fresh; FAKEHIP_FAULT=3 hip -b 1; code=$?; [ $code = 1 ] && [ ! -e ids.parts ] && ! grep -q resume err && ok nothing_kept || fail nothing_kept "exit $code: $(cat err)"
 
     fresh
-    for ((k = 0; k < 30; k++)); do
+    for ((k = 0; k < 40; k++)); do
         begin_hip --resume -b $((k % 2 + 1)) -g $((k % 3 + 1))
-        sleep "$(awk -v k=$k -v r=$RANDOM 'BEGIN {print 0.8 + r / 32768 * 1.2 + k * 0.1}')"
+        sleep "$(awk -v k=$k -v r=$RANDOM 'BEGIN {print 0.15 + r / 32768 * 0.35 + k * 0.1}')"
         kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null; code=$?
         [ $code = 137 ] || break
     done

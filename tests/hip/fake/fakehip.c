@@ -164,6 +164,7 @@ __attribute__((destructor)) static void at_exit(void) {
     }
     for (int d = 0; f && d < devices() && devices() > 1; d++) fprintf(f, "cpu@%d %d\n", d, pinned_first[d]);
     if (f) fprintf(f, "cpus %d\n", pinned_cpus), fclose(f);
+    if (!objects) emu_mem_free(memory); /* its threads have nothing to do */
     if (wrong && !getenv("FAKEHIP_LAX")) fflush(stdout), _exit(99);
 }
 
