@@ -212,11 +212,13 @@ bool crew_run(Crew *c, Job *j, Err *e) {
 
 void crew_free(Crew *c) {
     if (!c) return;
-    bool fork = getpid() != c->pid;
-    pthread_mutex_lock(&c->lock);
-    c->closing = true;
-    pthread_cond_broadcast(&c->wake);
-    pthread_mutex_unlock(&c->lock);
+    bool fork = getpid() != c->pid; /* the lock may be a thread's that is not there: one that woke too late */
+    if (!fork) {
+        pthread_mutex_lock(&c->lock);
+        c->closing = true;
+        pthread_cond_broadcast(&c->wake);
+        pthread_mutex_unlock(&c->lock);
+    }
     for (Worker *t = c->threads, *next; t; t = next) {
         next = t->next;
         if (!fork) pthread_join(t->thread, NULL);
@@ -224,8 +226,10 @@ void crew_free(Crew *c) {
         free(t);
     }
     worker_free(&c->self);
-    if (!fork) pthread_cond_destroy(&c->wake), pthread_cond_destroy(&c->idle); /* which would wait for the threads */
-    pthread_mutex_destroy(&c->lock);
-    pthread_mutex_destroy(&c->launching);
+    if (!fork) { /* conditions would wait for the threads */
+        pthread_cond_destroy(&c->wake), pthread_cond_destroy(&c->idle);
+        pthread_mutex_destroy(&c->lock);
+        pthread_mutex_destroy(&c->launching);
+    }
     free(c);
 }

@@ -138,9 +138,9 @@ wrong "a unit of k twice"                linear.tile.hip 's/ahead = u + 1 < UNIT
 wrong "ties to the higher index"         topk_softmax.hip 's/(unsigned)~index/(unsigned)index/; s/(int)~(unsigned)best/(int)(unsigned)best/' topk_softmax --no-fusion router
 wrong "the best expert twice"            router.hip 's|below = best;|below = r ? best : below;|' router
 wrong "sum in float"                     map.hip 's/double \(combine[0-9]*_sum\) = 0/float \1 = 0/; s/const double sum = combine/const float sum = combine/' combine $unfused
-wrong "window of one more"               attention.pages.hip 's/pos - WINDOW + 1/pos - WINDOW/' attention
+wrong "window of one more"               attention.pages.hip 's/first_key(pos, WINDOW)/first_key(pos, WINDOW ? WINDOW + 1 : 0)/' attention
 wrong "no sink"                          attention.pages.hip 's/\* 1.4426950408889634f, 1, /* 1.4426950408889634f, 0, /' attention
-wrong "the token itself unseen"          attention.pages.hip 's/key >= lo \&\& key <= hi/key >= lo \&\& key <= (hi ? hi - 1 : 0)/' attention
+wrong "the token itself unseen"          attention.pages.hip 's/key <= seen.own1\[i % ACC_HEADS\] ?/key <= (seen.own1[i % ACC_HEADS] ? seen.own1[i % ACC_HEADS] - 1 : 0) ?/' attention
 wrong "values where keys belong"         map.hip 's/load(a.v, (long)/load(a.k, (long)/' kv_write $unfused
 wrong "values over the keys"             linear.one.hip    's/ \* 2L \* 2 + 2 + (n/ * 2L * 2 + (n/' linear_K128_N384
 wrong "positions beyond 255"             map.hip 's/load(a.pos, t)/(load(a.pos, t) \& 255)/' rope_N256 $unfused
@@ -167,7 +167,7 @@ loose() {
 }
 check "a tolerance that would hide a fault is warned of" loose
 parts() { # parity names the stage
-    edit parts attention.pages.hip 's/pos - WINDOW + 1/pos - WINDOW/' || return 1
+    edit parts attention.pages.hip 's/first_key(pos, WINDOW)/first_key(pos, WINDOW ? WINDOW + 1 : 0)/' || return 1
     if parity parts emu >/dev/null; then echo passes; return 1; fi
     says 'first stage out of tolerance: layer0.attn.heads.bf16 (graph step' $out/err
 }
