@@ -23,7 +23,7 @@
 enum { DEVICES = 16 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static int plain, early, early_in_graph, replays, attribute, wrong;
+static _Atomic int plain, early, early_in_graph, replays, attribute, wrong; /* of several devices' threads */
 static struct CUctx_st { /* a device's primary context; handles of what belongs to it begin with a pointer to it */
     int retained, replays, peers, memory, things, hung, lost;
     int reaches[DEVICES];
@@ -234,7 +234,9 @@ CUresult cuModuleGetFunction(CUfunction *f, CUmodule m, const char *name) {
 CUresult cuFuncSetAttribute(CUfunction f, CUfunction_attribute a, int v) {
     (void)f;
     check(a == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, "another attribute of a function");
-    return v > 227 << 10 ? CUDA_ERROR_INVALID_VALUE : (attribute = v, CUDA_SUCCESS);
+    if (v > 227 << 10) return CUDA_ERROR_INVALID_VALUE;
+    attribute = v;
+    return CUDA_SUCCESS;
 }
 CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                         unsigned shared, CUstream s, void **params, void **extra) {
@@ -242,7 +244,8 @@ CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, uns
     own(f), own(s);
     check(params && !extra, "not by params");
     if (*((char *)f + sizeof(CUcontext))) lose(current);
-    return plain++, CUDA_SUCCESS;
+    plain++;
+    return CUDA_SUCCESS;
 }
 CUresult cuLaunchKernelEx(const CUlaunchConfig *c, CUfunction f, void **params, void **extra) {
     own(f), own(c->hStream);
@@ -254,7 +257,9 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig *c, CUfunction f, void **params, 
           "shared memory, stream or number of attributes");
     check(c->attrs[0].id == CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, "the attribute");
     check(c->attrs[0].value.programmaticStreamSerializationAllowed == 1, "the attribute's value");
-    return early++, early_in_graph += capturing, CUDA_SUCCESS;
+    early++;
+    early_in_graph += capturing;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuStreamBeginCapture(CUstream s, CUstreamCaptureMode mode) {
@@ -270,7 +275,8 @@ CUresult cuGraphLaunch(CUgraphExec x, CUstream s) {
     const struct timespec work = {0, 1000000}; /* or one device would have done all before another has begun */
     if (getenv("FAKECUDA_DEVICES")) nanosleep(&work, NULL);
     pthread_mutex_lock(&lock);
-    replays++, current->replays++;
+    replays++;
+    current->replays++;
     pthread_mutex_unlock(&lock);
     if (meant("FAKECUDA_HANG", current->replays)) current->hung = 1;
     if (current->lost) return CUDA_ERROR_LAUNCH_FAILED;

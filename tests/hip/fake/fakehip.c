@@ -80,6 +80,7 @@ static __attribute__((tls_model("initial-exec"))) _Thread_local int current; /* 
 /* What this library itself holds is not what tests/faults lets fail. */
 void *__libc_calloc(size_t, size_t);
 void *__libc_realloc(void *, size_t);
+void __libc_free(void *); /* a sanitizer's free knows nothing of them */
 
 static struct Count {
     const char *call;
@@ -223,8 +224,8 @@ static void drop(Object *gone) {
     for (Object **at = &objects; *at; at = &(*at)->next)
         if (*at == gone) {
             *at = gone->next;
-            free(gone->ops.at);
-            free(gone);
+            __libc_free(gone->ops.at);
+            __libc_free(gone);
             return;
         }
 }
