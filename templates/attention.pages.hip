@@ -48,7 +48,6 @@
 //   ACC_HEADS, HEAD_LANES        c[i] of an Acc is of head acc_token(i % ACC_HEADS); HEAD_LANES neighbouring lanes have different heads
 
 enum { THREADS = WAVES * WAVE };
-#define SCALE (float)(1.4426950408889634 / sqrt((double)D)) // of a score; weights are powers of 2
 
 // Keys first … last, cut into units of `pages` pages.
 struct Sight {
@@ -126,8 +125,8 @@ struct Online {
             for (int d = HEAD_LANES; d < WAVE; d *= 2) high[h] = higher(high[h], shuffle_xor(high[h], d));
             const float now = high[h];
             if (SIDE > 1 && now == -__builtin_inff()) high[h] = 0;
-            keep[h] = power_of_2((top[h] - high[h]) * SCALE);
-            top[h] = now, sum[h] *= keep[h], high[h] *= SCALE;
+            keep[h] = power_of_2((top[h] - high[h]) * SCORE_SCALE(D));
+            top[h] = now, sum[h] *= keep[h], high[h] *= SCORE_SCALE(D);
         }
 #pragma unroll
         for (int j = 0; j < Pages<D>::TILES; j++)
@@ -137,7 +136,7 @@ struct Online {
         for (int m = 0; m < 4; m++)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                s[m].c[i] = power_of_2(__builtin_fmaf(s[m].c[i], SCALE, -high[i % ACC_HEADS]));
+                s[m].c[i] = power_of_2(__builtin_fmaf(s[m].c[i], SCORE_SCALE(D), -high[i % ACC_HEADS]));
                 sum[i % ACC_HEADS] += s[m].c[i];
             }
     }
@@ -152,7 +151,7 @@ struct Meeting { // of the waves, in shared memory; from here on tops are logari
             float all = part.sum[h];
 #pragma unroll
             for (int d = HEAD_LANES; d < WAVE; d *= 2) all += shuffle_xor(all, d);
-            if (threadIdx.x % WAVE < HEAD_LANES) top[wave][acc_token(h)] = part.top[h] * SCALE, sum[wave][acc_token(h)] = all;
+            if (threadIdx.x % WAVE < HEAD_LANES) top[wave][acc_token(h)] = part.top[h] * SCORE_SCALE(D), sum[wave][acc_token(h)] = all;
         }
 #pragma unroll
         for (int j = 0; j < Pages<D>::TILES; j++) {

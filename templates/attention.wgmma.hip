@@ -37,7 +37,6 @@
 enum { TEAM = 128, THREADS = (TEAMS + 1) * TEAM, TOKENS = 8, HEADS = 8 };
 enum { PART = PAGE * D * 2, PAIR = 2 * PART, SAVED = 9 * TEAM * 16, OWN = SAVED + 4 * TEAM * 16 }; // bytes: keys or values of a page, both; of a team
 enum { TAKE = TEAMS == 3 ? 160 : 224, GIVE = TEAMS == 3 ? 32 : 56 }; // registers of who multiplies, who moves: together what a launch of so many threads has
-#define SCALE (float)(1.4426950408889634 / sqrt((double)D)) // of a score; weights are powers of 2
 
 // --- the tiles ---
 
@@ -73,10 +72,11 @@ struct Work {
     int kv, head0; // which query heads: head0 …
     int first, count, slot, lo, hi; // tokens; the first and last key that one of them sees
     bool joined; // all are of one slot
-    METHOD static int works(int tiles) { return (tiles + TEAMS - 1) / TEAMS * (NH / HEADS); }
+    METHOD static int groups(int tiles) { return (tiles + TEAMS - 1) / TEAMS; }
+    METHOD static int works(int tiles) { return groups(tiles) * (NH / HEADS); }
     METHOD Work(const Args &a, const Row *list, int tiles, int i) {
         const int lane = threadIdx.x % WAVE, team = lesser(lane / 8, TEAMS - 1), part = i % (NH / HEADS);
-        const int last = (tiles + TEAMS - 1) / TEAMS - 1, tile = (last - i / (NH / HEADS)) * TEAMS + team, there = lesser(tile, tiles - 1);
+        const int tile = (groups(tiles) - 1 - i / (NH / HEADS)) * TEAMS + team, there = lesser(tile, tiles - 1);
         head0 = part * HEADS, kv = head0 / GROUP;
         const int end = base_row() + list[there + 1];
         first = base_row() + list[there], count = tile < tiles ? end - first : 0;
@@ -274,14 +274,14 @@ struct Team {
             float high = higher(higher(some[0], some[1]), higher(some[2], some[3]));
             high = higher(high, shuffle_xor(high, 1)), high = higher(higher(high, top[r]), shuffle_xor(high, 2));
             base[r] = high == -__builtin_inff() ? 0.f : high;
-            keep[r] = power_of_2((top[r] - base[r]) * SCALE);
-            top[r] = high, sum[r][0] *= keep[r], sum[r][1] *= keep[r], base[r] *= SCALE;
+            keep[r] = power_of_2((top[r] - base[r]) * SCORE_SCALE(D));
+            top[r] = high, sum[r][0] *= keep[r], sum[r][1] *= keep[r], base[r] *= SCORE_SCALE(D);
         }
 #pragma unroll
         for (int i = 0; any && i < D / 2; i++) o[i] *= keep[i / 2 % 2];
 #pragma unroll
         for (int i = 0; i < PAGE / 2; i++) {
-            s[i] = power_of_2(__builtin_fmaf(s[i], SCALE, -base[i / 2 % 2]));
+            s[i] = power_of_2(__builtin_fmaf(s[i], SCORE_SCALE(D), -base[i / 2 % 2]));
             sum[i / 2 % 2][i % 2] += s[i];
         }
     }
@@ -326,7 +326,7 @@ struct Team {
         for (int r = 0; r < 2; r++) {
             float all = sum[r][0] + sum[r][1];
             all += shuffle_xor(all, 1), all += shuffle_xor(all, 2);
-            const Fold f = Fold::of(chunk.top[r], top[r] * SCALE);
+            const Fold f = Fold::of(chunk.top[r], top[r] * SCORE_SCALE(D));
             chunk.top[r] = f.top, chunk.sum[r] = __builtin_fmaf(chunk.sum[r], f.keep, all * f.share);
 #pragma unroll
             for (int i = 0; i < D / 4; i++) {

@@ -98,6 +98,3 @@ template <int TURNED> DEVICE void wgmma_64(float *d, const AFragment &a, u64 b, 
     asm volatile("{ .reg .pred p; setp.ne.b32 p, %37, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" R32 "}, {%32,%33,%34,%35}, %36, p, 1, 1, %38; }"
                  : D32(0) : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "l"(b), "r"((int)add), "n"(TURNED));
 }
-
-DEVICE void copies_arrive(unsigned bar) { asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(bar) : "memory"); } // when this thread's are there
-template <int THREADS> DEVICE void barrier_sync(int which) { asm volatile("bar.sync %0, %1;" ::"r"(which), "n"(THREADS) : "memory"); } // of some of a block's threads

@@ -6,14 +6,14 @@ DEVICE unsigned shared_address(const void *p) { return (unsigned)__cvta_generic_
 DEVICE void barrier_init(unsigned bar, int count) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(bar), "r"(count) : "memory"); }
 DEVICE void barrier_init_fence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 DEVICE void barrier_expect(unsigned bar, int bytes) { asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory"); }
-DEVICE void barrier_arrive(unsigned bar) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory"); }
-DEVICE void barrier_arrive(unsigned bar, int times) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(times) : "memory"); }
+DEVICE void barrier_arrive(unsigned bar, int times = 1) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(times) : "memory"); }
 DEVICE void barrier_wait(unsigned bar, unsigned phase) { // asleep for up to 10 ms at a time
     unsigned done;
     do
         asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2, 10000000; selp.u32 %0, 1, 0, p; }" : "=r"(done) : "r"(bar), "r"(phase) : "memory");
     while (!done);
 }
+template <int THREADS> DEVICE void barrier_sync(int which) { asm volatile("bar.sync %0, %1;" ::"r"(which), "n"(THREADS) : "memory"); } // of some of a block's threads
 // Read once: such lines leave the L2 first.
 DEVICE u64 evict_first() {
     u64 p;
@@ -54,6 +54,7 @@ DEVICE void copy_16(unsigned to, const void *from, bool there) { // 16 bytes; ze
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0) : "memory");
 }
 DEVICE void copies_end() { asm volatile("cp.async.commit_group;" ::: "memory"); } // of a group
+DEVICE void copies_arrive(unsigned bar) { asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(bar) : "memory"); } // when this thread's are there
 template <int N> DEVICE void copies_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); } // for all groups but the last N
 
 // Programmatic dependent launch: above the wait nothing may be read that the launch before wrote, and nothing written.

@@ -9,6 +9,8 @@ DEVICE int first_key(int pos, int window) { return window ? greater(pos - window
 // The first page from `from` on that is wave `wave`'s.
 template <int WAVES> DEVICE int own_page(int wave, int from) { return from + ((wave - from) & (WAVES - 1)); }
 
+#define SCORE_SCALE(D) (float)(1.4426950408889634 / sqrt((double)(D))) // weights are powers of 2
+
 // A sum of values by weights that are powers of 2: top is the exponent of the highest, to which sum and the values refer. Two are folded by
 // multiplying both with what `fold` gives; a fold of nothing, whose top is -infinity, changes nothing.
 struct Fold {
