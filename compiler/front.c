@@ -11,7 +11,7 @@
 
 #include "ir/near.h"
 
-enum { HOOK_EVERY = 1000, FILE_STEPS = 300000000, FILE_SECONDS = 6 };
+enum { HOOK_EVERY = 1000, FILE_STEPS = 300000000, ALL_SECONDS = 6 };
 static const size_t MAX_MEMORY = (size_t)1 << 30;
 
 /* --- places ------------------------------------------------------------------------------------------------------- */
@@ -85,7 +85,7 @@ static int throw(lua_State *L) {
     return lua_error(L);
 }
 
-int raise_loc(lua_State *L, const Loc *loc, const char *fmt, ...) {
+int front_error_at(lua_State *L, const Loc *loc, const char *fmt, ...) {
     char msg[1000];
     va_list ap;
     va_start(ap, fmt);
@@ -95,14 +95,14 @@ int raise_loc(lua_State *L, const Loc *loc, const char *fmt, ...) {
     return throw(L);
 }
 
-int raise(lua_State *L, const char *name, const char *fmt, ...) {
+int front_error(lua_State *L, const char *name, const char *fmt, ...) {
     char msg[1000];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
     Loc loc = front_loc(L, 1, name);
-    return raise_loc(L, &loc, "%s", msg);
+    return front_error_at(L, &loc, "%s", msg);
 }
 
 /* The name in "… (local 'x')" or "near 'x'": where the caret goes. */
@@ -139,13 +139,14 @@ static void on_count(lua_State *L, lua_Debug *ar) {
     charge(L, HOOK_EVERY);
 }
 
-bool front_call(Front *f, int nargs, int nresults, int64_t steps, double seconds, Err *e) {
+bool front_call(Front *f, int nargs, int nresults, int64_t steps, Err *e) {
     lua_State *L = f->L;
     int base = lua_gettop(L) - nargs;
     lua_pushcfunction(L, on_error);
     lua_insert(L, base);
-    budget_start(f, steps, seconds);
+    budget_start(f, steps);
     int status = lua_pcall(L, nargs, nresults, base);
+    budget_end(f);
     lua_remove(L, base);
     if (status == LUA_OK) return true;
     if (status == LUA_ERRMEM) err_at(e, &f->full, "%s", f->full_why ? f->full_why : "out of memory");
@@ -189,7 +190,7 @@ static bool load_file(Front *f, const char *file, uint64_t *hash, Err *e) {
 
 bool front_run(Front *f, const char *file, uint64_t *hash, Err *e) {
     f->main_file = arena_strdup(f->a, file);
-    return load_file(f, file, hash, e) && front_call(f, 0, 1, FILE_STEPS, FILE_SECONDS, e);
+    return load_file(f, file, hash, e) && front_call(f, 0, 1, FILE_STEPS, e);
 }
 
 static const char *module_path(Front *f, const char *dir, size_t n, const char *name) {
@@ -202,13 +203,13 @@ static int l_require(lua_State *L) {
     Front *f = front_of(L);
     const char *name = lua_type(L, 1) == LUA_TSTRING ? lua_tostring(L, 1) : "", *path, *slash = strrchr(f->main_file, '/');
     if (!*name || name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")])
-        return raise(L, "require", "require: expects a module's name (letters, digits, _ and -)");
+        return front_error(L, "require", "require: expects a module's name (letters, digits, _ and -)");
     path = module_path(f, f->main_file, slash ? (size_t)(slash - f->main_file) + 1 : 0, name);
     const char *dir = f->o.lua_dir ? arena_printf(f->a, "%s/", f->o.lua_dir) : NULL;
     if (!path && dir) path = module_path(f, dir, strlen(dir), name);
-    if (!path) return raise(L, "require", "require: there is no %s.lua beside %s%s%s", name, f->main_file, dir ? " or in " : "", dir ? dir : "");
+    if (!path) return front_error(L, "require", "require: there is no %s.lua beside %s%s%s", name, f->main_file, dir ? " or in " : "", dir ? dir : "");
     luaL_getsubtable(L, LUA_REGISTRYINDEX, "gptoss.modules");
-    if (lua_getfield(L, -1, path) == LUA_TLIGHTUSERDATA) return raise(L, "require", "require: %s requires itself", name);
+    if (lua_getfield(L, -1, path) == LUA_TLIGHTUSERDATA) return front_error(L, "require", "require: %s requires itself", name);
     if (!lua_isnil(L, -1)) return 1;
     lua_pop(L, 1);
     lua_pushlightuserdata(L, f);
@@ -233,12 +234,12 @@ static int l_no_global(lua_State *L) {
         if (lua_type(L, -2) == LUA_TSTRING) near_try(&near, lua_tostring(L, -2));
         lua_pop(L, 1);
     }
-    return raise(L, near.word, "%s is not defined%s%s%s", near.word, NEAR_HINT(near));
+    return front_error(L, near.word, "%s is not defined%s%s%s", near.word, NEAR_HINT(near));
 }
 
 static int l_set_global(lua_State *L) {
     const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "?";
-    return raise(L, name, "%s is a global variable: write local %s", name, name);
+    return front_error(L, name, "%s is a global variable: write local %s", name, name);
 }
 
 /* The author's call was a tail call, which leaves no trace: look in the file for what the message quotes. */
@@ -260,7 +261,7 @@ static int l_error(lua_State *L) {
     int level = (int)luaL_optinteger(L, 2, 1);
     Loc loc = front_loc(L, level > 0 ? level : 1, level > 1 ? NULL : "error");
     if (!loc.line) find_quoted(front_of(L), &loc, msg);
-    return raise_loc(L, &loc, "%s", msg);
+    return front_error_at(L, &loc, "%s", msg);
 }
 
 static int l_print(lua_State *L) { /* stdout is for results */
@@ -377,13 +378,13 @@ Front *front_open(Arena *a, const FrontOptions *o, Err *e) {
     f->a = a;
     f->o = *o;
     f->scope = f->prefix = "";
-    f->when_seconds = FILE_SECONDS;
+    f->seconds = ALL_SECONDS;
     f->L = lua_newstate(allocate, f);
     if (!f->L) return err_set(e, "lua: out of memory"), NULL;
     *(Front **)lua_getextraspace(f->L) = f;
     lua_sethook(f->L, on_count, LUA_MASKCOUNT, HOOK_EVERY);
     lua_pushcfunction(f->L, l_open);
-    if (front_call(f, 0, 0, FILE_STEPS, FILE_SECONDS, e)) return f;
+    if (front_call(f, 0, 0, FILE_STEPS, e)) return f;
     front_close(f);
     return NULL;
 }
@@ -402,7 +403,7 @@ static bool call_main(Front *f, Err *e) {
     lua_pushliteral(L, "main");
     lua_rawget(L, -2);
     lua_remove(L, -2);
-    return lua_isfunction(L, -1) ? front_call(f, 0, 1, FILE_STEPS, FILE_SECONDS, e) : true;
+    return lua_isfunction(L, -1) ? front_call(f, 0, 1, FILE_STEPS, e) : true;
 }
 
 Program *front_program(Front *f, const char *file, Err *e) {

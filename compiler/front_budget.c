@@ -21,15 +21,13 @@ static double cpu_seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-void budget_start(Front *f, int64_t steps, double seconds) {
+void budget_start(Front *f, int64_t steps) {
     f->steps = steps;
     f->unclocked = 0;
-    f->late = false;
     f->began = cpu_seconds();
-    f->seconds = seconds;
 }
 
-double budget_used(const Front *f) { return cpu_seconds() - f->began; }
+void budget_end(Front *f) { f->seconds -= cpu_seconds() - f->began; }
 
 /* Takes work off; false: none is left. */
 bool budget_take(Front *f, int64_t work) {
@@ -37,7 +35,7 @@ bool budget_take(Front *f, int64_t work) {
     f->unclocked += work < CLOCK_EVERY ? work : CLOCK_EVERY;
     if (f->unclocked >= CLOCK_EVERY) {
         f->unclocked = 0;
-        f->late = f->late || budget_used(f) > f->seconds;
+        f->late = f->late || cpu_seconds() - f->began > f->seconds;
     }
     return f->steps > 0 && !f->late;
 }
@@ -52,7 +50,7 @@ void charge(lua_State *L, int64_t work) {
     if (budget_take(f, work)) return;
     Loc loc = front_loc(L, 0, NULL);
     loc.col = 0;
-    raise_loc(L, &loc, "%s", budget_why(f));
+    front_error_at(L, &loc, "%s", budget_why(f));
 }
 
 /* --- what a call costs -------------------------------------------------------------------------------------------- */
@@ -72,7 +70,7 @@ typedef enum Cost {
 /* The length of the table at 1, as its function will see it. */
 static int64_t items(lua_State *L) {
     if (!lua_istable(L, 1)) return 0; /* it will say so */
-    if (luaL_getmetafield(L, 1, "__len") != LUA_TNIL) raise(L, "__len", "a table with __len cannot be used here");
+    if (luaL_getmetafield(L, 1, "__len") != LUA_TNIL) front_error(L, "__len", "a table with __len cannot be used here");
     return (int64_t)lua_rawlen(L, 1);
 }
 
@@ -89,7 +87,7 @@ static int64_t rep(lua_State *L) {
     double times = fmax(0, lua_tonumber(L, 2)), bytes = 0;
     for (int i = 1; i <= 3; i += 2)
         if (lua_type(L, i) == LUA_TSTRING) bytes += (double)lua_rawlen(L, i);
-    if (times * bytes > MAX_STRING) raise(L, "rep", "a text of more than %d MiB", MAX_STRING >> 20);
+    if (times * bytes > MAX_STRING) front_error(L, "rep", "a text of more than %d MiB", MAX_STRING >> 20);
     return at_most(times * (1 + bytes / BYTES));
 }
 
@@ -107,8 +105,8 @@ static int64_t pattern(lua_State *L) {
     }
     for (int i = 1; i <= k; i++) work *= n / i > 1 ? n / i : 1;
     if (work > MAX_WORK)
-        raise(L, NULL, "a pattern with %d repetitions on a text of %d bytes could take for ever", k,
-              (int)lua_rawlen(L, 1));
+        front_error(L, NULL, "a pattern with %d repetitions on a text of %d bytes could take for ever", k,
+                    (int)lua_rawlen(L, 1));
     return at_most(work / 4) + 1;
 }
 
@@ -159,7 +157,7 @@ static int l_rep(lua_State *L) {
 static int l_setmetatable(lua_State *L) {
     if (lua_istable(L, 2)) {
         lua_pushliteral(L, "__gc");
-        if (lua_rawget(L, 2) != LUA_TNIL) return raise(L, "setmetatable", "setmetatable: __gc is not available");
+        if (lua_rawget(L, 2) != LUA_TNIL) return front_error(L, "setmetatable", "setmetatable: __gc is not available");
         lua_pop(L, 1);
     }
     return l_charged(L);

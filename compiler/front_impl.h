@@ -33,9 +33,8 @@ struct Front {
     size_t used;           /* bytes of Lua's memory */
     int64_t steps;         /* the budget (front_budget.c): instructions left before a loop counts as endless … */
     int64_t unclocked;     /* … those since the clock was looked at … */
-    double began, seconds; /* … and CPU time: when the call began, how long it may take */
+    double began, seconds; /* … and CPU time: when the call began, what is left for it and all later ones */
     bool late;
-    double when_seconds;   /* left for all rules' when() together */
     Loc full;              /* where memory ran out, and why */
     const char *full_why;
     Err err;               /* the error being thrown, complete with its place */
@@ -58,19 +57,19 @@ static inline Front *front_of(lua_State *L) { return *(Front **)lua_getextraspac
 
 /* Throws "file:line:col: error: …" at the Lua line that called the running C function. name: what to look for in that
  * line when Lua does not know what the function was called as. */
-int raise(lua_State *L, const char *name, const char *fmt, ...) PRINTF(3, 4);
-int raise_loc(lua_State *L, const Loc *loc, const char *fmt, ...) PRINTF(3, 4); /* … at a known place */
+int front_error(lua_State *L, const char *name, const char *fmt, ...) PRINTF(3, 4);
+int front_error_at(lua_State *L, const Loc *loc, const char *fmt, ...) PRINTF(3, 4); /* … at a known place */
 Loc front_loc(lua_State *L, int level, const char *name);
 const char *front_line(const Front *f, const char *file, int line); /* of a file that was run; NULL: it has no such line */
 
-/* Calls what lies on the stack under nargs arguments, with a budget of instructions and seconds. False: *e is set, the stack as
- * before. */
-bool front_call(Front *f, int nargs, int nresults, int64_t steps, double seconds, Err *e);
+/* Calls what lies on the stack under nargs arguments, with a budget of instructions, and of the seconds that all calls share. False:
+ * *e is set, the stack as before. */
+bool front_call(Front *f, int nargs, int nresults, int64_t steps, Err *e);
 
 /* front_budget.c */
-void budget_start(Front *f, int64_t steps, double seconds);
-double budget_used(const Front *f);          /* seconds since */
+void budget_start(Front *f, int64_t steps);
 bool budget_take(Front *f, int64_t work);    /* false: nothing is left */
+void budget_end(Front *f);                   /* what the call took is gone from the seconds of later ones */
 const char *budget_why(const Front *f);      /* then: the message */
 void charge(lua_State *L, int64_t work);     /* takes; throws at the author's line when nothing is left */
 void budget_wrap(lua_State *L);              /* library functions charge from now on */

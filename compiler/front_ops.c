@@ -35,13 +35,13 @@ static bool test_dim(lua_State *L, int i, Dim *d) {
     return ok;
 }
 
-static int dim_bad(lua_State *L, const char *op) { return raise(L, op, "a dimension is number + number * symbol"); }
+static int dim_bad(lua_State *L, const char *op) { return front_error(L, op, "a dimension is number + number * symbol"); }
 
 static int l_dim_add(lua_State *L) {
     Dim a, b;
     if (!test_dim(L, 1, &a) || !test_dim(L, 2, &b) || (a.sym && b.sym)) return dim_bad(L, "+");
     Dim d = a.sym ? a : b;
-    if (__builtin_add_overflow(a.add, b.add, &d.add)) return raise(L, "+", "a dimension beyond 64 bits");
+    if (__builtin_add_overflow(a.add, b.add, &d.add)) return front_error(L, "+", "a dimension beyond 64 bits");
     return push_dim(L, d), 1;
 }
 
@@ -51,7 +51,7 @@ static int l_dim_mul(lua_State *L) {
     Dim d = a.sym ? a : b;
     int64_t by = a.sym ? b.add : a.add;
     if (by < 1 || by > 1 << 20) return dim_bad(L, "*");
-    if (__builtin_mul_overflow(d.mul, by, &d.mul) || __builtin_mul_overflow(d.add, by, &d.add)) return raise(L, "*", "a dimension beyond 64 bits");
+    if (__builtin_mul_overflow(d.mul, by, &d.mul) || __builtin_mul_overflow(d.add, by, &d.add)) return front_error(L, "*", "a dimension beyond 64 bits");
     return push_dim(L, d), 1;
 }
 
@@ -90,15 +90,15 @@ static const char *what(lua_State *L, int i) {
 
 static Value *check_value(lua_State *L, int i, const char *op, const char *input) {
     const ValueBox *b = luaL_testudata(L, i, VALUE);
-    if (!b) raise(L, op, "%s: %s is %s, expects a value", op, input, what(L, i));
-    if (b->g != front_of(L)->g) raise(L, op, "%s: %s (%s) belongs to another graph", op, input, b->v->name);
+    if (!b) front_error(L, op, "%s: %s is %s, expects a value", op, input, what(L, i));
+    if (b->g != front_of(L)->g) front_error(L, op, "%s: %s (%s) belongs to another graph", op, input, b->v->name);
     return b->v;
 }
 
 static Front *check_building(lua_State *L, const char *what_for) {
     Front *f = front_of(L);
-    if (f->mode == MODE_WHEN) raise(L, what_for, "%s: when() only tests, it builds nothing", what_for);
-    if (!f->g) raise(L, what_for, "%s: is used in a function of program { … }, or in a rule's match", what_for);
+    if (f->mode == MODE_WHEN) front_error(L, what_for, "%s: when() only tests, it builds nothing", what_for);
+    if (!f->g) front_error(L, what_for, "%s: is used in a function of program { … }, or in a rule's match", what_for);
     charge(L, CALL_WORK);
     return f;
 }
@@ -110,14 +110,14 @@ static int l_shape_index(lua_State *L) {
     const Type *t = &b->v->type;
     int ok = 0;
     lua_Integer i = lua_tointegerx(L, 2, &ok);
-    if (t->rank < 0) return raise(L, "shape", "a pattern's value has no shape: test it in when()");
+    if (t->rank < 0) return front_error(L, "shape", "a pattern's value has no shape: test it in when()");
     if (!ok || i < 1 || i > t->rank) {
         if (f->mode == MODE_GRAPH && ok) return lua_pushnil(L), 1; /* so that ipairs ends */
-        return raise(L, "shape", "%s has the shape %s: no element %s", b->v->name, strchr(type_str(f->a, t), '['), luaL_tolstring(L, 2, NULL));
+        return front_error(L, "shape", "%s has the shape %s: no element %s", b->v->name, strchr(type_str(f->a, t), '['), luaL_tolstring(L, 2, NULL));
     }
     push_dim(L, t->dim[i - 1]);
     if (f->mode == MODE_WHEN && !dim_is_const(t->dim[i - 1]))
-        return raise(L, "shape", "%s.shape[%d] is %s: testing a symbolic dimension; see docs/fusions.md, when", b->v->name, (int)i, luaL_tolstring(L, -1, NULL));
+        return front_error(L, "shape", "%s.shape[%d] is %s: testing a symbolic dimension; see docs/fusions.md, when", b->v->name, (int)i, luaL_tolstring(L, -1, NULL));
     return 1;
 }
 
@@ -126,7 +126,7 @@ static int l_shape_len(lua_State *L) {
     return lua_pushinteger(L, b->v->type.rank), 1;
 }
 
-static int l_read_only(lua_State *L) { return raise(L, NULL, "a value cannot be changed"); }
+static int l_read_only(lua_State *L) { return front_error(L, NULL, "a value cannot be changed"); }
 
 static void push_shape(lua_State *L, int value) {
     static const luaL_Reg methods[] = {{"__index", l_shape_index}, {"__len", l_shape_len}, {"__newindex", l_read_only}, {NULL, NULL}};
@@ -143,8 +143,8 @@ static int l_value_index(lua_State *L) {
     const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "?";
     if (!strcmp(key, "name")) return lua_pushstring(L, v->name), 1;
     if (!strcmp(key, "shape")) return push_shape(L, 1), 1;
-    if (strcmp(key, "dtype")) return raise(L, key, "a value has no %s (it has shape, dtype and name)", key);
-    if (v->type.rank < 0) return raise(L, "dtype", "a pattern's value has no dtype: test it in when()");
+    if (strcmp(key, "dtype")) return front_error(L, key, "a value has no %s (it has shape, dtype and name)", key);
+    if (v->type.rank < 0) return front_error(L, "dtype", "a pattern's value has no dtype: test it in when()");
     return lua_pushstring(L, dtype_name(v->type.dtype)), 1;
 }
 
@@ -167,7 +167,7 @@ static int by_name(const void *a, const void *b) { return strcmp(((const Attr *)
 
 /* A name as the author wrote it, at index i: before anything is made of it. */
 static const char *check_name(lua_State *L, int i, const char *fn) {
-    if (lua_rawlen(L, i) > MAX_NAME) raise(L, fn, "%s: a name of %d letters (at most %d)", fn, (int)lua_rawlen(L, i), MAX_NAME);
+    if (lua_rawlen(L, i) > MAX_NAME) front_error(L, fn, "%s: a name of %d letters (at most %d)", fn, (int)lua_rawlen(L, i), MAX_NAME);
     return lua_tostring(L, i);
 }
 
@@ -177,16 +177,16 @@ static int read_attrs(lua_State *L, int i, const char *op, Attr *attr, const cha
     int n = 0;
     lua_pushnil(L);
     while (lua_next(L, i)) {
-        if (lua_type(L, -2) != LUA_TSTRING) raise(L, op, "%s: attributes are written name = value", op);
+        if (lua_type(L, -2) != LUA_TSTRING) front_error(L, op, "%s: attributes are written name = value", op);
         Attr a = {.name = arena_strdup(f->a, check_name(L, -2, op))};
         int type = lua_type(L, -1);
         if (!strcmp(a.name, "name")) {
-            if (type != LUA_TSTRING) raise(L, op, "%s: name is %s, expects a string", op, what(L, -1));
+            if (type != LUA_TSTRING) front_error(L, op, "%s: name is %s, expects a string", op, what(L, -1));
             *name = arena_strdup(f->a, check_name(L, -1, op));
             lua_pop(L, 1);
             continue;
         }
-        if (n == MAX_ATTR) raise(L, op, "%s: more than %d attributes", op, MAX_ATTR);
+        if (n == MAX_ATTR) front_error(L, op, "%s: more than %d attributes", op, MAX_ATTR);
         int whole = 0;
         if (type == LUA_TNUMBER) {
             a.f = lua_tonumber(L, -1);
@@ -196,7 +196,7 @@ static int read_attrs(lua_State *L, int i, const char *op, Attr *attr, const cha
             a.type = ATTR_STR;
             a.s = arena_strdup(f->a, check_name(L, -1, op));
         } else {
-            raise(L, op, "%s: attribute %s is %s, expects a number or a string", op, a.name, what(L, -1));
+            front_error(L, op, "%s: attribute %s is %s, expects a number or a string", op, a.name, what(L, -1));
         }
         attr[n++] = a;
         lua_pop(L, 1);
@@ -235,10 +235,10 @@ static const char *full_name(Front *f, const char *name, const char *op) {
 static int build(lua_State *L, Op op, Value **in, int n_in, const Attr *attr, int n_attr, const char *name) {
     Front *f = front_of(L);
     Err e;
-    if (f->g->nodes.n >= MAX_NODES) return raise(L, op_info(op)->name, "%s: more than %d nodes in a graph", op_info(op)->name, MAX_NODES);
+    if (f->g->nodes.n >= MAX_NODES) return front_error(L, op_info(op)->name, "%s: more than %d nodes in a graph", op_info(op)->name, MAX_NODES);
     Loc loc = front_loc(L, 1, op_info(op)->name);
     Node *n = graph_add(f->g, op, in, n_in, attr, n_attr, full_name(f, name, op_info(op)->name), loc, &e);
-    if (!n) return raise_loc(L, &loc, "%s", e.msg);
+    if (!n) return front_error_at(L, &loc, "%s", e.msg);
     for (int i = 0; i < n->n_out; i++) ops_push_value(L, n->out[i]);
     return n->n_out;
 }
@@ -253,7 +253,7 @@ static int l_op(lua_State *L) {
     int n_in = lua_gettop(L), n_attr = 0;
     if (n_in && lua_istable(L, n_in)) n_attr = read_attrs(L, n_in, o->name, attr, &name), n_in--;
     while (n_in > o->max_in && lua_isnil(L, n_in)) n_in--;
-    if (n_in > o->max_in) return raise(L, o->name, "%s: takes at most %d inputs (%s), given %d", o->name, o->max_in, o->in_names, n_in);
+    if (n_in > o->max_in) return front_error(L, o->name, "%s: takes at most %d inputs (%s), given %d", o->name, o->max_in, o->in_names, n_in);
     for (int i = 0; i < n_in; i++) {
         if (i >= o->min_in && lua_isnil(L, i + 1)) continue;
         in[i] = check_value(L, i + 1, o->name, input_name(f, op, i));
@@ -285,17 +285,17 @@ static Type read_type(lua_State *L, const char *fn, const char *name) {
     Type t = {.rank = 0};
     const char *dtype = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : NULL;
     if (!dtype || !dtype_parse(dtype, &t.dtype))
-        raise(L, fn, "%s %s: the type is %s, expects f32, bf16, i32 or mxfp4", fn, name, dtype ? dtype : what(L, 2));
-    if (!lua_istable(L, 3)) raise(L, fn, "%s %s: the shape is %s, expects a list of dimensions", fn, name, what(L, 3));
+        front_error(L, fn, "%s %s: the type is %s, expects f32, bf16, i32 or mxfp4", fn, name, dtype ? dtype : what(L, 2));
+    if (!lua_istable(L, 3)) front_error(L, fn, "%s %s: the shape is %s, expects a list of dimensions", fn, name, what(L, 3));
     lua_Unsigned rank = lua_rawlen(L, 3);
-    if (rank > MAX_RANK) raise(L, fn, "%s %s: more than %d dimensions", fn, name, MAX_RANK);
+    if (rank > MAX_RANK) front_error(L, fn, "%s %s: more than %d dimensions", fn, name, MAX_RANK);
     for (; t.rank < (int)rank; t.rank++) {
         lua_rawgeti(L, 3, t.rank + 1);
-        if (!test_dim(L, -1, &t.dim[t.rank])) raise(L, fn, "%s %s: dimension %d is %s, expects an integer or T, S, P", fn, name, t.rank + 1, what(L, -1));
+        if (!test_dim(L, -1, &t.dim[t.rank])) front_error(L, fn, "%s %s: dimension %d is %s, expects an integer or T, S, P", fn, name, t.rank + 1, what(L, -1));
         lua_pop(L, 1);
     }
     Err e;
-    if (!type_check(&t, &e)) raise(L, fn, "%s %s: %s", fn, name, e.msg);
+    if (!type_check(&t, &e)) front_error(L, fn, "%s %s: %s", fn, name, e.msg);
     return t;
 }
 
@@ -305,16 +305,16 @@ static int l_outside(lua_State *L) {
     ValueKind kind = (ValueKind)lua_tointeger(L, lua_upvalueindex(1));
     const char *fn = names[kind];
     Front *f = check_building(L, fn);
-    if (f->mode == MODE_PATTERN) return raise(L, fn, "%s: a rule's inputs are the parameters of match", fn);
-    if (lua_type(L, 1) != LUA_TSTRING) return raise(L, fn, "%s: the name is %s, expects a string", fn, what(L, 1));
+    if (f->mode == MODE_PATTERN) return front_error(L, fn, "%s: a rule's inputs are the parameters of match", fn);
+    if (lua_type(L, 1) != LUA_TSTRING) return front_error(L, fn, "%s: the name is %s, expects a string", fn, what(L, 1));
     const char *name = arena_printf(f->a, "%s%s", f->prefix, check_name(L, 1, fn));
-    if (f->g->inputs.n + f->g->params.n + f->g->states.n >= MAX_OUTSIDE) return raise(L, fn, "%s: more than %d inputs, weights and states in a graph", fn, MAX_OUTSIDE);
-    if (!name_ok(name)) return raise(L, fn, "%s: \"%s\" is no name for a value (letters, digits, . _ - / $)", fn, name);
+    if (f->g->inputs.n + f->g->params.n + f->g->states.n >= MAX_OUTSIDE) return front_error(L, fn, "%s: more than %d inputs, weights and states in a graph", fn, MAX_OUTSIDE);
+    if (!name_ok(name)) return front_error(L, fn, "%s: \"%s\" is no name for a value (letters, digits, . _ - / $)", fn, name);
     Type t = read_type(L, fn, name);
     Value *v = graph_find(f->g, name);
-    if (v && kind != VALUE_PARAM) return raise(L, fn, "%s: the name %s is already used", fn, name);
+    if (v && kind != VALUE_PARAM) return front_error(L, fn, "%s: the name %s is already used", fn, name);
     if (v && (v->kind != VALUE_PARAM || !type_eq(&v->type, &t)))
-        return raise(L, fn, "%s %s: is %s here, %s before", fn, name, type_str(f->a, &t), type_str(f->a, &v->type));
+        return front_error(L, fn, "%s %s: is %s here, %s before", fn, name, type_str(f->a, &t), type_str(f->a, &v->type));
     if (!v) {
         v = kind == VALUE_INPUT ? graph_input(f->g, name, t) : kind == VALUE_STATE ? graph_state(f->g, name, t) : graph_param(f->g, name, t);
         v->loc = front_loc(L, 1, fn);
@@ -324,9 +324,9 @@ static int l_outside(lua_State *L) {
 
 static int l_output(lua_State *L) {
     Front *f = check_building(L, "output");
-    if (f->mode == MODE_PATTERN) return raise(L, "output", "output: a rule's outputs are what match returns");
+    if (f->mode == MODE_PATTERN) return front_error(L, "output", "output: a rule's outputs are what match returns");
     Value *v = check_value(L, 1, "output", "its argument");
-    if (graph_is_output(f->g, v)) return raise(L, "output", "output: %s is an output already", v->name);
+    if (graph_is_output(f->g, v)) return front_error(L, "output", "output: %s is an output already", v->name);
     graph_output(f->g, v);
     lua_settop(L, 1);
     return 1;
@@ -335,12 +335,12 @@ static int l_output(lua_State *L) {
 static int l_name(lua_State *L) {
     Front *f = check_building(L, "name");
     Value *v = check_value(L, 1, "name", "its first argument");
-    if (lua_type(L, 2) != LUA_TSTRING) return raise(L, "name", "name: the name is %s, expects a string", what(L, 2));
+    if (lua_type(L, 2) != LUA_TSTRING) return front_error(L, "name", "name: the name is %s, expects a string", what(L, 2));
     const char *name = arena_printf(f->a, "%s%s", f->prefix, check_name(L, 2, "name"));
-    if (v->kind != VALUE_NODE) return raise(L, "name", "name: %s is no op's result and keeps its name", v->name);
-    if (!name_ok(name)) return raise(L, "name", "name: \"%s\" is no name for a value (letters, digits, . _ - / $)", name);
+    if (v->kind != VALUE_NODE) return front_error(L, "name", "name: %s is no op's result and keeps its name", v->name);
+    if (!name_ok(name)) return front_error(L, "name", "name: \"%s\" is no name for a value (letters, digits, . _ - / $)", name);
     const Value *other = graph_find(f->g, name);
-    if (other && other != v) return raise(L, "name", "name: the name %s is already used", name);
+    if (other && other != v) return front_error(L, "name", "name: the name %s is already used", name);
     name_freed(f, v->name);
     graph_rename(f->g, v, name);
     lua_settop(L, 1);
@@ -350,11 +350,11 @@ static int l_name(lua_State *L) {
 /* scope(name, [index], function, arguments…): names inside begin with "name<index>.", errors say "name <index>". */
 static int l_scope(lua_State *L) {
     Front *f = check_building(L, "scope");
-    if (lua_type(L, 1) != LUA_TSTRING || !name_ok(lua_tostring(L, 1))) return raise(L, "scope", "scope: expects a name, then perhaps a number, then a function");
+    if (lua_type(L, 1) != LUA_TSTRING || !name_ok(lua_tostring(L, 1))) return front_error(L, "scope", "scope: expects a name, then perhaps a number, then a function");
     const char *name = check_name(L, 1, "scope"), *scope = f->scope, *prefix = f->prefix, *index = "";
     int fn = lua_isinteger(L, 2) ? 3 : 2;
     if (fn == 3) index = arena_printf(f->a, "%lld", (long long)lua_tointeger(L, 2));
-    if (!lua_isfunction(L, fn)) return raise(L, "scope", "scope %s: argument %d is %s, expects a function", name, fn, what(L, fn));
+    if (!lua_isfunction(L, fn)) return front_error(L, "scope", "scope %s: argument %d is %s, expects a function", name, fn, what(L, fn));
     f->scope = arena_printf(f->a, "%s%s%s%s%s", scope, *scope ? " / " : "", name, *index ? " " : "", index);
     f->prefix = arena_printf(f->a, "%s%s%s.", prefix, name, index);
     lua_call(L, lua_gettop(L) - fn, LUA_MULTRET);
@@ -408,7 +408,7 @@ static void read_field(lua_State *L, ModelConfig *c, size_t i) {
     case 't': ok = type == LUA_TSTRING && dtype_parse(lua_tostring(L, -1), p); break;
     }
     if (type == LUA_TSTRING && fields[i].type != 't') ok = 0;
-    if (!ok) raise(L, "program", "program: config.%s is %s", name, type == LUA_TNIL ? "missing" : "of the wrong type");
+    if (!ok) front_error(L, "program", "program: config.%s is %s", name, type == LUA_TNIL ? "missing" : "of the wrong type");
     lua_pop(L, 1);
 }
 
@@ -416,20 +416,20 @@ static void read_field(lua_State *L, ModelConfig *c, size_t i) {
 static ModelConfig *read_config(lua_State *L) {
     ModelConfig *c = arena_alloc(front_of(L)->a, sizeof *c);
     for (size_t i = 0; i < LEN(fields); i++) read_field(L, c, i);
-    if (c->layers < 1 || c->layers > MODEL_MAX_LAYERS) raise(L, "program", "program: config.layers is %lld, must be 1 to %d", (long long)c->layers, MODEL_MAX_LAYERS);
+    if (c->layers < 1 || c->layers > MODEL_MAX_LAYERS) front_error(L, "program", "program: config.layers is %lld, must be 1 to %d", (long long)c->layers, MODEL_MAX_LAYERS);
     if (lua_getfield(L, -1, "sliding") != LUA_TTABLE || lua_rawlen(L, -1) != (lua_Unsigned)c->layers)
-        raise(L, "program", "program: config.sliding must say true or false for each of the %lld layers", (long long)c->layers);
+        front_error(L, "program", "program: config.sliding must say true or false for each of the %lld layers", (long long)c->layers);
     for (int64_t i = 0; i < c->layers; i++) {
-        if (lua_rawgeti(L, -1, i + 1) != LUA_TBOOLEAN) raise(L, "program", "program: config.sliding[%d] is %s, must be true or false", (int)i + 1, what(L, -1));
+        if (lua_rawgeti(L, -1, i + 1) != LUA_TBOOLEAN) front_error(L, "program", "program: config.sliding[%d] is %s, must be true or false", (int)i + 1, what(L, -1));
         c->sliding[i] = lua_toboolean(L, -1), lua_pop(L, 1);
     }
     lua_pop(L, 1);
-    if (lua_getfield(L, -1, "eos") != LUA_TTABLE || lua_rawlen(L, -1) > MODEL_MAX_EOS) raise(L, "program", "program: config.eos must list up to %d token ids", MODEL_MAX_EOS);
+    if (lua_getfield(L, -1, "eos") != LUA_TTABLE || lua_rawlen(L, -1) > MODEL_MAX_EOS) front_error(L, "program", "program: config.eos must list up to %d token ids", MODEL_MAX_EOS);
     c->n_eos = (int)lua_rawlen(L, -1);
     for (int i = 0; i < c->n_eos; i++) {
         int ok = lua_rawgeti(L, -1, i + 1) == LUA_TNUMBER;
         c->eos[i] = (int32_t)lua_tointeger(L, -1);
-        if (!ok) raise(L, "program", "program: config.eos must list token ids");
+        if (!ok) front_error(L, "program", "program: config.eos must list token ids");
         lua_pop(L, 1);
     }
     lua_pop(L, 1);
@@ -453,7 +453,7 @@ static void build_graph(lua_State *L, Program *p, const char *name) {
     f->mode = MODE_GRAPH;
     lua_getfield(L, 1, name);
     lua_call(L, 0, 0);
-    if (!f->g->outputs.n) raise(L, "program", "program: graph %s has no output", name);
+    if (!f->g->outputs.n) front_error(L, "program", "program: graph %s has no output", name);
     PUSH(f->a, p->graphs, f->g);
     graph_index(f->g, false);
     ops_end_graph(f);
@@ -476,23 +476,23 @@ static int l_program(lua_State *L) {
     Front *f = front_of(L);
     const char *graphs[16], *name = NULL;
     size_t n = 0;
-    if (f->g || f->mode == MODE_WHEN) return raise(L, "program", "program: a graph is already being built");
-    if (!lua_istable(L, 1)) return raise(L, "program", "program: expects a table");
+    if (f->g || f->mode == MODE_WHEN) return front_error(L, "program", "program: a graph is already being built");
+    if (!lua_istable(L, 1)) return front_error(L, "program", "program: expects a table");
     f->config = NULL;
     f->program_loc = front_loc(L, 1, "program");
     lua_pushnil(L);
     while (lua_next(L, 1)) {
         const char *key = lua_type(L, -2) == LUA_TSTRING ? arena_strdup(f->a, check_name(L, -2, "program")) : "?";
         if (!strcmp(key, "name") && lua_type(L, -1) == LUA_TSTRING && name_ok(lua_tostring(L, -1))) name = arena_strdup(f->a, lua_tostring(L, -1));
-        else if (!strcmp(key, "name")) return raise(L, "program", "program: name must be a string of letters, digits, . _ - / $");
+        else if (!strcmp(key, "name")) return front_error(L, "program", "program: name must be a string of letters, digits, . _ - / $");
         else if (!strcmp(key, "config") && lua_istable(L, -1)) f->config = read_config(L);
-        else if (!lua_isfunction(L, -1) || !name_ok(key)) return raise(L, "program", "program: %s is %s, expects a function that builds a graph", key, what(L, -1));
-        else if (n == LEN(graphs)) return raise(L, "program", "program: more than %zu graphs", LEN(graphs));
+        else if (!lua_isfunction(L, -1) || !name_ok(key)) return front_error(L, "program", "program: %s is %s, expects a function that builds a graph", key, what(L, -1));
+        else if (n == LEN(graphs)) return front_error(L, "program", "program: more than %zu graphs", LEN(graphs));
         else graphs[n++] = key;
         lua_pop(L, 1);
     }
-    if (!name) return raise(L, "program", "program: name is missing");
-    if (!n) return raise(L, "program", "program: has no graph (step = function() … end)");
+    if (!name) return front_error(L, "program", "program: name is missing");
+    if (!n) return front_error(L, "program", "program: has no graph (step = function() … end)");
     qsort(graphs, n, sizeof *graphs, by_rank);
     Program *p = program_new(f->a, name);
     for (size_t i = 0; i < n; i++) build_graph(L, p, graphs[i]);

@@ -26,14 +26,14 @@ static int bad(lua_State *L, const Rule *r, const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
-    return raise_loc(L, &r->loc, "fusion %s: %s", r->name, msg);
+    return front_error_at(L, &r->loc, "fusion %s: %s", r->name, msg);
 }
 
 /* --- the pattern -------------------------------------------------------------------------------------------------- */
 
 static Front *in_match(lua_State *L, const char *fn) {
     Front *f = front_of(L);
-    if (f->mode != MODE_PATTERN) raise(L, fn, "%s: is used in a rule's match only", fn);
+    if (f->mode != MODE_PATTERN) front_error(L, fn, "%s: is used in a rule's match only", fn);
     return f;
 }
 
@@ -41,8 +41,8 @@ static int l_maybe(lua_State *L) {
     Front *f = in_match(L, "maybe");
     Value *v = ops_test_value(L, 1);
     bool is_cast = v && v->def && v->def->op == OP_cast;
-    if (!v || (v->kind != VALUE_INPUT && !is_cast)) return raise(L, "maybe", "maybe: expects a parameter of match, or a cast's result" SEE("match"));
-    if (f->n_maybe == (int)LEN(f->maybe)) return raise(L, "maybe", "maybe: too many");
+    if (!v || (v->kind != VALUE_INPUT && !is_cast)) return front_error(L, "maybe", "maybe: expects a parameter of match, or a cast's result" SEE("match"));
+    if (f->n_maybe == (int)LEN(f->maybe)) return front_error(L, "maybe", "maybe: too many");
     f->maybe[f->n_maybe++] = v;
     lua_settop(L, 1);
     return 1;
@@ -51,9 +51,9 @@ static int l_maybe(lua_State *L) {
 static int l_recompute(lua_State *L) {
     Front *f = in_match(L, "recompute");
     Value *v = ops_test_value(L, 1);
-    if (!v || v->kind != VALUE_NODE) return raise(L, "recompute", "recompute: expects an op's result");
-    if (!(op_info(v->def->op)->flags & OPF_CHEAP)) return raise(L, "recompute", "recompute: %s is too dear to be computed twice" SEE("match"), op_info(v->def->op)->name);
-    if (f->n_recompute == (int)LEN(f->recompute)) return raise(L, "recompute", "recompute: too many");
+    if (!v || v->kind != VALUE_NODE) return front_error(L, "recompute", "recompute: expects an op's result");
+    if (!(op_info(v->def->op)->flags & OPF_CHEAP)) return front_error(L, "recompute", "recompute: %s is too dear to be computed twice" SEE("match"), op_info(v->def->op)->name);
+    if (f->n_recompute == (int)LEN(f->recompute)) return front_error(L, "recompute", "recompute: too many");
     f->recompute[f->n_recompute++] = v->def;
     lua_settop(L, 1);
     return 1;
@@ -122,11 +122,11 @@ static void check_pattern(lua_State *L, const Rule *r) {
     const Graph *g = r->pattern;
     for (size_t i = 0; i < g->nodes.n; i++) {
         const Node *n = g->nodes.at[i];
-        if (!reached(g, n)) raise_loc(L, &n->loc, "fusion %s: %s is not part of what match returns" SEE("match"), r->name, node_name(n));
+        if (!reached(g, n)) front_error_at(L, &n->loc, "fusion %s: %s is not part of what match returns" SEE("match"), r->name, node_name(n));
         for (int k = 0; k < n->n_in && k < op_info(n->op)->min_in; k++)
             for (size_t j = 0; j < g->inputs.n; j++)
                 if (n->in[k] == g->inputs.at[j] && r->optional[j])
-                    raise_loc(L, &n->loc, "fusion %s: maybe(%s): %s cannot do without it", r->name, n->in[k]->name, op_info(n->op)->name);
+                    front_error_at(L, &n->loc, "fusion %s: maybe(%s): %s cannot do without it", r->name, n->in[k]->name, op_info(n->op)->name);
     }
     for (size_t i = 0; i < g->inputs.n; i++)
         if (!graph_uses(g, g->inputs.at[i])) bad(L, r, "parameter %s of match is not used", g->inputs.at[i]->name);
@@ -225,17 +225,17 @@ static void check_keys(lua_State *L, const Rule *r) {
 
 static int l_fusion(lua_State *L) {
     Front *f = front_of(L);
-    if (!lua_istable(L, 1)) return raise(L, "fusion", "fusion: expects a table");
-    if (f->mode != MODE_NONE) return raise(L, "fusion", "fusion: a graph is being built");
+    if (!lua_istable(L, 1)) return front_error(L, "fusion", "fusion: expects a table");
+    if (f->mode != MODE_NONE) return front_error(L, "fusion", "fusion: a graph is being built");
     Rule *r = arena_alloc(f->a, sizeof *r);
     r->loc = front_loc(L, 1, "fusion");
     r->file = r->loc.file;
     r->when = -1;
     bool is_named = lua_getfield(L, 1, "name") == LUA_TSTRING && name_ok(lua_tostring(L, -1));
-    if (is_named && lua_rawlen(L, -1) > MAX_NAME) return raise_loc(L, &r->loc, "fusion: a name of %d letters (at most %d)" SEE("A first rule"), (int)lua_rawlen(L, -1), MAX_NAME);
+    if (is_named && lua_rawlen(L, -1) > MAX_NAME) return front_error_at(L, &r->loc, "fusion: a name of %d letters (at most %d)" SEE("A first rule"), (int)lua_rawlen(L, -1), MAX_NAME);
     r->name = is_named ? arena_strdup(f->a, lua_tostring(L, -1)) : "?";
     check_keys(L, r);
-    if (!is_named) return raise_loc(L, &r->loc, "fusion: name is missing (a string of letters, digits, . _ - / $)");
+    if (!is_named) return front_error_at(L, &r->loc, "fusion: name is missing (a string of letters, digits, . _ - / $)");
     int type = lua_getfield(L, 1, "priority");
     if (type != LUA_TNIL && (!lua_isinteger(L, -1) || lua_tointeger(L, -1) != (int)lua_tointeger(L, -1))) return bad(L, r, "priority must be an integer" SEE("Priorities"));
     r->priority = (int)lua_tointeger(L, -1);
@@ -299,7 +299,7 @@ static int l_missing(lua_State *L) {
     if (!*what && !strcmp(key, "layer")) return lua_pushnil(L), 1; /* in none */
     for (size_t i = 0; f->rule && !*what && i < f->rule->pattern->inputs.n; i++)
         if (!strcmp(f->rule->pattern->inputs.at[i]->name, key)) return lua_pushnil(L), 1; /* optional and absent */
-    return raise(L, key, *what ? "%s %s" : "%sm has no %s: match has no parameter of this name", what, key);
+    return front_error(L, key, *what ? "%s %s" : "%sm has no %s: match has no parameter of this name", what, key);
 }
 
 static void strict(lua_State *L, const char *what) {
@@ -392,8 +392,7 @@ bool front_when(Front *f, const Rule *r, Value *const *bound, Node *const *match
     f->scope = arena_printf(f->a, "rule %s", r->name);
     lua_pushcfunction(L, l_when);
     lua_pushlightuserdata(L, &w);
-    bool ok = front_call(f, 1, 1, WHEN_STEPS, f->when_seconds, e), yes = false;
-    f->when_seconds -= budget_used(f);
+    bool ok = front_call(f, 1, 1, WHEN_STEPS, e), yes = false;
     ops_end_graph(f);
     *failed = !ok && !see(e, "when");
     if (ok) yes = lua_toboolean(L, -1), lua_pop(L, 1);

@@ -36,7 +36,7 @@ static bool read_weights(FleetMember *m, Err *e) {
 
 static void say_host(Fleet *f, const Err *why) {
     pthread_mutex_lock(&f->lock);
-    if (!f->said_host) warn("%s: its weights come through host memory", why->msg);
+    if (!f->said_host) warning("%s: its weights come through host memory", why->msg);
     f->said_host = true;
     pthread_mutex_unlock(&f->lock);
 }
@@ -207,7 +207,7 @@ static void fail(FleetMember *m) {
     pthread_mutex_lock(&f->lock);
     m->failed = true;
     if (!f->n_failed++) f->first_failed = m;
-    if (f->n > 1 && !m->sched) warn("device %s is left out: %s", device_of(m, name, sizeof name), m->why.msg);
+    if (f->n > 1 && !m->sched) warning("device %s is left out: %s", device_of(m, name, sizeof name), m->why.msg);
     pthread_cond_broadcast(&f->changed);
     pthread_mutex_unlock(&f->lock);
 }
@@ -216,7 +216,7 @@ static void give_back(FleetMember *m) {
     char name[48];
     size_t back = sched_abandon(m->sched);
     if (m->fleet->n > 1)
-        warn("device %s is left out, and %zu of its requests go to others: %s", device_of(m, name, sizeof name), back, m->why.msg);
+        warning("device %s is left out, and %zu of its requests go to others: %s", device_of(m, name, sizeof name), back, m->why.msg);
 }
 
 static void *work(void *arg) {

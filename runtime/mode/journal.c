@@ -166,9 +166,9 @@ static bool look_at(Journal *j, const char *path, bool resume, Left *l, Err *e) 
     if (!journal_read(j, path, false, &p, e)) return false;
     bool use = p.of == PART_OURS && (resume || p.shared);
     if (writer && use) return err_set(e, "%s: process %ld is at work on this", path, (long)writer);
-    if (p.of == PART_DAMAGED) warn("%s: its first line is not whole: nothing of it is used", path);
+    if (p.of == PART_DAMAGED) warning("%s: its first line is not whole: nothing of it is used", path);
     if (p.of == PART_OTHER) l->other = path;
-    if (p.damaged && use) warn("%s: %zu of its lines are not whole, and do not count", path, p.damaged);
+    if (p.damaged && use) warning("%s: %zu of its lines are not whole, and do not count", path, p.damaged);
     if (!use) l->unused += p.done;
     return !use || (l->used++, journal_read(j, path, true, &p, e));
 }
@@ -194,9 +194,9 @@ bool journal_resume(Journal *j, bool resume, Err *e) {
     for (size_t i = 0; i < j->all->n; i++) j->earlier += j->all->at[i].done;
     if (l.other && resume && !l.used)
         return err_set(e, "%s is of another run (another input, plan or option): remove %s, or give another -o", l.other, j->folder);
-    if (l.other) warn("%s is of another run (another input, plan or option): it is left as it is", l.other);
+    if (l.other) warning("%s is of another run (another input, plan or option): it is left as it is", l.other);
     if (l.unused)
-        warn("%s has %zu finished requests of an earlier run like this one: --resume would use them; all is done anew", j->folder, l.unused);
+        warning("%s has %zu finished requests of an earlier run like this one: --resume would use them; all is done anew", j->folder, l.unused);
     return true;
 }
 
@@ -209,7 +209,7 @@ static void append(Journal *j, Text *t) {
     ssize_t n = *j->lost.msg ? (ssize_t)t->n : write(j->fd, t->at, t->n);
     if (n != (ssize_t)t->n) {
         err_set(&j->lost, "%s: %s", j->own, n < 0 ? strerror(errno) : "written in part");
-        warn("%s: from here on nothing is kept", j->lost.msg);
+        warning("%s: from here on nothing is kept", j->lost.msg);
     }
     pthread_mutex_unlock(&j->lock);
     text_free(t);

@@ -9,7 +9,7 @@
 
 enum { DEFAULT_STEPS = 1024 };
 
-void warn(const char *fmt, ...) {
+void warning(const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     fputs("gptoss-exec: warning: ", stderr);
@@ -52,7 +52,7 @@ static bool check_limits(Session *s, Err *e) {
     options_sampling(o, &s->sampling);
     if (!session_draws(s, e)) return false;
     if (s->sampling.temperature <= 0 && !strncmp(o->mode, "getp", 4) && (o->top_p >= 0 || o->min_p >= 0 || o->top_k >= 0))
-        warn("-m %s is greedy: -p, --top-k and --min-p mean something with -T above 0", o->mode);
+        warning("-m %s is greedy: -p, --top-k and --min-p mean something with -T above 0", o->mode);
     s->steps = o->steps > 0 ? o->steps : p->max_seq < DEFAULT_STEPS ? p->max_seq : DEFAULT_STEPS;
     s->slots = (int)(o->batch > 0 ? o->batch : p->max_batch);
     s->chunk = o->chunk > 0 && o->chunk < p->max_tokens ? o->chunk : p->max_tokens;
@@ -116,11 +116,11 @@ static void compare_numbers(const ModelConfig *plan, const ModelConfig *m) {
     };
     for (size_t i = 0; i < LEN(row); i++)
         if (row[i].plan != row[i].model)
-            warn("%s is %g in the checkpoint, %g in the plan, which is used", row[i].name, row[i].model, row[i].plan);
+            warning("%s is %g in the checkpoint, %g in the plan, which is used", row[i].name, row[i].model, row[i].plan);
     for (int64_t i = 0; i < plan->layers && i < m->layers; i++)
         if (plan->sliding[i] != m->sliding[i]) {
-            warn("layer %" PRId64 " is %s in the checkpoint, %s in the plan, which is used", i,
-                 m->sliding[i] ? "sliding" : "full", plan->sliding[i] ? "sliding" : "full");
+            warning("layer %" PRId64 " is %s in the checkpoint, %s in the plan, which is used", i,
+                    m->sliding[i] ? "sliding" : "full", plan->sliding[i] ? "sliding" : "full");
             return;
         }
 }
@@ -244,7 +244,7 @@ static int steps_ahead(const Session *s) {
 }
 
 static void loaded(Session *s, double begin, const char *from) {
-    if (*s->exec->through.msg) warn("%s: what the group's devices share lies in host memory", s->exec->through.msg);
+    if (*s->exec->through.msg) warning("%s: what the group's devices share lies in host memory", s->exec->through.msg);
     s->load_seconds = seconds_now() - begin;
     s->ahead = steps_ahead(s);
     s->rows = arena_array(s->arena, (size_t)s->plan->max_batch, sizeof *s->rows);
@@ -361,9 +361,9 @@ Requests requests_make(Session *s, const Prompts *p, const char *fate) {
     for (size_t i = 0; i < p->n; i++) {
         Err why;
         int64_t n = (int64_t)p->at[i].n;
-        if (!n) warn("request %zu is empty: %s", i + 1, fate);
+        if (!n) warning("request %zu is empty: %s", i + 1, fate);
         else if (n <= s->steps) add_request(s, &r, p, i, s->steps - n + 1);
-        else session_no_room(s, arena_printf(s->arena, "request %zu", i + 1), (size_t)n, &why), warn("%s; %s", why.msg, fate);
+        else session_no_room(s, arena_printf(s->arena, "request %zu", i + 1), (size_t)n, &why), warning("%s; %s", why.msg, fate);
     }
     return r;
 }
@@ -381,7 +381,7 @@ bool requests_prompts(Session *s, const Prompts *p, Requests *r, Err *e) {
     for (size_t i = 0; i < p->n; i++) {
         if ((int64_t)p->at[i].n > s->plan->max_seq) return session_no_room(s, arena_printf(s->arena, "request %zu", i + 1), p->at[i].n, e);
         if (p->at[i].n) add_request(s, r, p, i, 0);
-        else warn("request %zu is empty: it has no logits", i + 1);
+        else warning("request %zu is empty: it has no logits", i + 1);
     }
     return requests_left(s, p, r, e);
 }
@@ -451,7 +451,7 @@ bool session_name_nonfinite(Session *s, Sched *sched, const Request *r, int head
 }
 
 static void say_bad(const Request *r) {
-    warn("request %" PRIu32 ", token %" PRId64 ": its logits hold a NaN (the first value that is not finite: %s): it is left out", r->number + 1, r->n_out + 1, r->bad);
+    warning("request %" PRIu32 ", token %" PRId64 ": its logits hold a NaN (the first value that is not finite: %s): it is left out", r->number + 1, r->n_out + 1, r->bad);
 }
 
 /* ref stops at the first op that cannot go on with a NaN; where that came from is said too. */

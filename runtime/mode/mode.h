@@ -58,7 +58,7 @@ struct Session {
 typedef bool Mode(Session *s, Err *e);
 Mode mode_getp, mode_logits, mode_parity, mode_bench, mode_eval, mode_generate, mode_chat;
 
-void warn(const char *fmt, ...) PRINTF(1, 2);
+void warning(const char *fmt, ...) PRINTF(1, 2);
 
 /* Opens plan, device and model, and checks options against the plan. Weights come with session_load, once input is read. */
 bool session_open(Session *s, const Options *o, Err *e);

@@ -132,7 +132,7 @@ static bool parse(Session *s, const char *path, Line rest, Prompts *p, Err *e) {
         if (!ok) return err_wrap(e, "%s:%zu", path, p->n + 2);
     }
     if (wanted == count && more_text(rest))
-        warn("%s: the first line says %zu requests; the lines after them are ignored", path, count);
+        warning("%s: the first line says %zu requests; the lines after them are ignored", path, count);
     return true;
 }
 

@@ -741,8 +741,8 @@ static void warn_of_loose(Check *c) {
         if (c->o->json)
             print_json(json_pack("{s:s, s:f, s:f}", "loose", k->template_name, "tolerance", k->nmse, "measured", most));
         else
-            warn("template %s: its tolerance is %.2g, over %g times what was measured (%.2g): it would hide a fault",
-                 k->template_name, k->nmse, LOOSE, most);
+            warning("template %s: its tolerance is %.2g, over %g times what was measured (%.2g): it would hide a fault",
+                    k->template_name, k->nmse, LOOSE, most);
     }
 }
 

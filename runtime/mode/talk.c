@@ -19,7 +19,7 @@ static uint64_t random_seed(void) {
 bool talk_sampling(Session *s, Err *e) {
     ModelGeneration *g = &s->generation;
     if (!model_generation(s->model, g, e)) return false;
-    if (g->ignored) warn("%s/generation_config.json: not implemented and ignored: %s", s->model_path, g->ignored);
+    if (g->ignored) warning("%s/generation_config.json: not implemented and ignored: %s", s->model_path, g->ignored);
     if (s->o->stops.n) g->stops = s->o->stops.at;
     s->sampling = (Sampling){.temperature = (float)g->temperature,
                              .top_k = g->top_k,

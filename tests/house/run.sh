@@ -1,6 +1,6 @@
 #!/bin/bash
 # The house: every folder of code is a room, stands in README's map, and includes only from rooms below it; a file that a comment
-# names is there.
+# names is there; no function has the name of one of libc's.
 cd "$(dirname "$0")/../.." || exit 2
 
 # A room and those it stands on, itself aside. runtime/emu is a room that knows of memory and code objects only.
@@ -54,3 +54,10 @@ done
 result rooms "${lost:+not rooms:$lost}"
 
 result named-files "$(python3 tests/house/named_files.py 2>&1 | tr '\n' ';')"
+
+# A function of ours that has the name of one of libc's is called in its place, by libraries too.
+names() { nm "$@" | sed -nE 's/^[0-9a-f]+ [TWDBR] ([^@]*).*/\1/p' | sort -u; }
+libc=$(ldd out/gptoss-check | awk '/libc\.so|libm\.so/ { print $3 }')
+taken=$(comm -12 <(names out/liball.a 2>/dev/null) <(names -D --defined-only $libc))
+[ "$libc" ] || taken="no libc"
+result libc-names "$taken"
