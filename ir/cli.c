@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <strings.h>
 #include <unistd.h>
@@ -274,6 +275,7 @@ static void hold_streams(void) {
 
 bool cli_parse(const Cli *c, void *to, int argc, char **argv, CliParsed *parsed, Err *e) {
     hold_streams();
+    signal(SIGXFSZ, SIG_IGN); /* a limit on files' size is then an error of write() */
     json_memory();
     *parsed = (CliParsed){.words = 0};
     if (c->n > CLI_OPTIONS_MAX) die("cli: %zu options", c->n);

@@ -63,7 +63,7 @@ struct CliParsed {
 };
 
 /* The first thing a main does. Fills the fields of *to that were given. A standard stream that is closed stays so: no file that
- * is opened later takes its place. */
+ * is opened later takes its place. A write beyond the limit of a file's size fails; it is no signal. */
 bool cli_parse(const Cli *c, void *to, int argc, char **argv, CliParsed *parsed, Err *e);
 
 /* Prints a mistake in the arguments and where to read on; returns the exit status for it, 2. */

@@ -911,7 +911,6 @@ int main(int argc, char **argv) {
     if (parsed.done) return cli_end(&cli, true, &e);
     if (!check(&args, argv, parsed.words, &e)) return cli_usage_error(&cli, &e);
     fill_job(&j, &args, argv);
-    signal(SIGXFSZ, SIG_IGN);                          /* a file size limit is then an error of write() */
     struct sigaction stop = {.sa_handler = on_signal}; /* no SA_RESTART: a long write ends early */
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGTERM, &stop, NULL);

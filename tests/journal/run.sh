@@ -65,6 +65,9 @@ again; getp --resume; same resumed $?; said only_the_rest "ids.parts: 5 of 11 re
 again; getp; same not_resumed $?; said not_resumed_said 'ids.parts has 5 finished requests of an earlier run like this one: --resume would use them'
 grep -q 'requests are done, by' err && fail not_resumed_used "$(cat err)" || ok not_resumed_used
 
+# A limit of files' size is an error; what is kept is kept.
+fresh; (ulimit -f 1; on=ref n=60 run); code=$?; [ $code = 1 ] && [ ! -e ids ] && said file_limit 'ids.parts/part.*: File too large' || fail file_limit "exit $code: $(cat err)"
+on=ref n=60 getp --resume; code=$?; [ $code = 0 ] && [ "$(wc -w <ids)" -gt 500 ] && ok file_limit_resumed || fail file_limit_resumed "exit $code: $(tail -1 err)"
 # Of another run: plan, model, input, options, kind of device.
 other() { local name=$1; shift; again; "$@" --resume; refused "other_$name" $? "error: ids.parts/part.* is of another run .another input, plan or option.: remove ids.parts, or give another -o"; }
 (cd - >/dev/null && mv "$tmp/host.bin" "$tmp/host" && compile host --max-seq 64 && mv "$tmp/host.bin" "$tmp/plan2.bin" && mv "$tmp/host" "$tmp/host.bin" && out/gptoss-mkmodel tests/models/least.json "$tmp/model2" --seed 4 >/dev/null 2>&1)
