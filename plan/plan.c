@@ -455,7 +455,7 @@ static const void *get_blob(Reader *r, const json_t *j, const char *name, size_t
         FAULT(r, "\"%s\" lies outside the file", name);
     if (r->at.failed) return nothing;
     *size = n;
-    return r->blobs + at;
+    return n ? (const void *)(r->blobs + at) : nothing; /* a file may have no blobs at all */
 }
 
 /* A few bytes may say that they are many. */
