@@ -151,14 +151,14 @@ sanitize-thread:
 # Which lines ran in the suites: docs/testing.md has the last figures.
 coverage:
 	@find out/coverage -name '*.gcda' -delete 2>/dev/null; mkdir -p out/coverage; : >out/coverage/said; \
-	COVERAGE_SAID=$(CURDIR)/out/coverage/said tools/variant coverage "-O1 -g --coverage -include tests/coverage.h" $(or $(SUITES),$(COVERAGE_SUITES)); code=$$?; \
+	TEST_PIN=1 COVERAGE_SAID=$(CURDIR)/out/coverage/said tools/variant coverage "-O1 -g --coverage -include tests/coverage.h" $(or $(SUITES),$(COVERAGE_SUITES)); code=$$?; \
 	tools/coverage out/coverage out/coverage/said && exit $$code
 # clang-tidy and gcc's analyzer; FILES="runtime/queue.c …": of these only. Minutes for all.
 lint:
 	@tools/lint $(FILES)
 ADDRESS_SUITES := bad chat cli cuda emit emu exec formats fuse gpus hip host interface ir judge lua override plan ranks ref report rules sample stdout template text tok
 THREAD_SUITES := emu exec gpus hip host ranks chat cuda
-# Not those that send more numbers through the same lines: the emulator, whose threads count in each other's cache lines then, takes an hour.
+# Not those that send more numbers through the same lines: the emulator takes long, and longer yet where its threads share the counters (TEST_PIN).
 COVERAGE_SUITES = $(filter-out attention eval faults golden kernel model models oracle valgrind,$(patsubst tests/%/,%,$(wildcard tests/*/)))
 
 # A HIP runtime without a GPU, for tests/hip: compiled against HIP's own headers where they are installed.
