@@ -80,9 +80,10 @@ Loc front_loc(lua_State *L, int level, const char *name) {
 
 /* --- throwing ----------------------------------------------------------------------------------------------------- */
 
-static int throw(lua_State *L) {
+static NORETURN void throw(lua_State *L) {
     lua_pushlightuserdata(L, front_of(L)); /* says: the text is in f->err */
-    return lua_error(L);
+    lua_error(L);
+    __builtin_unreachable();
 }
 
 int front_error_at(lua_State *L, const Loc *loc, const char *fmt, ...) {
@@ -92,7 +93,7 @@ int front_error_at(lua_State *L, const Loc *loc, const char *fmt, ...) {
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
     err_at(&front_of(L)->err, loc, "%s", msg);
-    return throw(L);
+    throw(L);
 }
 
 int front_error(lua_State *L, const char *name, const char *fmt, ...) {
@@ -102,7 +103,7 @@ int front_error(lua_State *L, const char *name, const char *fmt, ...) {
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
     Loc loc = front_loc(L, 1, name);
-    return front_error_at(L, &loc, "%s", msg);
+    front_error_at(L, &loc, "%s", msg);
 }
 
 /* The name in "… (local 'x')" or "near 'x'": where the caret goes. */
@@ -215,7 +216,7 @@ static int l_require(lua_State *L) {
     lua_pushlightuserdata(L, f);
     lua_setfield(L, -2, path);
     Err e;
-    if (!load_file(f, path, NULL, &e)) return f->err = e, throw(L);
+    if (!load_file(f, path, NULL, &e)) f->err = e, throw(L);
     lua_call(L, 0, 1);
     if (lua_isnil(L, -1)) lua_pop(L, 1), lua_pushboolean(L, 1);
     lua_pushvalue(L, -1);
@@ -342,8 +343,8 @@ static int l_open(lua_State *L) {
     size_t n;
     Err e;
     const char *text = file_read_text(f->a, path, &n, &e);
-    if (!text) return f->err = e, throw(L);
-    if (!compile(f, path, text, n, "=dsl")) return throw(L);
+    if (!text) f->err = e, throw(L);
+    if (!compile(f, path, text, n, "=dsl")) throw(L);
     lua_call(L, 0, 0);
     lock_globals(L);
     return 0;

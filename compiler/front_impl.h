@@ -57,8 +57,8 @@ static inline Front *front_of(lua_State *L) { return *(Front **)lua_getextraspac
 
 /* Throws "file:line:col: error: …" at the Lua line that called the running C function. name: what to look for in that
  * line when Lua does not know what the function was called as. */
-int front_error(lua_State *L, const char *name, const char *fmt, ...) PRINTF(3, 4);
-int front_error_at(lua_State *L, const Loc *loc, const char *fmt, ...) PRINTF(3, 4); /* … at a known place */
+NORETURN int front_error(lua_State *L, const char *name, const char *fmt, ...) PRINTF(3, 4);
+NORETURN int front_error_at(lua_State *L, const Loc *loc, const char *fmt, ...) PRINTF(3, 4); /* … at a known place */
 Loc front_loc(lua_State *L, int level, const char *name);
 const char *front_line(const Front *f, const char *file, int line); /* of a file that was run; NULL: it has no such line */
 

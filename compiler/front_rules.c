@@ -19,14 +19,14 @@ static bool see(Err *e, const char *section) {
     return false;
 }
 
-static int bad(lua_State *L, const Rule *r, const char *fmt, ...) PRINTF(3, 4);
+static NORETURN int bad(lua_State *L, const Rule *r, const char *fmt, ...) PRINTF(3, 4);
 static int bad(lua_State *L, const Rule *r, const char *fmt, ...) {
     char msg[900];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
-    return front_error_at(L, &r->loc, "fusion %s: %s", r->name, msg);
+    front_error_at(L, &r->loc, "fusion %s: %s", r->name, msg);
 }
 
 /* --- the pattern -------------------------------------------------------------------------------------------------- */

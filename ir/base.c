@@ -17,7 +17,7 @@ static void printable(char *s) {
         if (((unsigned char)*s < 32 && *s != '\n' && *s != '\t') || *s == 127) *s = '?';
 }
 
-bool (err_set)(Err *e, const char *fmt, ...) { /* not the macro of tests/coverage.h */
+bool (err_set)(Err *e, const char *fmt, ...) { /* not the macros of tests/coverage.h and tools/lint.h */
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(e->msg, sizeof e->msg, fmt, ap);
@@ -26,7 +26,7 @@ bool (err_set)(Err *e, const char *fmt, ...) { /* not the macro of tests/coverag
     return false;
 }
 
-bool err_wrap(Err *e, const char *fmt, ...) {
+bool (err_wrap)(Err *e, const char *fmt, ...) {
     Err tail = *e;
     va_list ap;
     va_start(ap, fmt);
@@ -380,6 +380,18 @@ bool file_write(const char *path, const void *bytes, size_t n, Err *e) {
     if (!file_begin(&o, path, e)) return false;
     bool ok = fwrite(bytes, 1, n, o.f) == n || err_set(e, "%s: %s", o.path, strerror(errno));
     return file_end(&o, ok, e);
+}
+
+bool write_all(int fd, const void *bytes, size_t n, off_t at) {
+    for (const char *p = bytes; n;) {
+        ssize_t k = at < 0 ? write(fd, p, n) : pwrite(fd, p, n, at);
+        if (k < 0 && errno == EINTR) continue;
+        if (!k) errno = EIO;
+        if (k <= 0) return false;
+        p += k, n -= (size_t)k;
+        if (at >= 0) at += k;
+    }
+    return true;
 }
 
 /* --- numbers --- */

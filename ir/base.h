@@ -99,6 +99,9 @@ bool file_end(FileOut *o, bool ok, Err *e); /* !ok: thrown away, e as it is. Ret
 
 bool file_write(const char *path, const void *bytes, size_t n, Err *e);
 
+/* All n bytes to fd, which may take a part at a time; at: where in the file, -1: behind what was written. False: errno says why. */
+bool write_all(int fd, const void *bytes, size_t n, off_t at);
+
 /* Before long work: could path be written now? A folder, a missing folder, no permission: no. */
 bool file_writable(const char *path, Err *e);
 bool file_same(const char *a, const char *b);             /* are these names of one regular file? */

@@ -33,8 +33,8 @@ static double flops_linear(const Node *n, const Work *w) {
 /* Keys that the tokens of one sequence see, added up. */
 static double keys_seen(const Node *n, const Work *w) {
     double sum = 0, each = tokens(w) / (double)w->slots, window = (double)node_int(n, "window");
-    for (double i = 0; i < each; i++) {
-        double all = (double)w->depth + i + 1;
+    for (int64_t i = 0; (double)i < each; i++) {
+        double all = (double)(w->depth + i + 1);
         sum += window > 0 ? least(all, window) : all;
     }
     return sum;

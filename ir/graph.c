@@ -417,7 +417,7 @@ void graph_sort(Graph *g) {
         }
     }
     for (size_t i = 0; i < g->nodes.n; i++) place(&s, g->nodes.at[i]);
-    memcpy(g->nodes.at, s.done.at, g->nodes.n * sizeof *g->nodes.at);
+    if (g->nodes.n) memcpy(g->nodes.at, s.done.at, g->nodes.n * sizeof *g->nodes.at);
     arena_free(tmp);
 }
 

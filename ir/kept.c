@@ -24,7 +24,7 @@ bool kept_append(Arena *a, const char *path, const char *line, Err *e) {
     const char *whole = arena_printf(a, "%s\n", line);
     make_folders(arena_strdup(a, path));
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    bool ok = fd >= 0 && write(fd, whole, strlen(whole)) == (ssize_t)strlen(whole);
+    bool ok = fd >= 0 && write_all(fd, whole, strlen(whole), -1);
     if (!ok) err_set(e, "%s: %s", path, strerror(errno));
     if (fd >= 0) close(fd);
     return ok;

@@ -36,7 +36,7 @@ void progress_draw(Progress *p, double done, const char *detail) {
     if (width >= BAR_LEAST) {
         char *to = stpcpy(bar, " [");
         for (int i = 0; i < width; i++) *to++ = i < done * width ? '#' : '.';
-        strcpy(to, "]");
+        memcpy(to, "]", 2);
     }
     if (n > room) n = room > 2 ? room : 2;
     fprintf(stderr, "\r%s%s %3.0f%%  %.*s%s%s\033[K", p->what, bar, 100 * done, n - 2, detail, *left ? "  " : "", left);

@@ -11,6 +11,8 @@
 
 #include "ir/cli.h"
 
+enum { GRACE = 5 /* s between a program's last word and its end */ };
+
 /* --- command lines ------------------------------------------------------------------------------------------------------- */
 
 void args_add(Arena *a, Args *to, const char *arg) {
@@ -146,13 +148,17 @@ bool partner_start(Arena *a, const Args *args, Partner *p, Err *e) {
     return p->pid > 0;
 }
 
-/* What it said last on stderr, or how it ended; it has closed its stdout, or is ended now. */
+/* What it said last on stderr, or how it ended: by itself, when it has closed its stdout, or now. */
 static void why_ended(Partner *p, Err *e) {
     Said s = {.how = ""};
     Arena *a = arena_new();
     char block[4096];
     int status = 0;
-    if (waitpid(p->pid, &status, 0) == p->pid) note_end(&s, status);
+    double end = seconds_now() + GRACE;
+    int ended;
+    while (!(ended = waitpid(p->pid, &status, WNOHANG)) && seconds_now() < end) usleep(10000);
+    if (!ended) kill(p->pid, SIGKILL), ended = waitpid(p->pid, &status, 0);
+    if (ended == p->pid) note_end(&s, status);
     p->pid = 0;
     rewind(p->err);
     text_put(&s.err, "", 0);
@@ -165,7 +171,7 @@ static void why_ended(Partner *p, Err *e) {
 const char *partner_ask(Partner *p, double seconds, Err *e) {
     double end = seconds_now() + seconds;
     p->line.n = 0;
-    bool ok = write(p->to, "\n", 1) == 1;
+    bool ok = write_all(p->to, "\n", 1, -1);
     while (ok && (!p->line.n || p->line.at[p->line.n - 1] != '\n')) {
         struct pollfd f = {p->from, POLLIN, 0};
         int n = poll(&f, 1, 1000);

@@ -2,6 +2,7 @@
  * generation_config.json. The table says where each canonical tensor is. */
 #include "model_internal.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -58,10 +59,10 @@ static bool open_shards(Model *m, const char *index, Err *e) {
     return ok;
 }
 
-/* A link that leads nowhere (a download that was not finished) is there: opening it says what is wrong. */
+/* So is a link that leads nowhere (a download that was not finished), and what cannot be looked at: opening it says what is wrong. */
 static bool is_there(const char *path) {
     struct stat st;
-    return !lstat(path, &st);
+    return !lstat(path, &st) || (errno != ENOENT && errno != ENOTDIR);
 }
 
 static bool open_weights(Model *m, Err *e) {

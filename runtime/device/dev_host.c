@@ -392,12 +392,7 @@ static bool host_sync(Device *d, int stream, Err *e) {
 
 static int memory_file(const char *name, const void *bytes, size_t n) {
     int fd = memfd_create(name, MFD_CLOEXEC);
-    for (const char *p = bytes; fd >= 0 && n;) {
-        ssize_t k = write(fd, p, n);
-        if (k < 0 && errno == EINTR) continue;
-        if (k <= 0) return close(fd), -1;
-        p += k, n -= (size_t)k;
-    }
+    if (fd >= 0 && !write_all(fd, bytes, n, -1)) return close(fd), -1;
     return fd;
 }
 

@@ -119,7 +119,7 @@ static bool object_get(Object *o, int fd) {
     *o = (Object){malloc(r.object_size + 1), malloc((size_t)(r.hi - r.lo) + 1), {0}};
     if (!o->bytes || !o->text) _exit(1);
     o->code = (ComgrCode){o->bytes, r.object_size, (const uint8_t *)o->text, r.lo, r.hi};
-    return socket_get(fd, o->bytes, r.object_size, -1) && socket_get(fd, o->text, r.hi - r.lo, -1);
+    return (socket_get(fd, o->bytes, r.object_size, -1) && socket_get(fd, o->text, r.hi - r.lo, -1)) || (object_free(o), false);
 }
 
 static bool end_answer(int fd, int status) {

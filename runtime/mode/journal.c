@@ -134,9 +134,9 @@ bool journal_read(Journal *j, const char *path, bool use, Part *p, Err *e) {
 bool journal_ended(const char *path, off_t size) {
     char tail[sizeof(Err) + 64];
     size_t most = sizeof tail - 1;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? 0 : pread(fd, tail, most, size > (off_t)most ? size - (off_t)most : 0);
-    if (fd >= 0) close(fd);
+    FILE *f = fopen(path, "re");
+    size_t n = f && !fseeko(f, size > (off_t)most ? size - (off_t)most : 0, SEEK_SET) ? fread(tail, 1, most, f) : 0;
+    if (f) fclose(f);
     if (n < 2 || tail[n - 1] != '\n') return false;
     tail[n - 1] = 0;
     char *line = strrchr(tail, '\n');
@@ -202,13 +202,12 @@ bool journal_resume(Journal *j, bool resume, Err *e) {
 
 /* --- writing ------------------------------------------------------------------------------------------------------------------ */
 
-/* In one piece, so that whoever reads sees all of it or none. */
+/* In one piece, if the file system takes it so: whoever reads it meanwhile sees all of it, or a line that is not whole. */
 static void append(Journal *j, Text *t) {
     put_sum(t);
     pthread_mutex_lock(&j->lock);
-    ssize_t n = *j->lost.msg ? (ssize_t)t->n : write(j->fd, t->at, t->n);
-    if (n != (ssize_t)t->n) {
-        err_set(&j->lost, "%s: %s", j->own, n < 0 ? strerror(errno) : "written in part");
+    if (!*j->lost.msg && !write_all(j->fd, t->at, t->n, -1)) {
+        err_set(&j->lost, "%s: %s", j->own, strerror(errno));
         warning("%s: from here on nothing is kept", j->lost.msg);
     }
     pthread_mutex_unlock(&j->lock);

@@ -65,13 +65,8 @@ static bool write_rows(Session *s, Sched *sched, Sink *k, const SchedStep *t, co
     for (int64_t i = 0; i < n; i++) {
         int64_t row = k->offset[t->request[from + i]] + t->pos[from + i];
         const char *at = (const char *)k->rows + (size_t)i * k->row_bytes;
-        for (size_t done = 0; done < k->row_bytes;) {
-            ssize_t w =
-                pwrite(fileno(k->f), at + done, k->row_bytes - done, (off_t)((size_t)row * k->row_bytes + done));
-            if (w < 0 && errno == EINTR) continue;
-            if (w <= 0) return err_set(e, "%s: %s", k->out.path, strerror(errno));
-            done += (size_t)w;
-        }
+        if (!write_all(fileno(k->f), at, k->row_bytes, (off_t)((size_t)row * k->row_bytes)))
+            return err_set(e, "%s: %s", k->out.path, strerror(errno));
     }
     return true;
 }

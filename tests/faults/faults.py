@@ -124,6 +124,14 @@ def shim(scenario, kind):
     return each(scenario, kind, [('%s %d of %d' % (kind, i, n), dict(env, FAULT_AT=i)) for i in which], n) if n else (0, 0)
 
 
+def in_parts(scenario):
+    """Each read and write takes a few bytes, or is interrupted: it is no fault."""
+    why, _, status = scenario.go('part', LD_PRELOAD=SHIM, FAULT_PART=1)
+    why = why or status and 'exit %s' % status
+    print('FAIL %s-part: %s' % (scenario.name, why) if why else 'ok %s-part: reads and writes of a few bytes, a third of them interrupted' % scenario.name)
+    return 1, bool(why)
+
+
 def full_disk(scenario):
     """From some write on all fail, as do those that try again."""
     n = scenario.count['write']
@@ -166,6 +174,7 @@ def main():
     for s in scenarios:
         kinds = {k: lambda s=s, k=k: shim(s, k) for k in s.classes}
         kinds['full'] = lambda s=s: full_disk(s)
+        kinds['part'] = lambda s=s: in_parts(s)
         if s.name == 'getp-hip':
             kinds['device'] = lambda s=s: device(s)
         kinds = [f for k, f in kinds.items() if not ONLY or s.name in ONLY or s.name + '-' + k in ONLY]

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Every failure in turn, of some: make faults has all (docs/security.md says what they were). Each call of a class (memory, map, open, read,
 # write, sync, name, fork, thread) and of the device fails once, in compile and getp.
-#   tests/faults/run.sh [EVERY|stacks [SCENARIO | SCENARIO-CLASS…]]    classes also: full (a disk that stays full), device
+#   tests/faults/run.sh [EVERY|stacks [SCENARIO | SCENARIO-CLASS…]]    classes also: full (a disk that stays full), part, device
 cd "$(dirname "$0")/../.." || exit 2
 tmp=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
 trap 'rm -rf "$tmp"' EXIT

@@ -4,6 +4,7 @@
  *   FAULT_AT     which fails, from 1; 0 or unset: none
  *   FAULT_FOR    how many from there on: 1; a full disk stays full: 1000000000
  *   FAULT_KILL   a signal's number: instead the process gets it right before the call (9, 19: stopped until it gets SIGCONT)
+ *   FAULT_PART   1: reading and writing takes a few bytes at a time, and each third call none, as a signal came first (EINTR)
  *   FAULT_COUNT  a file that gets the number of calls of each class when the process ends, a line each: NAME NUMBER
  *   FAULT_SAYS   a file that gets the name of the call that failed
  *   FAULT_STACKS a file that gets the numbers of the calls that are the first by their stack, a line each
@@ -14,6 +15,7 @@
 #include <errno.h>
 #include <execinfo.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -23,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -101,6 +104,17 @@ static bool fails(Class c, const char *name) {
     return true;
 }
 
+/* How many of *n bytes this call may take; false: it was interrupted. */
+static bool parts;
+static bool part(size_t *n) {
+    static __thread unsigned turn;
+    if (!parts || !*n) return true;
+    if (++turn % 3 == 0) return errno = EINTR, false;
+    size_t most = 1 + turn * 7 % 13;
+    if (*n > most) *n = most;
+    return true;
+}
+
 static void in_child(void) { memset(on, 0, sizeof on), count_to = NULL, stacks = -1; }
 
 /* The first look loads what looks. */
@@ -120,7 +134,9 @@ static long number(const char *name, long otherwise) {
 
 __attribute__((constructor)) static void begin(void) {
     const char *which = getenv("FAULT_CALLS");
-    if (!which || strncmp(program_invocation_short_name, "gptoss-", 7)) return;
+    if (strncmp(program_invocation_short_name, "gptoss-", 7)) return;
+    parts = number("FAULT_PART", 0);
+    if (!which) return;
     at = number("FAULT_AT", 0), last = at + number("FAULT_FOR", 1) - 1;
     signal_sent = number("FAULT_KILL", 0);
     count_to = getenv("FAULT_COUNT"), says_to = getenv("FAULT_SAYS");
@@ -161,13 +177,15 @@ int posix_memalign(void **p, size_t align, size_t n) {
 /* --- the rest ------------------------------------------------------------------------------------------------------------------ */
 
 #define NEXT(name) ((__typeof__(&name))(uintptr_t)dlsym(RTLD_NEXT, #name))
-#define WRAP(class, result, name, failed, params, args)                                                                               \
+#define WRAP_IF(fine, class, result, name, failed, params, args)                                                                       \
     result name params {                                                                                                               \
         static __typeof__(&name) next;                                                                                                 \
         if (!next) next = NEXT(name);                                                                                                  \
-        if (fails(class, #name)) return failed;                                                                                        \
+        if (fails(class, #name) || !(fine)) return failed;                                                                             \
         return next args;                                                                                                              \
     }
+#define WRAP(class, result, name, failed, params, args) WRAP_IF(true, class, result, name, failed, params, args)
+#define WRAP_PART(class, name, params, args) WRAP_IF(part(&n), class, ssize_t, name, -1, params, args) /* of n bytes */
 
 WRAP(MAP, void *, mmap, MAP_FAILED, (void *a, size_t n, int prot, int flags, int fd, off_t off), (a, n, prot, flags, fd, off))
 WRAP(OPEN, FILE *, fopen, NULL, (const char *path, const char *mode), (path, mode))
@@ -176,13 +194,20 @@ WRAP(OPEN, FILE *, tmpfile, NULL, (void), ())
 WRAP(OPEN, DIR *, opendir, NULL, (const char *path), (path))
 WRAP(OPEN, int, pipe, -1, (int fd[2]), (fd))
 WRAP(OPEN, int, pipe2, -1, (int fd[2], int flags), (fd, flags))
-WRAP(READ, ssize_t, read, -1, (int fd, void *to, size_t n), (fd, to, n))
-WRAP(READ, ssize_t, pread, -1, (int fd, void *to, size_t n, off_t off), (fd, to, n, off))
+WRAP(OPEN, int, socketpair, -1, (int domain, int type, int protocol, int fd[2]), (domain, type, protocol, fd))
+WRAP(OPEN, int, memfd_create, -1, (const char *name, unsigned flags), (name, flags))
+WRAP(MAP, int, mprotect, -1, (void *a, size_t n, int prot), (a, n, prot))
+WRAP_PART(READ, read, (int fd, void *to, size_t n), (fd, to, n))
+WRAP_PART(READ, pread, (int fd, void *to, size_t n, off_t off), (fd, to, n, off))
+WRAP(READ, int, poll, -1, (struct pollfd * p, nfds_t n, int ms), (p, n, ms))
+WRAP(READ, int, stat, -1, (const char *path, struct stat *st), (path, st))
+WRAP(READ, int, lstat, -1, (const char *path, struct stat *st), (path, st))
 WRAP(READ, struct dirent *, readdir, NULL, (DIR *d), (d))
 WRAP(READ, int, fstat, -1, (int fd, struct stat *st), (fd, st))
 WRAP(READ, char *, realpath, NULL, (const char *path, char *to), (path, to))
-WRAP(WRITE, ssize_t, write, -1, (int fd, const void *from, size_t n), (fd, from, n))
-WRAP(WRITE, ssize_t, pwrite, -1, (int fd, const void *from, size_t n, off_t off), (fd, from, n, off))
+WRAP_PART(WRITE, write, (int fd, const void *from, size_t n), (fd, from, n))
+WRAP_PART(WRITE, pwrite, (int fd, const void *from, size_t n, off_t off), (fd, from, n, off))
+WRAP_PART(WRITE, send, (int fd, const void *from, size_t n, int flags), (fd, from, n, flags))
 WRAP(WRITE, int, ftruncate, -1, (int fd, off_t n), (fd, n))
 WRAP(SYNC, int, fsync, -1, (int fd), (fd))
 WRAP(SYNC, int, fdatasync, -1, (int fd), (fd))
@@ -206,8 +231,10 @@ ssize_t __pread_chk(int, void *, size_t, off_t, size_t);
 size_t __fread_chk(void *, size_t, size_t, size_t, FILE *);
 char *__realpath_chk(const char *, char *, size_t);
 int __open_2(const char *, int);
-WRAP(READ, ssize_t, __read_chk, -1, (int fd, void *to, size_t n, size_t room), (fd, to, n, room))
-WRAP(READ, ssize_t, __pread_chk, -1, (int fd, void *to, size_t n, off_t off, size_t room), (fd, to, n, off, room))
+WRAP_PART(READ, __read_chk, (int fd, void *to, size_t n, size_t room), (fd, to, n, room))
+WRAP_PART(READ, __pread_chk, (int fd, void *to, size_t n, off_t off, size_t room), (fd, to, n, off, room))
+int __poll_chk(struct pollfd *, nfds_t, int, size_t);
+WRAP(READ, int, __poll_chk, -1, (struct pollfd * p, nfds_t n, int ms, size_t room), (p, n, ms, room))
 WRAP(READ, char *, __realpath_chk, NULL, (const char *path, char *to, size_t room), (path, to, room))
 WRAP(OPEN, int, __open_2, -1, (const char *path, int flags), (path, flags))
 
@@ -220,6 +247,9 @@ WRAP(READ, size_t, fread, (size_t)(spoil(f) + 1), (void *to, size_t size, size_t
 WRAP(READ, size_t, __fread_chk, (size_t)(spoil(f) + 1), (void *to, size_t room, size_t size, size_t n, FILE *f), (to, room, size, n, f))
 WRAP(WRITE, size_t, fwrite, (size_t)(spoil(f) + 1), (const void *from, size_t size, size_t n, FILE *f), (from, size, n, f))
 WRAP(WRITE, int, fflush, spoil(f), (FILE *f), (f))
+WRAP(WRITE, int, fputs, spoil(f), (const char *s, FILE *f), (s, f))
+WRAP(WRITE, int, fputc, spoil(f), (int c, FILE *f), (c, f))
+WRAP(READ, ssize_t, getline, spoil(f), (char **line, size_t *n, FILE *f), (line, n, f))
 
 /* The file is closed all the same. */
 int fclose(FILE *f) {
