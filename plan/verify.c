@@ -11,7 +11,7 @@
 #include "ir/map.h"
 
 enum { MAX_GROUPS = 64, MAX_MODULES = 1 << 10, MAX_KERNELS = 1 << 14, MAX_TABLE = 1 << 26, MAX_SYMBOL = 127, TEMP_ALIGN = 256,
-       MAX_LIVE = 1 << 13 /* temporaries of an arena at once */, MAX_BODY = 1 << 12, MAX_OF_NODE = 1 << 8 /* launches */ };
+       MAX_LIVE = 1 << 13 /* temporaries of an arena at once */, MAX_BODY = 1 << 8, MAX_OF_NODE = 1 << 8 /* launches */ };
 static const size_t most_bytes = (size_t)1 << 48;
 
 typedef struct Check Check;

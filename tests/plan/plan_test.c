@@ -363,7 +363,7 @@ static void many_launches(PlanGraph *g, Arena *a) {
     X(launch_grid_deep, "a grid of", p->graphs[0].launches[1].grid[0][2] = 1 << 16)                                    \
     X(launch_lds, "bytes of shared memory", p->graphs[0].launches[1].lds[0] = 1)                                       \
     X(launches_many, "step: node 0 has more than 256 launches", many_launches(&p->graphs[0], p->arena))                \
-    X(body_large, "the body b has 4097 nodes, there may be 4096", fused(p, 4096))                                      \
+    X(body_large, "the body b has 257 nodes, there may be 256", fused(p, 256))                                      \
     X(body_hook, "x: the fused node has no hook", fused(p, 1)->hook = NULL)                                            \
     X(kernel_tolerance, "k0 has a tolerance of nan", p->kernels[0].nmse = NAN)                                         \
     X(kernel_tolerance_wide, "k1 has a tolerance of inf", p->kernels[1].nmse = INFINITY)                               \
