@@ -35,6 +35,7 @@ bool (err_wrap)(Err *e, const char *fmt, ...) {
     size_t n = strlen(e->msg), room = sizeof e->msg - 1 - n;
     size_t more = strlen(tail.msg) + 2 < room ? strlen(tail.msg) + 2 : room;
     if (more > 2) memcpy(e->msg + n, ": ", 2), memcpy(e->msg + n + 2, tail.msg, more - 2), e->msg[n + more] = 0;
+    printable(e->msg);
     return false;
 }
 
@@ -44,6 +45,7 @@ bool err_add(Err *e, const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(e->msg + n, sizeof e->msg - n, fmt, ap);
     va_end(ap);
+    printable(e->msg + n);
     return false;
 }
 

@@ -3,9 +3,25 @@
 
 #include <math.h>
 
-static double count(const Value *v, const Work *w) { return (double)type_count(&v->type, &w->sizes); }
-static double bytes(const Value *v, const Work *w) { return (double)type_bytes(&v->type, &w->sizes); }
-static double dim(const Value *v, int i, const Work *w) { return (double)dim_eval(v->type.dim[i], &w->sizes); }
+/* A plan is asked for other sizes than it has buckets for: no count of bytes need be one that memory can have. */
+static double dim(const Value *v, int i, const Work *w) {
+    const Dim d = v->type.dim[i];
+    return (double)d.add + (d.sym ? (double)d.mul * (double)w->sizes.of[d.sym] : 0);
+}
+
+static double count(const Value *v, const Work *w) {
+    double n = 1;
+    for (int i = 0; i < v->type.rank; i++) n *= dim(v, i, w);
+    return n;
+}
+
+static double bytes(const Value *v, const Work *w) {
+    enum { BLOCK = 32 }; /* elements: of every type whole bytes */
+    size_t n;
+    if (!dtype_bytes(v->type.dtype, BLOCK, &n)) die("cost: a block of %s has no size", v->name);
+    return count(v, w) / BLOCK * (double)n;
+}
+
 static double line(const Value *v, const Work *w) { return bytes(v, w) / dim(v, 0, w); } /* of the first dimension */
 static double tokens(const Work *w) { return (double)w->sizes.of[SYM_T]; }
 static double least(double a, double b) { return a < b ? a : b; }

@@ -995,10 +995,12 @@ static float *floats_of(const Tensor *t) {
     return to;
 }
 
-static bool unrounded(const Frame *f, const Call *c, const Value *v, float **to, Err *e);
+enum { MOST_COPIES = 32 /* one of another */ };
+
+static bool unrounded(const Frame *f, const Call *c, const Value *v, int depth, float **to, Err *e);
 
 /* v is bf16 and no cast: a copy. So its node does the same to what its inputs were before they were rounded. */
-static bool copied(const Frame *f, const Call *c, const Value *v, float **to, Err *e) {
+static bool copied(const Frame *f, const Call *c, const Value *v, int depth, float **to, Err *e) {
     const Node *n = v->def;
     Tensor in[MAX_IN] = {0}, out[MAX_OUT] = {0};
     bool ok = true, state = op_info(n->op)->flags & OPF_STATE;
@@ -1007,7 +1009,7 @@ static bool copied(const Frame *f, const Call *c, const Value *v, float **to, Er
         in[i] = *frame_find(f, n->in[i]);
         if (in[i].dtype != DT_BF16) continue;
         float *x = NULL;
-        ok = unrounded(f, c, n->in[i], &x, e);
+        ok = unrounded(f, c, n->in[i], depth + 1, &x, e);
         in[i].dtype = DT_F32, in[i].data = x;
     }
     out[v->index] = *frame_find(f, v);
@@ -1020,10 +1022,11 @@ static bool copied(const Frame *f, const Call *c, const Value *v, float **to, Er
     return ok;
 }
 
-static bool unrounded(const Frame *f, const Call *c, const Value *v, float **to, Err *e) {
+/* What a body within the body rounds, and a copy of a copy of many, stays rounded. */
+static bool unrounded(const Frame *f, const Call *c, const Value *v, int depth, float **to, Err *e) {
     const Tensor *t = frame_find(f, v);
     if (t->dtype == DT_BF16 && v->def && v->def->op == OP_cast) t = frame_find(f, v->def->in[0]);
-    else if (t->dtype == DT_BF16 && v->def) return copied(f, c, v, to, e);
+    else if (t->dtype == DT_BF16 && v->def && v->def->op != OP_FUSED && depth < MOST_COPIES) return copied(f, c, v, depth, to, e);
     *to = floats_of(t);
     return true;
 }
@@ -1043,7 +1046,7 @@ static bool look_inside(const Call *c, RefLook *look, Err *e) {
     for (int i = 0; i < c->n->n_out && ok; i++) {
         const Value *v = body->outputs.at[i];
         if (is_chosen(v)) look_scores(look, i, frame_find(&f, v->def->in[0]), !v->def->in[0]->def);
-        else if (v->type.dtype != DT_I32) ok = unrounded(&f, c, v, &look->at[i], e);
+        else if (v->type.dtype != DT_I32) ok = unrounded(&f, c, v, 0, &look->at[i], e);
     }
     frame_free(&f);
     return ok;

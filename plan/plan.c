@@ -721,13 +721,20 @@ size_t plan_page_bytes(const Plan *p) {
 }
 
 const char *plan_own_text(const Plan *p, const PlanModule *m) {
+    enum { LONGEST = 127 }; /* a symbol: verify.c */
+    Map symbols = {.arena = arena_new()};
     const char *first = NULL;
+    for (int k = 0; k < p->n_kernels; k++)
+        if (&p->modules[p->kernels[k].module] == m) map_put(&symbols, p->kernels[k].symbol, (void *)&p->kernels[k]);
     for (const char *at = m->source; (at = strstr(at, "\n#line 1 \"")) && !first; at++) {
-        const char *name = at + strlen("\n#line 1 \"");
-        size_t n = strcspn(name, "\"\n");
-        for (int k = 0; k < p->n_kernels && !first; k++)
-            if (&p->modules[p->kernels[k].module] == m && strlen(p->kernels[k].symbol) == n && !strncmp(p->kernels[k].symbol, name, n)) first = at + 1;
+        char name[LONGEST + 1];
+        const char *begin = at + strlen("\n#line 1 \"");
+        size_t n = strcspn(begin, "\"\n");
+        if (n > LONGEST) continue;
+        snprintf(name, sizeof name, "%.*s", (int)n, begin);
+        if (map_get(&symbols, name)) first = at + 1;
     }
+    arena_free(symbols.arena);
     return first ? first : m->source;
 }
 

@@ -170,10 +170,11 @@ static json_t *graphs_json(const Page *p) {
 
 /* What stands between a module's first lines, which tell its kernels, and the first of these. */
 static const char *prelude_of(const Page *p, const Plan *plan) {
+    if (!plan->n_modules) return "";
     const PlanModule *m = &plan->modules[0];
-    const char *at = m->source, *own = plan->n_modules ? plan_own_text(plan, m) : "";
-    while (plan->n_modules && !strncmp(at, "// ", 3)) at += strcspn(at, "\n"), at += *at == '\n';
-    return plan->n_modules && own > at ? arena_strndup(p->tmp, at, (size_t)(own - at)) : "";
+    const char *at = m->source, *own = plan_own_text(plan, m);
+    while (!strncmp(at, "// ", 3)) at += strcspn(at, "\n"), at += *at == '\n';
+    return own > at ? arena_strndup(p->tmp, at, (size_t)(own - at)) : "";
 }
 
 static json_t *module_json(const Page *p, const PlanModule *m, const char *prelude) {

@@ -4,13 +4,14 @@
 #include "verify.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include "fault.h"
 #include "ir/map.h"
 
 enum { MAX_GROUPS = 64, MAX_MODULES = 1 << 10, MAX_KERNELS = 1 << 14, MAX_TABLE = 1 << 26, MAX_SYMBOL = 127, TEMP_ALIGN = 256,
-       MAX_LIVE = 1 << 13 /* temporaries of an arena at once */ };
+       MAX_LIVE = 1 << 13 /* temporaries of an arena at once */, MAX_BODY = 1 << 8, MAX_OF_NODE = 1 << 8 /* launches */ };
 static const size_t most_bytes = (size_t)1 << 48;
 
 typedef struct Check Check;
@@ -94,7 +95,7 @@ static void verify_limits(Check *c) {
         FAIL(c, "max_tokens is %lld, the largest bucket %lld", (long long)p->max_tokens, (long long)c->most.of[SYM_T]);
     if (p->max_seq < 1 || p->max_seq > p->config.max_seq)
         FAIL(c, "max_seq is %lld, the model's %lld", (long long)p->max_seq, (long long)p->config.max_seq);
-    if (p->max_blocks != (p->max_seq + KV_PAGE - 1) / KV_PAGE || p->max_blocks > MAX_TABLE / p->max_batch)
+    if (p->max_blocks != (p->max_seq + KV_PAGE - 1) / KV_PAGE || p->max_blocks > MAX_TABLE / p->max_batch / (p->n_kv > 1 ? p->n_kv : 1))
         FAIL(c, "max_blocks is %lld for %lld positions of %lld requests", (long long)p->max_blocks, (long long)p->max_seq, (long long)p->max_batch);
     if (p->devices < 1 || p->devices > PLAN_MAX_DEVICES) FAIL(c, "a plan for %lld devices", (long long)p->devices);
     for (int i = 0; i < BUF_HOLDS; i++)
@@ -186,6 +187,7 @@ static void verify_buf(Check *c, const PlanBuf *b, int index) {
     if (!type_check(&b->type, &why)) FAIL(c, "%s: %s", b->name, why.msg);
     if (!bytes_of(c, &b->type, &bytes)) FAIL(c, "%s: its type overflows", b->name);
     if (b->size != bytes) FAIL(c, "%s has %zu bytes, its type needs %zu", b->name, b->size, bytes);
+    if (b->type.dtype == DT_MXFP4 && b->kind != BUF_WEIGHT) FAIL(c, "%s is mxfp4 but no weight", b->name);
     if (b->kind == BUF_TEMP) verify_temp(c, b);
     else verify_named(c, b, index);
     if (!c->at.failed) verify_hold(c, b);
@@ -304,7 +306,12 @@ static void verify_kernel(Check *c, const PlanKernel *k) {
         FAIL(c, "its symbol is no name");
     if (k->module < 0 || k->module >= p->n_modules) FAIL(c, "%s is in module %d of %d", k->symbol, k->module, p->n_modules);
     if (k->block < 1 || k->block > 1024) FAIL(c, "%s has blocks of %u", k->symbol, k->block);
+    if (!(k->nmse >= 0 && isfinite(k->nmse))) FAIL(c, "%s has a tolerance of %g", k->symbol, k->nmse);
     verify_text(c, "its template", k->template_name), verify_text(c, "its reduction", k->reduction);
+}
+
+static void verify_choice(Check *c, const PlanChoice *choice) {
+    verify_text(c, "what it is of", choice->of), verify_text(c, "what it says", choice->says);
 }
 
 /* --- values: which buffer holds each --------------------------------------------------------------------------------------- */
@@ -383,13 +390,16 @@ static void verify_result(Check *c, Values *s, const Node *n, int o) {
         FAULT(c, "%s updates a state, but lies elsewhere", v->name);
 }
 
-static void verify_body(Check *c, const Graph *body) {
+static void verify_fused(Check *c, const Node *fused) {
+    const Graph *body = fused->body;
+    if (!fused->hook) FAIL(c, "%s: the fused node has no hook", node_name(fused));
+    if (body->nodes.n > MAX_BODY) FAIL(c, "the body %s has %zu nodes, there may be %d", body->name, body->nodes.n, MAX_BODY);
     for (size_t i = 0; i < body->nodes.n && !c->at.failed; i++) {
         const Node *n = body->nodes.at[i];
         size_t bytes;
         for (int o = 0; o < n->n_out; o++)
             if (!bytes_of(c, &n->out[o]->type, &bytes)) FAIL(c, "%s: its type overflows", n->out[o]->name);
-        if (n->op == OP_FUSED) verify_body(c, n->body);
+        if (n->op == OP_FUSED) verify_fused(c, n);
     }
 }
 
@@ -421,7 +431,7 @@ static void verify_values(Check *c, int graph) {
     c->out[graph] = arena_array(c->tmp, (g->nodes.n + 1) * MAX_OUT, sizeof **c->out);
     for (size_t n = 0; n < g->nodes.n && !c->at.failed; n++) {
         resolve_node(c, &s, graph, (int)n, g->nodes.at[n]);
-        if (g->nodes.at[n]->op == OP_FUSED) verify_body(c, g->nodes.at[n]->body);
+        if (g->nodes.at[n]->op == OP_FUSED) verify_fused(c, g->nodes.at[n]);
     }
 }
 
@@ -601,6 +611,8 @@ static void verify_common(Check *c, int graph) {
 static void verify_launches(Check *c, int graph, const Graph *g) {
     const PlanGraph *pg = &c->p->graphs[graph];
     int next = 0; /* the node that must come */
+    for (int i = MAX_OF_NODE; i < pg->n_launches; i++)
+        if (pg->launches[i].node == pg->launches[i - MAX_OF_NODE].node) FAIL(c, "%s: node %d has more than %d launches", pg->name, pg->launches[i].node, MAX_OF_NODE);
     for (int i = 0; i < pg->n_launches && !c->at.failed; i++) {
         const PlanLaunch *l = &pg->launches[i];
         verify_launch(c, graph, g, l);
@@ -651,6 +663,7 @@ static void verify_all(Check *c) {
     c->step = named(c, "step"), c->counters = named(c, PLAN_COUNTERS);
     EACH(modules, n_modules, verify_text(c, "its name", p->modules[i].name));
     EACH(rules, n_rules, verify_text(c, "its name", p->rules[i].name));
+    EACH(choices, n_choices, verify_choice(c, &p->choices[i]));
     EACH(kernels, n_kernels, verify_kernel(c, &p->kernels[i]));
     EACH(kv, n_kv, verify_kv(c, i));
     EACH(bufs, n_bufs, verify_grouped(c, &p->bufs[i], i));

@@ -59,7 +59,7 @@ static Device *emu_open(int index, const Plan *p, const DeviceOptions *o, Err *e
 
 static void forget_region(Emu *u, size_t i) {
     emu_mem_remove(u->mem, u->regions[i].p);
-    if (u->regions[i].owned) u->held -= malloc_usable_size(u->regions[i].p), free(u->regions[i].p);
+    if (u->regions[i].owned) device_let_go(&u->held, malloc_usable_size(u->regions[i].p)), free(u->regions[i].p);
     u->regions[i] = u->regions[--u->n_regions];
 }
 
@@ -101,10 +101,10 @@ static void *emu_alloc(Device *d, size_t size, const char *name, Err *e) {
     void *p = NULL;
     if (!size) size = 1;
     Emu *u = (Emu *)d;
-    if (!device_memory(u->held, size, "emu", name, e)) return NULL;
+    if (!device_memory(size, "emu", name, e)) return NULL;
     if (posix_memalign(&p, MEMORY_ALIGN, size))
         return err_set(e, "device emu: out of memory: %zu bytes for %s", size, name), NULL;
-    if (add_region(u, p, size, name, true, e)) return u->held += malloc_usable_size(p), p;
+    if (add_region(u, p, size, name, true, e)) return device_hold(&u->held, malloc_usable_size(p)), p;
     free(p);
     return NULL;
 }

@@ -310,6 +310,7 @@ static void host_close(Device *d) {
         free(k);
     }
     for (size_t i = 0; i < h->n_owned; i++) free(h->owned[i]);
+    device_let_go(&h->held, h->held);
     free(h->owned);
     arena_free(h->arena);
     free(h);
@@ -344,10 +345,10 @@ static void *host_alloc(Device *d, size_t size, const char *name, Err *e) {
         if (!more) return err_set(e, "device host: out of memory for %s", name), NULL;
         h->owned = more, h->cap_owned = cap;
     }
-    if (!device_memory(h->held, size, "host", name, e)) return NULL;
+    if (!device_memory(size, "host", name, e)) return NULL;
     if (posix_memalign(&p, size < HUGE_PAGE ? MEMORY_ALIGN : HUGE_PAGE, size ? size : 1)) return err_set(e, "device host: out of memory: %zu bytes for %s", size, name), NULL;
     if (size >= HUGE_PAGE) madvise(p, size, MADV_HUGEPAGE);
-    h->held += malloc_usable_size(p);
+    device_hold(&h->held, malloc_usable_size(p));
     return h->owned[h->n_owned++] = p;
 }
 
@@ -355,7 +356,7 @@ static void host_free(Device *d, void *p) {
     Host *h = (Host *)d;
     for (size_t i = 0; i < h->n_owned; i++)
         if (h->owned[i] == p) {
-            h->held -= malloc_usable_size(p);
+            device_let_go(&h->held, malloc_usable_size(p));
             free(p);
             h->owned[i] = h->owned[--h->n_owned];
             return;

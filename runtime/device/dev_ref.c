@@ -33,6 +33,7 @@ static Device *ref_open(int index, const Plan *p, const DeviceOptions *o, Err *e
 static void ref_close(Device *d) {
     Ref *r = (Ref *)d;
     for (size_t i = 0; i < r->n_owned; i++) free(r->owned[i]);
+    device_let_go(&r->held, r->held);
     free(r->owned);
     free(r);
 }
@@ -54,12 +55,12 @@ static void *ref_alloc(Device *d, size_t size, const char *name, Err *e) {
         r->owned = more, r->cap_owned = cap;
     }
     void *p = NULL;
-    if (!device_memory(r->held, size, "ref", name, e)) return NULL;
+    if (!device_memory(size, "ref", name, e)) return NULL;
     if (posix_memalign(&p, MEMORY_ALIGN, size ? size : 1))
         return err_set(e, "device ref: out of memory: %zu bytes for %s", size, name), NULL;
     if (size <= POISON_MAX)
         memset(p, 0xff, size); /* NaNs and -1: what nobody wrote shows; larger pools stay untouched, unpaged */
-    r->held += malloc_usable_size(p);
+    device_hold(&r->held, malloc_usable_size(p));
     return r->owned[r->n_owned++] = p;
 }
 
@@ -67,7 +68,7 @@ static void ref_free(Device *d, void *p) {
     Ref *r = (Ref *)d;
     for (size_t i = 0; i < r->n_owned; i++)
         if (r->owned[i] == p) {
-            r->held -= malloc_usable_size(p);
+            device_let_go(&r->held, malloc_usable_size(p));
             free(p);
             r->owned[i] = r->owned[--r->n_owned];
             return;

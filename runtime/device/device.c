@@ -123,9 +123,14 @@ void device_free_common(Device *d, Device *const *others, int n, void *p) {
     d->ops->free(d, p);
 }
 
-bool device_memory(size_t held, size_t more, const char *device, const char *name, Err *e) {
+static atomic_size_t all_held; /* by all devices whose memory is the machine's: those of a group, parity's two, one of each group */
+
+void device_hold(size_t *held, size_t bytes) { *held += bytes, atomic_fetch_add(&all_held, bytes); }
+void device_let_go(size_t *held, size_t bytes) { *held -= bytes, atomic_fetch_sub(&all_held, bytes); }
+
+bool device_memory(size_t more, const char *device, const char *name, Err *e) {
     struct sysinfo m;
-    size_t sum, all = sysinfo(&m) ? SIZE_MAX : ((size_t)m.totalram + m.totalswap) * m.mem_unit;
+    size_t sum, held = atomic_load(&all_held), all = sysinfo(&m) ? SIZE_MAX : ((size_t)m.totalram + m.totalswap) * m.mem_unit;
     if (size_add(held, more, &sum) && sum <= all) return true;
     return err_set(e, "device %s: out of memory: %zu bytes for %s, beside %zu (the machine has %zu)", device, more, name, held, all);
 }

@@ -106,9 +106,11 @@ int device_count(const char *name, const Plan *p); /* of what device_open with t
  * error that lists those that there are. A plan for several devices runs on a multiple of so many, or on none. */
 int device_several(const Device *d, int64_t n, const Plan *p, Err *e);
 void device_list(Text *t);    /* what --list-devices prints */
-/* May a device in host memory that holds so much take `more`? What is mapped is not there before it is touched: a plan that asks for
- * more than the machine has must fail here, not when the kernel ends the process. */
-bool device_memory(size_t held, size_t more, const char *device, const char *name, Err *e);
+/* May a device in host memory take `more`? What is mapped is not there before it is touched: a plan that asks for more than the machine
+ * has, on all its devices together, must fail here, not when the kernel ends the process. What it took and gives back it says. */
+bool device_memory(size_t more, const char *device, const char *name, Err *e);
+void device_hold(size_t *held, size_t bytes); /* held: the device's own count */
+void device_let_go(size_t *held, size_t bytes);
 /* alloc_common and free_common of devices all of whose memory is the host's: as any. */
 void *device_alloc_common(Device *d, Device *const *others, int n, size_t size, const char *name, Err *why, Err *e);
 void device_free_common(Device *d, Device *const *others, int n, void *p);

@@ -50,8 +50,8 @@ static bool runs(const PlanLaunch *l, int bucket) {
 static int launches_of(const Exec *x, int graph, int node, const PlanLaunch **to, int most) {
     const PlanGraph *g = &x->plan->graphs[graph];
     int n = 0;
-    for (int i = 0; i < g->n_launches && n < most; i++)
-        if (g->launches[i].node == node && runs(&g->launches[i], exec_bucket(x, graph))) to[n++] = &g->launches[i];
+    for (int i = plan_launch(g, node); i < g->n_launches && g->launches[i].node == node && n < most; i++)
+        if (runs(&g->launches[i], exec_bucket(x, graph))) to[n++] = &g->launches[i];
     return n;
 }
 
@@ -233,17 +233,27 @@ static bool count_dealt(const Exec *x, const int32_t *ids, int64_t n, int64_t k,
     return true;
 }
 
+/* The node's result that says which pairs are a device's; -1: none does. */
+static int owned(const Node *n) {
+    for (int o = 0; o < n->n_out; o++) {
+        const Node *def = n->op == OP_FUSED ? n->body->outputs.at[o]->def : n;
+        if (def && def->op == OP_own) return o;
+    }
+    return -1;
+}
+
 /* Behind the node that deals a layer's pairs out: what each device got. */
 static bool see_dealt(Exec *x, int graph, int node, Dealt *dealt, Err *e) {
     const Node *n = x->ir[graph]->nodes.at[node];
-    if (!node_of_op(n, OP_own)) return true;
-    const Type *t = &n->out[0]->type;
+    int o = owned(n);
+    if (o < 0) return true;
+    const Type *t = &n->out[o]->type;
     size_t size = type_bytes(t, &x->sizes);
     int32_t *ids = malloc(size + 1);
     bool ok = ids || err_set(e, "out of memory: %zu bytes of ids", size);
     for (int d = 0; ok && d <= x->n_other; d++) {
-        ok = exec_read(exec_member(x, d), x->out[graph][node * MAX_OUT], 0, ids, size, e) &&
-             (count_dealt(x, ids, x->sizes.of[SYM_T], t->dim[1].add, &dealt[d]) || err_set(e, "out of memory for the experts met"));
+        ok = exec_read(exec_member(x, d), x->out[graph][node * MAX_OUT + o], 0, ids, size, e) &&
+             (count_dealt(x, ids, dim_eval(t->dim[0], &x->sizes), t->dim[1].add, &dealt[d]) || err_set(e, "out of memory for the experts met"));
     }
     free(ids);
     return ok;
@@ -349,10 +359,11 @@ static bool graph_groups(Session *s, const BenchStep *b, const Limits *l, int gr
     Exec *x = s->exec;
     bool once = x->dev->ops->simulated;
     int n_nodes = (int)x->ir[graph]->nodes.n;
+    int *room = arena_array(s->arena, (size_t)n_nodes, sizeof *room);
     Dealt *dealt = arena_array(s->arena, (size_t)s->plan->devices, sizeof *dealt);
     exec_begin(x, graph);
     for (int i = 0; i < n_nodes; i++) {
-        Group g = {graph, 0, arena_array(s->arena, (size_t)n_nodes, sizeof *g.node), exec_everywhere(x, graph, i) ? x->n_other + 1 : 1};
+        Group g = {graph, 0, room, exec_everywhere(x, graph, i) ? x->n_other + 1 : 1};
         double seconds[PLAN_MAX_DEVICES] = {0};
         for (int k = 0; k < n_nodes; k++)
             if (alike(x, graph, k, i)) g.node[g.n++] = k;

@@ -10,7 +10,7 @@
 #include <math.h>
 
 enum { SLOTS = 4, FIRST_POSITION = 58, APART = 37 }; /* positions cross a page and a small window */
-enum { MANY = 4096 };                                /* numbers of a row that are drawn until all differ */
+static const int64_t MANY = 4096, MOST_DRAWN = 1 << 26; /* numbers of a row that are drawn until all differ; times all rows' */
 enum { FAR = 900 };                                  /* further on, attention has several chunks */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -99,11 +99,14 @@ static int32_t a_page(Makeup *m, const Ints *x, int64_t i) {
     return row < m->slots && column < m->pages ? (int32_t)((column * m->slots + row) * stride % n) : -1;
 }
 
+/* Rows so long, or so many, that what looks at all numbers before one would take long. */
+static bool is_much(const Ints *x) { return x->width > MANY || tensor_count(x->t) > MOST_DRAWN / x->width; }
+
 /* In a plan for several devices a third of the ids that may be none are; all but the first of all, and those for which a row has no
  * other left. */
 static bool is_none(Makeup *m, const Ints *x, int64_t i, int64_t n) {
     int64_t there = 0;
-    if (!(x->what.flags & OPERAND_NONE) || m->plan->devices == 1 || !i) return false;
+    if (!(x->what.flags & OPERAND_NONE) || m->plan->devices == 1 || !i || is_much(x)) return false;
     for (int64_t k = i / x->width * x->width; k < i; k++) there += ((const int32_t *)x->t->data)[k] >= 0;
     return there >= n || draw(m) % 3 == 0;
 }
@@ -117,7 +120,7 @@ static int32_t below(Makeup *m, const Ints *x, int64_t i) {
     int64_t n = bound(m, x);
     const int32_t *at = x->t->data;
     if (is_none(m, x, i, n)) return EXPERT_NONE;
-    if (x->what.flags & OPERAND_DISTINCT && x->width > MANY) return (int32_t)(i % x->width); /* drawing them would take long */
+    if (x->what.flags & OPERAND_DISTINCT && is_much(x)) return (int32_t)(i % x->width);
     for (;;) {
         int32_t v = draw_below(m, n);
         int64_t k = x->what.flags & OPERAND_DISTINCT ? i / x->width * x->width : i;
@@ -246,6 +249,16 @@ static uint64_t identity(const Node *n, const char *name) {
     return h;
 }
 
+/* Of the rows, no more than a plan's graphs of this symbol have: its types need not have a size beyond. */
+static int64_t rows_of(const Plan *p, Sym sym, int64_t rows) {
+    int64_t most = 1;
+    for (int i = 0; i < p->n_graphs; i++) {
+        const PlanGraph *g = &p->graphs[i];
+        if (g->sym == sym && g->buckets[g->n_buckets - 1] > most) most = g->buckets[g->n_buckets - 1];
+    }
+    return least(rows, most);
+}
+
 /* As few sequences as leave each token its own position in half of the room. */
 Makeup makeup_begin(const Plan *p, const Node *n, const char *name, int64_t rows, int64_t first, uint64_t seed) {
     Makeup m = {.plan = p, .node = n, .first = first};
@@ -255,7 +268,7 @@ Makeup makeup_begin(const Plan *p, const Node *n, const char *name, int64_t rows
     int64_t far = FIRST_POSITION + APART * (SLOTS - 1) + (rows + m.slots - 1) / m.slots;
     if (far < p->max_seq - 1) far = m.far = least(far + FAR, p->max_seq - 1);
     m.pages = least(far / KV_PAGE + 1, (p->max_seq + KV_PAGE - 1) / KV_PAGE);
-    m.sizes = (Sizes){{[SYM_T] = rows, [SYM_S] = rows, [SYM_P] = m.slots * m.pages}};
+    m.sizes = (Sizes){{[SYM_T] = rows_of(p, SYM_T, rows), [SYM_S] = rows_of(p, SYM_S, rows), [SYM_P] = m.slots * m.pages}};
     m.seed = identity(n, name) ^ seed * 0x9e3779b97f4a7c15u;
     return m;
 }

@@ -87,6 +87,9 @@ static bool read_problem(Session *s, const char *line, size_t n, Problem *p, str
     if (!*p->prompt) return err_set(e, "the prompt is empty");
     if (p->stop && tok_special(s->tok, p->stop) < 0)
         return err_set(e, "\"stop\": the tokenizer has no special token %s", p->stop);
+    if (p->stop && tok_special(s->tok, p->stop) >= s->plan->config.vocab) /* its logit is looked up */
+        return err_set(e, "\"stop\": %s is token %" PRId32 ", the model's vocabulary has %" PRId64 ": the tokenizer does not fit the model", p->stop,
+                       tok_special(s->tok, p->stop), s->plan->config.vocab);
     if (!prompt_encode(s, p->prompt, strlen(p->prompt), true, prompt, e) ||
         !prompt_encode(s, p->answer, strlen(p->answer), true, &answer, e)) return false;
     p->n_answer = (int64_t)answer.n;

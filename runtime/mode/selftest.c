@@ -68,6 +68,7 @@ struct Trial {
     double nmse;  /* the tolerance: the widest of its launches' */
     Verdict all;  /* of its outputs together: count, steps, nmse */
     Makeup m;
+    int none; /* makeup_none */
     Side in[MAX_IN], out[MAX_OUT];
     Side *weights;         /* [MAX_IN] the same for all trials of a node; in[] borrows them */
     int64_t *some, n_some; /* rows that the reference computes; NULL: all */
@@ -362,13 +363,12 @@ static bool untouched(const Written *w, int64_t i) {
 /* Is element i of an output none that the kernel is to write? Entries of perm and tiles beyond the step's pairs; the pairs of other
  * devices' experts, and the tokens that have only such (makeup_none). */
 static bool may_stay(const Trial *t, int out, int64_t i) {
-    int none = makeup_none(&t->m);
     if (t->n->op == OP_group) return true;
-    if (none < 0) return false;
-    const Tensor *ids = &t->in[none].in, *y = &t->out[out].in;
-    bool of_pairs = !node_of_op(t->n, OP_fetch);
-    int64_t pairs = tensor_count(ids), each = of_pairs ? 1 : ids->dim[1], at = i / (tensor_count(y) / pairs * each) * each;
-    for (int64_t k = at; k < at + each; k++)
+    if (t->none < 0) return false;
+    const Tensor *ids = &t->in[t->none].in;
+    int64_t each = node_of_op(t->n, OP_fetch) ? ids->dim[1] : 1, rows = tensor_count(ids) / each, n = tensor_count(&t->out[out].in);
+    if (n % rows) return false; /* neither pairs nor tokens */
+    for (int64_t k = i / (n / rows) * each, end = k + each; k < end; k++)
         if (((const int32_t *)ids->data)[k] >= 0) return false;
     return true;
 }
@@ -630,16 +630,26 @@ static json_t *counts_json(const Check *c, const Trial *t, const PlanKernel *k, 
     return to;
 }
 
+/* A message may have been cut, or quote a code object's bytes; JSON is UTF-8. */
+static json_t *utf8(const char *says) {
+    Text t = {0};
+    json_t *j = json_string(says);
+    for (; !j && *says; says++) text_put(&t, (unsigned char)*says < 128 ? says : "?", 1);
+    if (!j) j = json_string(t.at ? t.at : "");
+    text_free(&t);
+    return j;
+}
+
 static void print_trial(const Check *c, const Trial *t, const PlanKernel *k, bool ok, const char *says, const json_t *after) {
     if (!c->o->json) {
         printf("%s %s T=%" PRId64 "%s %s\n", ok ? "ok" : "FAIL", k->symbol, t->rows, ok ? "" : ":", says);
         return;
     }
-    json_t *j = json_pack("{s:b, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:f, s:I, s:s}", "ok", ok, "kernel", k->symbol, "template",
+    json_t *j = json_pack("{s:b, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:f, s:I, s:o}", "ok", ok, "kernel", k->symbol, "template",
                          k->template_name, "graph", t->pg->name, "node", node_name(t->n), "rule",
                          t->n->op == OP_FUSED ? t->n->rule : "", "rows", (json_int_t)t->rows, "nmse",
                          isfinite(t->all.nmse) ? json_real(t->all.nmse) : json_null(), "tolerance", t->nmse, "steps",
-                         (json_int_t)t->all.steps, "says", says);
+                         (json_int_t)t->all.steps, "says", utf8(says));
     if (after) json_object_set_new(j, "counts", counts_json(c, t, k, after));
     print_json(j);
 }
@@ -678,6 +688,7 @@ static void try_rows(Check *c, const PlanGraph *pg, int node, Side *weights, int
     t.n = program_graph(c->plan->program, pg->name)->nodes.at[node];
     t.nmse = plan_tolerance(c->plan, pg, node, rows);
     t.m = makeup_begin(c->plan, t.n, k->template_name, rows, first, c->o->seed);
+    t.none = makeup_none(&t.m);
     if (first && work_of(t.n, &t.m.sizes) > REFERENCE_BUDGET / 10) return;
     if (is_long(c, &t)) {
         leave_out(c, k, rows);

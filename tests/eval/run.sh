@@ -138,6 +138,16 @@ check "message: not JSON" message 'bad.jsonl:2: not a JSON object' '{"task": "t"
 check "message: a key is missing" message 'bad.jsonl:1: a problem has a "task", a "prompt" and an "answer"' '{"task": "t", "prompt": "1+1="}\n'
 check "message: empty prompt" message 'the prompt is empty' '{"task": "t", "prompt": "", "answer": ""}\n'
 check "message: unknown stop" message 'no special token <|stop|>' '{"task": "t", "prompt": "1+1=", "answer": "2", "stop": "<|stop|>"}\n'
+stop_beyond() { # a special token that the model has no logit for
+    python3 -c 'import json, sys
+t = json.load(open(sys.argv[1]))
+t["added_tokens"].append(dict(t["added_tokens"][0], id=16000000, content="<|beyond|>"))
+json.dump(t, open(sys.argv[2], "w"))' $model/tokenizer.json $out/beyond.json
+    printf '%s\n' '{"task": "t", "prompt": "1+1=", "answer": "", "stop": "<|beyond|>"}' >$out/bad.jsonl
+    out/gptoss-exec $out/tiny-strict.bin -m eval --device ref -w $model -z $out/beyond.json -i $out/bad.jsonl >$out/said 2>&1
+    [ $? = 1 ] && grep -q 'bad.jsonl:1: "stop": <|beyond|> is token 16000000, .*: the tokenizer does not fit the model' $out/said || { cat $out/said; return 1; }
+}
+check "message: stop beyond the vocabulary" stop_beyond
 check "message: logprob is no number" message '"logprob" is no number' '{"task": "t", "prompt": "1+1=", "answer": "2", "logprob": "x"}\n'
 check "message: empty file" message 'no problems' '\n'
 message_none() { out/gptoss-exec $out/tiny-strict.bin -m eval --device ref -w $model -i $out/none 2>&1 | grep -qF "$out/none: No such file"; }

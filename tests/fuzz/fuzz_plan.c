@@ -3,6 +3,7 @@
 #include <jansson.h>
 
 #include "lab/lab.h"
+#include "plan/sheet.h"
 #include "plan_changes.h"
 
 static void inspect(const Plan *p) {
@@ -11,6 +12,14 @@ static void inspect(const Plan *p) {
     text_free(&t);
     plan_inspect_json(p, &t);
     text_free(&t);
+}
+
+/* What a page for a browser shows of them. */
+static void draw(const Plan *p, const Plan *before) {
+    json_t *top = sheet_sizes(p);
+    json_object_set_new(top, "kernels", sheet_kernels(p));
+    sheet_add(&(Sheet){.plan = p, .before = before->program, .before_plan = before, .machine = "m"}, top);
+    json_decref(top);
 }
 
 /* What gptoss-lab a.bin b.bin says of it and of a good one. */
@@ -25,6 +34,7 @@ static void compare(Plan *p) {
     page_text(lab.page, &t);
     text_free(&t);
     json_decref(lab.page), arena_free(lab.a);
+    draw(p, good), draw(good, p);
 }
 
 /* Where no sanitizer watches it, JSON's memory is one block, which begins anew for each input: else it takes half of the time. */

@@ -16,7 +16,7 @@ static Options options(const char *plan, const char *device, const char *mode, c
                      .reasoning = "medium", .pp = "3", .tg = "2"};
 }
 
-static void run_mode(const char *plan, const char *device, const char *mode, Mode *run, double temperature) {
+static void run_mode(const char *plan, const char *device, const char *mode, Mode *run, double temperature, const char *trace) {
     static int fd;
     char input[64];
     bool slow = !strcmp(device, "emu");
@@ -25,7 +25,7 @@ static void run_mode(const char *plan, const char *device, const char *mode, Mod
     if (slow) o.steps = 3;
     Session s;
     Err e = {0};
-    o.temperature = temperature;
+    o.temperature = temperature, o.trace = trace;
     if (!session_open(&s, &o, &e) || !run(&s, &e)) fuzz_said(&e);
     session_close(&s);
 }
@@ -48,15 +48,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     if (!p) return fuzz_said(&e), 0;
     uint64_t hash = hash64(data, n);
     switch (hash % WAYS) {
-    case 0: run_mode(path, "emu", "getp", mode_getp, -1); break;
-    case 1: run_mode(path, "emu", "parity", mode_parity, -1); break;
+    case 0: run_mode(path, "emu", "getp", mode_getp, -1, NULL); break;
+    case 1: run_mode(path, "emu", "parity", mode_parity, -1, NULL); break;
     case 2: self_test(p, hash / WAYS); break;
     case 3:
-    case 4: run_mode(path, "ref", "logits", mode_logits, -1); break;
+    case 4: run_mode(path, "ref", "logits", mode_logits, -1, NULL); break;
     case 5:
-    case 6: run_mode(path, "ref", "getp", mode_getp, 0.7); break;
-    case 7: run_mode(path, "ref", "bench", mode_bench, -1); break;
-    default: run_mode(path, "ref", "getp", mode_getp, -1); break;
+    case 6: run_mode(path, "ref", "getp", mode_getp, 0.7, NULL); break;
+    case 7: run_mode(path, "ref", "bench", mode_bench, -1, hash / WAYS % 2 ? "/dev/null" : NULL); break; /* how long, or node by node */
+    default: run_mode(path, "ref", "getp", mode_getp, -1, NULL); break;
     }
     plan_close(p);
     return 0;

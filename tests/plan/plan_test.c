@@ -47,7 +47,7 @@ static Plan *full_plan(void) {
     p->n_kernels = 2, p->kernels = arena_array(p->arena, 2, sizeof *p->kernels);
     p->kernels[0] = (PlanKernel){
         "k0", "linear", "mfma16x16x16, K in 4 segments", 0, 256, 65536, 5e-324, 512, 256, 104, 65536, UINT32_MAX, 0, 1};
-    p->kernels[1] = (PlanKernel){"k1", "\"quoted\" \\ \xc3\xa9", "", 1, 1024, 0, INFINITY, 0, 0, 0, 0, 0, 0, 0};
+    p->kernels[1] = (PlanKernel){"k1", "\"quoted\" \\ \xc3\xa9", "", 1, 1024, 0, 0x1.fffffffffffffp+1023, 0, 0, 0, 0, 0, 0, 0};
     p->n_rules = 2, p->rules = arena_array(p->arena, 2, sizeof *p->rules);
     p->rules[0] = (PlanRule){"rmsnorm_qkv", UINT64_MAX, 24};
     p->rules[1] = (PlanRule){"none", 0, 0};
@@ -315,6 +315,37 @@ static void many_temps(Plan *p) {
     p->bufs = bufs, p->arena_of[0] = from + STEP * (MANY + 1);
 }
 
+/* The node x, the embedding, becomes a fused one whose body scales it so often. */
+static Node *fused(Plan *p, int times) {
+    Node *n = p->program->graphs.at[0]->nodes.at[1], *made;
+    Graph *body = graph_new(p->arena, "b");
+    Value *in[2];
+    Err e;
+    const Attr by = {.name = "by", .type = ATTR_FLOAT, .f = 1};
+    graph_index(body, true);
+    for (int i = 0; i < 2; i++) in[i] = graph_input(body, n->in[i]->name, n->in[i]->type);
+    made = graph_add(body, OP_embed, in, 2, NULL, 0, "y", (Loc){.scope = ""}, &e);
+    for (int i = 0; made && i < times; i++) made = graph_add(body, OP_scale, made->out, 1, &by, 1, arena_printf(p->arena, "y%d", i), (Loc){.scope = ""}, &e);
+    if (!made) die("fused: %s", e.msg);
+    graph_output(body, made->out[0]);
+    n->op = OP_FUSED, n->n_attr = 0, n->rule = "r", n->body = body, n->hook = made->out[0];
+    n->n_kernel_in = n->n_body_in = 2, n->n_kernel = 1, n->kernel[0] = (KernelChoice){INT64_MAX, "k"};
+    return n;
+}
+
+static void choose(Plan *p, const char *of, const char *says) {
+    p->n_choices = 1, p->choices = arena_alloc(p->arena, sizeof *p->choices);
+    *p->choices = (PlanChoice){of, says};
+}
+
+static void many_launches(PlanGraph *g, Arena *a) {
+    enum { MANY = 256 };
+    PlanLaunch *l = arena_array(a, (size_t)g->n_launches + MANY, sizeof *l);
+    for (int i = 0; i < MANY; i++) l[i] = g->launches[0];
+    memcpy(l + MANY, g->launches, (size_t)g->n_launches * sizeof *l);
+    g->launches = l, g->n_launches += MANY;
+}
+
 /* Each breaks one statement of docs/plan-verifier.md; `message` is what plan_open says of it. */
 #define BAD(X)                                                                                                         \
     X(launch_buffer, "graphs[0]: k0: buffer", p->graphs[0].launches[0].args[1] = p->n_bufs)                            \
@@ -331,6 +362,16 @@ static void many_temps(Plan *p) {
     X(launch_grid_bytes, "a grid of", p->graphs[0].launches[1].grid[0][0] = 1 << 20)                                   \
     X(launch_grid_deep, "a grid of", p->graphs[0].launches[1].grid[0][2] = 1 << 16)                                    \
     X(launch_lds, "bytes of shared memory", p->graphs[0].launches[1].lds[0] = 1)                                       \
+    X(launches_many, "step: node 0 has more than 256 launches", many_launches(&p->graphs[0], p->arena))                \
+    X(body_large, "the body b has 257 nodes, there may be 256", fused(p, 256))                                      \
+    X(body_hook, "x: the fused node has no hook", fused(p, 1)->hook = NULL)                                            \
+    X(kernel_tolerance, "k0 has a tolerance of nan", p->kernels[0].nmse = NAN)                                         \
+    X(kernel_tolerance_wide, "k1 has a tolerance of inf", p->kernels[1].nmse = INFINITY)                               \
+    X(kernel_tolerance_less, "k1 has a tolerance of -1", p->kernels[1].nmse = -1)                                      \
+    X(choice, "choices[0]: what it says holds a control character", choose(p, "k0", "\033]0;a\a")) \
+    X(choice_of, "choices[0]: what it is of holds a control character", choose(p, "k0\r", "")) \
+    X(mxfp4, "hidden is mxfp4 but no weight", (buf(p, "hidden")->type.dtype = DT_MXFP4, buf(p, "hidden")->size = 16 * 64 / 32 * 17)) \
+    X(tables, "max_blocks is 40 for 2560 positions of 1048576 requests", (p->config.max_seq = p->max_seq = 2560, p->max_blocks = 40, p->max_batch = 1 << 20)) \
     X(kernel_module, "is in module -1", p->kernels[0].module = -1)                                                     \
     X(kernel_block, "blocks of 2048", p->kernels[0].block = 2048)                                                      \
     X(kernel_symbol, "kernels[1]: its symbol is no name", p->kernels[1].symbol = "a\nok k1")                           \

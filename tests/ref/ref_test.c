@@ -830,6 +830,43 @@ static void test_look(Test *t) {
     look(t, &fused, &x, 1e-9, (float[]){1, 1.0078125f, 1.0078125f, -1.0078125f, 3});
 }
 
+/* A body within the body, and copies of copies: what they round stays rounded, and their memory is that of bf16. */
+static void test_look_copies(Test *t) {
+    enum { COPIES = 4000 };
+    Text text = {0};
+    Err e;
+    Sizes sizes = {{0}};
+    RefLook l;
+    text_add(&text, "program p\ngraph g\ninput x: bf16[2,64]\ninput i: i32[2]\n"
+                    "z: bf16[2,64], y: bf16[2,64], c: bf16[2,64] = FUSED(x, i)\n  rule r\n  kernel k\n  hook z\n  body b\n    input x: bf16[2,64]\n    input i: i32[2]\n"
+                    "    z: bf16[2,64], y: bf16[2,64] = FUSED(x, i)\n      rule r\n      kernel k\n      hook z\n      body b\n        input x: bf16[2,64]\n        input i: i32[2]\n"
+                    "        v: bf16[2,64] = rows(x, i)\n        z: bf16[2,64] = slice(v) {offset=0, width=64}\n        y: bf16[2,64] = rows(z, i)\n"
+                    "        output z\n        output y\n      end\n    c: bf16[2,64] = rows(y, i)\n");
+    for (int k = 0; k < COPIES; k++) text_add(&text, "    c%d: bf16[2,64] = slice(%s) {offset=0, width=64}\n", k, k ? arena_printf(t->arena, "c%d", k - 1) : "c");
+    text_add(&text, "    output z\n    output y\n    output c%d\n  end\nend\n", COPIES - 1);
+    char *made = strstr(text.at, "c: bf16"); /* the node's third result is the last copy */
+    Text all = {0};
+    text_add(&all, "%.*sc%d%s", (int)(made - text.at), text.at, COPIES - 1, made + 1);
+    Program *p = program_load(t->arena, all.at, "copies", &e);
+    text_free(&text), text_free(&all);
+    if (!p) {
+        fail(t, "%s", e.msg);
+        return;
+    }
+    const Node *n = p->graphs.at[0]->nodes.at[0];
+    Tensor in[2];
+    for (int k = 0; k < 2; k++) in[k] = tensor_of(&n->in[k]->type, &sizes, arena_alloc(t->arena, 256));
+    for (int k = 0; k < 128; k++) ((uint16_t *)in[0].data)[k] = bf16_of_f32((float)k);
+    I(&in[1])[0] = 1, I(&in[1])[1] = 0;
+    if (!ref_look(n, in, &sizes, 1, 0, &l, &e)) {
+        fail(t, "%s", e.msg);
+        return;
+    }
+    for (int k = 0; k < 128; k++)
+        if (l.at[0][k] != (float)((k + 64) % 128) || l.at[1][k] != (float)k || l.at[2][k] != (float)((k + 64) % 128)) fail(t, "element %d is %g, %g, %g", k, l.at[0][k], l.at[1][k], l.at[2][k]);
+    ref_look_free(&l);
+}
+
 /* --- which tests --- */
 
 static const struct {
@@ -869,6 +906,7 @@ static const struct {
     T(set_last),
     T(fused),
     T(look),
+    T(look_copies),
 #undef T
 };
 
