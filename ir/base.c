@@ -17,7 +17,7 @@ static void printable(char *s) {
         if (((unsigned char)*s < 32 && *s != '\n' && *s != '\t') || *s == 127) *s = '?';
 }
 
-bool (err_set)(Err *e, const char *fmt, ...) { /* not the macros of tests/coverage.h and tools/lint.h */
+bool (err_set)(Err *e, const char *fmt, ...) { /* not the macros of tests/coverage.h and tests/lint.h */
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(e->msg, sizeof e->msg, fmt, ap);

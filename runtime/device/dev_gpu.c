@@ -466,7 +466,7 @@ Device *gpu_open(const GpuApi *api, int index, const Plan *p, const DeviceOption
     g->base.ops = &g->ops;
     g->hang_seconds = device_hang_seconds();
     if (g->profile || g->sync_launches) g->ops.capture_begin = NULL;
-    g->overlap = api->launch_overlapping && !g->profile && !g->sync_launches && (!p || p->devices < 2) && !refused("GPTOSS_PDL") && api->overlaps();
+    g->overlap = api->launch_overlapping && !g->profile && !g->sync_launches && p->devices < 2 && !refused("GPTOSS_PDL") && api->overlaps();
     if (api->f->name(g->name, sizeof g->name, index)) strcpy(g->name, "?");
     char bus[32] = "";
     if (!api->f->bus_id(bus, sizeof bus, index)) numa_bind(numa_node(bus)); /* before any pinned memory */

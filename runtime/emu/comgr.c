@@ -116,7 +116,7 @@ static void object_free(Object *o) { free(o->bytes), free(o->text); }
 static bool object_get(Object *o, int fd) {
     Request r;
     if (!socket_get(fd, &r, sizeof r, -1)) return false;
-    *o = (Object){malloc(r.object_size + 1), malloc((size_t)(r.hi - r.lo) + 1), {0}};
+    o->bytes = malloc(r.object_size + 1), o->text = malloc((size_t)(r.hi - r.lo) + 1);
     if (!o->bytes || !o->text) _exit(1);
     o->code = (ComgrCode){o->bytes, r.object_size, (const uint8_t *)o->text, r.lo, r.hi};
     return (socket_get(fd, o->bytes, r.object_size, -1) && socket_get(fd, o->text, r.hi - r.lo, -1)) || (object_free(o), false);

@@ -256,11 +256,11 @@ INLINED void vector(Wave *w, const Inst *i) {
 BEST(run_vector, vector)
 
 INLINED void compare(Wave *w, const Inst *i) {
+    Inst moved;
     Rows tmp[2];
     Lanes x = {0};
     uint64_t active = EXEC;
     if (!i->plain || i->floats & w->special) {
-        Inst moved;
         if (w->special & FK_INDEX) moved = indexed(w, i), i = &moved;
         for (int k = 0; k < 2; k++) prepare(w, i, k, tmp[k]), x.s[k] = tmp[k];
         if (i->dpp) active = dpp_lanes(i->dpp, EXEC);

@@ -256,7 +256,8 @@ bool mode_chat(Session *s, Err *e) {
         open_talk(&c);
         line_open(&c.line, f);
         c.screen = isatty(1);
-        c.color = c.screen && !getenv("NO_COLOR") && strcmp(getenv("TERM") ? getenv("TERM") : "", "dumb");
+        const char *term = getenv("TERM");
+        c.color = c.screen && !getenv("NO_COLOR") && !(term && !strcmp(term, "dumb"));
         if (c.line.terminal)
             fprintf(stderr, "%s on %s, %" PRId64 " tokens of context. /help tells the commands.\n", s->plan->model_name,
                     s->dev->ops->name, s->steps);
