@@ -6,6 +6,7 @@
 #include <math.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -407,6 +408,19 @@ uint64_t hash64(const void *bytes, size_t n) { return XXH3_64bits(bytes, n); }
 double seconds_env(const char *name, double otherwise) {
     const char *s = getenv(name);
     return s && atof(s) > 0 ? atof(s) : otherwise;
+}
+
+void memory_bound(size_t more) {
+    char line[200];
+    unsigned long long data = 0;
+    struct rlimit r;
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, line, sizeof line - 1);
+    if (fd >= 0) close(fd);
+    line[n > 0 ? n : 0] = 0;
+    if (sscanf(line, "%*u %*u %*u %*u %*u %llu", &data) != 1 || getrlimit(RLIMIT_DATA, &r)) return;
+    rlim_t most = (rlim_t)data * (rlim_t)sysconf(_SC_PAGESIZE) + more;
+    if (most < r.rlim_cur) r.rlim_cur = most, setrlimit(RLIMIT_DATA, &r);
 }
 
 int cpu_count(void) {

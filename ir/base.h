@@ -140,6 +140,9 @@ float e8m0_scale(uint8_t s);       /* 2^(s-127); NaN for 255 */
 uint64_t hash64(const void *bytes, size_t n); /* XXH3, for checksums and cache keys */
 
 double seconds_now(void); /* of the monotonic clock */
+/* From here on the process may have so many bytes more than it has now, of memory that it can write to and shares with none; a limit that
+ * it has already is not raised. */
+void memory_bound(size_t more);
 int cpu_count(void);      /* CPUs that this process may run on; at least 1 */
 double seconds_env(const char *name, double otherwise); /* what the variable says, if it is more than 0 */
 

@@ -48,6 +48,7 @@ static Device *emu_open(int index, const Plan *p, const DeviceOptions *o, Err *e
     if (strncmp(p->arch, "gfx90a", 6) || !strchr(":", p->arch[6])) /* either setting of a feature */
         return err_set(e, "device emu runs gfx90a code; this plan is for %s: recompile with --arch gfx90a", p->arch),
                NULL;
+    device_bound_memory();
     Emu *u = calloc(1, sizeof *u);
     if (!u) return err_set(e, "device emu: out of memory"), NULL;
     u->base.ops = &dev_emu;

@@ -289,6 +289,7 @@ static void host_close(Device *d);
 static Device *host_open(int index, const Plan *p, const DeviceOptions *o, Err *e) {
     (void)index; /* several share the CPU */
     if (strcmp(p->arch, "host")) return err_set(e, "device host runs plans made with --arch host; this one is for %s", p->arch), NULL;
+    device_bound_memory();
     Host *h = calloc(1, sizeof *h);
     if (!h) return err_set(e, "device host: out of memory"), NULL;
     h->base.ops = &dev_host;

@@ -23,6 +23,7 @@ static int ref_count(void) { return 1; }
 
 static Device *ref_open(int index, const Plan *p, const DeviceOptions *o, Err *e) {
     (void)p, (void)index;
+    device_bound_memory();
     Ref *r = calloc(1, sizeof *r);
     if (!r) return err_set(e, "device ref: out of memory"), NULL;
     r->base.ops = &dev_ref;

@@ -128,9 +128,17 @@ static atomic_size_t all_held; /* by all devices whose memory is the machine's: 
 void device_hold(size_t *held, size_t bytes) { *held += bytes, atomic_fetch_add(&all_held, bytes); }
 void device_let_go(size_t *held, size_t bytes) { *held -= bytes, atomic_fetch_sub(&all_held, bytes); }
 
-bool device_memory(size_t more, const char *device, const char *name, Err *e) {
+static size_t machine_memory(void) {
     struct sysinfo m;
-    size_t sum, held = atomic_load(&all_held), all = sysinfo(&m) ? SIZE_MAX : ((size_t)m.totalram + m.totalswap) * m.mem_unit;
+    return sysinfo(&m) ? SIZE_MAX : ((size_t)m.totalram + m.totalswap) * m.mem_unit;
+}
+
+void device_bound_memory(void) {
+    if (machine_memory() < SIZE_MAX) memory_bound(machine_memory());
+}
+
+bool device_memory(size_t more, const char *device, const char *name, Err *e) {
+    size_t sum, held = atomic_load(&all_held), all = machine_memory();
     if (size_add(held, more, &sum) && sum <= all) return true;
     return err_set(e, "device %s: out of memory: %zu bytes for %s, beside %zu (the machine has %zu)", device, more, name, held, all);
 }

@@ -106,6 +106,9 @@ int device_count(const char *name, const Plan *p); /* of what device_open with t
  * error that lists those that there are. A plan for several devices runs on a multiple of so many, or on none. */
 int device_several(const Device *d, int64_t n, const Plan *p, Err *e);
 void device_list(Text *t);    /* what --list-devices prints */
+/* Before a device in host memory is used: what a plan asks for beside its buffers (values in bodies, copies for comparing) fails, too,
+ * where it is more than the machine has. */
+void device_bound_memory(void);
 /* May a device in host memory take `more`? What is mapped is not there before it is touched: a plan that asks for more than the machine
  * has, on all its devices together, must fail here, not when the kernel ends the process. What it took and gives back it says. */
 bool device_memory(size_t more, const char *device, const char *name, Err *e);

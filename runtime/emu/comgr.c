@@ -138,19 +138,6 @@ static void bound_time(void) {
     setrlimit(RLIMIT_CPU, &r);
 }
 
-static void bound_memory(const ComgrCode *code) {
-    char line[200];
-    unsigned long long data = 0;
-    struct rlimit r;
-    int fd = open("/proc/self/statm", O_RDONLY);
-    ssize_t n = fd < 0 ? 0 : read(fd, line, sizeof line - 1);
-    if (fd >= 0) close(fd);
-    line[n > 0 ? n : 0] = 0;
-    if (sscanf(line, "%*u %*u %*u %*u %*u %llu", &data) != 1 || getrlimit(RLIMIT_DATA, &r)) return;
-    rlim_t most = (rlim_t)data * (rlim_t)sysconf(_SC_PAGESIZE) + ROOM + 4 * (rlim_t)code->object_size;
-    if (most < r.rlim_cur) r.rlim_cur = most, setrlimit(RLIMIT_DATA, &r);
-}
-
 static void flush(Child *k) {
     bound_time();
     for (size_t at = 0; at < k->out.n;) {
@@ -322,7 +309,7 @@ static NORETURN void child(const Comgr *c, Object *o, int fd, pid_t parent) {
     Child k = {.c = c, .fd = fd};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(1);
-    bound_memory(&o->code);
+    memory_bound(ROOM + 4 * o->code.object_size);
     k.code = &o->code;
     do {
         answer(&k);

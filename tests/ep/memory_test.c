@@ -1,4 +1,5 @@
-/* memory_test.c - devices whose memory is the machine's share it: what one holds another cannot have, until it is given back. */
+/* memory_test.c - devices whose memory is the machine's share it: what one holds another cannot have, until it is given back; nor can
+ * the process have more beside them. */
 #include "runtime/device/device.h"
 
 #include <stdlib.h>
@@ -29,6 +30,9 @@ static void test(const char *name, const char *arch, size_t most) {
     p = a->ops->alloc(a, most / 8 * 5, "one", &e);
     result(name, "closed", p, e.msg);
     device_close(a);
+    char *one = malloc(most / 8 * 5), *two = malloc(most / 8 * 5); /* what no device counts */
+    result(name, "bound", one && !two, one ? "two of five eighths" : "the first was refused");
+    free(one), free(two);
 }
 
 int main(void) {
