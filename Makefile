@@ -203,7 +203,7 @@ COMPLETIONS := $(SHARE)/bash-completion/completions
 install: all man uninstall
 	install -d -m 755 $(BIN) $(SHARE)/gptoss $(SHARE)/man/man1 $(COMPLETIONS)
 	install -m 755 $(PROGRAMS:%=out/%) $(BIN)
-	find lua templates graphs docs compiler/report.html -name man -prune -o -type f -exec install -D -m 644 {} $(SHARE)/gptoss/{} ';'
+	find -H lua templates graphs docs compiler/report.html -name man -prune -o -type f -exec install -D -m 644 {} $(SHARE)/gptoss/{} ';'
 	find $(SHARE)/gptoss -type d -exec chmod 755 {} +
 	install -m 644 $(PROGRAMS:%=out/man/%.1) $(SHARE)/man/man1
 	install -m 644 tools/completion.bash $(COMPLETIONS)/gptoss-exec

@@ -170,6 +170,6 @@ refuses cc_missing 'CC is "no-such-cc"' env CC=no-such-cc $compile graphs/toy.lu
 refuses lacks_and_no_cc "which this one has not, and cannot be compiled here: no C compiler" \
     env -u CC PATH=/nowhere GPTOSS_HOST_FEATURES=none "$PWD/$exec" $w/fast.bin --self-test --device host
 refuses other_arch "recompile with --arch gfx90a" $exec $w/fast.bin --self-test --device emu
-cp -r templates/host $w/templates && echo "no such type;" >>$w/templates/map.c
+cp -rL templates/host $w/templates && echo "no such type;" >>$w/templates/map.c
 refuses bad_template "map.c:.*error" $compile graphs/toy.lua --arch host --templates $w/templates -o $w/none.bin
 exit $failed

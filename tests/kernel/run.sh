@@ -42,7 +42,7 @@ compile kv32 graphs/toy.lua --precision fast --kv32 && selftest kv32 --only atte
 compile most graphs/toy.lua --max-tokens 8192 --max-batch 1024 && selftest most --sample 64
 
 # A value made of weights alone.
-cp -r graphs $out/graphs && sed -i 's/param("sinks", f32, { c.heads })/param("sinks", f32, { c.heads }) * 2.0/' $out/graphs/gpt_oss.lua
+cp -rL graphs $out/graphs && sed -i 's/param("sinks", f32, { c.heads })/param("sinks", f32, { c.heads }) * 2.0/' $out/graphs/gpt_oss.lua
 compile row $out/graphs/toy.lua && selftest row --only scale_N4
 
 # A node that gives out what feeds its core.

@@ -101,7 +101,7 @@ check "strict: same tokens with any rule off" fusions
 # What a person experimenting would edit: a number of graphs/toy.lua, an op of graphs/gpt_oss.lua.
 changed_graph() { # name, file, sed script
     local dir=$out/graphs-$1
-    cp -r graphs "$dir" && sed -i "$3" "$dir/$2"
+    cp -rL graphs "$dir" && sed -i "$3" "$dir/$2"
     cmp -s "$dir/$2" "graphs/$2" && echo "FAIL changed graph $1: the edit does not apply"
     changed() {
         compile "$dir/toy.lua" --precision strict --max-batch 8 --max-tokens 64 -o $out/changed.bin || { cat $out/compile.err; return 1; }
