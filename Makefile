@@ -159,7 +159,7 @@ lint:
 ADDRESS_SUITES := bad chat cli cuda emit emu exec formats fuse gpus hip host interface ir judge lua override plan ranks ref report rules sample stdout template text tok
 THREAD_SUITES := emu exec gpus hip host ranks chat cuda
 # Not those that send more numbers through the same lines: the emulator takes long, and longer yet where its threads share the counters (TEST_PIN).
-COVERAGE_SUITES = $(filter-out attention eval faults golden journal kernel model models oracle valgrind,$(patsubst tests/%/,%,$(wildcard tests/*/)))
+COVERAGE_SUITES = $(filter-out attention eval faults golden house journal kernel model models oracle valgrind,$(patsubst tests/%/,%,$(wildcard tests/*/)))
 
 # A HIP runtime without a GPU, for tests/hip: compiled against HIP's own headers where they are installed.
 HIP_HEADERS := $(firstword $(wildcard /usr/include/hip/hip_runtime_api.h $(or $(ROCM_PATH),/opt/rocm)/include/hip/hip_runtime_api.h))
