@@ -214,8 +214,9 @@ static bool open_server(Arena *a, RtcKind kind, RtcJob *jobs, int workers, Serve
         return err_set(e, "cannot make a temporary directory in %s: %s (TMPDIR names another)", tmp, strerror(errno));
     s->dir = dir;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) {
+        int why = errno;
         remove_tree(s->dir);
-        return err_set(e, "cannot start a compiler: %s", strerror(errno));
+        return err_set(e, "cannot start a compiler: %s", strerror(why));
     }
     s->pid = fork();
     if (s->pid == 0) {

@@ -430,7 +430,7 @@ static bool ask(Keeper *k, const ComgrCode *code, Text *t, Err *e) {
     if (k->of != getpid()) *k = (Keeper){0}; /* a fork of the program: that keeper is not its child */
     if (!k->pid && !keeper_start(k, e)) return false;
     bool sent = socket_put(k->fd, &r, sizeof r) && socket_put(k->fd, code->object, code->object_size) && socket_put(k->fd, code->image + code->lo, code->hi - code->lo);
-    bool ok = (sent || err_set(e, "comgr's process has ended")) && receive(k->fd, limit, t, &status, e);
+    bool ok = (sent || err_set(e, "comgr cannot be given the code object: %s", strerror(errno))) && receive(k->fd, limit, t, &status, e);
     if (!ok) keeper_end(k); /* the next code object starts another */
     return ok && ended_well(status, e);
 }
