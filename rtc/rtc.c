@@ -234,6 +234,8 @@ static bool open_server(Arena *a, RtcKind kind, RtcJob *jobs, int workers, Serve
     if (socket_get(s->sock, s->tool, sizeof *s->tool, -1)) {
         if (!*s->tool->err.msg) return true;
         *e = s->tool->err;
+    } else if (errno != EPIPE) {
+        err_set(e, "what the %s compiler says cannot be read: %s", backends[kind]->what, strerror(errno));
     } else {
         Err ignored = {0};
         size_t n;
@@ -365,17 +367,19 @@ static void look_up(Pass *p, RtcKind kind, const RtcTool *tool) {
 static void run(Pass *p, const Server *s) {
     int32_t n = p->n_todo;
     bool up = socket_put(s->sock, &n, sizeof n) && socket_put(s->sock, p->todo, (size_t)n * sizeof *p->todo);
-    for (int i = 0; i < n; i++)
-        err_set(&p->errs[p->todo[i]], "%s: the compiler's server died", p->jobs[p->todo[i]].name);
-    for (Done d; up && n > 0 && socket_get(s->sock, &d, sizeof d, -1); n--) {
+    bool *heard = arena_array(p->a, (size_t)p->n, sizeof *heard); /* how this job ended */
+    for (Done d; up && n > 0 && (up = socket_get(s->sock, &d, sizeof d, -1)); n--) {
         RtcJob *job = &p->jobs[d.job];
-        p->errs[d.job].msg[0] = 0;
+        heard[d.job] = true;
         bool ok = finish(p->a, s, job, &d, &p->errs[d.job]);
         /* an included file is not part of the key, so what includes one is not kept; cc's own headers come with cc */
         if (ok && p->cache && !strstr(job->source, p->include) && !rtc_cache_put(p->a, p->cache, p->keys[d.job], job))
             p->cache = NULL;
         report(p, d.job);
     }
+    const char *why = up || errno == EPIPE ? "it died" : strerror(errno);
+    for (int i = 0; i < p->n_todo; i++)
+        if (!heard[p->todo[i]]) err_set(&p->errs[p->todo[i]], "%s: the compiler's server is gone: %s", p->jobs[p->todo[i]].name, why);
 }
 
 static bool verdict(Pass *p, Err *e) {
