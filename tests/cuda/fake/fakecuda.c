@@ -25,7 +25,8 @@ enum { DEVICES = 16 };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic int plain, early, early_in_graph, replays, attribute, wrong; /* of several devices' threads */
 static struct CUctx_st { /* a device's primary context; handles of what belongs to it begin with a pointer to it */
-    int retained, replays, peers, memory, things, hung, lost;
+    int retained, replays, peers, memory, things, hung;
+    _Atomic int lost; /* by another device's thread */
     int reaches[DEVICES];
 } contexts[DEVICES];
 static _Thread_local CUcontext current;
