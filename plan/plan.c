@@ -721,16 +721,15 @@ size_t plan_page_bytes(const Plan *p) {
 }
 
 const char *plan_own_text(const Plan *p, const PlanModule *m) {
-    enum { LONGEST = 127 }; /* a symbol: verify.c */
     Map symbols = {.arena = arena_new()};
     const char *first = NULL;
     for (int k = 0; k < p->n_kernels; k++)
         if (&p->modules[p->kernels[k].module] == m) map_put(&symbols, p->kernels[k].symbol, (void *)&p->kernels[k]);
     for (const char *at = m->source; (at = strstr(at, "\n#line 1 \"")) && !first; at++) {
-        char name[LONGEST + 1];
+        char name[PLAN_MAX_SYMBOL + 1];
         const char *begin = at + strlen("\n#line 1 \"");
         size_t n = strcspn(begin, "\"\n");
-        if (n > LONGEST) continue;
+        if (n > PLAN_MAX_SYMBOL) continue;
         snprintf(name, sizeof name, "%.*s", (int)n, begin);
         if (map_get(&symbols, name)) first = at + 1;
     }

@@ -14,7 +14,7 @@
 #include "model/model.h"
 
 #define PLAN_VERSION 5 /* a macro: --version spells it */
-enum { KV_PAGE = 64, STEP_WORDS = 8, PLAN_MAX_DEVICES = 64 /* of one machine */ };
+enum { KV_PAGE = 64, STEP_WORDS = 8, PLAN_MAX_DEVICES = 64 /* of one machine */, PLAN_MAX_SYMBOL = 127 /* letters of a kernel's */ };
 
 #define PLAN_COUNTERS "$counters" /* the state that kernels count in, and leave at zero; no value can be called so */
 

@@ -10,7 +10,7 @@
 #include "fault.h"
 #include "ir/map.h"
 
-enum { MAX_GROUPS = 64, MAX_MODULES = 1 << 10, MAX_KERNELS = 1 << 14, MAX_TABLE = 1 << 26, MAX_SYMBOL = 127, TEMP_ALIGN = 256,
+enum { MAX_GROUPS = 64, MAX_MODULES = 1 << 10, MAX_KERNELS = 1 << 14, MAX_TABLE = 1 << 26, TEMP_ALIGN = 256,
        MAX_LIVE = 1 << 13 /* temporaries of an arena at once */, MAX_BODY = 1 << 8, MAX_OF_NODE = 1 << 8 /* launches */ };
 static const size_t most_bytes = (size_t)1 << 48;
 
@@ -302,7 +302,7 @@ static void verify_grouped(Check *c, const PlanBuf *b, int index) {
 
 static void verify_kernel(Check *c, const PlanKernel *k) {
     const Plan *p = c->p;
-    if (!*k->symbol || strlen(k->symbol) > MAX_SYMBOL || k->symbol[strspn(k->symbol, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.$")])
+    if (!*k->symbol || strlen(k->symbol) > PLAN_MAX_SYMBOL || k->symbol[strspn(k->symbol, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.$")])
         FAIL(c, "its symbol is no name");
     if (k->module < 0 || k->module >= p->n_modules) FAIL(c, "%s is in module %d of %d", k->symbol, k->module, p->n_modules);
     if (k->block < 1 || k->block > 1024) FAIL(c, "%s has blocks of %u", k->symbol, k->block);

@@ -137,14 +137,10 @@ static bool out_open(Out *o, const char *file, const char *path, size_t size, Er
 }
 
 static bool out_flush(Out *o, Err *e) {
-    for (size_t done = 0; done < o->n;) {
-        ssize_t w = write(o->fd, o->buf + done, o->n - done);
-        if (interrupted) return err_set(e, "interrupted");
-        if (w < 0 && errno != EINTR) return out_fail(o, e);
-        if (w > 0) done += (size_t)w;
-    }
+    bool ok = write_all(o->fd, o->buf, o->n, -1);
+    if (interrupted) return err_set(e, "interrupted");
     o->n = 0;
-    return true;
+    return ok || out_fail(o, e);
 }
 
 static bool out_put(Out *o, const void *bytes, size_t n, Err *e) {
@@ -369,12 +365,7 @@ static void pool_fail(Pool *p, const Err *why) {
 }
 
 static bool write_at(const Out *o, const uint8_t *bytes, size_t n, size_t at, Err *e) {
-    for (size_t done = 0; done < n && !interrupted;) {
-        ssize_t w = pwrite(o->fd, bytes + done, n - done, (off_t)(at + done));
-        if (w < 0 && errno != EINTR) return out_fail(o, e);
-        if (w > 0) done += (size_t)w;
-    }
-    return true;
+    return write_all(o->fd, bytes, n, (off_t)at) || out_fail(o, e);
 }
 
 /* bytes: room for it */
@@ -911,7 +902,7 @@ int main(int argc, char **argv) {
     if (parsed.done) return cli_end(&cli, true, &e);
     if (!check(&args, argv, parsed.words, &e)) return cli_usage_error(&cli, &e);
     fill_job(&j, &args, argv);
-    struct sigaction stop = {.sa_handler = on_signal}; /* no SA_RESTART: a long write ends early */
+    struct sigaction stop = {.sa_handler = on_signal};
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGTERM, &stop, NULL);
     bool ok = make(&j, args.dtype != NULL, &e);

@@ -134,7 +134,8 @@ static size_t machine_memory(void) {
 }
 
 void device_bound_memory(void) {
-    if (machine_memory() < SIZE_MAX) memory_bound(machine_memory());
+    size_t all = machine_memory();
+    if (all < SIZE_MAX) memory_bound(all);
 }
 
 bool device_memory(size_t more, const char *device, const char *name, Err *e) {

@@ -209,13 +209,19 @@ static Inst indexed(Wave *w, const Inst *i) {
     return j;
 }
 
+static const Inst *maybe_indexed(Wave *w, const Inst *i, Inst *moved) {
+    if (!(w->special & FK_INDEX)) return i;
+    *moved = indexed(w, i);
+    return moved;
+}
+
 INLINED void set_mask(Wave *w, const Operand *o, uint64_t bits, uint64_t active) {
     w->s64[o->reg / 2] = bits & active;
 }
 
 INLINED void vector_slow(Wave *w, const Inst *i) {
     Inst moved;
-    if (w->special & FK_INDEX) moved = indexed(w, i), i = &moved;
+    i = maybe_indexed(w, i, &moved);
     Rows src[3], out;
     uint64_t active = i->dpp ? dpp_lanes(i->dpp, EXEC) : EXEC;
     int n = dst_dwords(i);
@@ -261,7 +267,7 @@ INLINED void compare(Wave *w, const Inst *i) {
     Lanes x = {0};
     uint64_t active = EXEC;
     if (!i->plain || i->floats & w->special) {
-        if (w->special & FK_INDEX) moved = indexed(w, i), i = &moved;
+        i = maybe_indexed(w, i, &moved);
         for (int k = 0; k < 2; k++) prepare(w, i, k, tmp[k]), x.s[k] = tmp[k];
         if (i->dpp) active = dpp_lanes(i->dpp, EXEC);
     } else {
@@ -274,12 +280,6 @@ INLINED void compare(Wave *w, const Inst *i) {
 BEST(run_compare, compare)
 
 /* --- hand-written -------------------------------------------------------------------------------------------------------------- */
-
-static const Inst *maybe_indexed(Wave *w, const Inst *i, Inst *moved) {
-    if (!(w->special & FK_INDEX)) return i;
-    *moved = indexed(w, i);
-    return moved;
-}
 
 void run_vx_nop(Wave *w, const Inst *i) { (void)w, (void)i; }
 

@@ -104,8 +104,9 @@ static bool fails(Class c, const char *name) {
     return true;
 }
 
+static bool parts; /* FAULT_PART */
+
 /* How many of *n bytes this call may take; false: it was interrupted. */
-static bool parts;
 static bool part(size_t *n) {
     static __thread unsigned turn;
     if (!parts || !*n) return true;
