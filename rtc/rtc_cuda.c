@@ -31,6 +31,7 @@ struct Nvrtc {
     NVRTC_FUNCTIONS(X)
 #undef X
     const char *(*GetErrorString)(int);
+    bool caches; /* on its own, from 12.9 on */
 };
 
 static const char *const base[] = {
@@ -84,6 +85,7 @@ static void *cuda_open(Arena *a, RtcTool *tool) {
     int major = 0, minor = 0, n = 0, archs[LEN(tool->archs)];
     if (!load(a, h, &name, tool)) return NULL;
     h->Version(&major, &minor);
+    h->caches = major > 12 || (major == 12 && minor >= 9);
     snprintf(tool->name, sizeof tool->name, "NVRTC %d.%d", major, minor);
     snprintf(tool->version, sizeof tool->version, "%s (%s)", tool->name, name);
     if (h->GetNumSupportedArchs(&n) || n > (int)LEN(archs) || h->GetSupportedArchs(archs)) n = 0;
@@ -153,9 +155,10 @@ static bool cuda_compile(void *self, Arena *a, RtcJob *job, Err *e) {
     int n = 0;
     Program p = NULL;
     size_t size = 0;
-    const char **options = arena_array(a, LEN(base) + 1 + (size_t)job->n_options, sizeof *options);
+    const char **options = arena_array(a, LEN(base) + 2 + (size_t)job->n_options, sizeof *options);
     options[n++] = arena_printf(a, "--gpu-architecture=%s%s", job->arch, strcmp(job->arch, "sm_90") ? "" : "a");
     for (size_t i = 0; i < LEN(base); i++) options[n++] = base[i];
+    if (h->caches) options[n++] = "--no-cache"; /* ptxas says nothing of code that comes from there; we have a cache */
     for (int i = 0; i < job->n_options; i++) options[n++] = job->options[i];
     int rc = h->CreateProgram(&p, job->source, job->name, 0, NULL, NULL);
     if (!rc) rc = h->CompileProgram(p, n, options);

@@ -172,6 +172,7 @@ head block 'block 64 * 50 is 3200, must be 1 to 1024' "$right" '//! block  64 * 
 head grid 'grid dimension 0 is -1' "$right" '//! block  64' '//! grid   0 - 1'
 head lds '1000000 bytes of shared memory' "$right" $'//! block  64\n//! lds    1000000'
 head cluster 'cluster 4 is 4, must be 1 to 8, and 1 on gfx90a' "$right" $'//! block  64\n//! cluster 4'
+head with 'with nothing: gfx90a has nothing of this name (targets.def)' "$right" $'//! block  64\n//! with nothing'
 
 # --- the lab ---
 says lab-without 'without the rule: ' out/gptoss-lab $out/nothing.lua --arch host --rule lua/fusions/rmsnorm_qkv.lua
@@ -195,7 +196,8 @@ damaged() { for f; do mkdir -p "${f%/*}" && echo 'no library' >"$f"; done; }
 if ! ldconfig -p | grep -q libamdhip64.so.5 || ! [ -f $out/p.bin ]; then echo 'skip libraries: no libamdhip64.so.5 here'
 else
     printf '1\n1 2 3\n' >$out/in
-    emu() { says "emu-$1" "$2" env LD_LIBRARY_PATH=$out/"$3" "${@:4}" out/gptoss-exec $out/p.bin -w $out/model --device emu --input-ids -m getp -i $out/in -o $out/ids -n 4; }
+    getp="out/gptoss-exec $out/p.bin -w $out/model --device emu --input-ids -m getp -i $out/in -o $out/ids -n 4"
+    emu() { says "emu-$1" "$2" env LD_LIBRARY_PATH=$out/"$3" "${@:4}" $getp; }
     damaged $out/damaged/libamd_comgr.so{,.2,.3}
     fake $out/comgr/libamd_comgr.so.2 libamd_comgr.so.2 amd_comgr_
     fake $out/lacks/libamd_comgr.so.2 libamd_comgr.so.2 amd_comgr_ amd_comgr_set_data
@@ -203,6 +205,9 @@ else
     emu lacks 'libamd_comgr.so has no amd_comgr_set_data' lacks
     emu loads 'gave up while it was loaded (status 3)' comgr FAKE_ENDS=amd_comgr_create_disassembly_info
     emu ends 'comgr ended with status 3 on this code object' comgr FAKE_ENDS=amd_comgr_set_data
+    # One that ends at the second code object that it is given: a new one is given it again.
+    if LD_LIBRARY_PATH=$out/comgr FAKE_ENDS=amd_comgr_set_data FAKE_AFTER=1 timeout 60 $getp >$out/log 2>$out/err; then echo 'ok emu-again'
+    else echo "FAIL emu-again: $(tail -1 $out/err)"; failed=1; fi
     while read -r function words; do emu "$function" "$words" comgr FAKE_FAILS=amd_comgr_"$function"; done <<'END'
 create_disassembly_info this comgr cannot disassemble gfx90a
 create_data comgr fails
@@ -241,7 +246,9 @@ for function in CompileProgram GetCUBINSize GetCUBIN; do
     case $function in Compile*) words='does not compile (' ;; *) words='no code (' ;; esac
     nvrtc $function "map.hip: ${words}the fake one's error)" cuda FAKE_FAILS=nvrtc$function
 done
-nvrtc wgmma 'map.hip: ptxas serialises wgmma: (C7510) Potential' cuda FAKE_LOG='ptxas: (C7510) Potential Performance Loss'
+for version in 12.8 12.9 13.0; do
+    nvrtc wgmma-$version 'map.hip: ptxas serialises wgmma: (C7510) Potential' cuda FAKE_VERSION=$version FAKE_LOG='ptxas: (C7510) Potential Performance Loss'
+done
 damaged $out/damaged/lib64/libnvrtc.so{,.12,.13}
 
 exit $failed
