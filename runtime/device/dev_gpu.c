@@ -77,7 +77,7 @@ struct Stream {
 
 typedef struct Captured Captured;
 struct Captured {
-    void *exec;
+    void *exec, *stream; /* stream: that is captured */
     int launches;
     const char *first, *last; /* kernels */
 };
@@ -199,6 +199,13 @@ static bool failed(const Gpu *g, int rc, const char *what, Err *e) {
 static bool use(Gpu *g, Err *e) {
     int rc = g->api->use(g->index, &g->context);
     return !rc || failed(g, rc, "cannot be used", e);
+}
+
+/* Before something is freed: a device that cannot be used may still free what it has. False: it is hung, and would never answer. */
+static bool to_free(Gpu *g) {
+    Err e;
+    if (!g->hung) (void)use(g, &e);
+    return !g->hung;
 }
 
 static uint64_t done_replays(const Gpu *g) {
@@ -477,8 +484,7 @@ Device *gpu_open(const GpuApi *api, int index, const Plan *p, const DeviceOption
 
 void gpu_close(Device *d) {
     Gpu *g = (Gpu *)d;
-    Err e;
-    if (!g->hung && g->context) use(g, &e);
+    if (g->context) (void)to_free(g);
     for (int i = 0; !g->hung && i < STREAMS; i++) stream_close(g, &g->stream[i]);
     for (int i = 0; !g->hung && i < TIMED && g->timed[i].begin; i++)
         g->f->event_destroy(g->timed[i].begin), g->f->event_destroy(g->timed[i].end);
@@ -555,8 +561,7 @@ void *gpu_alloc(Device *d, size_t size, const char *name, Err *e) {
 
 void gpu_free(Device *d, void *p) {
     Gpu *g = (Gpu *)d;
-    Err e;
-    if (p && !g->hung && use(g, &e)) g->f->free(p); /* waits for what is running, which a hung device would never end */
+    if (p && to_free(g)) g->f->free(p); /* waits for what is running, which a hung device would never end */
 }
 
 /* Each knows the others, so that it can say whom it waits for. */
@@ -600,12 +605,11 @@ void *gpu_alloc_common(Device *d, Device *const *others, int n, size_t size, con
 
 void gpu_free_common(Device *d, Device *const *others, int n, void *p) {
     Gpu *g = (Gpu *)d;
-    Err e;
     end_group(g, others, n);
     for (int i = 0; i < n; i++)
         if (((Gpu *)others[i])->hung) return; /* it may still write there */
     if (p != g->common_host) gpu_free(d, p);
-    else if (!g->hung && use(g, &e)) g->f->host_free(p);
+    else if (to_free(g)) g->f->host_free(p);
 }
 
 /* --- modules and launches ------------------------------------------------------------------------------------------------- */
@@ -625,8 +629,7 @@ DeviceModule *gpu_module_load(Device *d, const PlanModule *m, Err *e) {
 
 void gpu_module_unload(Device *d, DeviceModule *m) {
     Gpu *g = (Gpu *)d;
-    Err e;
-    if (m && !g->hung && use(g, &e)) g->f->module_unload(m->handle);
+    if (m && to_free(g)) g->f->module_unload(m->handle);
     free(m);
 }
 
@@ -686,10 +689,10 @@ static bool time_end(Gpu *g, Stream *s, Err *e) {
 }
 
 /* A launch failed: nothing else may be called on a stream that is being captured. */
-static void capture_abandon(Gpu *g, Stream *s) {
+static void capture_abandon(Gpu *g) {
     void *graph = NULL;
     if (!g->capturing) return;
-    g->f->capture_end(s->handle, &graph);
+    g->f->capture_end(g->capturing->stream, &graph);
     if (graph) g->f->graph_destroy(graph);
     free(g->capturing);
     g->capturing = NULL;
@@ -700,7 +703,7 @@ bool gpu_launch(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], 
     Gpu *g = (Gpu *)d;
     void *values[PLAN_MAX_ARGS], *params[PLAN_MAX_ARGS];
     Stream *s = stream_of(g, stream, e);
-    if (!s || (g->profile && !time_begin(g, s, k, e))) return false;
+    if (!s || (g->profile && !time_begin(g, s, k, e))) return capture_abandon(g), false;
     for (int i = 0; i < n_args; i++) values[i] = args[i], params[i] = &values[i];
     g->launches++, g->last = k->symbol, g->last_graph = NULL;
     if (g->capturing) {
@@ -710,7 +713,7 @@ bool gpu_launch(Device *d, int stream, DeviceKernel *k, const uint32_t grid[3], 
     int rc = k->overlaps
                  ? g->api->launch_overlapping(k->function, grid, block, lds, s->handle, params)
                  : g->f->launch(k->function, grid[0], grid[1], grid[2], block, 1, 1, lds, s->handle, params, NULL);
-    if (rc) return failed(g, rc, "cannot launch", e), capture_abandon(g, s), false;
+    if (rc) return failed(g, rc, "cannot launch", e), capture_abandon(g), false;
     if (g->profile && !time_end(g, s, e)) return false;
     return !g->sync_launches || drain(g, s, e);
 }
@@ -725,6 +728,7 @@ bool gpu_capture_begin(Device *d, int stream, Err *e) {
     if (rc) return failed(g, rc, "cannot begin to capture", e);
     g->capturing = calloc(1, sizeof *g->capturing);
     if (!g->capturing) out_of_memory(sizeof *g->capturing, "a captured graph");
+    g->capturing->stream = s->handle;
     return true;
 }
 
@@ -733,8 +737,8 @@ void *gpu_capture_end(Device *d, int stream, Err *e) {
     Stream *s = stream_of(g, stream, e);
     Captured *c = g->capturing;
     void *graph = NULL;
+    if (!s) return capture_abandon(g), NULL;
     g->capturing = NULL;
-    if (!s) return free(c), NULL;
     int rc = g->f->capture_end(s->handle, &graph);
     if (!rc) rc = g->api->instantiate(&c->exec, graph);
     if (graph) g->f->graph_destroy(graph);
@@ -783,8 +787,7 @@ DeviceEvent *gpu_event(Device *d, Err *e) {
 
 void gpu_event_free(Device *d, DeviceEvent *v) {
     Gpu *g = (Gpu *)d;
-    Err e;
-    if (v && !g->hung && use(g, &e)) g->f->event_destroy(v->handle);
+    if (v && to_free(g)) g->f->event_destroy(v->handle);
     free(v);
 }
 

@@ -127,3 +127,13 @@ for call in $(sort -u "$tmp/calls"); do
 done
 n=$(sort -u "$tmp/calls" | wc -l)
 if [ -z "$bad" ] && [ "$n" -gt 20 ]; then ok "each of $n calls failing"; else fail "each call failing" "$n:$bad"; fi
+
+# A device that cannot be selected, once, all along a run: captured, copied to, freed from.
+getp strict -t 1; n=$(calls hipSetDevice)
+bad=
+for i in $(seq $((n / 16)) $((n / 16)) "$n") $((n - 2)) $((n - 1)) "$n"; do
+    FAKEHIP_FAIL=hipSetDevice:$i:999 getp strict -t 1
+    code=$?
+    if [ $code -gt 1 ] || grep -q 'fakehip: WRONG' "$tmp/err"; then bad="$bad $i (exit $code: $(grep -m1 -E 'WRONG|error' "$tmp/err"))"; fi
+done
+if [ -z "$bad" ] && [ "$n" -gt 100 ]; then ok "not selected, once"; else fail "not selected, once" "of $n:$bad"; fi
