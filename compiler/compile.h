@@ -22,7 +22,7 @@ struct Compile {
     Options o;
     const Target *target;
     const char *home;    /* the folder that holds lua/ and templates/ */
-    const char *prelude; /* text */
+    Prelude prelude;
     Model *model;
     Front *front;
     RuleList rules;

@@ -198,6 +198,8 @@ Kernel *emit_kernel(Emitter *em, const Part *p, const PartList *all, KernelArg *
     if (t->cluster && !binding_eval(&k->binding, t->cluster, -1, &k->cluster, e)) return err_wrap(e, "%s", t->file), NULL;
     if (k->cluster < 1 || k->cluster > 8 || (k->cluster > 1 && em->m->target->compiler != RTC_CUDA))
         return err_set(e, "%s: error: cluster %s is %" PRId64 ", must be 1 to 8, and 1 on %s", t->path, t->cluster, k->cluster, em->m->target->arch), NULL;
+    if (t->with && !strstr(em->m->target->prelude, arena_printf(em->m->a, " %s:", t->with)))
+        return err_set(e, "%s: error: with %s: %s has nothing of this name (targets.def)", t->path, t->with, em->m->target->arch), NULL;
     k->reduction = reduction(em, p, all, &k->binding);
     k->tolerance = tolerance(em, t, p, all);
     *n_args = 0;
@@ -235,7 +237,15 @@ const char *emit_module_name(const Emitter *em, const Kernel *k) {
     return is_c(em) ? arena_printf(em->m->a, "%s.c", k->symbol) : k->t->file;
 }
 
-const char *emit_module(const Emitter *em, const char *module, const char *prelude) {
+static bool is_with(const Emitter *em, const char *module, const char *part) {
+    for (size_t i = 0; i < em->kernels.n; i++) {
+        const Kernel *k = em->kernels.at[i];
+        if (k->t->with && !strcmp(k->t->with, part) && !strcmp(emit_module_name(em, k), module)) return true;
+    }
+    return false;
+}
+
+const char *emit_module(const Emitter *em, const char *module, const Prelude *prelude) {
     Text text = {0};
     text_add(
         &text,
@@ -243,7 +253,9 @@ const char *emit_module(const Emitter *em, const char *module, const char *prelu
         module, em->m->target->arch, em->m->precision);
     for (size_t i = 0; i < em->kernels.n; i++)
         if (!strcmp(emit_module_name(em, em->kernels.at[i]), module)) identity_line(&text, em, em->kernels.at[i]);
-    text_add(&text, "%s", prelude);
+    text_add(&text, "%s", prelude->text);
+    for (int i = 0; i < prelude->n_parts; i++)
+        if (is_with(em, module, prelude->part[i].name)) text_add(&text, "%s", prelude->part[i].text);
     for (size_t i = 0; i < em->kernels.n; i++) {
         const Kernel *k = em->kernels.at[i];
         if (!strcmp(emit_module_name(em, k), module)) text_add(&text, "\n#line 1 \"%s\"\n%s", k->symbol, k->text);

@@ -54,8 +54,16 @@ Kernel *emit_kernel(Emitter *em, const Part *p, const PartList *all, KernelArg *
 
 /* The module that kernel k goes to: "linear.hip", all kernels of a template; in C "linear_K64_N128.c", it alone. */
 const char *emit_module_name(const Emitter *em, const Kernel *k);
+typedef struct Prelude Prelude; /* what stands before the kernels */
+struct Prelude {
+    const char *text; /* in every module */
+    struct {
+        const char *name, *text;
+    } part[4]; /* behind it, where a template is with the one of that name */
+    int n_parts;
+};
 /* The whole text of one module: prelude, then its kernels. */
-const char *emit_module(const Emitter *em, const char *module, const char *prelude);
+const char *emit_module(const Emitter *em, const char *module, const Prelude *prelude);
 
 /* The input that output i of n updates in place (state), or NULL. */
 Value *node_state(const Node *n, int i);

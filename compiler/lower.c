@@ -580,7 +580,7 @@ static int find_graph_index(const Program *p, const char *name) {
     return -1;
 }
 
-bool lower_plan(Program *p, const Maker *m, const char *prelude, Plan *plan, Err *e) {
+bool lower_plan(Program *p, const Maker *m, const Prelude *prelude, Plan *plan, Err *e) {
     Lower l = {.a = plan->arena, .em.m = m, .plan = plan, .named.arena = plan->arena};
     size_t nodes = 0;
     for (size_t i = 0; i < p->graphs.n; i++)

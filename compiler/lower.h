@@ -11,6 +11,6 @@ bool lower_group(Program *p, const Maker *m, Err *e);
 
 /* Chooses and emits a kernel for every node and fills plan: buffers (live ranges, scratch offsets), kernels, launches of
  * every bucket, values, KV groups, module sources (no code objects yet). plan->program = p; the arena is plan's. */
-bool lower_plan(Program *p, const Maker *m, const char *prelude, Plan *plan, Err *e);
+bool lower_plan(Program *p, const Maker *m, const Prelude *prelude, Plan *plan, Err *e);
 
 #endif

@@ -159,7 +159,7 @@ static bool pass_layout(Compile *c, Err *e) {
 
 static bool pass_lower(Compile *c, Err *e) {
     Maker m = compile_maker(c);
-    c->lowered = lower_plan(c->program, &m, c->prelude, &c->plan, e);
+    c->lowered = lower_plan(c->program, &m, &c->prelude, &c->plan, e);
     tuning_note(&c->tuning, &c->plan);
     return c->lowered && plan_check(&c->plan, e);
 }

@@ -176,6 +176,7 @@ static bool do_body(Cursor *c, Template *t) { return t->body_of = text_until(c, 
 static bool do_lds(Cursor *c, Template *t) { return t->lds = text_until(c, 0), true; }
 static bool do_workspace(Cursor *c, Template *t) { return t->workspace = text_until(c, 0), true; }
 static bool do_counters(Cursor *c, Template *t) { return t->counters = text_until(c, 0), true; }
+static bool do_with(Cursor *c, Template *t) { return *(t->with = word(c)) || bad(c, "with what?"); }
 static bool do_overlaps(Cursor *c, Template *t) {
     (void)c;
     return t->overlaps = true;
@@ -334,7 +335,7 @@ static const struct {
     {"over", do_over},
     {"cluster", do_cluster},   {"body", do_body},
     {"workspace", do_workspace}, {"counters", do_counters},
-    {"overlaps", do_overlaps},
+    {"overlaps", do_overlaps}, {"with", do_with},
     {"early", do_early},
     {"hook", do_hook},         {"tol", do_tol},
 };

@@ -15,6 +15,7 @@
  *   //! group perm, tiles = ids, TILE   needs the pairs of input `ids` grouped by expert into tiles of TILE rows
  *   //! grid  ceil(N, ROWS), ceil(T, TOKENS)      in blocks; T: the tokens of the bucket
  *   //! block 256
+ *   //! with  product               needs that part of the target's prelude too (targets.def)
  *   //! body  linear.hip            what stands below that template's head; below this one's stand comments only
  *   //! cluster 4                   so many neighbouring blocks see each other's shared memory (sm_90); divides the grid
  *   //! lds   T * K * 2             bytes of dynamic shared memory, beside what the text declares
@@ -100,7 +101,7 @@ struct Template {
     const char *group_perm, *group_tiles, *group_ids, *group_tile; /* NULL without */
     const char *grid[3];
     const char *block, *lds;
-    const char *cluster; /* NULL without */
+    const char *cluster, *with; /* NULL without */
     const char *workspace, *counters; /* NULL without */
     const char *reduce;
     int64_t tokens, over;       /* at most; INT64_MAX: any number. More than; 0: any */

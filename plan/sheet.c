@@ -168,13 +168,17 @@ static json_t *graphs_json(const Page *p) {
 
 /* --- sources and kernels ---------------------------------------------------------------------------------------------- */
 
-/* What stands between a module's first lines, which tell its kernels, and the first of these. */
+/* What stands between a module's first lines, which tell its kernels, and the first of these: in the module that has least of it, as
+ * some have more behind it. */
 static const char *prelude_of(const Page *p, const Plan *plan) {
-    if (!plan->n_modules) return "";
-    const PlanModule *m = &plan->modules[0];
-    const char *at = m->source, *own = plan_own_text(plan, m);
-    while (!strncmp(at, "// ", 3)) at += strcspn(at, "\n"), at += *at == '\n';
-    return own > at ? arena_strndup(p->tmp, at, (size_t)(own - at)) : "";
+    const char *least = NULL;
+    size_t n = 0;
+    for (int i = 0; i < plan->n_modules; i++) {
+        const char *at = plan->modules[i].source, *own = plan_own_text(plan, &plan->modules[i]);
+        while (!strncmp(at, "// ", 3)) at += strcspn(at, "\n"), at += *at == '\n';
+        if (own > at && (!least || (size_t)(own - at) < n)) least = at, n = (size_t)(own - at);
+    }
+    return least ? arena_strndup(p->tmp, least, n) : "";
 }
 
 static json_t *module_json(const Page *p, const PlanModule *m, const char *prelude) {

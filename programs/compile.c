@@ -118,11 +118,18 @@ static bool load_prelude(Compile *c, Err *e) {
     if (!is_host(c)) text_add(&t, "#define WAVE %d\n", c->target->wave);
     char *rest = arena_strdup(c->a, c->target->prelude);
     for (char *file; (file = strtok_r(NULL, " ", &rest));) {
+        char *of = strchr(file, ':'), *name = file;
+        if (of) *of = 0, file = of + 1;
         const char *text = file_read_text(c->a, arena_printf(c->a, "%s/templates/%s", c->home, file), NULL, e);
         if (!text) return text_free(&t), false;
-        text_add(&t, "#line 1 \"%s\"\n%s\n", file, text);
+        if (!of) text_add(&t, "#line 1 \"%s\"\n%s\n", file, text);
+        else if (c->prelude.n_parts == LEN(c->prelude.part)) die("targets.def: a prelude with more than %zu parts", LEN(c->prelude.part));
+        else {
+            c->prelude.part[c->prelude.n_parts].name = name;
+            c->prelude.part[c->prelude.n_parts++].text = arena_printf(c->a, "\n#line 1 \"%s\"\n%s", file, text);
+        }
     }
-    c->prelude = arena_strndup(c->a, t.at, t.n);
+    c->prelude.text = arena_strndup(c->a, t.at, t.n);
     text_free(&t);
     return true;
 }

@@ -3,6 +3,7 @@
 //! priority 10
 //! front  x
 //! behind pairs
+//! with   product
 //! where  K % 32 == 0
 //! const  ROWS = UNIT * max(32 / UNIT, 1)
 //! const  TILE = 64
