@@ -411,6 +411,7 @@ double seconds_env(const char *name, double otherwise) {
 }
 
 void memory_bound(size_t more) {
+    static rlim_t own; /* what it was started with */
     char line[200];
     unsigned long long data = 0;
     struct rlimit r;
@@ -419,8 +420,10 @@ void memory_bound(size_t more) {
     if (fd >= 0) close(fd);
     line[n > 0 ? n : 0] = 0;
     if (sscanf(line, "%*u %*u %*u %*u %*u %llu", &data) != 1 || getrlimit(RLIMIT_DATA, &r)) return;
-    rlim_t most = (rlim_t)data * (rlim_t)sysconf(_SC_PAGESIZE) + more;
-    if (most < r.rlim_cur) r.rlim_cur = most, setrlimit(RLIMIT_DATA, &r);
+    if (!own) own = r.rlim_cur;
+    r.rlim_cur = (rlim_t)data * (rlim_t)sysconf(_SC_PAGESIZE) + more;
+    if (r.rlim_cur > own) r.rlim_cur = own;
+    setrlimit(RLIMIT_DATA, &r);
 }
 
 int cpu_count(void) {

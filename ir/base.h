@@ -141,7 +141,7 @@ uint64_t hash64(const void *bytes, size_t n); /* XXH3, for checksums and cache k
 
 double seconds_now(void); /* of the monotonic clock */
 /* From here on the process may have so many bytes more than it has now, of memory that it can write to and shares with none; a limit that
- * it has already is not raised. */
+ * it was started with is not raised. */
 void memory_bound(size_t more);
 int cpu_count(void);      /* CPUs that this process may run on; at least 1 */
 double seconds_env(const char *name, double otherwise); /* what the variable says, if it is more than 0 */

@@ -1,12 +1,10 @@
-/* comgr.c - comgr in processes of its own. See comgr.h.
+/* comgr.c - comgr in a process of its own. See comgr.h.
  *
- * The first load starts the keeper, a process that loads the library (dlopen, and LLVM's tables: nothing that depends on the
- * input; both end the process that does it where they find no memory). For each code object the keeper forks a child, which reads
- * it and writes an Err; if it is empty, the kernels, each with its arguments, and the lines. So each load starts from the same
- * state, costs a fork of a small process, and nothing that happens there ends the program.
- * What is written comes in pieces, each behind its length; behind the last come 0 and how the child ended.
- * The keeper ends when the program closes its end of the socket, by ending. One thread at a time asks.
- * A child that goes on (comgr_go_on) reads the next code object from the socket itself; when one ends it, the keeper tells how, as ever. */
+ * The first load starts the child, a process that loads the library (dlopen, and LLVM's tables; both end the process that does it where
+ * they find no memory). Of each code object that it is sent the child writes an Err; if it is empty, the kernels, each with its arguments,
+ * and the lines: in pieces, each behind its length; behind the last comes 0. A code object that ends the child ends nothing else; if others
+ * came before it, it is asked of once more in a new child, so that none answers for what another left behind.
+ * The child ends when the program closes its end of the socket, by ending. One thread at a time asks. */
 #include "comgr.h"
 #include "ir/library.h"
 #include "ir/socket.h"
@@ -47,17 +45,13 @@ struct LineHead {
     uint16_t size, length;
 };
 
-typedef struct Request Request; /* to the keeper; the code object and the code follow */
+typedef struct Request Request; /* to the child; the code object and the code follow */
 struct Request {
     uint64_t object_size;
     uint32_t lo, hi;
 };
 
-static bool goes_on; /* the child, after its first code object */
-
-void comgr_go_on(void) { goes_on = true; }
-
-/* --- loading: in the keeper ---------------------------------------------------------------------------------------- */
+/* --- loading: in the child ----------------------------------------------------------------------------------------- */
 
 typedef struct Child Child; /* what the child works on, and what it has still to send */
 struct Child {
@@ -120,11 +114,6 @@ static bool object_get(Object *o, int fd) {
     if (!o->bytes || !o->text) _exit(1);
     o->code = (ComgrCode){o->bytes, r.object_size, (const uint8_t *)o->text, r.lo, r.hi};
     return (socket_get(fd, o->bytes, r.object_size, -1) && socket_get(fd, o->text, r.hi - r.lo, -1)) || (object_free(o), false);
-}
-
-static bool end_answer(int fd, int status) {
-    const uint32_t end[2] = {0, (uint32_t)status};
-    return socket_put(fd, end, sizeof end);
 }
 
 /* --- the child ---------------------------------------------------------------------------------------------------- */
@@ -294,31 +283,19 @@ static void say_lines(Child *k) {
 }
 
 static void answer(Child *k) {
+    const uint32_t end = 0;
     Err e = {0};
     amd_comgr_data_t data;
     bound_time();
+    memory_bound(ROOM + 4 * k->code->object_size);
     text_put(&k->out, &e, sizeof e);
     bool made = k->c->create_data(AMD_COMGR_DATA_KIND_EXECUTABLE, &data) == AMD_COMGR_STATUS_SUCCESS || err_set(&e, "comgr fails");
     if (made && say_kernels(k, data, &e)) say_lines(k);
     else k->out.n = 0, say(k, &e, sizeof e); /* nothing was flushed before the kernels are read */
     if (made) k->c->release_data(data);
     flush(k);
+    if (!socket_put(k->fd, &end, sizeof end)) _exit(1);
 }
-
-static NORETURN void child(const Comgr *c, Object *o, int fd, pid_t parent) {
-    Child k = {.c = c, .fd = fd};
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) _exit(1);
-    memory_bound(ROOM + 4 * o->code.object_size);
-    k.code = &o->code;
-    do {
-        answer(&k);
-        object_free(o);
-    } while (goes_on && end_answer(fd, 0) && object_get(o, fd));
-    _exit(0);
-}
-
-/* --- the keeper ----------------------------------------------------------------------------------------------------- */
 
 /* Nothing of the program's is kept open or handled there; a Ctrl-C is the program's to answer. */
 static void be_alone(int fd) {
@@ -335,104 +312,102 @@ static void be_alone(int fd) {
     close_range((unsigned)fd + 1, ~0u, 0);
 }
 
-/* One code object; false: the program has ended. */
-static bool serve(const Comgr *c, int fd) {
-    Object o;
-    int status = 0;
-    if (!object_get(&o, fd)) return false;
-    pid_t self = getpid(), pid = fork();
-    if (pid < 0) _exit(1);
-    if (pid == 0) child(c, &o, fd, self);
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
-    object_free(&o);
-    return end_answer(fd, status);
-}
-
-static NORETURN void keep(int fd) {
+static NORETURN void child(int fd) {
     static Comgr comgr;
+    Child k = {.c = &comgr, .fd = fd};
     Err e = {0};
     be_alone(fd);
     load_library(&comgr, &e);
-    if (socket_put(fd, &e, sizeof e) && !*e.msg)
-        while (serve(&comgr, fd)) {}
+    if (!socket_put(fd, &e, sizeof e) || *e.msg) _exit(0);
+    for (Object o; object_get(&o, fd); object_free(&o)) { /* false: the program has ended */
+        k.code = &o.code;
+        answer(&k);
+    }
     _exit(0);
 }
 
 /* --- the caller --------------------------------------------------------------------------------------------------- */
 
-typedef struct Keeper Keeper;
-struct Keeper {
+typedef struct Process Process; /* the child */
+struct Process {
     pid_t pid, of; /* 0: none; whose it is: not a fork's of the program */
     int fd;
+    bool used; /* it has answered for a code object */
 };
 
 /* Returns how it ended. */
-static int keeper_end(Keeper *k) {
+static int process_end(Process *p) {
     int status = 0;
-    close(k->fd);
-    kill(k->pid, SIGKILL);
-    while (waitpid(k->pid, &status, 0) < 0 && errno == EINTR) {}
-    *k = (Keeper){0};
+    close(p->fd);
+    kill(p->pid, SIGKILL);
+    while (waitpid(p->pid, &status, 0) < 0 && errno == EINTR) {}
+    *p = (Process){0};
     return status;
 }
 
-static bool lost(Keeper *k, Err *e) { /* while the library was loaded */
-    int why = errno, status = keeper_end(k); /* one that has ended is not killed any more */
+static bool lost(Process *p, Err *e) { /* while the library was loaded */
+    int why = errno, status = process_end(p); /* one that has ended is not killed any more */
     if (why != EPIPE) return err_set(e, "comgr (libamd_comgr.so) does not load: %s", strerror(why));
     return err_set(e, "comgr (libamd_comgr.so) gave up while it was loaded (%s %d): out of memory, or it is damaged", WIFSIGNALED(status) ? "signal" : "status",
                    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
 
-static bool keeper_start(Keeper *k, Err *e) {
+static bool process_start(Process *p, Err *e) {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) return err_set(e, "cannot start comgr: %s", strerror(errno));
     pid_t pid = fork();
-    if (pid == 0) keep(ends[1]);
+    if (pid == 0) child(ends[1]);
     int why = errno;
     close(ends[1]);
     if (pid < 0) return close(ends[0]), err_set(e, "cannot start comgr: %s", strerror(why));
-    *k = (Keeper){pid, getpid(), ends[0]};
-    if (!socket_get(k->fd, e, sizeof *e, SILENCE)) return lost(k, e);
+    *p = (Process){.pid = pid, .of = getpid(), .fd = ends[0]};
+    if (!socket_get(p->fd, e, sizeof *e, SILENCE)) return lost(p, e);
     e->msg[sizeof e->msg - 1] = 0;
-    if (*e->msg) keeper_end(k);
-    return k->pid;
+    if (*e->msg) process_end(p);
+    return p->pid;
 }
 
-/* All that the child writes until it ends. */
-static bool receive(int fd, size_t limit, Text *t, int *status, Err *e) {
+static bool send_code(int fd, const ComgrCode *code) {
+    const Request r = {code->object_size, code->lo, code->hi};
+    return socket_put(fd, &r, sizeof r) && socket_put(fd, code->object, code->object_size) && socket_put(fd, code->image + code->lo, code->hi - code->lo);
+}
+
+/* All that the child writes of a code object. False: errno says why; EMSGSIZE, it is more than `limit`. */
+static bool receive(int fd, size_t limit, Text *t) {
     char *piece = malloc(PIECE);
-    bool ok = piece || err_set(e, "out of memory: %d bytes for a code object's disassembly", PIECE);
+    bool ok = piece;
     for (uint32_t n = 1; ok && n;) {
-        ok = socket_get(fd, &n, sizeof n, SILENCE) && n <= PIECE && socket_get(fd, piece, n, SILENCE);
-        if (!ok && errno == ETIMEDOUT) err_set(e, "comgr said nothing for %d s: this code object hangs it", SILENCE);
-        else if (!ok) err_set(e, "what comgr says of a code object cannot be read: %s", strerror(errno));
-        else if (n > limit - t->n) ok = err_set(e, "comgr said more than a code object can hold");
-        else text_put(t, piece, n);
+        ok = socket_get(fd, &n, sizeof n, SILENCE);
+        if (ok && (n > PIECE || n > limit - t->n)) errno = EMSGSIZE, ok = false;
+        ok = ok && socket_get(fd, piece, n, SILENCE);
+        if (ok) text_put(t, piece, n);
     }
+    int why = errno;
     free(piece);
-    return ok && (socket_get(fd, status, sizeof *status, SILENCE) || err_set(e, "how comgr ended cannot be read: %s", strerror(errno)));
+    return errno = why, ok;
 }
 
-static bool ended_well(int status, Err *e) {
+/* why: as of receive; status: how the child ended. */
+static bool unanswered(int why, int status, Err *e) {
+    if (why == ETIMEDOUT) return err_set(e, "comgr said nothing for %d s: this code object hangs it", SILENCE);
+    if (why == EMSGSIZE) return err_set(e, "comgr said more than a code object can hold");
+    if (why != EPIPE && why != ECONNRESET) return err_set(e, "comgr cannot be asked about a code object: %s", strerror(why));
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU)
         return err_set(e, "comgr took more than %d s of CPU time for this code object: it is damaged", QUIET);
-    if (WIFSIGNALED(status))
-        return err_set(e, "comgr crashed on this code object (signal %d): it is damaged", WTERMSIG(status));
-    return WEXITSTATUS(status) == 0 ||
-           err_set(e, "comgr ended with status %d on this code object", WEXITSTATUS(status));
+    if (WIFSIGNALED(status)) return err_set(e, "comgr crashed on this code object (signal %d): it is damaged", WTERMSIG(status));
+    return err_set(e, "comgr ended with status %d on this code object", WEXITSTATUS(status));
 }
 
-static bool ask(Keeper *k, const ComgrCode *code, Text *t, Err *e) {
+static bool ask(Process *p, const ComgrCode *code, Text *t, Err *e) {
     const size_t kernels = COMGR_MAX_KERNELS * (sizeof(ComgrKernel) + COMGR_MAX_ARGS * sizeof(ComgrArg));
     const size_t limit = sizeof *e + kernels + (size_t)(code->hi - code->lo) / 4 * (sizeof(LineHead) + LINE_MAX_);
-    const Request r = {code->object_size, code->lo, code->hi};
-    int status = 0;
-    if (k->of != getpid()) *k = (Keeper){0}; /* a fork of the program: that keeper is not its child */
-    if (!k->pid && !keeper_start(k, e)) return false;
-    bool sent = socket_put(k->fd, &r, sizeof r) && socket_put(k->fd, code->object, code->object_size) && socket_put(k->fd, code->image + code->lo, code->hi - code->lo);
-    bool ok = (sent || err_set(e, "comgr cannot be given the code object: %s", strerror(errno))) && receive(k->fd, limit, t, &status, e);
-    if (!ok) keeper_end(k); /* the next code object starts another */
-    return ok && ended_well(status, e);
+    if (p->of != getpid()) *p = (Process){0}; /* a fork of the program: that process is not its child */
+    if (!p->pid && !process_start(p, e)) return false;
+    if (send_code(p->fd, code) && receive(p->fd, limit, t)) return p->used = true;
+    bool used = p->used;
+    int why = errno, status = process_end(p);
+    t->n = 0;
+    return used && why != ETIMEDOUT ? ask(p, code, t, e) : unanswered(why, status, e);
 }
 
 typedef struct Reader Reader;
@@ -503,10 +478,10 @@ static bool comgr_said(Arena *a, const Text *said, const ComgrCode *code, ComgrT
 
 bool comgr_read(Arena *a, const ComgrCode *code, ComgrText *t, Err *e) {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static Keeper keeper;
+    static Process process;
     Text said = {0};
     pthread_mutex_lock(&lock);
-    bool ok = ask(&keeper, code, &said, e);
+    bool ok = ask(&process, code, &said, e);
     pthread_mutex_unlock(&lock);
     *t = (ComgrText){0};
     ok = ok && comgr_said(a, &said, code, t, e);

@@ -1,8 +1,7 @@
 /* comgr.h - what AMD's code object manager says of a code object: its kernels' metadata and its instructions' text.
  *
  * comgr is LLVM, and LLVM may abort, crash or hang on bytes that no compiler wrote, or where it finds no memory. So it is loaded in a
- * process of its own, which forks one for each code object: whatever happens there is an error here. What comes from there is checked
- * like any other input. */
+ * process of its own: whatever happens there is an error here. What comes from there is checked like any other input. */
 #ifndef GPTOSS_EMU_COMGR_H
 #define GPTOSS_EMU_COMGR_H
 
@@ -46,8 +45,6 @@ struct ComgrCode {
     uint32_t lo, hi;
 };
 
-/* For fuzzers, before the first comgr_read: one process reads code objects until one of them ends it. */
-void comgr_go_on(void);
 bool comgr_read(Arena *a, const ComgrCode *code, ComgrText *text, Err *e);
 
 #endif

@@ -5,7 +5,6 @@
 #include <elf.h>
 
 #include "fuzz.h"
-#include "runtime/emu/comgr.h"
 #include "runtime/emu/emu.h"
 
 enum { BUFFER = 4096, ARGS = 16, LONGEST = 2000 /* instructions of a wave; the seeds take at most 700 */ };
@@ -38,12 +37,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     for (size_t i = 0; i < emu_kernel_count(m) && i < 8; i++) launch(m, mem, emu_kernel_at(m, i), buffer, hash);
     emu_mem_free(mem);
     emu_unload(m);
-    return 0;
-}
-
-int LLVMFuzzerInitialize(int *argc, char ***argv) {
-    (void)argc, (void)argv;
-    comgr_go_on(); /* a process an input is most of an input's time */
     return 0;
 }
 

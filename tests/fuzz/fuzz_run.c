@@ -1,7 +1,6 @@
 /* fuzz_run.c - plans that someone made by hand, with a right checksum: those that the verifier takes are run on ref or on emu in one
  * of the ways that gptoss-exec has. fuzz_plan reads many more of them. The model lies in out/fuzz/model (seeds). */
 #include "plan_changes.h"
-#include "runtime/emu/comgr.h"
 #include "runtime/mode/mode.h"
 #include "runtime/mode/selftest.h"
 
@@ -65,6 +64,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argc, (void)argv;
     fuzz_hush();
-    comgr_go_on();
     return 0;
 }

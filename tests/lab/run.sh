@@ -15,7 +15,7 @@ try() { # ARCH options…: page and exit status
 }
 ends() { [ $code = "$1" ] || echo "exit $code"; [ ! -s "$out/err" ] || head -3 "$out/err"; }
 says() { for line; do grep -qE -- "$line" "$out/page" || echo "the page does not say: $line"; done; }
-is() { [ "$(jq -c "$1" "$out/page")" = "$2" ] || echo "$1 is $(jq -c "$1" "$out/page"), not $2"; } # of a JSON page
+is() { jq -e --argjson want "$2" "($1) == \$want" "$out/page" >/dev/null 2>&1 || echo "$1 is $(jq -c "$1" "$out/page" 2>&1), not $2"; } # of a JSON page
 for rule in elementwise structural illegal overlap missed notemplate; do cut_rule $rule; done
 
 # --- rules that are right, or come to nothing

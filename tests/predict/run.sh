@@ -6,7 +6,7 @@ lab=$PWD/out/gptoss-lab out=$PWD/out/tests/predict
 rm -rf "$out" && mkdir -p "$out"
 failed=0
 report() { if [ -z "$2" ]; then echo "ok $1"; else echo "FAIL $1: ${2//$'\n'/ / }"; failed=1; fi; }
-is() { [ "$(jq -c "$1" "$out/page" 2>&1)" = "$2" ] || echo "$1 is $(jq -c "$1" "$out/page" 2>&1), not $2"; }
+is() { jq -e --argjson want "$2" "($1) == \$want" "$out/page" >/dev/null 2>&1 || echo "$1 is $(jq -c "$1" "$out/page" 2>&1), not $2"; } # of a JSON page
 page() { "$lab" "$@" --predict --format json >"$out/page" 2>"$out/err" || cat "$out/err"; }
 out/gptoss-mkmodel tests/models/tiny.json "$out/model" 2>/dev/null
 for arch in gfx90a sm_90 host; do

@@ -8,7 +8,7 @@ rm -rf "$out" && mkdir -p "$out" && cp tests/lab/small.lua graphs/gpt_oss.lua "$
 export GPTOSS_LAB_LEDGER_FILE=$out/ledger.jsonl GPTOSS_LAB_PP=8 XDG_STATE_HOME=$out/state
 failed=0
 report() { if [ -z "$2" ]; then echo "ok $1"; else echo "FAIL $1: ${2//$'\n'/ / }"; failed=1; fi; }
-is() { [ "$(jq -c "$1" "$out/page" 2>&1)" = "$2" ] || echo "$1 is $(jq -c "$1" "$out/page" 2>&1), not $2"; }
+is() { jq -e --argjson want "$2" "($1) == \$want" "$out/page" >/dev/null 2>&1 || echo "$1 is $(jq -c "$1" "$out/page" 2>&1), not $2"; } # of a JSON page
 says() { for line; do grep -qE -- "$line" "$out/page" || echo "not said: $line"; done; }
 sizes="--max-batch 2 --max-tokens 8 --max-seq 128"
 with="--templates $here/templates"
