@@ -70,12 +70,15 @@ $(O)/%.o: %.c
 deps:
 	@tools/deps
 
+# As many compilers as there are cores, where no -j says how many.
+AT_ONCE = $(if $(findstring --jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
+
 demo: deps
-	@$(MAKE) --no-print-directory -s all
+	@$(MAKE) --no-print-directory -s $(AT_ONCE) all
 	@tools/demo
 
 check: deps
-	@$(MAKE) --no-print-directory -s all tests
+	@$(MAKE) --no-print-directory -s $(AT_ONCE) all tests
 	@tests/run
 
 # Every call fails once (tests/faults; docs/security.md): hours on a small machine. EVERY=stacks: the first by each stack, minutes.
@@ -84,7 +87,7 @@ faults: all tests
 	@tests/faults/run.sh $(EVERY) $(SCENARIO)
 
 check-all: deps
-	@$(MAKE) --no-print-directory -s all tests
+	@$(MAKE) --no-print-directory -s $(AT_ONCE) all tests
 	@tests/run --all
 
 rebase: all tests
