@@ -11,7 +11,7 @@
 #include "ir/map.h"
 
 enum { MAX_GROUPS = 64, MAX_MODULES = 1 << 10, MAX_KERNELS = 1 << 14, MAX_TABLE = 1 << 26, TEMP_ALIGN = 256,
-       MAX_LIVE = 1 << 13 /* temporaries of an arena at once */, MAX_BODY = 1 << 8, MAX_OF_NODE = 1 << 8 /* launches */ };
+       MAX_LIVE = 1 << 13 /* temporaries of an arena at once */, MAX_NODES = 1 << 17 /* of all graphs */, MAX_BODY = 1 << 8, MAX_OF_NODE = 1 << 8 /* launches */ };
 static const size_t most_bytes = (size_t)1 << 48;
 
 typedef struct Check Check;
@@ -97,6 +97,9 @@ static void verify_limits(Check *c) {
         FAIL(c, "max_seq is %lld, the model's %lld", (long long)p->max_seq, (long long)p->config.max_seq);
     if (p->max_blocks != (p->max_seq + KV_PAGE - 1) / KV_PAGE || p->max_blocks > MAX_TABLE / p->max_batch / (p->n_kv > 1 ? p->n_kv : 1))
         FAIL(c, "max_blocks is %lld for %lld positions of %lld requests", (long long)p->max_blocks, (long long)p->max_seq, (long long)p->max_batch);
+    size_t nodes = 0;
+    for (size_t i = 0; i < p->program->graphs.n; i++) nodes += p->program->graphs.at[i]->nodes.n;
+    if (nodes > MAX_NODES) FAIL(c, "%zu nodes, there may be %d", nodes, MAX_NODES);
     if (p->devices < 1 || p->devices > PLAN_MAX_DEVICES) FAIL(c, "a plan for %lld devices", (long long)p->devices);
     for (int i = 0; i < BUF_HOLDS; i++)
         if (p->arena_of[i] > most_bytes) FAIL(c, "scratch of %zu bytes", p->arena_of[i]);

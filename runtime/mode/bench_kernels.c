@@ -360,15 +360,16 @@ static bool graph_groups(Session *s, const BenchStep *b, const Limits *l, int gr
     bool once = x->dev->ops->simulated;
     int n_nodes = (int)x->ir[graph]->nodes.n;
     int *room = arena_array(s->arena, (size_t)n_nodes, sizeof *room);
+    bool *grouped = arena_array(s->arena, (size_t)n_nodes, sizeof *grouped);
     Dealt *dealt = arena_array(s->arena, (size_t)s->plan->devices, sizeof *dealt);
     exec_begin(x, graph);
     for (int i = 0; i < n_nodes; i++) {
         Group g = {graph, 0, room, exec_everywhere(x, graph, i) ? x->n_other + 1 : 1};
         double seconds[PLAN_MAX_DEVICES] = {0};
-        for (int k = 0; k < n_nodes; k++)
-            if (alike(x, graph, k, i)) g.node[g.n++] = k;
         if (!exec_node(x, graph, i, e) || !see_dealt(x, graph, i, dealt, e)) return false;
-        if (g.node[0] != i || !does_anything(x, graph, i)) continue; /* timed with the first of them */
+        if (grouped[i] || !does_anything(x, graph, i)) continue; /* timed with the first of them */
+        for (int k = i; k < n_nodes; k++)
+            if (!grouped[k] && alike(x, graph, k, i)) grouped[k] = true, g.node[g.n++] = k;
         if (!time_group(x, &g, once, seconds, e)) return err_wrap(e, "node %s", node_name(x->ir[graph]->nodes.at[i]));
         add_group(s, b, l, &g, dealt, seconds, link, t, sum);
     }

@@ -113,6 +113,13 @@ static void scratch_word(uint8_t *d) { memcpy(meta(d, ".private_segment_fixed_si
 static void args_many(uint8_t *d) { memcpy(meta(d, ".args", 0), "\xdd\xff\xff\xff\xff", 5); } /* an array of 2^32 - 1: LLVM fills memory */
 static void name_bad(uint8_t *d) { *(meta(d, ".name", 0) + 1) = '\n'; }
 
+/* How LLVM ends without memory; a sanitizer's allocator has its own way. */
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+#define NO_MEMORY "comgr ended with status "
+#else
+#define NO_MEMORY "comgr crashed on this code object (signal 6)"
+#endif
+
 static const struct {
     const char *name;
     void (*lie)(uint8_t *d);
@@ -149,7 +156,7 @@ static const struct {
     {"preloads", preloads, "kernel k preloads its arguments into SGPRs: not implemented"},
     {"symbol-blank", symbol_blank, "kernel k has no symbol"},
     {"scratch-word", scratch_word, ".private_segment_fixed_size is none: not a number of 32 bits"},
-    {"args-many", args_many, "comgr crashed on this code object (signal 6)"},
+    {"args-many", args_many, NO_MEMORY},
     {"name", name_bad, "printable letters"},
 };
 

@@ -333,6 +333,17 @@ static Node *fused(Plan *p, int times) {
     return n;
 }
 
+/* Behind all that graph step computes, so many more, one of the other. */
+static void many_nodes(Plan *p, int n) {
+    Graph *g = p->program->graphs.at[0];
+    const Attr by = {.name = "by", .type = ATTR_FLOAT, .f = 1};
+    Node *made = g->nodes.at[1];
+    Err e;
+    graph_index(g, true);
+    for (int i = 0; made && i < n; i++) made = graph_add(g, OP_scale, made->out, 1, &by, 1, arena_printf(p->arena, "many%d", i), (Loc){.scope = ""}, &e);
+    if (!made) die("many_nodes: %s", e.msg);
+}
+
 static void choose(Plan *p, const char *of, const char *says) {
     p->n_choices = 1, p->choices = arena_alloc(p->arena, sizeof *p->choices);
     *p->choices = (PlanChoice){of, says};
@@ -363,6 +374,7 @@ static void many_launches(PlanGraph *g, Arena *a) {
     X(launch_grid_deep, "a grid of", p->graphs[0].launches[1].grid[0][2] = 1 << 16)                                    \
     X(launch_lds, "bytes of shared memory", p->graphs[0].launches[1].lds[0] = 1)                                       \
     X(launches_many, "step: node 0 has more than 256 launches", many_launches(&p->graphs[0], p->arena))                \
+    X(nodes_many, "nodes, there may be 131072", many_nodes(p, 1 << 17))                                               \
     X(body_large, "the body b has 257 nodes, there may be 256", fused(p, 256))                                      \
     X(body_hook, "x: the fused node has no hook", fused(p, 1)->hook = NULL)                                            \
     X(kernel_tolerance, "k0 has a tolerance of nan", p->kernels[0].nmse = NAN)                                         \

@@ -1,10 +1,11 @@
 #!/bin/bash
 # run.sh - load, run, close on each device that runs here, under valgrind: no byte is lost, nothing is read that was not written or
-# lies outside. The emulator reads code objects in a fork that ends without cleaning up (runtime/emu/comgr.c); it is not judged.
+# lies outside. The process that reads code objects for the emulator ends without cleaning up (runtime/emu/comgr.c); it is not judged.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 command -v valgrind >/dev/null || { echo "skip valgrind: not installed (tools/deps does)"; exit 0; }
 nm -D out/gptoss-exec | grep -qE '__[at]san_init' && { echo "skip valgrind: built with a sanitizer"; exit 0; }
+valgrind -q /bin/true >/dev/null 2>&1 || { echo "skip valgrind: it does not start here: $(valgrind -q /bin/true 2>&1 | grep -m1 -iE 'install|error')"; exit 0; }
 tmp=$(mktemp -d) && trap 'rm -rf "$tmp"' EXIT
 fake=$PWD/out/tests/fakehip
 export GPTOSS_HOST_FEATURES="popcnt f16c fma bmi1 bmi2 avx2" # valgrind knows no AVX-512
