@@ -42,8 +42,6 @@ here=$(out/gptoss-exec --list-devices | sed -n 's/^cuda .*: \([0-9]*\) here$/\1/
 for p in strict fast; do
     for what in "toy" "toy --no-fusion all" "toy --no-fusion mlp1_swiglu" "gpt-oss-20b" "gpt-oss-120b"; do
         set -- $what
-        # Where nothing runs them, what takes NVRTC a minute and differs little is --all's.
-        [ "$here" = 0 ] && [ -z "${TEST_ALL:-}" ] && [[ "$p $what" == strict*no-fusion* || "$p $what" == *all || "$p $what" == strict*120b ]] && continue
         name=$1${3:+-no-$3}-$p
         if ! compile "$name" graphs/"$1".lua --precision $p "${@:2}"; then fail "$name" "$(tail -1 "$tmp/$name.err")"
         elif [ "$(spilling "$tmp/$name.json")" != "" ]; then fail "$name" "spills or uses local memory: $(spilling "$tmp/$name.json")"
