@@ -169,7 +169,8 @@ grep -q 'device cuda 1 cannot reach device cuda 0 .*: its weights come through h
 FAKECUDA_FAIL_PEER=2:4 cuda -g 3; tidy cuda_peer_fails $? 1 'device 0 replays [1-9][0-9]* peers 0 device 1 replays [1-9][0-9]* peers [1-9][0-9]* device 2 replays 0 peers 4 '
 FAKECUDA_FAIL=1:9 cuda -g 3; tidy cuda_fails $? 1 "$each"
 FAKECUDA_FAIL=0:9 cuda -g 3; tidy cuda_first_fails $? 1 "$each"
-FAKECUDA_HANG=2:9 cuda -g 3; tidy cuda_hangs $? 1 "$each"; grep -q 'device cuda 2 is left out, and 2 of its requests go to others: .*hung' "$tmp/err" && ok cuda_hang_said || fail cuda_hang_said "$(cat "$tmp/err")"
+# What a hung device has is left to it: no leak.
+FAKECUDA_HANG=2:9 ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0 cuda -g 3; tidy cuda_hangs $? 1 "$each"; grep -q 'device cuda 2 is left out, and 2 of its requests go to others: .*hung' "$tmp/err" && ok cuda_hang_said || fail cuda_hang_said "$(cat "$tmp/err")"
 # A context that is lost half-way (kill_cuda.c, with which bench/gpus_check.sh does the same to a GPU). Where others live on, they do all.
 killed() { # D:N options
     rm -f "$tmp/ids"
