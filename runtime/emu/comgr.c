@@ -398,11 +398,16 @@ static bool unanswered(int why, int status, Err *e) {
     return err_set(e, "comgr ended with status %d on this code object", WEXITSTATUS(status));
 }
 
+/* False: there is none, and none can be started. */
+static bool process_have(Process *p, Err *e) {
+    if (p->of != getpid()) *p = (Process){0}; /* a fork of the program: that process is not its child */
+    return p->pid || process_start(p, e);
+}
+
 static bool ask(Process *p, const ComgrCode *code, Text *t, Err *e) {
     const size_t kernels = COMGR_MAX_KERNELS * (sizeof(ComgrKernel) + COMGR_MAX_ARGS * sizeof(ComgrArg));
     const size_t limit = sizeof *e + kernels + (size_t)(code->hi - code->lo) / 4 * (sizeof(LineHead) + LINE_MAX_);
-    if (p->of != getpid()) *p = (Process){0}; /* a fork of the program: that process is not its child */
-    if (!p->pid && !process_start(p, e)) return false;
+    if (!process_have(p, e)) return false;
     if (send_code(p->fd, code) && receive(p->fd, limit, t)) return p->used = true;
     bool used = p->used;
     int why = errno, status = process_end(p);
@@ -476,9 +481,17 @@ static bool comgr_said(Arena *a, const Text *said, const ComgrCode *code, ComgrT
            err_set(e, "comgr did not finish with this code object");
 }
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static Process process; /* the lock's */
+
+bool comgr_start(Err *e) {
+    pthread_mutex_lock(&lock);
+    bool ok = process_have(&process, e);
+    pthread_mutex_unlock(&lock);
+    return ok;
+}
+
 bool comgr_read(Arena *a, const ComgrCode *code, ComgrText *t, Err *e) {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static Process process;
     Text said = {0};
     pthread_mutex_lock(&lock);
     bool ok = ask(&process, code, &said, e);

@@ -45,6 +45,9 @@ struct ComgrCode {
     uint32_t lo, hi;
 };
 
+/* Starts that process. comgr_read does where this did not; a program that will have threads does it before: a fork of a process with
+ * threads has what they held locked, and not every allocator lets go of it there (ASan's of gcc 12 does not). */
+bool comgr_start(Err *e);
 bool comgr_read(Arena *a, const ComgrCode *code, ComgrText *text, Err *e);
 
 #endif

@@ -13,7 +13,7 @@
 #define __HIP_PLATFORM_AMD__ 1
 #include <hip/hip_runtime_api.h>
 
-#include "runtime/emu/emu.h"
+#include "runtime/emu/comgr.h"
 
 #include <elf.h>
 #include <pthread.h>
@@ -373,6 +373,7 @@ hipError_t hipInit(unsigned int flags) CALL({
         initialised = true;
         break;
     }
+    comgr_start(&(Err){""}); /* before there are threads; emu_load says what hinders it */
     if (!memory && !(memory = emu_mem_new())) {
         result = hipErrorOutOfMemory;
         break;
@@ -380,37 +381,46 @@ hipError_t hipInit(unsigned int flags) CALL({
     initialised = true;
 })
 
-    hipError_t hipGetDeviceCount(int *count) CALL({
-        *count = devices();
-        if (!*count) result = hipErrorNoDevice;
-    })
+hipError_t hipGetDeviceCount(int *count) CALL({
+    *count = devices();
+    if (!*count) result = hipErrorNoDevice;
+})
 
-        hipError_t hipRuntimeGetVersion(int *version) CALL({ *version = 50221153; }) hipError_t
-    hipDeviceGetName(char *name, int len, hipDevice_t device) CALL({
-        if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
-        snprintf(name, (size_t)len, "Fake MI250 %d", number(device));
-    }) hipError_t hipDeviceGetPCIBusId(char *id, int len, int device) CALL({
-        if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
-        snprintf(id, (size_t)len, "0000:C%d:00.0", number(device));
-    }) hipError_t hipGetDeviceProperties(hipDeviceProp_t *p, int device) CALL({
-        if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
-        memset(p, 0, sizeof *p);
-        snprintf(p->name, sizeof p->name, "Fake MI250 gfx90a");
-        arch_of(device, p->gcnArchName, sizeof p->gcnArchName);
-    })
+hipError_t hipRuntimeGetVersion(int *version) CALL({ *version = 50221153; })
+
+hipError_t hipDeviceGetName(char *name, int len, hipDevice_t device) CALL({
+    if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
+    snprintf(name, (size_t)len, "Fake MI250 %d", number(device));
+})
+
+hipError_t hipDeviceGetPCIBusId(char *id, int len, int device) CALL({
+    if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
+    snprintf(id, (size_t)len, "0000:C%d:00.0", number(device));
+})
+
+hipError_t hipGetDeviceProperties(hipDeviceProp_t *p, int device) CALL({
+    if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
+    memset(p, 0, sizeof *p);
+    snprintf(p->name, sizeof p->name, "Fake MI250 gfx90a");
+    arch_of(device, p->gcnArchName, sizeof p->gcnArchName);
+})
+
 #ifdef ROCM_6
-    /* As ROCm 6 and 7 have it: another layout, the arch at byte 1160; the old entry point must not be called then. */
-    hipError_t hipGetDevicePropertiesR0600(void *p, int device) CALL({
-        if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
-        memset(p, 0, 1472);
-        snprintf(p, 256, "AMD Instinct gfx90a");
-        arch_of(device, (char *)p + 1160, 256);
-    })
+/* As ROCm 6 and 7 have it: another layout, the arch at byte 1160; the old entry point must not be called then. */
+hipError_t hipGetDevicePropertiesR0600(void *p, int device) CALL({
+    if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
+    memset(p, 0, 1472);
+    snprintf(p, 256, "AMD Instinct gfx90a");
+    arch_of(device, (char *)p + 1160, 256);
+})
 #endif
-        hipError_t hipSetDevice(int device) CALL({
-            if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
-            current = device;
-        }) const char *hipGetErrorName(hipError_t e) {
+
+hipError_t hipSetDevice(int device) CALL({
+    if (device < 0 || device >= devices()) REFUSE(hipErrorInvalidDevice, "device %d", device);
+    current = device;
+})
+
+const char *hipGetErrorName(hipError_t e) {
     switch ((int)e) {
     case hipErrorInvalidValue: return "hipErrorInvalidValue";
     case hipErrorOutOfMemory: return "hipErrorOutOfMemory";
@@ -468,7 +478,7 @@ hipError_t hipMemGetInfo(size_t *free_bytes, size_t *total) CALL({
     *free_bytes = in_use[current] < *total ? *total - in_use[current] : 0;
 })
 
-    static hipError_t allocate(const char *call, void **p, size_t n, bool fine) {
+static hipError_t allocate(const char *call, void **p, size_t n, bool fine) {
     Err e = {""};
     if (!n) return complain(call, "0 bytes"), hipErrorInvalidValue;
     if (any_capture()) return complain(call, "while capturing"), hipErrorStreamCaptureUnsupported;
@@ -484,90 +494,90 @@ hipError_t hipMemGetInfo(size_t *free_bytes, size_t *total) CALL({
 
 hipError_t hipMalloc(void **p, size_t n) CALL({ result = allocate(__func__, p, n, false); })
 
-    hipError_t hipExtMallocWithFlags(void **p, size_t n, unsigned int flags) CALL({
-        if (flags != hipDeviceMallocFinegrained) REFUSE(hipErrorInvalidValue, "flags %u", flags);
-        result = allocate(__func__, p, n, true);
-    })
+hipError_t hipExtMallocWithFlags(void **p, size_t n, unsigned int flags) CALL({
+    if (flags != hipDeviceMallocFinegrained) REFUSE(hipErrorInvalidValue, "flags %u", flags);
+    result = allocate(__func__, p, n, true);
+})
 
-        hipError_t hipFree(void *p) CALL({
-            Object *o = region(DEVICE_MEMORY, p, 1);
-            if (!o || o->p != p) REFUSE(hipErrorInvalidValue, "%p is no allocation", p);
-            finish_all(o->device);
-            if (needed(o)) REFUSE(hipErrorInvalidValue, "another device still copies from it");
-            emu_mem_remove(memory, p);
-            in_use[o->device] -= o->size;
-            free(p);
-            drop(o);
-        })
+hipError_t hipFree(void *p) CALL({
+    Object *o = region(DEVICE_MEMORY, p, 1);
+    if (!o || o->p != p) REFUSE(hipErrorInvalidValue, "%p is no allocation", p);
+    finish_all(o->device);
+    if (needed(o)) REFUSE(hipErrorInvalidValue, "another device still copies from it");
+    emu_mem_remove(memory, p);
+    in_use[o->device] -= o->size;
+    free(p);
+    drop(o);
+})
 
-            hipError_t hipHostMalloc(void **p, size_t n, unsigned int flags) CALL({
-                Err e = {""};
-                bool mapped = flags == (hipHostMallocPortable | hipHostMallocMapped);
-                if (!n || (flags && !mapped)) REFUSE(hipErrorInvalidValue, "%zu bytes, flags %u", n, flags);
-                Object *o = make(HOST_MEMORY);
-                if (posix_memalign(&o->p, 4096, n)) REFUSE(hipErrorOutOfMemory, "%zu bytes", n);
-                if (mapped && !emu_mem_add(memory, o->p, n, "hipHostMalloc", false, &e)) REFUSE(hipErrorUnknown, "%s", e.msg);
-                o->size = n;
-                o->mapped = mapped;
-                *p = o->p;
-                cpu_set_t set;
-                pinned_cpus = sched_getaffinity(0, sizeof set, &set) ? 0 : CPU_COUNT(&set);
-                for (pinned_first[current] = 0; pinned_cpus && !CPU_ISSET(pinned_first[current], &set);) pinned_first[current]++;
-            })
+hipError_t hipHostMalloc(void **p, size_t n, unsigned int flags) CALL({
+    Err e = {""};
+    bool mapped = flags == (hipHostMallocPortable | hipHostMallocMapped);
+    if (!n || (flags && !mapped)) REFUSE(hipErrorInvalidValue, "%zu bytes, flags %u", n, flags);
+    Object *o = make(HOST_MEMORY);
+    if (posix_memalign(&o->p, 4096, n)) REFUSE(hipErrorOutOfMemory, "%zu bytes", n);
+    if (mapped && !emu_mem_add(memory, o->p, n, "hipHostMalloc", false, &e)) REFUSE(hipErrorUnknown, "%s", e.msg);
+    o->size = n;
+    o->mapped = mapped;
+    *p = o->p;
+    cpu_set_t set;
+    pinned_cpus = sched_getaffinity(0, sizeof set, &set) ? 0 : CPU_COUNT(&set);
+    for (pinned_first[current] = 0; pinned_cpus && !CPU_ISSET(pinned_first[current], &set);) pinned_first[current]++;
+})
 
-                hipError_t hipHostFree(void *p) CALL({
-                    Object *o = region(HOST_MEMORY, p, 1);
-                    if (!o || o->p != p) REFUSE(hipErrorInvalidValue, "%p is no allocation", p);
-                    if (needed(o)) REFUSE(hipErrorInvalidValue, "a stream still copies from or to it");
-                    if (o->mapped) finish_all(o->device);
-                    if (o->mapped) emu_mem_remove(memory, p);
-                    free(p);
-                    drop(o);
-                })
+hipError_t hipHostFree(void *p) CALL({
+    Object *o = region(HOST_MEMORY, p, 1);
+    if (!o || o->p != p) REFUSE(hipErrorInvalidValue, "%p is no allocation", p);
+    if (needed(o)) REFUSE(hipErrorInvalidValue, "a stream still copies from or to it");
+    if (o->mapped) finish_all(o->device);
+    if (o->mapped) emu_mem_remove(memory, p);
+    free(p);
+    drop(o);
+})
 
-    /* --- streams and events ----------------------------------------------------------------------------------------------------------------- */
+/* --- streams and events ----------------------------------------------------------------------------------------------------------------- */
 
-    hipError_t hipStreamCreateWithFlags(hipStream_t *stream, unsigned int flags) CALL({
-        if (flags & ~(unsigned)hipStreamNonBlocking) REFUSE(hipErrorInvalidValue, "flags %u", flags);
-        *stream = (hipStream_t)make(STREAM);
-    })
+hipError_t hipStreamCreateWithFlags(hipStream_t *stream, unsigned int flags) CALL({
+    if (flags & ~(unsigned)hipStreamNonBlocking) REFUSE(hipErrorInvalidValue, "flags %u", flags);
+    *stream = (hipStream_t)make(STREAM);
+})
 
-        hipError_t hipStreamDestroy(hipStream_t stream) CALL({
-            Object *s = find(STREAM, stream);
-            if (!s) REFUSE(hipErrorInvalidHandle, "no stream");
-            if (s->capturing) REFUSE(hipErrorInvalidHandle, "the stream is capturing");
-            while (advance(s) == hipErrorNotReady) {}
-            drop(s);
-        })
+hipError_t hipStreamDestroy(hipStream_t stream) CALL({
+    Object *s = find(STREAM, stream);
+    if (!s) REFUSE(hipErrorInvalidHandle, "no stream");
+    if (s->capturing) REFUSE(hipErrorInvalidHandle, "the stream is capturing");
+    while (advance(s) == hipErrorNotReady) {}
+    drop(s);
+})
 
-            hipError_t hipStreamQuery(hipStream_t stream) CALL({
-                Object *s = find(STREAM, stream);
-                if (!s) REFUSE(hipErrorInvalidHandle, "no stream");
-                if (s->capturing) REFUSE(hipErrorStreamCaptureUnsupported, "the stream is capturing");
-                result = advance(s);
-            })
+hipError_t hipStreamQuery(hipStream_t stream) CALL({
+    Object *s = find(STREAM, stream);
+    if (!s) REFUSE(hipErrorInvalidHandle, "no stream");
+    if (s->capturing) REFUSE(hipErrorStreamCaptureUnsupported, "the stream is capturing");
+    result = advance(s);
+})
 
-                hipError_t hipEventCreateWithFlags(hipEvent_t *event, unsigned flags) CALL({
-                    if (flags & ~(unsigned)hipEventDisableTiming) REFUSE(hipErrorInvalidValue, "flags %u", flags);
-                    Object *o = make(EVENT);
-                    o->size = flags; /* 2: no times */
-                    o->done = true;
-                    *event = (hipEvent_t)o;
-                })
+hipError_t hipEventCreateWithFlags(hipEvent_t *event, unsigned flags) CALL({
+    if (flags & ~(unsigned)hipEventDisableTiming) REFUSE(hipErrorInvalidValue, "flags %u", flags);
+    Object *o = make(EVENT);
+    o->size = flags; /* 2: no times */
+    o->done = true;
+    *event = (hipEvent_t)o;
+})
 
-                    hipError_t hipEventDestroy(hipEvent_t event) CALL({
-                        Object *o = find(EVENT, event);
-                        if (!o) REFUSE(hipErrorInvalidHandle, "no event");
-                        if (needed(o)) REFUSE(hipErrorInvalidHandle, "a stream will still record it");
-                        drop(o);
-                    })
+hipError_t hipEventDestroy(hipEvent_t event) CALL({
+    Object *o = find(EVENT, event);
+    if (!o) REFUSE(hipErrorInvalidHandle, "no event");
+    if (needed(o)) REFUSE(hipErrorInvalidHandle, "a stream will still record it");
+    drop(o);
+})
 
-                        static hipError_t queue(const char *call, hipStream_t stream, const Op *op) {
+static hipError_t queue(const char *call, hipStream_t stream, const Op *op) {
     Object *s = find(STREAM, stream);
     if (!s) return complain(call, "no stream (the null stream waits for all others: make one)"), hipErrorInvalidHandle;
     if (!own(call, s)) return hipErrorInvalidHandle;
     if (s->capturing && op->kind != LAUNCH)
-        return complain(call, "into a capturing stream"), hipErrorStreamCaptureUnsupported;
+    return complain(call, "into a capturing stream"), hipErrorStreamCaptureUnsupported;
     push(s->capturing ? &s->captured : &s->ops, op);
     return hipSuccess;
 }
@@ -592,76 +602,75 @@ hipError_t hipStreamWaitEvent(hipStream_t stream, hipEvent_t event, unsigned int
     result = queue(__func__, stream, &op);
 })
 
-    hipError_t hipEventQuery(hipEvent_t event) CALL({
-        Object *o = find(EVENT, event);
-        if (!o) REFUSE(hipErrorInvalidHandle, "no event");
-        for (Object *s = objects; s && !o->done; s = s->next)
-            if (s->kind == STREAM && s->device == o->device && advance(s) != hipSuccess) result = s->error;
-        if (!o->done && !result) result = hipErrorNotReady;
-    })
+hipError_t hipEventQuery(hipEvent_t event) CALL({
+    Object *o = find(EVENT, event);
+    if (!o) REFUSE(hipErrorInvalidHandle, "no event");
+    for (Object *s = objects; s && !o->done; s = s->next)
+        if (s->kind == STREAM && s->device == o->device && advance(s) != hipSuccess) result = s->error;
+    if (!o->done && !result) result = hipErrorNotReady;
+})
 
-        hipError_t hipEventElapsedTime(float *ms, hipEvent_t start, hipEvent_t stop) CALL({
-            Object *a = find(EVENT, start);
-            Object *b = find(EVENT, stop);
-            if (!a || !b || a->size || b->size || !a->recorded || !b->recorded)
-                REFUSE(hipErrorInvalidHandle, "no events, or without times");
-            if (!a->done || !b->done) {
-                result = hipErrorNotReady;
-                break;
-            }
-            *ms = (float)((b->time - a->time) * 1e3);
-        })
+hipError_t hipEventElapsedTime(float *ms, hipEvent_t start, hipEvent_t stop) CALL({
+    Object *a = find(EVENT, start);
+    Object *b = find(EVENT, stop);
+    if (!a || !b || a->size || b->size || !a->recorded || !b->recorded)
+        REFUSE(hipErrorInvalidHandle, "no events, or without times");
+    if (!a->done || !b->done) {
+        result = hipErrorNotReady;
+        break;
+    }
+    *ms = (float)((b->time - a->time) * 1e3);
+})
 
-            hipError_t hipMemcpyHtoDAsync(hipDeviceptr_t dst, void *src, size_t n, hipStream_t stream) CALL({
-                Op op = {.kind = UPLOAD, .dst = dst, .src = src, .n = n};
-                Object *to = region(DEVICE_MEMORY, dst, n);
-                if (!n || !to || !own(__func__, to))
-                    REFUSE(hipErrorInvalidValue, "%zu bytes to %p, which are no device memory", n, (void *)dst);
-                if (!region(HOST_MEMORY, src, n))
-                    REFUSE(hipErrorInvalidValue, "from pageable memory: not asynchronous");
-                result = queue(__func__, stream, &op);
-            })
+hipError_t hipMemcpyHtoDAsync(hipDeviceptr_t dst, void *src, size_t n, hipStream_t stream) CALL({
+    Op op = {.kind = UPLOAD, .dst = dst, .src = src, .n = n};
+    Object *to = region(DEVICE_MEMORY, dst, n);
+    if (!n || !to || !own(__func__, to))
+        REFUSE(hipErrorInvalidValue, "%zu bytes to %p, which are no device memory", n, (void *)dst);
+    if (!region(HOST_MEMORY, src, n))
+        REFUSE(hipErrorInvalidValue, "from pageable memory: not asynchronous");
+    result = queue(__func__, stream, &op);
+})
 
-                hipError_t hipMemcpyDtoHAsync(void *dst, hipDeviceptr_t src, size_t n, hipStream_t stream) CALL({
-                    Op op = {.kind = DOWNLOAD, .dst = dst, .src = src, .n = n};
-                    Object *from = region(DEVICE_MEMORY, src, n);
-                    if (!n || !from || !own(__func__, from))
-                        REFUSE(hipErrorInvalidValue, "%zu bytes from %p, which are no device memory", n, (void *)src);
-                    if (!region(HOST_MEMORY, dst, n))
-                        REFUSE(hipErrorInvalidValue, "to pageable memory: not asynchronous");
-                    result = queue(__func__, stream, &op);
-                })
+hipError_t hipMemcpyDtoHAsync(void *dst, hipDeviceptr_t src, size_t n, hipStream_t stream) CALL({
+    Op op = {.kind = DOWNLOAD, .dst = dst, .src = src, .n = n};
+    Object *from = region(DEVICE_MEMORY, src, n);
+    if (!n || !from || !own(__func__, from))
+        REFUSE(hipErrorInvalidValue, "%zu bytes from %p, which are no device memory", n, (void *)src);
+    if (!region(HOST_MEMORY, dst, n))
+        REFUSE(hipErrorInvalidValue, "to pageable memory: not asynchronous");
+    result = queue(__func__, stream, &op);
+})
 
-                    hipError_t
-    hipMemsetD8Async(hipDeviceptr_t dst, unsigned char byte, size_t n, hipStream_t stream) CALL({
-        Op op = {.kind = FILL, .dst = dst, .n = n, .byte = byte};
-        Object *to = region(DEVICE_MEMORY, dst, n);
-        if (!n || !to || !own(__func__, to))
-            REFUSE(hipErrorInvalidValue, "%zu bytes at %p, which are no device memory", n, (void *)dst);
-        result = queue(__func__, stream, &op);
-    })
+hipError_t hipMemsetD8Async(hipDeviceptr_t dst, unsigned char byte, size_t n, hipStream_t stream) CALL({
+    Op op = {.kind = FILL, .dst = dst, .n = n, .byte = byte};
+    Object *to = region(DEVICE_MEMORY, dst, n);
+    if (!n || !to || !own(__func__, to))
+        REFUSE(hipErrorInvalidValue, "%zu bytes at %p, which are no device memory", n, (void *)dst);
+    result = queue(__func__, stream, &op);
+})
 
-        hipError_t hipMemcpyPeerAsync(void *dst, int device, const void *src, int peer, size_t n, hipStream_t stream) CALL({
-            Op op = {.kind = PEER, .dst = dst, .src = src, .n = n};
-            Object *to = region(DEVICE_MEMORY, dst, n);
-            Object *from = region(DEVICE_MEMORY, src, n);
-            if (!n || !to || !from || to->device != device || from->device != peer || !own(__func__, to))
-                REFUSE(hipErrorInvalidValue, "%zu bytes from %p of device %d to %p of %d: not there", n, src, peer, dst, device);
-            if (device == peer || !reaches[device][peer])
-                REFUSE(hipErrorInvalidValue, "no peer access from %d to %d: through host memory, slowly", device, peer);
-            result = queue(__func__, stream, &op);
-        })
+hipError_t hipMemcpyPeerAsync(void *dst, int device, const void *src, int peer, size_t n, hipStream_t stream) CALL({
+    Op op = {.kind = PEER, .dst = dst, .src = src, .n = n};
+    Object *to = region(DEVICE_MEMORY, dst, n);
+    Object *from = region(DEVICE_MEMORY, src, n);
+    if (!n || !to || !from || to->device != device || from->device != peer || !own(__func__, to))
+        REFUSE(hipErrorInvalidValue, "%zu bytes from %p of device %d to %p of %d: not there", n, src, peer, dst, device);
+    if (device == peer || !reaches[device][peer])
+        REFUSE(hipErrorInvalidValue, "no peer access from %d to %d: through host memory, slowly", device, peer);
+    result = queue(__func__, stream, &op);
+})
 
-    /* Its own memory; the host's, if it was asked for so; fine-grained memory of a device that it reaches. */
-    static bool reachable(const void *p) {
+/* Its own memory; the host's, if it was asked for so; fine-grained memory of a device that it reaches. */
+static bool reachable(const void *p) {
     const Object *host = region(HOST_MEMORY, p, 1), *at = region(DEVICE_MEMORY, p, 1);
     if (host) return host->mapped;
     return at && (at->device == current || (at->fine && reaches[current][at->device]));
 }
 
-    /* --- modules and launches --------------------------------------------------------------------------------------------------------------- */
+/* --- modules and launches --------------------------------------------------------------------------------------------------------------- */
 
-    static size_t elf_size(const void *image) {
+static size_t elf_size(const void *image) {
     Elf64_Ehdr h;
     memcpy(&h, image, sizeof h);
     return memcmp(h.e_ident, ELFMAG, SELFMAG) ? 0 : h.e_shoff + (size_t)h.e_shnum * h.e_shentsize;
@@ -679,6 +688,7 @@ hipError_t hipModuleLoadData(hipModule_t *module, const void *image) CALL({
     size_t size = elf_size(image);
     EmuModule *code = decoded(image);
     if (!code && size) code = emu_load(image, size, &e);
+    if (!code && size) fprintf(stderr, "fakehip: %s\n", e.msg);
     if (!code) {
         result = hipErrorNoBinaryForGpu;
         break;
@@ -689,101 +699,100 @@ hipError_t hipModuleLoadData(hipModule_t *module, const void *image) CALL({
     *module = (hipModule_t)o;
 })
 
-    hipError_t hipModuleUnload(hipModule_t module) CALL({
-        Object *o = find(MODULE, module);
-        if (!o) REFUSE(hipErrorInvalidHandle, "no module");
-        if (needed(o)) REFUSE(hipErrorInvalidHandle, "a launch of it is queued");
-        for (Object *f = objects, *next; f; f = next) {
-            next = f->next;
-            if (f->kind == FUNCTION && f->module == o) drop(f);
-        }
-        EmuModule *code = o->code;
-        const void *image = o->p;
-        drop(o);
-        if (!decoded(image)) emu_unload(code);
-    })
+hipError_t hipModuleUnload(hipModule_t module) CALL({
+    Object *o = find(MODULE, module);
+    if (!o) REFUSE(hipErrorInvalidHandle, "no module");
+    if (needed(o)) REFUSE(hipErrorInvalidHandle, "a launch of it is queued");
+    for (Object *f = objects, *next; f; f = next) {
+        next = f->next;
+        if (f->kind == FUNCTION && f->module == o) drop(f);
+    }
+    EmuModule *code = o->code;
+    const void *image = o->p;
+    drop(o);
+    if (!decoded(image)) emu_unload(code);
+})
 
-        hipError_t hipModuleGetFunction(hipFunction_t *function, hipModule_t module, const char *name) CALL({
-            Object *m = find(MODULE, module);
-            if (!m) REFUSE(hipErrorInvalidHandle, "no module");
-            const EmuKernel *k = emu_kernel_find(m->code, name);
-            if (!k) {
-                result = hipErrorNotFound;
-                break;
-            }
-            Object *o = make(FUNCTION);
-            o->module = m;
-            o->code = m->code;
-            o->kernel = k;
-            *function = (hipFunction_t)o;
-        })
+hipError_t hipModuleGetFunction(hipFunction_t *function, hipModule_t module, const char *name) CALL({
+    Object *m = find(MODULE, module);
+    if (!m) REFUSE(hipErrorInvalidHandle, "no module");
+    const EmuKernel *k = emu_kernel_find(m->code, name);
+    if (!k) {
+        result = hipErrorNotFound;
+        break;
+    }
+    Object *o = make(FUNCTION);
+    o->module = m;
+    o->code = m->code;
+    o->kernel = k;
+    *function = (hipFunction_t)o;
+})
 
-            hipError_t hipModuleLaunchKernel(hipFunction_t f, unsigned int gx, unsigned int gy, unsigned int gz,
-                                             unsigned int bx, unsigned int by, unsigned int bz, unsigned int lds,
-                                             hipStream_t stream, void **params, void **extra) CALL({
-                Object *o = find(FUNCTION, f);
-                Op op = {.kind = LAUNCH, .function = o, .grid = {gx, gy, gz}, .block = {bx, by, bz}, .lds = lds};
-                if (!o || !own(__func__, o->module)) REFUSE(hipErrorInvalidHandle, "no function");
-                if (!gx || !gy || !gz || !bx || !by || !bz || bx * by * bz > 1024)
-                    REFUSE(hipErrorInvalidValue, "grid %u %u %u of %u %u %u", gx, gy, gz, bx, by, bz);
-                if (!params || extra) REFUSE(hipErrorInvalidValue, "not by params");
-                op.args_size = o->kernel->explicit_bytes; /* gptoss passes pointers only */
-                for (size_t i = 0; i < op.args_size / 8; i++) {
-                    memcpy(&op.args[i], params[i], 8);
-                    if (op.args[i] && !reachable((void *)op.args[i]))
-                        REFUSE(hipErrorInvalidValue, "argument %zu is no memory that the device reaches", i);
-                }
-                result = result ? result : queue(__func__, stream, &op);
-            })
+hipError_t hipModuleLaunchKernel(hipFunction_t f, unsigned int gx, unsigned int gy, unsigned int gz,
+                                 unsigned int bx, unsigned int by, unsigned int bz, unsigned int lds,
+                                 hipStream_t stream, void **params, void **extra) CALL({
+    Object *o = find(FUNCTION, f);
+    Op op = {.kind = LAUNCH, .function = o, .grid = {gx, gy, gz}, .block = {bx, by, bz}, .lds = lds};
+    if (!o || !own(__func__, o->module)) REFUSE(hipErrorInvalidHandle, "no function");
+    if (!gx || !gy || !gz || !bx || !by || !bz || bx * by * bz > 1024)
+        REFUSE(hipErrorInvalidValue, "grid %u %u %u of %u %u %u", gx, gy, gz, bx, by, bz);
+    if (!params || extra) REFUSE(hipErrorInvalidValue, "not by params");
+    op.args_size = o->kernel->explicit_bytes; /* gptoss passes pointers only */
+    for (size_t i = 0; i < op.args_size / 8; i++) {
+        memcpy(&op.args[i], params[i], 8);
+        if (op.args[i] && !reachable((void *)op.args[i]))
+            REFUSE(hipErrorInvalidValue, "argument %zu is no memory that the device reaches", i);
+    }
+    result = result ? result : queue(__func__, stream, &op);
+})
 
-    /* --- graphs --------------------------------------------------------------------------------------------------------------------------- */
+/* --- graphs --------------------------------------------------------------------------------------------------------------------------- */
 
-    hipError_t hipStreamBeginCapture(hipStream_t stream, hipStreamCaptureMode mode) CALL({
-        Object *s = find(STREAM, stream);
-        if (!s || s->capturing) REFUSE(hipErrorInvalidHandle, "no stream, or it is capturing");
-        if (mode != hipStreamCaptureModeThreadLocal)
-            REFUSE(hipErrorInvalidValue, "mode %d: other threads' calls would fail", (int)mode);
-        s->capturing = true;
-    })
+hipError_t hipStreamBeginCapture(hipStream_t stream, hipStreamCaptureMode mode) CALL({
+    Object *s = find(STREAM, stream);
+    if (!s || s->capturing) REFUSE(hipErrorInvalidHandle, "no stream, or it is capturing");
+    if (mode != hipStreamCaptureModeThreadLocal)
+        REFUSE(hipErrorInvalidValue, "mode %d: other threads' calls would fail", (int)mode);
+    s->capturing = true;
+})
 
-        hipError_t hipStreamEndCapture(hipStream_t stream, hipGraph_t *graph) CALL({
-            Object *s = find(STREAM, stream);
-            if (!s || !s->capturing) REFUSE(hipErrorInvalidHandle, "no stream, or it is not capturing");
-            Object *g = make(GRAPH);
-            g->ops = s->captured;
-            s->captured = (Ops){0};
-            s->capturing = false;
-            *graph = (hipGraph_t)g;
-        })
+hipError_t hipStreamEndCapture(hipStream_t stream, hipGraph_t *graph) CALL({
+    Object *s = find(STREAM, stream);
+    if (!s || !s->capturing) REFUSE(hipErrorInvalidHandle, "no stream, or it is not capturing");
+    Object *g = make(GRAPH);
+    g->ops = s->captured;
+    s->captured = (Ops){0};
+    s->capturing = false;
+    *graph = (hipGraph_t)g;
+})
 
-            hipError_t
-    hipGraphInstantiate(hipGraphExec_t *exec, hipGraph_t graph, hipGraphNode_t *node, char *log, size_t size) CALL({
-        Object *g = find(GRAPH, graph);
-        (void)node, (void)log, (void)size;
-        if (!g) REFUSE(hipErrorInvalidHandle, "no graph");
-        Object *x = make(EXEC);
-        for (size_t i = 0; i < g->ops.n; i++) push(&x->ops, &g->ops.at[i]);
-        *exec = (hipGraphExec_t)x;
-    })
+hipError_t hipGraphInstantiate(hipGraphExec_t *exec, hipGraph_t graph, hipGraphNode_t *node, char *log, size_t size) CALL({
+    Object *g = find(GRAPH, graph);
+    (void)node, (void)log, (void)size;
+    if (!g) REFUSE(hipErrorInvalidHandle, "no graph");
+    Object *x = make(EXEC);
+    for (size_t i = 0; i < g->ops.n; i++) push(&x->ops, &g->ops.at[i]);
+    *exec = (hipGraphExec_t)x;
+})
 
-        hipError_t hipGraphDestroy(hipGraph_t graph) CALL({
-            Object *g = find(GRAPH, graph);
-            if (!g) REFUSE(hipErrorInvalidHandle, "no graph");
-            drop(g);
-        })
+hipError_t hipGraphDestroy(hipGraph_t graph) CALL({
+    Object *g = find(GRAPH, graph);
+    if (!g) REFUSE(hipErrorInvalidHandle, "no graph");
+    drop(g);
+})
 
-            hipError_t hipGraphLaunch(hipGraphExec_t exec, hipStream_t stream) CALL({
-                Object *x = find(EXEC, exec);
-                if (!x || !own(__func__, x)) REFUSE(hipErrorInvalidHandle, "no graph exec");
-                for (size_t i = 0; i < x->ops.n && !result; i++) {
-                    if (!find(FUNCTION, x->ops.at[i].function))
-                        REFUSE(hipErrorInvalidHandle, "a kernel of it has been unloaded");
-                    result = queue(__func__, stream, &x->ops.at[i]);
-                }
-            })
+hipError_t hipGraphLaunch(hipGraphExec_t exec, hipStream_t stream) CALL({
+    Object *x = find(EXEC, exec);
+    if (!x || !own(__func__, x)) REFUSE(hipErrorInvalidHandle, "no graph exec");
+    for (size_t i = 0; i < x->ops.n && !result; i++) {
+        if (!find(FUNCTION, x->ops.at[i].function))
+            REFUSE(hipErrorInvalidHandle, "a kernel of it has been unloaded");
+        result = queue(__func__, stream, &x->ops.at[i]);
+    }
+})
 
-                hipError_t hipGraphExecDestroy(hipGraphExec_t exec) CALL({
-                    Object *x = find(EXEC, exec);
-                    if (!x) REFUSE(hipErrorInvalidHandle, "no graph exec");
-                    drop(x);
-                })
+hipError_t hipGraphExecDestroy(hipGraphExec_t exec) CALL({
+    Object *x = find(EXEC, exec);
+    if (!x) REFUSE(hipErrorInvalidHandle, "no graph exec");
+    drop(x);
+})
