@@ -226,14 +226,6 @@ static bool pass_jit(Compile *c, Err *e) {
     Plan *p = &c->plan;
     Edited *edited = arena_array(c->a, (size_t)p->n_modules, sizeof *edited);
     if (c->o.override && !sources_override(c->a, p, c->o.override, edited, e)) return false;
-    Err none = {""};
-    if (!rtc_probe(c->a, c->target->compiler, c->o.arch, &c->compiler, &none)) {
-        if (c->compiler || is_host(c))
-            return *e = none, false; /* a compiler is there, but does not load, or not for this arch; or no cc */
-        fprintf(stderr, "warning: %s\nwarning: the plan carries source only: nothing but --device ref can run it\n",
-                none.msg);
-        return true;
-    }
     int n_options;
     const char **options = split(c->a, c->target->options, &n_options);
     c->jobs = arena_array(c->a, (size_t)p->n_modules, sizeof *c->jobs);
@@ -245,12 +237,17 @@ static bool pass_jit(Compile *c, Err *e) {
                               .options = options,
                               .n_options = n_options};
     Progress bar;
-    RtcOptions o = {.workers = (int)c->o.workers, .no_cache = c->o.no_cache, .progress = progress, .ctx = &bar};
+    RtcOptions o = {.workers = (int)c->o.workers, .no_cache = c->o.no_cache, .progress = progress, .ctx = &bar, .version = &c->compiler};
     double start = seconds_now();
     progress_begin(&bar, "compiling");
-    bool ok = rtc_compile(c->a, c->target->compiler, c->jobs, p->n_modules, &o, e);
+    Err why = {""};
+    bool ok = rtc_compile(c->a, c->target->compiler, c->jobs, p->n_modules, &o, &why);
     progress_end(&bar);
-    if (!ok) return false;
+    if (!ok && !c->compiler && !is_host(c)) {
+        fprintf(stderr, "warning: %s\nwarning: the plan carries source only: nothing but --device ref can run it\n", why.msg);
+        return true;
+    }
+    if (!ok) return *e = why, false; /* for host where there is no cc, too */
     c->seconds_jit = seconds_now() - start;
     return take_code(c, e);
 }

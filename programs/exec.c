@@ -74,6 +74,10 @@ int main(int argc, char **argv) {
     Options o;
     bool done = false;
     if (!options_parse(&o, argc, argv, &done, &e)) return cli_usage_error(&options_cli, &e);
+    Arena *a = arena_new();
+    device_keep(rtc_cache_ours(a));
     bool ok = done || run(&o, &e);
+    device_keep(NULL);
+    arena_free(a);
     return cli_end(&options_cli, ok, &e);
 }

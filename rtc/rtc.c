@@ -260,16 +260,22 @@ static bool knows(RtcKind kind, const RtcTool *t, const char *arch, Err *e) {
                    t->n_archs ? t->archs[0] : "nothing", t->n_archs ? t->archs[t->n_archs - 1] : "");
 }
 
-bool rtc_probe(Arena *a, RtcKind kind, const char *arch, const char **version, Err *e) {
-    Server s = {0};
+/* As rtc_probe. True: the server is open. */
+static bool open_for(Arena *a, RtcKind kind, const char *arch, RtcJob *jobs, int workers, Server *s, const char **version, Err *e) {
     *version = "a compiler that does not start";
-    if (!open_server(a, kind, NULL, 0, &s, e)) {
-        if (s.tool->absent) *version = NULL;
+    if (!open_server(a, kind, jobs, workers, s, e)) {
+        if (s->tool->absent) *version = NULL;
         return false;
     }
+    *version = s->tool->version;
+    return knows(kind, s->tool, arch, e) || (close_server(s), false);
+}
+
+bool rtc_probe(Arena *a, RtcKind kind, const char *arch, const char **version, Err *e) {
+    Server s = {0};
+    if (!open_for(a, kind, arch, NULL, 0, &s, version, e)) return false;
     close_server(&s);
-    *version = s.tool->version;
-    return knows(kind, s.tool, arch, e);
+    return true;
 }
 
 static bool same(const RtcJob *x, const RtcJob *y) {
@@ -403,6 +409,7 @@ bool rtc_compile(Arena *a, RtcKind kind, RtcJob *jobs, int n, const RtcOptions *
     size_t room = (size_t)(n > 0 ? n : 0);
     Pass p = {.a = a, .jobs = jobs, .o = o ? o : &none, .n = n, .include = kind == RTC_HOST ? "#include \"" : "#include"};
     Server s = {0};
+    const char *version;
     if (n <= 0) return true;
     for (int i = 0; i < n; i++) {
         RtcJob *j = &jobs[i];
@@ -413,7 +420,9 @@ bool rtc_compile(Arena *a, RtcKind kind, RtcJob *jobs, int n, const RtcOptions *
     p.todo = arena_array(a, room, sizeof *p.todo);
     p.first = arena_array(a, room, sizeof *p.first);
     p.errs = arena_array(a, room, sizeof *p.errs);
-    if (!open_server(a, kind, jobs, p.o->workers > 0 ? p.o->workers : cpu_count(), &s, e)) return false;
+    bool open = open_for(a, kind, jobs[0].arch, jobs, p.o->workers > 0 ? p.o->workers : cpu_count(), &s, &version, e);
+    if (p.o->version) *p.o->version = version;
+    if (!open) return false;
     if (!p.o->no_cache) p.cache = rtc_cache_open(a);
     look_up(&p, kind, s.tool);
     run(&p, &s);

@@ -96,20 +96,20 @@ static void record(Arena *a, const char *dir, RtcKey key, const RtcJob *job) {
     if (access(path, F_OK)) file_write(path, &key, sizeof key, &ignored);
 }
 
-/* A directory that others write to vouches for nothing. */
-static bool is_ours(const char *dir) {
+const char *rtc_cache_ours(Arena *a) {
+    const char *dir = dir_of(a);
     struct stat st;
-    return !stat(dir, &st) && S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & S_IWOTH);
+    return dir && !stat(dir, &st) && S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & S_IWOTH) ? dir : NULL;
 }
 
 bool rtc_made_here(const char *source, const void *code, size_t n) {
     Arena *a = arena_new();
-    const char *dir = dir_of(a), *err;
+    const char *dir = rtc_cache_ours(a), *err;
     size_t size = 0;
     RtcKey key;
     RtcJob job = {0};
     Err ignored;
-    const char *at = dir && is_ours(dir) ? file_read(a, record_of(a, dir, source, code, n), &size, &ignored) : NULL;
+    const char *at = dir ? file_read(a, record_of(a, dir, source, code, n), &size, &ignored) : NULL;
     if (at && size == sizeof key) memcpy(&key, at, sizeof key);
     const char *entry = at && size == sizeof key ? file_read(a, path_of(a, dir, key), &size, &ignored) : NULL;
     bool ok = entry && size >= sizeof key && rtc_decode(a, entry + sizeof key, size - sizeof key, &job, &err) && !*err &&

@@ -102,6 +102,8 @@ const DeviceOps *device_find(const char *name); /* NULL when there is no such de
 Device *device_open(const char *name, int index, const Plan *p, const DeviceOptions *o, Err *e);
 void device_close(Device *d); /* NULL is fine */
 int device_count(const char *name, const Plan *p); /* of what device_open with this name would open one of */
+/* From now on what is expensive to know of code is kept in this directory, the caller's string; NULL, as at first: it is not. */
+void device_keep(const char *dir);
 /* Are there n devices of d's kind (n 0: as many as there are), and does each of those run the plan? Their number; 0: no, with an
  * error that lists those that there are. A plan for several devices runs on a multiple of so many, or on none. */
 int device_several(const Device *d, int64_t n, const Plan *p, Err *e);

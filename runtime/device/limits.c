@@ -129,7 +129,7 @@ static void why(Limits *l, const char *fmt, const char *what) {
 void limits_compile(Limits *l, Arena *a, const char *device, const Plan *p) {
     RtcKind kind = kind_of(p->arch);
     Err e;
-    const char *version, *arch = kind == RTC_HOST ? rtc_host_target(a, &e) : p->arch;
+    const char *arch = kind == RTC_HOST ? rtc_host_target(a, &e) : p->arch;
     Text source = {0};
     *l = (Limits){.block = THREADS};
     if (!strcmp(device, "emu") || !strcmp(device, "ref")) {
@@ -144,7 +144,7 @@ void limits_compile(Limits *l, Arena *a, const char *device, const Plan *p) {
     RtcJob job = {.name = "limits", .source = arena_strdup(a, source.at), .arch = arch, .options = options};
     job.n_options = kind == RTC_HOST;
     text_free(&source);
-    if (!arch || !rtc_probe(a, kind, arch, &version, &e) || !rtc_compile(a, kind, &job, 1, &(RtcOptions){.workers = 1}, &e)) {
+    if (!arch || !rtc_compile(a, kind, &job, 1, &(RtcOptions){.workers = 1}, &e)) {
         why(l, "not measured: %.300s", e.msg);
         return;
     }

@@ -1,11 +1,11 @@
-/* comgr.c - comgr in a process of its own. See comgr.h.
+/* comgr.c - comgr in a process of its own. See comgr.h, comgr_said.h.
  *
- * The first load starts the child, a process that loads the library (dlopen, and LLVM's tables; both end the process that does it where
- * they find no memory). Of each code object that it is sent the child writes an Err; if it is empty, the kernels, each with its arguments,
- * and the lines: in pieces, each behind its length; behind the last comes 0. A code object that ends the child ends nothing else; if others
+ * The child is a fork. Asked for the first time, by a Request of nothing, it loads the library (dlopen, and LLVM's tables; both end the
+ * process that does it where they find no memory) and writes an Err. Of each code object that it is sent then it writes what comgr_said.h
+ * tells, in pieces, each behind its length; behind the last comes 0. A code object that ends the child ends nothing else; if others
  * came before it, it is asked of once more in a new child, so that none answers for what another left behind.
  * The child ends when the program closes its end of the socket, by ending. One thread at a time asks. */
-#include "comgr.h"
+#include "comgr_said.h"
 #include "ir/library.h"
 #include "ir/socket.h"
 
@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SILENCE = 60 /* seconds without a word before the child counts as hung */, QUIET = 5 /* the same of its CPU time */, ROOM = 256 << 20, LINE_MAX_ = 255, PIECE = 1 << 16, LONGEST = 8 /* bytes: no instruction of gfx90a is longer */ };
+enum { SILENCE = 60 /* seconds without a word before the child counts as hung */, QUIET = 5 /* the same of its CPU time */, ROOM = 256 << 20, PIECE = 1 << 16, LONGEST = 8 /* bytes: no instruction of gfx90a is longer */ };
 
 #define COMGR_FUNCTIONS(X)                                                                                             \
     X(create_data)                                                                                                     \
@@ -40,14 +40,9 @@ struct Comgr {
 #undef X
 };
 
-typedef struct LineHead LineHead; /* of a line on the pipe; the text follows */
-struct LineHead {
-    uint16_t size, length;
-};
-
 typedef struct Request Request; /* to the child; the code object and the code follow */
 struct Request {
-    uint64_t object_size;
+    uint64_t object_size; /* 0: load the library */
     uint32_t lo, hi;
 };
 
@@ -59,7 +54,7 @@ struct Child {
     const ComgrCode *code; /* image: from lo on, which is all that came */
     int fd;
     Text out;
-    char line[LINE_MAX_ + 1];
+    char line[COMGR_LINE + 1];
 };
 
 static uint64_t read_code(uint64_t from, char *to, uint64_t size, void *user) {
@@ -69,7 +64,7 @@ static uint64_t read_code(uint64_t from, char *to, uint64_t size, void *user) {
     memcpy(to, code->image + (from - code->lo), size);
     return size;
 }
-static void take_text(const char *text, void *user) { snprintf(((Child *)user)->line, LINE_MAX_ + 1, "%s", text); }
+static void take_text(const char *text, void *user) { snprintf(((Child *)user)->line, COMGR_LINE + 1, "%s", text); }
 static void take_address(uint64_t address, void *user) { (void)address, (void)user; }
 
 /* Never closed: LLVM inside comgr does not survive being unloaded and loaded again. */
@@ -255,7 +250,7 @@ typedef struct Said Said;
 struct Said {
     uint8_t bytes[LONGEST];
     LineHead head; /* size 0: empty */
-    char text[LINE_MAX_ + 1];
+    char text[COMGR_LINE + 1];
 };
 
 static void ask_line(Child *k, uint64_t pc, LineHead *head) {
@@ -316,10 +311,13 @@ static NORETURN void child(int fd) {
     static Comgr comgr;
     Child k = {.c = &comgr, .fd = fd};
     Err e = {0};
+    Object o;
     be_alone(fd);
+    if (!object_get(&o, fd)) _exit(0);
+    object_free(&o);
     load_library(&comgr, &e);
     if (!socket_put(fd, &e, sizeof e) || *e.msg) _exit(0);
-    for (Object o; object_get(&o, fd); object_free(&o)) { /* false: the program has ended */
+    for (; object_get(&o, fd); object_free(&o)) { /* false: the program has ended */
         k.code = &o.code;
         answer(&k);
     }
@@ -332,7 +330,7 @@ typedef struct Process Process; /* the child */
 struct Process {
     pid_t pid, of; /* 0: none; whose it is: not a fork's of the program */
     int fd;
-    bool used; /* it has answered for a code object */
+    bool loaded, used; /* the library; it has answered for a code object */
 };
 
 /* Returns how it ended. */
@@ -352,8 +350,11 @@ static bool lost(Process *p, Err *e) { /* while the library was loaded */
                    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
 
+/* False: there is none, and none can be started. */
 static bool process_start(Process *p, Err *e) {
     int ends[2];
+    if (p->of != getpid()) *p = (Process){0}; /* a fork of the program: that process is not its child */
+    if (p->pid) return true;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) return err_set(e, "cannot start comgr: %s", strerror(errno));
     pid_t pid = fork();
     if (pid == 0) child(ends[1]);
@@ -361,10 +362,18 @@ static bool process_start(Process *p, Err *e) {
     close(ends[1]);
     if (pid < 0) return close(ends[0]), err_set(e, "cannot start comgr: %s", strerror(why));
     *p = (Process){.pid = pid, .of = getpid(), .fd = ends[0]};
-    if (!socket_get(p->fd, e, sizeof *e, SILENCE)) return lost(p, e);
+    return true;
+}
+
+static bool process_load(Process *p, Err *e) {
+    const Request nothing = {0};
+    if (!process_start(p, e)) return false;
+    if (p->loaded) return true;
+    if (!socket_put(p->fd, &nothing, sizeof nothing) || !socket_get(p->fd, e, sizeof *e, SILENCE)) return lost(p, e);
     e->msg[sizeof e->msg - 1] = 0;
     if (*e->msg) process_end(p);
-    return p->pid;
+    else p->loaded = true;
+    return p->loaded;
 }
 
 static bool send_code(int fd, const ComgrCode *code) {
@@ -398,16 +407,10 @@ static bool unanswered(int why, int status, Err *e) {
     return err_set(e, "comgr ended with status %d on this code object", WEXITSTATUS(status));
 }
 
-/* False: there is none, and none can be started. */
-static bool process_have(Process *p, Err *e) {
-    if (p->of != getpid()) *p = (Process){0}; /* a fork of the program: that process is not its child */
-    return p->pid || process_start(p, e);
-}
-
 static bool ask(Process *p, const ComgrCode *code, Text *t, Err *e) {
     const size_t kernels = COMGR_MAX_KERNELS * (sizeof(ComgrKernel) + COMGR_MAX_ARGS * sizeof(ComgrArg));
-    const size_t limit = sizeof *e + kernels + (size_t)(code->hi - code->lo) / 4 * (sizeof(LineHead) + LINE_MAX_);
-    if (!process_have(p, e)) return false;
+    const size_t limit = sizeof *e + kernels + (size_t)(code->hi - code->lo) / 4 * (sizeof(LineHead) + COMGR_LINE);
+    if (!process_load(p, e)) return false;
     if (send_code(p->fd, code) && receive(p->fd, limit, t)) return p->used = true;
     bool used = p->used;
     int why = errno, status = process_end(p);
@@ -415,89 +418,42 @@ static bool ask(Process *p, const ComgrCode *code, Text *t, Err *e) {
     return used && why != ETIMEDOUT ? ask(p, code, t, e) : unanswered(why, status, e);
 }
 
-typedef struct Reader Reader;
-struct Reader {
-    const char *at;
-    size_t left;
-};
-
-static bool take(Reader *r, void *to, size_t n) {
-    if (n > r->left) return false;
-    memcpy(to, r->at, n);
-    r->at += n, r->left -= n;
-    return true;
-}
-
-static bool take_args(Arena *a, Reader *r, ComgrKernel *k) {
-    if (!take(r, &k->n_args, sizeof k->n_args) || k->n_args > COMGR_MAX_ARGS) return false;
-    k->args = arena_array(a, k->n_args, sizeof *k->args);
-    for (uint32_t i = 0; i < k->n_args; i++) {
-        if (!take(r, &k->args[i], sizeof *k->args)) return false;
-        k->args[i].kind[sizeof k->args[i].kind - 1] = 0;
-    }
-    return true;
-}
-
-static bool take_kernels(Arena *a, Reader *r, ComgrText *t) {
-    uint32_t n;
-    if (!take(r, &n, sizeof n) || n > COMGR_MAX_KERNELS) return false;
-    t->n_kernels = n;
-    t->kernels = arena_array(a, n, sizeof *t->kernels);
-    for (uint32_t i = 0; i < n; i++) {
-        ComgrKernel *k = &t->kernels[i];
-        if (!take(r, k, sizeof *k)) return false;
-        k->args = NULL;
-        k->pub.name[sizeof k->pub.name - 1] = k->symbol[sizeof k->symbol - 1] = 0;
-        if (!take_args(a, r, k)) return false;
-    }
-    return true;
-}
-
-static size_t count_lines(Reader r) {
-    size_t n = 0;
-    for (LineHead h; take(&r, &h, sizeof h) && h.length <= r.left; n++) r.at += h.length, r.left -= h.length;
-    return n;
-}
-
-static bool take_lines(Arena *a, Reader *r, uint32_t bytes, ComgrText *t) {
-    t->n_lines = count_lines(*r);
-    t->lines = arena_array(a, t->n_lines, sizeof *t->lines);
-    for (size_t i = 0; i < t->n_lines; i++) {
-        LineHead h;
-        if (!take(r, &h, sizeof h) || h.length > r->left || !h.size || h.size % 4 || h.size > bytes) return false;
-        t->lines[i] = (ComgrLine){arena_strndup(a, r->at, h.length), h.size};
-        r->at += h.length, r->left -= h.length, bytes -= h.size;
-    }
-    return !r->left && !bytes;
-}
-
-static bool comgr_said(Arena *a, const Text *said, const ComgrCode *code, ComgrText *t, Err *e) {
-    Reader r = {said->at, said->n};
-    Err of;
-    if (!take(&r, &of, sizeof of)) return err_set(e, "comgr said nothing of this code object");
-    of.msg[sizeof of.msg - 1] = 0;
-    if (*of.msg) return err_set(e, "%s", of.msg);
-    return (take_kernels(a, &r, t) && take_lines(a, &r, code->hi - code->lo, t)) ||
-           err_set(e, "comgr did not finish with this code object");
-}
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Process process; /* the lock's */
 
 bool comgr_start(Err *e) {
     pthread_mutex_lock(&lock);
-    bool ok = process_have(&process, e);
+    bool ok = process_start(&process, e);
     pthread_mutex_unlock(&lock);
+    return ok;
+}
+
+static const char *kept_in; /* see comgr_keep */
+
+void comgr_keep(const char *dir) { kept_in = dir; }
+
+/* Bytes of no instruction, perhaps of one that this comgr does not know yet. */
+static bool has_unknown(const ComgrText *t) {
+    for (size_t i = 0; i < t->n_lines; i++)
+        if (!*t->lines[i].text) return true;
+    return false;
+}
+
+static bool ask_comgr(Arena *a, const ComgrCode *code, ComgrText *t, Err *e) {
+    Text said = {0};
+    pthread_mutex_lock(&lock);
+    bool ok = ask(&process, code, &said, e);
+    pthread_mutex_unlock(&lock);
+    ok = ok && comgr_said(a, &said, code, t, e);
+    if (ok && kept_in && !has_unknown(t)) comgr_kept_put(a, kept_in, code, &said);
+    text_free(&said);
     return ok;
 }
 
 bool comgr_read(Arena *a, const ComgrCode *code, ComgrText *t, Err *e) {
     Text said = {0};
-    pthread_mutex_lock(&lock);
-    bool ok = ask(&process, code, &said, e);
-    pthread_mutex_unlock(&lock);
-    *t = (ComgrText){0};
-    ok = ok && comgr_said(a, &said, code, t, e);
+    Err none;
+    bool ok = kept_in && comgr_kept_get(a, kept_in, code, &said) && comgr_said(a, &said, code, t, &none);
     text_free(&said);
-    return ok;
+    return ok || ask_comgr(a, code, t, e);
 }

@@ -45,9 +45,11 @@ struct ComgrCode {
     uint32_t lo, hi;
 };
 
-/* Starts that process. comgr_read does where this did not; a program that will have threads does it before: a fork of a process with
- * threads has what they held locked, and not every allocator lets go of it there (ASan's of gcc 12 does not). */
+/* Starts that process, which loads nothing yet. comgr_read does where this did not; a program that will have threads does it before: a
+ * fork of a process with threads has what they held locked, and not every allocator lets go of it there (ASan's of gcc 12 does not). */
 bool comgr_start(Err *e);
+/* From now on what comgr says is kept in this directory, the caller's string, and not asked again; NULL, as at first: it is not. */
+void comgr_keep(const char *dir);
 bool comgr_read(Arena *a, const ComgrCode *code, ComgrText *text, Err *e);
 
 #endif

@@ -45,7 +45,7 @@ report hot-most "$(awk '/^ +[0-9.]+% / {n++; if (n > 5) bad = 1; if (n > 1 && $2
 ends() { # NAME, C, what must be said
     mkdir -p $out/comgr
     printf '#include <stdlib.h>\n#include <sys/syscall.h>\n#include <unistd.h>\n%s\n' "$2" | cc -shared -fPIC -x c -o $out/comgr/libamd_comgr.so.2 - || { echo "FAIL $1: cc"; failed=1; return; }
-    LD_LIBRARY_PATH=$PWD/$out/comgr timeout 60 out/gptoss-exec $out/fast.bin --device emu --self-test --only sample >$out/log 2>$out/err
+    GPTOSS_CACHE=$out/no-cache LD_LIBRARY_PATH=$PWD/$out/comgr timeout 60 out/gptoss-exec $out/fast.bin --device emu --self-test --only sample >$out/log 2>$out/err
     code=$?
     report "$1" "$([ $code = 1 ] && cat $out/log $out/err | grep -qF -- "$3" || echo "exit $code: $(head -3 $out/log) $(cat $out/err)")"
 }
@@ -55,4 +55,24 @@ ends comgr-ends '__attribute__((constructor)) static void f(void) { syscall(SYS_
 good=create_data\ release_data\ set_data\ get_data_metadata\ destroy_metadata\ metadata_lookup\ get_metadata_string\ get_metadata_list_size\ index_list_metadata\ create_disassembly_info\ destroy_disassembly_info\ disassemble_instruction
 ends comgr-crashes "$(for f in $good; do [ $f = create_data ] && echo "int amd_comgr_$f(void) { abort(); }" || echo "int amd_comgr_$f(void) { return 0; }"; done)" 'comgr crashed on this code object (signal 6): it is damaged'
 ends comgr-hollow "$(for f in $good; do echo "int amd_comgr_$f(void) { return $([ $f = create_disassembly_info ] && echo 1 || echo 0); }"; done)" 'this comgr cannot disassemble gfx90a'
+
+# What comgr said is kept: with it none is needed. An entry that is damaged, however, is none, and is written anew.
+again() { # NAME, the exit status wanted, LD_LIBRARY_PATH
+    GPTOSS_CACHE=$out/kept LD_LIBRARY_PATH=$3 timeout 60 out/gptoss-exec $out/fast.bin --device emu --self-test --only sample >$out/log 2>$out/err
+    code=$?
+    report "$1" "$([ $code = "$2" ] || echo "exit $code: $(head -3 $out/log) $(cat $out/err)")"
+}
+rm -rf $out/kept && mkdir $out/kept
+again kept-none 1 $PWD/$out/comgr # where comgr is the hollow one
+again kept-first 0 ''
+again kept 0 $PWD/$out/comgr
+entry=$(ls $out/kept/*.said | head -1) size=$(stat -c %s "$(ls $out/kept/*.said | head -1)")
+cp "$entry" $out/whole.said
+printf '\377' | dd of="$entry" bs=1 seek=$((size - 9)) conv=notrunc status=none
+again kept-damaged 1 $PWD/$out/comgr
+truncate -s $((size - 1)) "$entry"
+again kept-torn 1 $PWD/$out/comgr
+again kept-again 0 ''
+report kept-whole "$(cmp "$entry" $out/whole.said 2>&1)"
+chmod o+w $out/kept && again kept-open 1 $PWD/$out/comgr # others may have written there
 exit $failed

@@ -196,7 +196,7 @@ damaged() { for f; do mkdir -p "${f%/*}" && echo 'no library' >"$f"; done; }
 if ! ldconfig -p | grep -q libamdhip64.so.5 || ! [ -f $out/p.bin ]; then echo 'skip libraries: no libamdhip64.so.5 here'
 else
     printf '1\n1 2 3\n' >$out/in
-    getp="out/gptoss-exec $out/p.bin -w $out/model --device emu --input-ids -m getp -i $out/in -o $out/ids -n 4"
+    getp="env GPTOSS_CACHE=$out/no-cache out/gptoss-exec $out/p.bin -w $out/model --device emu --input-ids -m getp -i $out/in -o $out/ids -n 4"
     emu() { says "emu-$1" "$2" env LD_LIBRARY_PATH=$out/"$3" "${@:4}" $getp; }
     damaged $out/damaged/libamd_comgr.so{,.2,.3}
     fake $out/comgr/libamd_comgr.so.2 libamd_comgr.so.2 amd_comgr_

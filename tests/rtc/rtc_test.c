@@ -249,10 +249,11 @@ static void test_unknown_arch(void) {
     CHECK(!rtc_probe(a, RTC_HIP, "gfx9999", &version, &e), "known");
     CHECK(strstr(e.msg, "hipRTC ") == e.msg && strstr(e.msg, "cannot compile for gfx9999") && *version, "%s", e.msg);
     RtcJob jobs[] = {job("add.hip", add), job("mul.hip", mul)};
-    jobs[0].arch = "gfx9999";
+    jobs[1].arch = "gfx9999";
     CHECK(!no_cache(jobs, 2, a, &e), "compiled");
-    CHECK(strstr(e.msg, "add.hip: hipRTC ") == e.msg && strstr(e.msg, "gfx9999"), "%s", e.msg);
-    CHECK(jobs[1].code_size, "the other one");
+    CHECK(strstr(e.msg, "mul.hip: hipRTC ") == e.msg && strstr(e.msg, "gfx9999"), "%s", e.msg);
+    CHECK(jobs[0].code_size, "the other one");
+    CHECK(!no_cache(jobs + 1, 1, a, &e) && strstr(e.msg, "hipRTC ") == e.msg && strstr(e.msg, "cannot compile for gfx9999"), "%s", e.msg);
     if (strstr(version, "hipRTC 5.2")) { /* these crash it when tried */
         static const char *const archs[] = {"gfx942", "gfx950", "gfx1100", "gfx1201"};
         for (size_t i = 0; i < LEN(archs); i++) {
@@ -378,14 +379,28 @@ static void test_contraction(void) {
     END;
 }
 
-/* A source written for HIP's own header still compiles. */
-static void test_full_header(void) {
+/* What our short header has, all of it: HIP's own does not define of_one_. And what it has not. */
+static void test_headers(void) {
     BEGIN;
-    RtcJob x =
-        job("h.hip",
-            "extern \"C\" __global__ void k(float *x) { x[threadIdx.x] = expf(x[blockIdx.x]); __syncthreads(); }\n");
-    CHECK(no_cache(&x, 1, a, &e), "%s", e.msg);
-    CHECK(x.n_kernels == 1 && !*x.log, "%s", x.log);
+    RtcJob with = job("h.hip",
+                      "#ifndef of_one_\n#error HIP's own header\n#endif\n"
+                      "#define BOTH(f, ...) v += f(__VA_ARGS__), d += f((double)__VA_ARGS__);\n"
+                      "extern \"C\" __global__ __launch_bounds__(64) void k(float *x, double *y) {\n"
+                      "    __shared__ float s[64];\n"
+                      "    const unsigned i = threadIdx.x + blockIdx.x * blockDim.x + threadIdx.y + blockIdx.y * gridDim.y + threadIdx.z + blockIdx.z * blockDim.z;\n"
+                      "    s[threadIdx.x] = x[i]; __syncthreads();\n"
+                      "    float v = s[63 - threadIdx.x]; double d = v;\n"
+                      "    BOTH(exp, v) BOTH(exp2, v) BOTH(log, v) BOTH(log2, v) BOTH(sqrt, v) BOTH(fabs, v) BOTH(floor, v) BOTH(ceil, v)\n"
+                      "    BOTH(tanh, v) BOTH(erf, v) BOTH(sin, v) BOTH(cos, v)\n"
+                      "    v = fmaxf(v, expf(v)), v = fminf(v, powf(v, v)), v = fmaf(v, v, v), v = fma(v, v, v), v = fmax(v, sqrtf(v));\n"
+                      "    d = fma(d, d, d), d = fmin(d, pow(d, d));\n"
+                      "    x[i] = v, y[i] = d;\n"
+                      "}\n");
+    CHECK(no_cache(&with, 1, a, &e), "%s", e.msg);
+    CHECK(with.n_kernels == 1 && !*with.log, "%s", with.log);
+    RtcJob without = job("h.hip", "extern \"C\" __global__ void k(int *x) { x[threadIdx.x] = __popc(x[blockIdx.x]) + min(x[0], x[1]); atomicAdd(x, 1); }\n");
+    CHECK(no_cache(&without, 1, a, &e), "%s", e.msg);
+    CHECK(without.n_kernels == 1 && !*without.log, "%s", without.log);
     END;
 }
 
@@ -514,7 +529,7 @@ static const struct {
     T(probe),        T(parallel),     T(cache_hit),    T(cache_corrupt), T(cache_unwritable),
     T(syntax_error), T(warning_kept), T(unknown_arch), T(crash),         T(compiler_fault),
     T(timeout),      T(duplicates),   T(made_here),    T(mfma),         T(determinism),   T(contraction),
-    T(full_header),  T(no_leftovers), T(bad_tmpdir),   T(killed),        T(many),        T(lines),
+    T(headers),  T(no_leftovers), T(bad_tmpdir),   T(killed),        T(many),        T(lines),
 };
 
 int main(int argc, char **argv) {

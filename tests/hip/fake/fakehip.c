@@ -373,6 +373,7 @@ hipError_t hipInit(unsigned int flags) CALL({
         initialised = true;
         break;
     }
+    comgr_keep(getenv("GPTOSS_CACHE"));
     comgr_start(&(Err){""}); /* before there are threads; emu_load says what hinders it */
     if (!memory && !(memory = emu_mem_new())) {
         result = hipErrorOutOfMemory;
