@@ -5,6 +5,8 @@
  *     └ sends what is missing ─►├─ fork ─► worker: compiles one job, writes the result to DIR/N.out
  *       reads DIR/N.out  ◄──────┴─ says how each worker ended
  *
+ * Where the compiler is known to be as it was (rtc_known.c) and all is cached there is no server.
+ *
  * A fork of a process that has loaded LLVM costs 1 ms, loading it 50; so each job has its own process and starts from the
  * same state whatever was compiled before it. The compiler never runs in the caller, nor before a fork (it starts threads).
  * DIR is ours and is the workers' TMPDIR: what a crashed compiler leaves goes with it. When the caller dies the server sees
@@ -347,9 +349,18 @@ static void report(Pass *p, int i) {
     if (p->o->progress) p->o->progress(p->o->ctx, p->done, p->n, p->jobs[i].name);
 }
 
+static void begin(RtcJob *job, Arena *a) {
+    job->code = NULL, job->code_size = 0, job->lines = NULL, job->kernels = NULL, job->n_kernels = 0, job->cached = false, job->seconds = 0;
+    job->log = arena_strdup(a, "");
+}
+
+/* What this compiler has made before, and what it is to make; from the beginning, whatever was looked up before. */
 static void look_up(Pass *p, RtcKind kind, const RtcTool *tool) {
+    p->n_todo = p->done = 0;
     for (int i = 0; i < p->n; i++) {
         RtcJob *job = &p->jobs[i];
+        begin(job, p->a);
+        p->errs[i] = (Err){""};
         p->keys[i] = rtc_key(kind, tool, job);
         p->first[i] = first_like(p->jobs, p->keys, i);
         if (p->first[i] != i) continue; /* verdict() copies */
@@ -409,23 +420,27 @@ bool rtc_compile(Arena *a, RtcKind kind, RtcJob *jobs, int n, const RtcOptions *
     size_t room = (size_t)(n > 0 ? n : 0);
     Pass p = {.a = a, .jobs = jobs, .o = o ? o : &none, .n = n, .include = kind == RTC_HOST ? "#include \"" : "#include"};
     Server s = {0};
+    Err ignored;
     const char *version;
     if (n <= 0) return true;
-    for (int i = 0; i < n; i++) {
-        RtcJob *j = &jobs[i];
-        j->code = NULL, j->code_size = 0, j->lines = NULL, j->kernels = NULL, j->n_kernels = 0, j->cached = false, j->seconds = 0;
-        j->log = arena_strdup(a, "");
-    }
     p.keys = arena_array(a, room, sizeof *p.keys);
     p.todo = arena_array(a, room, sizeof *p.todo);
     p.first = arena_array(a, room, sizeof *p.first);
     p.errs = arena_array(a, room, sizeof *p.errs);
-    bool open = open_for(a, kind, jobs[0].arch, jobs, p.o->workers > 0 ? p.o->workers : cpu_count(), &s, &version, e);
-    if (p.o->version) *p.o->version = version;
-    if (!open) return false;
     if (!p.o->no_cache) p.cache = rtc_cache_open(a);
-    look_up(&p, kind, s.tool);
-    run(&p, &s);
-    close_server(&s);
+    const RtcTool *known = p.cache ? rtc_known_get(a, p.cache, kind) : NULL;
+    if (known && !knows(kind, known, jobs[0].arch, &ignored)) known = NULL;
+    if (known) look_up(&p, kind, known), version = known->version;
+    if (!known || p.n_todo) {
+        bool open = open_for(a, kind, jobs[0].arch, jobs, p.o->workers > 0 ? p.o->workers : cpu_count(), &s, &version, e);
+        if (p.o->version) *p.o->version = version;
+        if (!open) return false;
+        bool another = !known || known->identity != s.tool->identity;
+        if (another) look_up(&p, kind, s.tool);
+        if (another && p.cache) rtc_known_put(a, p.cache, kind, s.tool);
+        run(&p, &s);
+        close_server(&s);
+    }
+    if (p.o->version) *p.o->version = version;
     return verdict(&p, e);
 }

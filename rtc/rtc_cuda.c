@@ -66,17 +66,18 @@ static bool load(Arena *a, Nvrtc *h, const char **name, RtcTool *tool) {
 }
 
 /* The library as a file, and what we add. */
-static uint64_t identity(const Nvrtc *h) {
+static void identify(const Nvrtc *h, RtcTool *tool) {
     Dl_info info;
     struct stat st;
     Text t = {0};
-    if (dladdr(*(void *const *)&h->CreateProgram, &info) && !stat(info.dli_fname, &st))
+    if (dladdr(*(void *const *)&h->CreateProgram, &info) && !stat(info.dli_fname, &st)) {
+        if (strlen(info.dli_fname) < sizeof tool->files) strcpy(tool->files, info.dli_fname);
         text_add(&t, "%s %lld %lld.%ld\n", info.dli_fname, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
                  st.st_mtim.tv_nsec);
+    }
     for (size_t i = 0; i < LEN(base); i++) text_add(&t, "%s\n", base[i]);
-    uint64_t id = hash64(t.at ? t.at : "", t.n);
+    tool->identity = hash64(t.at ? t.at : "", t.n);
     text_free(&t);
-    return id;
 }
 
 static void *cuda_open(Arena *a, RtcTool *tool) {
@@ -91,7 +92,7 @@ static void *cuda_open(Arena *a, RtcTool *tool) {
     if (h->GetNumSupportedArchs(&n) || n > (int)LEN(archs) || h->GetSupportedArchs(archs)) n = 0;
     for (int i = 0; i < n; i++) snprintf(tool->archs[i], sizeof tool->archs[i], "sm_%d", archs[i]);
     tool->n_archs = (uint32_t)n;
-    tool->identity = identity(h);
+    identify(h, tool);
     return h;
 }
 

@@ -118,14 +118,21 @@ static void version_of(const Hip *h, int *major, int *minor, char *real) {
 
 /* --- identity ---------------------------------------------------------------------------------------------------- */
 
+typedef struct Libraries Libraries;
+struct Libraries {
+    Text is, names; /* for the identity; a line each */
+};
+
 static int add_library(struct dl_phdr_info *info, size_t size, void *ctx) {
     static const char *const parts[] = {"hiprtc", "amdhip", "comgr", "LLVM", "clang", "liblld"};
+    Libraries *l = ctx;
     struct stat st;
     (void)size;
     const char *name = strrchr(info->dlpi_name, '/');
     for (size_t i = 0; name && i < LEN(parts); i++)
         if (strstr(name, parts[i]) && !stat(info->dlpi_name, &st)) {
-            text_add(ctx, "%s %lld %lld.%ld\n", info->dlpi_name, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
+            text_add(&l->names, "%s\n", info->dlpi_name);
+            text_add(&l->is, "%s %lld %lld.%ld\n", info->dlpi_name, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
                      st.st_mtim.tv_nsec);
             break;
         }
@@ -133,7 +140,7 @@ static int add_library(struct dl_phdr_info *info, size_t size, void *ctx) {
 }
 
 /* Every library that makes code (comgr's LLVM may be a separate one), what we add, and what HIP takes from outside. */
-static uint64_t identity(void) {
+static void identify(RtcTool *tool) {
     static const char *const vars[] = {"HIPRTC_COMPILE_OPTIONS_APPEND",
                                        "HIPRTC_LINK_OPTIONS_APPEND",
                                        "HIP_CLANG_PATH",
@@ -141,14 +148,14 @@ static uint64_t identity(void) {
                                        "CPATH",
                                        "CPLUS_INCLUDE_PATH",
                                        "CCC_OVERRIDE_OPTIONS"};
-    Text t = {0};
-    dl_iterate_phdr(add_library, &t);
-    for (size_t i = 0; i < LEN(vars); i++) text_add(&t, "%s=%s\n", vars[i], getenv(vars[i]) ? getenv(vars[i]) : "");
-    for (size_t i = 0; i < LEN(base); i++) text_add(&t, "%s\n", base[i]);
-    text_add(&t, "%s", header);
-    uint64_t id = hash64(t.at, t.n);
-    text_free(&t);
-    return id;
+    Libraries l = {0};
+    dl_iterate_phdr(add_library, &l);
+    for (size_t i = 0; i < LEN(vars); i++) text_add(&l.is, "%s=%s\n", vars[i], getenv(vars[i]) ? getenv(vars[i]) : "");
+    for (size_t i = 0; i < LEN(base); i++) text_add(&l.is, "%s\n", base[i]);
+    text_add(&l.is, "%s", header);
+    tool->identity = hash64(l.is.at, l.is.n);
+    if (l.names.n < sizeof tool->files) memcpy(tool->files, l.names.at, l.names.n);
+    text_free(&l.is), text_free(&l.names);
 }
 
 static void *hip_open(Arena *a, RtcTool *tool) {
@@ -165,7 +172,7 @@ static void *hip_open(Arena *a, RtcTool *tool) {
     h->comgr = comgr_open(a, real, major >= 7, tool);
     if (!h->comgr) return NULL;
     comgr_archs(h->comgr, tool);
-    tool->identity = identity();
+    identify(tool);
     return h;
 }
 

@@ -180,25 +180,27 @@ const char *rtc_host_lacks(Arena *a, const char *target, Err *e) {
 
 /* --- the backend ------------------------------------------------------------------------------------------------- */
 
-static uint64_t identity(Arena *a, const Cc *cc, const char *version) {
+static void identify(Arena *a, const Cc *cc, const char *version, RtcTool *tool) {
     struct stat st = {0};
     const char *path = getenv("PATH");
     Text t = {0};
     for (int i = 0; i < cc->n; i++) text_add(&t, "%s\n", cc->argv[i]);
     text_add(&t, "%s\n", version);
-    while (path && *path && !strchr(cc->argv[0], '/')) { /* the file found first */
+    const char *file = strchr(cc->argv[0], '/') ? cc->argv[0] : "";
+    while (path && *path && !*file) { /* the file found first */
         size_t n = strcspn(path, ":");
-        if (!stat(arena_printf(a, "%.*s/%s", (int)n, path, cc->argv[0]), &st)) break;
+        const char *found = arena_printf(a, "%.*s/%s", (int)n, path, cc->argv[0]);
+        if (!stat(found, &st)) file = found;
         path += n + (path[n] == ':');
     }
+    snprintf(tool->files, sizeof tool->files, "%s", strlen(file) < sizeof tool->files ? file : "");
     text_add(&t, "%lld %lld\n", (long long)st.st_size, (long long)st.st_mtime);
     for (int i = 0; i < 2; i++) {
         const char *v = getenv(i ? "CPATH" : "C_INCLUDE_PATH");
         text_add(&t, "%s\n", v ? v : "");
     }
-    uint64_t id = hash64(t.at, t.n);
+    tool->identity = hash64(t.at, t.n);
     text_free(&t);
-    return id;
 }
 
 static FILE *scratch_file(Arena *a, const char *name, char **path) {
@@ -231,7 +233,7 @@ static void *host_open(Arena *a, RtcTool *tool) {
     version[strcspn(version, "\n")] = 0;
     snprintf(tool->name, sizeof tool->name, "%.31s", cc->argv[0]);
     snprintf(tool->version, sizeof tool->version, "%.127s", version);
-    tool->identity = identity(a, cc, version);
+    identify(a, cc, version, tool);
     tool->n_archs = 1;
     snprintf(tool->archs[0], sizeof tool->archs[0], "host");
     return cc;

@@ -20,6 +20,7 @@ struct RtcTool {
     char name[32];     /* "hipRTC 5.2" */
     uint64_t
         identity; /* changes when anything does that could change the code: the libraries, the environment, our options */
+    char files[4096]; /* that it was loaded from, a line each; "": too many to be remembered */
     uint32_t n_archs;
     char archs[128][24];
 };
@@ -48,6 +49,10 @@ RtcKey rtc_key(RtcKind kind, const RtcTool *tool, const RtcJob *job);
 const char *rtc_cache_open(Arena *a);                                   /* its directory, made; NULL after a warning */
 bool rtc_cache_get(Arena *a, const char *dir, RtcKey key, RtcJob *job); /* false: not there, or damaged */
 bool rtc_cache_put(Arena *a, const char *dir, RtcKey key, const RtcJob *job); /* false after a warning */
+
+/* rtc_known.c: the compiler as it last was, NULL when it may be another by now; and what to remember. */
+const RtcTool *rtc_known_get(Arena *a, const char *dir, RtcKind kind);
+void rtc_known_put(Arena *a, const char *dir, RtcKind kind, const RtcTool *tool);
 
 /* rtc_load.c: loads the first library, of dirs (each ends in / or is "", the search path; NULL: none) x names, in which
  * resolve(to, lib) finds what it wants. *name: what it was asked by. On false *fault says why one that is there does not load. */

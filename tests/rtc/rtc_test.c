@@ -328,6 +328,38 @@ static void test_made_here(void) {
     END;
 }
 
+/* Where all is cached no compiler is loaded (here it could not be), unless what decides which one it is has changed. */
+static void test_known(void) {
+    BEGIN;
+    char path[512];
+    use_cache("known");
+    RtcJob x = job("add.hip", add), y = job("mul.hip", mul);
+    const char *version = NULL, *first = NULL;
+    CHECK(rtc_compile(a, RTC_HIP, &x, 1, &(RtcOptions){.version = &first}, &e), "%s", e.msg);
+    setenv("TMPDIR", "/nonexistent", 1);
+    CHECK(rtc_compile(a, RTC_HIP, &x, 1, &(RtcOptions){.version = &version}, &e) && x.cached, "%s", e.msg);
+    CHECK(!strcmp(version, first), "%s, %s", version, first);
+    CHECK(!rtc_compile(a, RTC_HIP, &y, 1, NULL, &e) && strstr(e.msg, "temporary directory"), "another job: %s", e.msg);
+    CHECK(!no_cache(&x, 1, a, &e) && strstr(e.msg, "temporary directory"), "without the cache: %s", e.msg);
+    setenv("ROCM_PATH", "/nonexistent", 1);
+    CHECK(!rtc_compile(a, RTC_HIP, &x, 1, NULL, &e) && strstr(e.msg, "temporary directory"), "another ROCm: %s", e.msg);
+    unsetenv("ROCM_PATH");
+    CHECK(rtc_compile(a, RTC_HIP, &x, 1, NULL, &e), "the same one again: %s", e.msg);
+    snprintf(path, sizeof path, "%s/%d.tool", getenv("GPTOSS_CACHE"), (int)RTC_HIP);
+    size_t n = 0;
+    char *record = file_read(a, path, &n, &e);
+    CHECK(record && n > 100, "%s", e.msg);
+    record[n / 2] ^= 1;
+    CHECK(file_write(path, record, n, &e), "%s", e.msg);
+    CHECK(!rtc_compile(a, RTC_HIP, &x, 1, NULL, &e), "a damaged record");
+    unsetenv("TMPDIR");
+    CHECK(rtc_compile(a, RTC_HIP, &x, 1, NULL, &e) && x.cached, "%s", e.msg);
+    setenv("TMPDIR", "/nonexistent", 1);
+    CHECK(rtc_compile(a, RTC_HIP, &x, 1, NULL, &e), "not once it is whole again: %s", e.msg);
+    unsetenv("TMPDIR");
+    END;
+}
+
 static void test_duplicates(void) {
     BEGIN;
     char path[512];
@@ -529,7 +561,7 @@ static const struct {
     T(probe),        T(parallel),     T(cache_hit),    T(cache_corrupt), T(cache_unwritable),
     T(syntax_error), T(warning_kept), T(unknown_arch), T(crash),         T(compiler_fault),
     T(timeout),      T(duplicates),   T(made_here),    T(mfma),         T(determinism),   T(contraction),
-    T(headers),  T(no_leftovers), T(bad_tmpdir),   T(killed),        T(many),        T(lines),
+    T(headers), T(known),  T(no_leftovers), T(bad_tmpdir),   T(killed),        T(many),        T(lines),
 };
 
 int main(int argc, char **argv) {

@@ -23,7 +23,7 @@ else
         refused comgr/dependency $code 'comgr, which it needs, does not load: ' 'libz3.so.4: file too short'
         report comgr/emu "$(GPTOSS_CACHE=$out/no-cache LD_LIBRARY_PATH=$PWD/$out/z3 out/gptoss-exec --self-test $out/plan.bin --only rows --device emu 2>&1 | grep -q 'the emulator needs comgr .*libz3.so.4: file too short' || echo 'another reason')"
     else echo "skip comgr/dependency: comgr has no libz3"; rm -f $out/x.bin; fi
-    (ulimit -v 120000; compile -o $out/x.bin)
+    (ulimit -v 120000; compile --no-cache -o $out/x.bin)
     refused comgr/memory $? 'does not load: ' 'failed to map segment'
 fi
 
@@ -32,7 +32,7 @@ LD_LIBRARY_PATH=$PWD/$out/cuda out/gptoss-exec --list-devices >$out/said 2>&1
 if ldconfig -p | grep -q libcuda.so.1; then echo "skip cuda/broken: a driver is installed, which is found behind it"
 else report cuda/broken "$(grep -q 'libcuda.so.1 is there but does not load: .*libcuda.so.1: file too short' $out/said || grep cuda $out/said)"; fi
 
-TMPDIR=$PWD/$out/none compile -o $out/x.bin
+TMPDIR=$PWD/$out/none compile --no-cache -o $out/x.bin
 refused tmpdir $? 'cannot make a temporary directory in'
 (PATH=/nonexistent; out/gptoss-compile graphs/toy.lua --arch host -o $out/x.bin 2>$out/err)
 report host/no-cc "$([ $? = 1 ] || echo 'exit 0'; grep -q 'no C compiler found' $out/err || cat $out/err; ls $out/x.bin 2>/dev/null)"
