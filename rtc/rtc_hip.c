@@ -42,7 +42,8 @@ static const char *const base[] = {
 /* hipRTC puts a header of 2,800 declarations before every program: 0.2 of the 0.4 CPU seconds that a small one takes (2026-11, 2 cores).
  * A header that we pass under the same name replaces it. This one has what kernels use of HIP, defined as HIP defines it, over the same
  * device libraries; a program that does not compile with it is tried again with HIP's own. */
-static const char header[] = "#define __host__ __attribute__((host))\n"
+static const char header[] = "#line 1 \"hip\"\n" /* not the folder that hipRTC puts it in, whose name is another each time */
+                             "#define __host__ __attribute__((host))\n"
                              "#define __device__ __attribute__((device))\n"
                              "#define __global__ __attribute__((global))\n"
                              "#define __shared__ __attribute__((shared))\n"

@@ -52,7 +52,7 @@ class Scenario:
         if self.cold:  # one entry is missing: one kernel is compiled
             shutil.copytree(TMP + '/cache', folder + '/cache')
             os.unlink(folder + '/cache/' + self.cold)
-        env = dict(self.env, GPTOSS_CACHE=(folder if self.cold else TMP) + '/cache', **fault)
+        env = dict({'GPTOSS_CACHE': (folder if self.cold else TMP) + '/cache'}, **self.env, **fault)
         status, out, err = run(folder, self.command, **env)
         with open(folder + '/' + self.result, 'rb') as f:
             got = f.read()
@@ -155,8 +155,9 @@ def main():
     short = getp + ['-t', '2', '-n', '5']
     graph = [HERE + '/graphs/gpt_oss.lua', '--model', TMP + '/model', '--max-batch', '8', '--max-tokens', '32', '-o', 'plan']
     few = [c for c in CLASSES if STACKS or c != 'memory']
-    host = set(open(TMP + '/host.list').read().split())
-    cold = {'host': min(host), 'gfx90a': min(set(os.listdir(TMP + '/cache')) - host)}
+    entries = lambda names: {n for n in names if n.endswith('.rtc')}
+    host = entries(open(TMP + '/host.list').read().split())
+    cold = {'host': min(host), 'gfx90a': min(entries(os.listdir(TMP + '/cache')) - host)}
     scenarios = [
         Scenario('compile-host', 'gptoss-compile', graph + ['--arch', 'host'], 'plan'),
         Scenario('compile-gfx90a', 'gptoss-compile', graph + ['--arch', 'gfx90a'], 'plan'),
@@ -164,7 +165,8 @@ def main():
         Scenario('compile-gfx90a-cold', 'gptoss-compile', graph + ['--arch', 'gfx90a'], 'plan', few, cold['gfx90a']),
         Scenario('getp-host', 'gptoss-exec', [TMP + '/host.bin'] + getp + ['-n', '12'], 'ids'),
         Scenario('getp-ref', 'gptoss-exec', [TMP + '/host.bin', '--device', 'ref'] + short, 'ids'),
-        Scenario('getp-emu', 'gptoss-exec', [TMP + '/gfx90a.bin', '--device', 'emu'] + short, 'ids'),
+        Scenario('getp-emu', 'gptoss-exec', [TMP + '/gfx90a.bin', '--device', 'emu'] + short, 'ids', env={'GPTOSS_CACHE': TMP + '/none'}),
+        Scenario('getp-emu-kept', 'gptoss-exec', [TMP + '/gfx90a.bin', '--device', 'emu'] + short, 'ids', few),
         Scenario('getp-hip', 'gptoss-exec', [TMP + '/gfx90a.bin', '--device', 'hip'] + short, 'ids', env={'LD_LIBRARY_PATH': FAKE}),
     ]
     if not os.path.exists(FAKE + '/libamdhip64.so.5'):
