@@ -1,6 +1,7 @@
 /* rtc_cache.c - compiled code on disk, by content. An entry is its key, then the job's results as rtc_blob.c writes them.
  *
- * The key covers the source, name, arch, options and the compiler's identity; so an entry is never stale, only unused.
+ * The key covers the source, but for what its first comments say, name, arch, options and the compiler's identity; so an entry is never
+ * stale, only unused.
  * Entries are written beside and renamed; a damaged one reads as absent and is replaced. Nothing is ever evicted: the
  * directory may be deleted at any time.
  *
@@ -21,6 +22,19 @@ static void put(XXH3_state_t *h, const void *bytes, size_t n) {
     XXH3_128bits_update(h, bytes, n);
 }
 
+/* What follows the lines at a source's beginning that are comments, in the place of which the same number of others makes the same code.
+ * (A comment that goes on in the next line takes that line's code with it.) */
+static const char *behind_comments(const char *source, uint32_t *lines) {
+    *lines = 0;
+    while (!strncmp(source, "//", 2)) {
+        const char *end = strchr(source, '\n');
+        size_t n = end ? (size_t)(end - source) : 0;
+        if (!end || memchr(source, '\\', n) || memmem(source, n, "?\?/", 3)) break;
+        source = end + 1, ++*lines;
+    }
+    return source;
+}
+
 RtcKey rtc_key(RtcKind kind, const RtcTool *tool, const RtcJob *job) {
     XXH3_state_t *h = XXH3_createState();
     if (!h) out_of_memory(1 << 10, "a cache key");
@@ -32,7 +46,10 @@ RtcKey rtc_key(RtcKind kind, const RtcTool *tool, const RtcJob *job) {
     put(h, job->name, strlen(job->name));
     put(h, job->arch, strlen(job->arch));
     for (int i = 0; i < job->n_options; i++) put(h, job->options[i], strlen(job->options[i]));
-    put(h, job->source, strlen(job->source));
+    uint32_t comments;
+    const char *source = behind_comments(job->source, &comments);
+    put(h, &comments, sizeof comments);
+    put(h, source, strlen(source));
     XXH128_hash_t d = XXH3_128bits_digest(h);
     XXH3_freeState(h);
     return (RtcKey){d.high64, d.low64};

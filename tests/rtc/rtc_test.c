@@ -360,6 +360,22 @@ static void test_known(void) {
     END;
 }
 
+/* Comments at the beginning make no other code; those that swallow the next line do. */
+static void test_comments(void) {
+    BEGIN;
+    use_cache("comments");
+    static const char *const sources[] = {"// one\n// two\n", "// three\n// four\n", "// one line\n", "\n", "// one \\\n// two\n", "// one \\\n\n"};
+    static const bool cached[] = {false, true, false, false, false, false};
+    for (size_t i = 0; i < LEN(sources); i++) {
+        char text[256];
+        snprintf(text, sizeof text, "%sextern \"C\" __global__ void k(float *x) { x[0] = 1; }\n", sources[i]);
+        RtcJob x = job("k.hip", text);
+        CHECK(rtc_compile(a, RTC_HIP, &x, 1, NULL, &e) && x.cached == cached[i], "%zu: %s", i, e.msg);
+        CHECK(rtc_made_here(text, x.code, x.code_size), "%zu: not made here", i);
+    }
+    END;
+}
+
 static void test_duplicates(void) {
     BEGIN;
     char path[512];
@@ -563,7 +579,7 @@ static const struct {
     T(probe),        T(parallel),     T(cache_hit),    T(cache_corrupt), T(cache_unwritable),
     T(syntax_error), T(warning_kept), T(unknown_arch), T(crash),         T(compiler_fault),
     T(timeout),      T(duplicates),   T(made_here),    T(mfma),         T(determinism),   T(contraction),
-    T(headers), T(known),  T(no_leftovers), T(bad_tmpdir),   T(killed),        T(many),        T(lines),
+    T(headers), T(known), T(comments),  T(no_leftovers), T(bad_tmpdir),   T(killed),        T(many),        T(lines),
 };
 
 int main(int argc, char **argv) {
