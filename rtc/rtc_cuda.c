@@ -71,7 +71,7 @@ static void identify(const Nvrtc *h, RtcTool *tool) {
     struct stat st;
     Text t = {0};
     if (dladdr(*(void *const *)&h->CreateProgram, &info) && !stat(info.dli_fname, &st)) {
-        if (strlen(info.dli_fname) < sizeof tool->files) strcpy(tool->files, info.dli_fname);
+        if (strlen(info.dli_fname) < sizeof tool->files) snprintf(tool->files, sizeof tool->files, "%s", info.dli_fname);
         text_add(&t, "%s %lld %lld.%ld\n", info.dli_fname, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
                  st.st_mtim.tv_nsec);
     }
