@@ -48,6 +48,7 @@ answers_equal() { cmp $out/"$1".jsonl $out/"$2".jsonl; }
 
 # The first problems of each task, those of a length that emu can do; and PyTorch's other 500 sums and differences.
 head -160 $set >$out/some.jsonl
+head -400 $set >$out/half.jsonl
 grep -vE '"(recall|remember)"' $set | head -6 >$out/short.jsonl
 grep '"remember"' $set | head -1 >>$out/short.jsonl
 head -16 $set >$out/few.jsonl
@@ -64,8 +65,8 @@ strict_ref() { run tiny-strict ref $set strict.ref && exact strict.ref accuracy;
 check "strict on ref: PyTorch's accuracy" strict_ref
 sums() { run tiny-strict ref $out/sums-set.jsonl sums && exact sums accuracy_500; }
 check "strict on ref: PyTorch's accuracy on 1000 other sums and differences" sums
-fast_ref() { run tiny-fast ref $set fast.ref && judge fast.ref accuracy 2; }
-check "fast on ref: within 2% of it" fast_ref
+fast_ref() { run tiny-fast ref $out/half.jsonl fast.ref && judge fast.ref accuracy 2; } # host does all
+check "fast on ref: within 2% of it, half of the problems" fast_ref
 strict_emu() { run tiny-strict emu $out/short.jsonl short.emu && run tiny-strict ref $out/short.jsonl short.ref && answers_equal short.emu short.ref && right short.emu 98 100; }
 check "strict on emu: ref's answers" strict_emu
 fast_emu() { run tiny-fast emu $out/few.jsonl few.emu && right few.emu 93 100; }
