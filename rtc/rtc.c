@@ -349,18 +349,21 @@ static void report(Pass *p, int i) {
     if (p->o->progress) p->o->progress(p->o->ctx, p->done, p->n, p->jobs[i].name);
 }
 
-static void begin(RtcJob *job, Arena *a) {
-    job->code = NULL, job->code_size = 0, job->lines = NULL, job->kernels = NULL, job->n_kernels = 0, job->cached = false, job->seconds = 0;
-    job->log = arena_strdup(a, "");
-}
-
-/* What this compiler has made before, and what it is to make; from the beginning, whatever was looked up before. */
-static void look_up(Pass *p, RtcKind kind, const RtcTool *tool) {
+/* No job has a result yet. */
+static void start_over(Pass *p) {
     p->n_todo = p->done = 0;
     for (int i = 0; i < p->n; i++) {
-        RtcJob *job = &p->jobs[i];
-        begin(job, p->a);
+        RtcJob *j = &p->jobs[i];
         p->errs[i] = (Err){""};
+        j->code = NULL, j->code_size = 0, j->lines = NULL, j->kernels = NULL, j->n_kernels = 0, j->cached = false, j->seconds = 0;
+        j->log = arena_strdup(p->a, "");
+    }
+}
+
+/* What this compiler has made before, and what it is to make. */
+static void look_up(Pass *p, RtcKind kind, const RtcTool *tool) {
+    for (int i = 0; i < p->n; i++) {
+        RtcJob *job = &p->jobs[i];
         p->keys[i] = rtc_key(kind, tool, job);
         p->first[i] = first_like(p->jobs, p->keys, i);
         if (p->first[i] != i) continue; /* verdict() copies */
@@ -421,26 +424,26 @@ bool rtc_compile(Arena *a, RtcKind kind, RtcJob *jobs, int n, const RtcOptions *
     Pass p = {.a = a, .jobs = jobs, .o = o ? o : &none, .n = n, .include = kind == RTC_HOST ? "#include \"" : "#include"};
     Server s = {0};
     Err ignored;
-    const char *version;
+    const char *unasked, **version = p.o->version ? p.o->version : &unasked;
     if (n <= 0) return true;
     p.keys = arena_array(a, room, sizeof *p.keys);
     p.todo = arena_array(a, room, sizeof *p.todo);
     p.first = arena_array(a, room, sizeof *p.first);
     p.errs = arena_array(a, room, sizeof *p.errs);
+    start_over(&p);
     if (!p.o->no_cache) p.cache = rtc_cache_open(a);
-    const RtcTool *known = p.cache ? rtc_known_get(a, p.cache, kind) : NULL;
+    const RtcTool *known = p.cache ? rtc_known_get(a, p.cache, backends[kind]) : NULL;
     if (known && !knows(kind, known, jobs[0].arch, &ignored)) known = NULL;
-    if (known) look_up(&p, kind, known), version = known->version;
+    if (known) look_up(&p, kind, known), *version = known->version;
     if (!known || p.n_todo) {
-        bool open = open_for(a, kind, jobs[0].arch, jobs, p.o->workers > 0 ? p.o->workers : cpu_count(), &s, &version, e);
-        if (p.o->version) *p.o->version = version;
-        if (!open) return false;
-        bool another = !known || known->identity != s.tool->identity;
-        if (another) look_up(&p, kind, s.tool);
-        if (another && p.cache) rtc_known_put(a, p.cache, kind, s.tool);
+        if (!open_for(a, kind, jobs[0].arch, jobs, p.o->workers > 0 ? p.o->workers : cpu_count(), &s, version, e)) return false;
+        if (!known || known->identity != s.tool->identity) { /* another than was known */
+            start_over(&p);
+            look_up(&p, kind, s.tool);
+            if (p.cache) rtc_known_put(a, p.cache, backends[kind], s.tool);
+        }
         run(&p, &s);
         close_server(&s);
     }
-    if (p.o->version) *p.o->version = version;
     return verdict(&p, e);
 }

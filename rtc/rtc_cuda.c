@@ -8,7 +8,6 @@
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 typedef struct Program *Program; /* nvrtcProgram */
 
@@ -66,17 +65,14 @@ static bool load(Arena *a, Nvrtc *h, const char **name, RtcTool *tool) {
 }
 
 /* The library as a file, and what we add. */
-static void identify(const Nvrtc *h, RtcTool *tool) {
+static void identify(Arena *a, const Nvrtc *h, RtcTool *tool) {
     Dl_info info;
-    struct stat st;
     Text t = {0};
-    if (dladdr(*(void *const *)&h->CreateProgram, &info) && !stat(info.dli_fname, &st)) {
-        if (strlen(info.dli_fname) < sizeof tool->files) snprintf(tool->files, sizeof tool->files, "%s", info.dli_fname);
-        text_add(&t, "%s %lld %lld.%ld\n", info.dli_fname, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
-                 st.st_mtim.tv_nsec);
-    }
+    const char *file = dladdr(*(void *const *)&h->CreateProgram, &info) ? info.dli_fname : "";
+    rtc_stamp_each(a, &t, file, "\n", "");
+    if (strlen(file) < sizeof tool->files) snprintf(tool->files, sizeof tool->files, "%s", file);
     for (size_t i = 0; i < LEN(base); i++) text_add(&t, "%s\n", base[i]);
-    tool->identity = hash64(t.at ? t.at : "", t.n);
+    tool->identity = hash64(t.at, t.n);
     text_free(&t);
 }
 
@@ -92,7 +88,7 @@ static void *cuda_open(Arena *a, RtcTool *tool) {
     if (h->GetNumSupportedArchs(&n) || n > (int)LEN(archs) || h->GetSupportedArchs(archs)) n = 0;
     for (int i = 0; i < n; i++) snprintf(tool->archs[i], sizeof tool->archs[i], "sm_%d", archs[i]);
     tool->n_archs = (uint32_t)n;
-    identify(h, tool);
+    identify(a, h, tool);
     return h;
 }
 
@@ -180,4 +176,4 @@ static bool cuda_compile(void *self, Arena *a, RtcJob *job, Err *e) {
 
 static const char *cuda_needs(const char *arch) { return strcmp(arch, "sm_90") ? "" : "CUDA 11.8"; }
 
-const RtcBackend rtc_cuda = {"cuda", cuda_open, cuda_compile, cuda_needs};
+const RtcBackend rtc_cuda = {"cuda", (const char *const[]){NULL}, cuda_open, cuda_compile, cuda_needs};

@@ -9,7 +9,6 @@
 #include <limits.h>
 #include <link.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 typedef struct Program *Program; /* hiprtcProgram */
 
@@ -119,44 +118,35 @@ static void version_of(const Hip *h, int *major, int *minor, char *real) {
 
 /* --- identity ---------------------------------------------------------------------------------------------------- */
 
-typedef struct Libraries Libraries;
-struct Libraries {
-    Text is, names; /* for the identity; a line each */
-};
+static const char *const variables[] = {"HIPRTC_COMPILE_OPTIONS_APPEND",
+                                        "HIPRTC_LINK_OPTIONS_APPEND",
+                                        "HIP_CLANG_PATH",
+                                        "HIP_DEVICE_LIB_PATH",
+                                        "CPATH",
+                                        "CPLUS_INCLUDE_PATH",
+                                        "CCC_OVERRIDE_OPTIONS",
+                                        NULL};
 
 static int add_library(struct dl_phdr_info *info, size_t size, void *ctx) {
     static const char *const parts[] = {"hiprtc", "amdhip", "comgr", "LLVM", "clang", "liblld"};
-    Libraries *l = ctx;
-    struct stat st;
     (void)size;
     const char *name = strrchr(info->dlpi_name, '/');
     for (size_t i = 0; name && i < LEN(parts); i++)
-        if (strstr(name, parts[i]) && !stat(info->dlpi_name, &st)) {
-            text_add(&l->names, "%s\n", info->dlpi_name);
-            text_add(&l->is, "%s %lld %lld.%ld\n", info->dlpi_name, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
-                     st.st_mtim.tv_nsec);
-            break;
-        }
+        if (strstr(name, parts[i])) return text_add(ctx, "%s\n", info->dlpi_name), 0;
     return 0;
 }
 
 /* Every library that makes code (comgr's LLVM may be a separate one), what we add, and what HIP takes from outside. */
-static void identify(RtcTool *tool) {
-    static const char *const vars[] = {"HIPRTC_COMPILE_OPTIONS_APPEND",
-                                       "HIPRTC_LINK_OPTIONS_APPEND",
-                                       "HIP_CLANG_PATH",
-                                       "HIP_DEVICE_LIB_PATH",
-                                       "CPATH",
-                                       "CPLUS_INCLUDE_PATH",
-                                       "CCC_OVERRIDE_OPTIONS"};
-    Libraries l = {0};
-    dl_iterate_phdr(add_library, &l);
-    for (size_t i = 0; i < LEN(vars); i++) text_add(&l.is, "%s=%s\n", vars[i], getenv(vars[i]) ? getenv(vars[i]) : "");
-    for (size_t i = 0; i < LEN(base); i++) text_add(&l.is, "%s\n", base[i]);
-    text_add(&l.is, "%s", header);
-    tool->identity = hash64(l.is.at, l.is.n);
-    if (l.names.n < sizeof tool->files) memcpy(tool->files, l.names.at, l.names.n);
-    text_free(&l.is), text_free(&l.names);
+static void identify(Arena *a, RtcTool *tool) {
+    Text t = {0}, libraries = {0};
+    dl_iterate_phdr(add_library, &libraries);
+    rtc_stamp_each(a, &t, libraries.at, "\n", "");
+    rtc_variables(&t, variables);
+    for (size_t i = 0; i < LEN(base); i++) text_add(&t, "%s\n", base[i]);
+    text_add(&t, "%s", header);
+    tool->identity = hash64(t.at, t.n);
+    if (libraries.n < sizeof tool->files) memcpy(tool->files, libraries.at, libraries.n);
+    text_free(&t), text_free(&libraries);
 }
 
 static void *hip_open(Arena *a, RtcTool *tool) {
@@ -173,7 +163,7 @@ static void *hip_open(Arena *a, RtcTool *tool) {
     h->comgr = comgr_open(a, real, major >= 7, tool);
     if (!h->comgr) return NULL;
     comgr_archs(h->comgr, tool);
-    identify(tool);
+    identify(a, tool);
     return h;
 }
 
@@ -233,4 +223,4 @@ static const char *hip_needs(const char *arch) {
     return "";
 }
 
-const RtcBackend rtc_hip = {"hip", hip_open, hip_compile, hip_needs};
+const RtcBackend rtc_hip = {"hip", variables, hip_open, hip_compile, hip_needs};

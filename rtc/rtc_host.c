@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -180,8 +179,9 @@ const char *rtc_host_lacks(Arena *a, const char *target, Err *e) {
 
 /* --- the backend ------------------------------------------------------------------------------------------------- */
 
+static const char *const variables[] = {"C_INCLUDE_PATH", "CPATH", NULL};
+
 static void identify(Arena *a, const Cc *cc, const char *version, RtcTool *tool) {
-    struct stat st = {0};
     const char *path = getenv("PATH");
     Text t = {0};
     for (int i = 0; i < cc->n; i++) text_add(&t, "%s\n", cc->argv[i]);
@@ -190,15 +190,12 @@ static void identify(Arena *a, const Cc *cc, const char *version, RtcTool *tool)
     while (path && *path && !*file) { /* the file found first */
         size_t n = strcspn(path, ":");
         const char *found = arena_printf(a, "%.*s/%s", (int)n, path, cc->argv[0]);
-        if (!stat(found, &st)) file = found;
+        if (!access(found, F_OK)) file = found;
         path += n + (path[n] == ':');
     }
     snprintf(tool->files, sizeof tool->files, "%s", strlen(file) < sizeof tool->files ? file : "");
-    text_add(&t, "%lld %lld\n", (long long)st.st_size, (long long)st.st_mtime);
-    for (int i = 0; i < 2; i++) {
-        const char *v = getenv(i ? "CPATH" : "C_INCLUDE_PATH");
-        text_add(&t, "%s\n", v ? v : "");
-    }
+    rtc_stamp_each(a, &t, file, "\n", "");
+    rtc_variables(&t, variables);
     tool->identity = hash64(t.at, t.n);
     text_free(&t);
 }
@@ -289,4 +286,4 @@ static bool host_compile(void *self, Arena *a, RtcJob *job, Err *e) {
 
 static const char *host_needs(const char *arch) { return (void)arch, ""; }
 
-const RtcBackend rtc_host = {"host", host_open, host_compile, host_needs};
+const RtcBackend rtc_host = {"host", variables, host_open, host_compile, host_needs};

@@ -27,7 +27,8 @@ struct RtcTool {
 
 typedef struct RtcBackend RtcBackend;
 struct RtcBackend {
-    const char *what; /* part of the cache key */
+    const char *what;
+    const char *const *variables; /* of the environment, that its code depends on; NULL ends them */
     /* Loads the compiler. NULL and tool->err on failure. */
     void *(*open)(Arena *a, RtcTool *tool);
     /* Fills code, log and kernels. On false e says what failed; the log is kept. May crash. */
@@ -51,8 +52,11 @@ bool rtc_cache_get(Arena *a, const char *dir, RtcKey key, RtcJob *job); /* false
 bool rtc_cache_put(Arena *a, const char *dir, RtcKey key, const RtcJob *job); /* false after a warning */
 
 /* rtc_known.c: the compiler as it last was, NULL when it may be another by now; and what to remember. */
-const RtcTool *rtc_known_get(Arena *a, const char *dir, RtcKind kind);
-void rtc_known_put(Arena *a, const char *dir, RtcKind kind, const RtcTool *tool);
+const RtcTool *rtc_known_get(Arena *a, const char *dir, const RtcBackend *b);
+void rtc_known_put(Arena *a, const char *dir, const RtcBackend *b, const RtcTool *tool);
+/* Lines of an identity: of each file of a list, another when the file is (`then` goes behind each name); of each variable, its value. */
+void rtc_stamp_each(Arena *a, Text *t, const char *list, const char *separator, const char *then);
+void rtc_variables(Text *t, const char *const *names);
 
 /* rtc_load.c: loads the first library, of dirs (each ends in / or is "", the search path; NULL: none) x names, in which
  * resolve(to, lib) finds what it wants. *name: what it was asked by. On false *fault says why one that is there does not load. */

@@ -345,7 +345,7 @@ static void test_known(void) {
     CHECK(!rtc_compile(a, RTC_HIP, &x, 1, NULL, &e) && strstr(e.msg, "temporary directory"), "another ROCm: %s", e.msg);
     unsetenv("ROCM_PATH");
     CHECK(rtc_compile(a, RTC_HIP, &x, 1, NULL, &e), "the same one again: %s", e.msg);
-    snprintf(path, sizeof path, "%s/%d.tool", getenv("GPTOSS_CACHE"), (int)RTC_HIP);
+    snprintf(path, sizeof path, "%s/hip.tool", getenv("GPTOSS_CACHE"));
     size_t n = 0;
     char *record = file_read(a, path, &n, &e);
     CHECK(record && n > 100, "%s", e.msg);

@@ -578,7 +578,7 @@ static hipError_t queue(const char *call, hipStream_t stream, const Op *op) {
     if (!s) return complain(call, "no stream (the null stream waits for all others: make one)"), hipErrorInvalidHandle;
     if (!own(call, s)) return hipErrorInvalidHandle;
     if (s->capturing && op->kind != LAUNCH)
-    return complain(call, "into a capturing stream"), hipErrorStreamCaptureUnsupported;
+        return complain(call, "into a capturing stream"), hipErrorStreamCaptureUnsupported;
     push(s->capturing ? &s->captured : &s->ops, op);
     return hipSuccess;
 }
