@@ -6,6 +6,7 @@
 #include <math.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -63,6 +64,14 @@ void die(const char *fmt, ...) {
 void out_of_memory(size_t size, const char *what) {
     fprintf(stderr, "gptoss: out of memory: %zu bytes for %s\n", size, what);
     exit(1);
+}
+
+void *large_alloc(size_t size) {
+    enum { ALIGN = 256, HUGE = 2 << 20 };
+    void *p = NULL;
+    if (posix_memalign(&p, size < HUGE ? ALIGN : HUGE, size ? size : 1)) return NULL;
+    if (size >= HUGE) madvise(p, size, MADV_HUGEPAGE);
+    return p;
 }
 
 /* --- arena --- */

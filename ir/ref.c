@@ -114,7 +114,7 @@ double tensor_at(const Tensor *t, int64_t i) {
 static void *scratch(int64_t n, size_t size) {
     size_t bytes;
     if (n < 0 || !size_mul((size_t)n, size, &bytes)) die("ref: scratch of %" PRId64 " elements", n);
-    void *p = malloc(bytes ? bytes : 1);
+    void *p = large_alloc(bytes);
     if (p) return p;
     fprintf(stderr, "gptoss: out of memory (asked for %zu bytes)\n", bytes);
     exit(1);

@@ -4,13 +4,12 @@
 #include "runtime/emu/comgr.h"
 
 #include <jansson.h>
-#include <malloc.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 extern const DeviceOps dev_emu; /* the table, at the end */
 
-enum { MEMORY_ALIGN = 256, HOT_LINES = 5 /* of a kernel, in -f */ };
+enum { HOT_LINES = 5 /* of a kernel, in -f */ };
 
 typedef struct Region Region;
 struct Region {
@@ -62,7 +61,7 @@ static Device *emu_open(int index, const Plan *p, const DeviceOptions *o, Err *e
 
 static void forget_region(Emu *u, size_t i) {
     emu_mem_remove(u->mem, u->regions[i].p);
-    if (u->regions[i].owned) device_let_go(&u->held, malloc_usable_size(u->regions[i].p)), free(u->regions[i].p);
+    if (u->regions[i].owned) device_give(&u->held, u->regions[i].p);
     u->regions[i] = u->regions[--u->n_regions];
 }
 
@@ -101,14 +100,11 @@ static bool add_region(Emu *u, void *p, size_t size, const char *name, bool owne
 }
 
 static void *emu_alloc(Device *d, size_t size, const char *name, Err *e) {
-    void *p = NULL;
     if (!size) size = 1;
     Emu *u = (Emu *)d;
-    if (!device_memory(size, "emu", name, e)) return NULL;
-    if (posix_memalign(&p, MEMORY_ALIGN, size))
-        return err_set(e, "device emu: out of memory: %zu bytes for %s", size, name), NULL;
-    if (add_region(u, p, size, name, true, e)) return device_hold(&u->held, malloc_usable_size(p)), p;
-    free(p);
+    void *p = device_take(&u->held, size, "emu", name, e);
+    if (!p || add_region(u, p, size, name, true, e)) return p;
+    device_give(&u->held, p);
     return NULL;
 }
 

@@ -11,7 +11,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <jansson.h>
-#include <malloc.h>
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
@@ -23,7 +22,7 @@
 
 extern const DeviceOps dev_host; /* the table, at the end */
 
-enum { MEMORY_ALIGN = 256, HUGE_PAGE = 2 << 20, MAX_THREADS = 1024, SPINS = 4000 };
+enum { ROOM_STEP = 2 << 20, MAX_THREADS = 1024, SPINS = 4000 };
 
 typedef struct Room Room; /* as in templates/arch/host.h */
 struct Room {
@@ -100,15 +99,12 @@ struct Host {
 /* --- threads ------------------------------------------------------------------------------------------------------------------- */
 
 static void room_grow(Room *r, size_t size) {
-    size_t n = (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    size_t n = (size + ROOM_STEP - 1) / ROOM_STEP * ROOM_STEP;
     free(r->at);
-    r->at = aligned_alloc(HUGE_PAGE, n);
+    r->at = large_alloc(n);
     r->size = n;
     r->made = 0;
-    if (r->at) {
-        madvise(r->at, n, MADV_HUGEPAGE);
-        return;
-    }
+    if (r->at) return;
     fprintf(stderr, "gptoss: out of memory (a thread asked for %zu bytes)\n", size);
     exit(1);
 }
@@ -310,8 +306,7 @@ static void host_close(Device *d) {
         free(k->symbol);
         free(k);
     }
-    for (size_t i = 0; i < h->n_owned; i++) free(h->owned[i]);
-    device_let_go(&h->held, h->held);
+    for (size_t i = 0; i < h->n_owned; i++) device_give(&h->held, h->owned[i]);
     free(h->owned);
     arena_free(h->arena);
     free(h);
@@ -339,26 +334,21 @@ static bool host_info(Device *d, DeviceInfo *i, Err *e) {
 
 static void *host_alloc(Device *d, size_t size, const char *name, Err *e) {
     Host *h = (Host *)d;
-    void *p = NULL;
     if (h->n_owned == h->cap_owned) {
         size_t cap = h->cap_owned ? 2 * h->cap_owned : 64;
         void **more = realloc(h->owned, cap * sizeof *more);
         if (!more) return err_set(e, "device host: out of memory for %s", name), NULL;
         h->owned = more, h->cap_owned = cap;
     }
-    if (!device_memory(size, "host", name, e)) return NULL;
-    if (posix_memalign(&p, size < HUGE_PAGE ? MEMORY_ALIGN : HUGE_PAGE, size ? size : 1)) return err_set(e, "device host: out of memory: %zu bytes for %s", size, name), NULL;
-    if (size >= HUGE_PAGE) madvise(p, size, MADV_HUGEPAGE);
-    device_hold(&h->held, malloc_usable_size(p));
-    return h->owned[h->n_owned++] = p;
+    void *p = device_take(&h->held, size, "host", name, e);
+    return p ? h->owned[h->n_owned++] = p : NULL;
 }
 
 static void host_free(Device *d, void *p) {
     Host *h = (Host *)d;
     for (size_t i = 0; i < h->n_owned; i++)
         if (h->owned[i] == p) {
-            device_let_go(&h->held, malloc_usable_size(p));
-            free(p);
+            device_give(&h->held, p);
             h->owned[i] = h->owned[--h->n_owned];
             return;
         }

@@ -3,13 +3,12 @@
 #include "device.h"
 #include "ir/ref.h"
 
-#include <malloc.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 extern const DeviceOps dev_ref; /* the table, at the end */
 
-enum { MEMORY_ALIGN = 256, POISON_MAX = 64 << 20 };
+enum { POISON_MAX = 64 << 20 };
 
 typedef struct Ref Ref;
 struct Ref {
@@ -33,8 +32,7 @@ static Device *ref_open(int index, const Plan *p, const DeviceOptions *o, Err *e
 
 static void ref_close(Device *d) {
     Ref *r = (Ref *)d;
-    for (size_t i = 0; i < r->n_owned; i++) free(r->owned[i]);
-    device_let_go(&r->held, r->held);
+    for (size_t i = 0; i < r->n_owned; i++) device_give(&r->held, r->owned[i]);
     free(r->owned);
     free(r);
 }
@@ -55,13 +53,10 @@ static void *ref_alloc(Device *d, size_t size, const char *name, Err *e) {
         if (!more) return err_set(e, "device ref: out of memory for %s", name), NULL;
         r->owned = more, r->cap_owned = cap;
     }
-    void *p = NULL;
-    if (!device_memory(size, "ref", name, e)) return NULL;
-    if (posix_memalign(&p, MEMORY_ALIGN, size ? size : 1))
-        return err_set(e, "device ref: out of memory: %zu bytes for %s", size, name), NULL;
+    void *p = device_take(&r->held, size, "ref", name, e);
+    if (!p) return NULL;
     if (size <= POISON_MAX)
         memset(p, 0xff, size); /* NaNs and -1: what nobody wrote shows; larger pools stay untouched, unpaged */
-    device_hold(&r->held, malloc_usable_size(p));
     return r->owned[r->n_owned++] = p;
 }
 
@@ -69,8 +64,7 @@ static void ref_free(Device *d, void *p) {
     Ref *r = (Ref *)d;
     for (size_t i = 0; i < r->n_owned; i++)
         if (r->owned[i] == p) {
-            device_let_go(&r->held, malloc_usable_size(p));
-            free(p);
+            device_give(&r->held, p);
             r->owned[i] = r->owned[--r->n_owned];
             return;
         }

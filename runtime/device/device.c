@@ -3,6 +3,7 @@
 
 #include "ir/cli.h"
 
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/sysinfo.h>
@@ -125,9 +126,6 @@ void device_free_common(Device *d, Device *const *others, int n, void *p) {
 
 static atomic_size_t all_held; /* by all devices whose memory is the machine's: those of a group, parity's two, one of each group */
 
-void device_hold(size_t *held, size_t bytes) { *held += bytes, atomic_fetch_add(&all_held, bytes); }
-void device_let_go(size_t *held, size_t bytes) { *held -= bytes, atomic_fetch_sub(&all_held, bytes); }
-
 static size_t machine_memory(void) {
     struct sysinfo m;
     return sysinfo(&m) ? SIZE_MAX : ((size_t)m.totalram + m.totalswap) * m.mem_unit;
@@ -138,10 +136,21 @@ void device_bound_memory(void) {
     if (all < SIZE_MAX) memory_bound(all);
 }
 
-bool device_memory(size_t more, const char *device, const char *name, Err *e) {
-    size_t sum, held = atomic_load(&all_held), all = machine_memory();
-    if (size_add(held, more, &sum) && sum <= all) return true;
-    return err_set(e, "device %s: out of memory: %zu bytes for %s, beside %zu (the machine has %zu)", device, more, name, held, all);
+void *device_take(size_t *held, size_t size, const char *device, const char *name, Err *e) {
+    size_t sum, now = atomic_load(&all_held), all = machine_memory();
+    if (!size_add(now, size, &sum) || sum > all)
+        return err_set(e, "device %s: out of memory: %zu bytes for %s, beside %zu (the machine has %zu)", device, size, name, now, all), NULL;
+    void *p = large_alloc(size);
+    if (!p) return err_set(e, "device %s: out of memory: %zu bytes for %s", device, size, name), NULL;
+    const size_t bytes = malloc_usable_size(p);
+    *held += bytes, atomic_fetch_add(&all_held, bytes);
+    return p;
+}
+
+void device_give(size_t *held, void *p) {
+    const size_t bytes = malloc_usable_size(p);
+    *held -= bytes, atomic_fetch_sub(&all_held, bytes);
+    free(p);
 }
 
 void device_close(Device *d) {

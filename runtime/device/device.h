@@ -111,11 +111,10 @@ void device_list(Text *t);    /* what --list-devices prints */
 /* Before a device in host memory is used: what a plan asks for beside its buffers (values in bodies, copies for comparing) fails, too,
  * where it is more than the machine has. */
 void device_bound_memory(void);
-/* May a device in host memory take `more`? What is mapped is not there before it is touched: a plan that asks for more than the machine
- * has, on all its devices together, must fail here, not when the kernel ends the process. What it took and gives back it says. */
-bool device_memory(size_t more, const char *device, const char *name, Err *e);
-void device_hold(size_t *held, size_t bytes); /* held: the device's own count */
-void device_let_go(size_t *held, size_t bytes);
+/* Memory of a device that has the machine's (large_alloc). What is mapped is not there before it is touched: a plan that asks for more
+ * than the machine has, on all its devices together, fails here, not when the kernel ends the process. */
+void *device_take(size_t *held, size_t size, const char *device, const char *name, Err *e); /* held: the device's own count */
+void device_give(size_t *held, void *p); /* of device_take */
 /* alloc_common and free_common of devices all of whose memory is the host's: as any. */
 void *device_alloc_common(Device *d, Device *const *others, int n, size_t size, const char *name, Err *why, Err *e);
 void device_free_common(Device *d, Device *const *others, int n, void *p);

@@ -80,7 +80,7 @@ static bool make_tensor(const Value *v, const Sizes *s, Side *x, Err *e) {
     x->in = tensor_of(&v->type, s, NULL);
     if (!dtype_bytes(x->in.dtype, (size_t)tensor_count(&x->in), &x->bytes))
         return err_set(e, "%s has no size", v->name);
-    x->in.data = malloc(x->bytes + 8);
+    x->in.data = large_alloc(x->bytes + 8);
     return x->in.data || err_set(e, "out of memory for %s", v->name);
 }
 
@@ -477,7 +477,7 @@ static Tensor rows_of(const Tensor *t, const int64_t *row, int64_t n) {
     Tensor r = *t;
     size_t size = (size_t)(tensor_count(t) / t->dim[0]) * size_of(t);
     r.dim[0] = n;
-    r.data = malloc((size_t)n * size + 8);
+    r.data = large_alloc((size_t)n * size + 8);
     if (!r.data) out_of_memory((size_t)n * size, "a self-test");
     for (int64_t i = 0; i < n; i++)
         memcpy((char *)r.data + (size_t)i * size, (const char *)t->data + (size_t)row[i] * size, size);
@@ -505,7 +505,8 @@ static bool reference(Check *c, Trial *t, Tensor *ins, Err *e) {
         Side *x = &t->out[i];
         int state = node_state_in(t->n, i);
         x->want = x->in;
-        if (!(x->want.data = calloc(1, x->bytes + 8))) return err_set(e, "out of memory");
+        if (!(x->want.data = large_alloc(x->bytes + 8))) return err_set(e, "out of memory");
+        memset(x->want.data, 0, x->bytes + 8);
         if (state >= 0) memcpy(x->want.data, t->in[state].in.data, x->bytes);
         outs[i] = x->want;
     }
