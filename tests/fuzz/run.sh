@@ -14,7 +14,7 @@ failed=0
 for f in tests/fuzz/fuzz_*.c; do
     name=${f##*/fuzz_} name=${name%.c}
     [ "$name" = seed ] && continue
-    case $name in code) n=1500 ;; lua) n=800 ;; plan) n=2000 ;; run) n=600 ;; model | tok | eval | prompts | replay) n=3000 ;; *) n=20000 ;; esac
+    case $name in code) n=500 ;; lua) n=500 ;; plan) n=2000 ;; run) n=600 ;; model | tok | eval | prompts | replay) n=3000 ;; *) n=20000 ;; esac
     inputs=$dir/seeds/$name
     [ -d "tests/fuzz/failed/$name" ] && inputs="$inputs tests/fuzz/failed/$name"
     dictionary=

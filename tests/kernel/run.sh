@@ -90,20 +90,22 @@ shape k1         300     32    32      2 9  1  32   4   1   33  mxfp4 # blocks o
     for k in 2 3 4 5 6 7 8; do shape k$k 300 32 32 2 9 $k 32 4 1 33 mxfp4; done
 }
 
-# The 120b's kernels are tried where their text is not one of the 20b's.
+# The kernels of the 120b, and those of the 20b in strict, are tried where their text is not one of the 20b's.
 for model in 20b 120b; do compile $model graphs/gpt-oss-$model.lua --emit $out/$model; done
+compile 20b-strict graphs/gpt-oss-20b.lua --precision strict --emit $out/20b-strict
 text_of() { awk -v line="\"$2\"" 'FNR == 1 {on = 0} /^#line 1 /{on = $3 == line} on' $out/"$1"/*.hip; }
 selftest 20b --sample 64
-tried=none
-sed -n 's/.*"symbol": "\([^"]*\)".*/\1/p' $out/120b.json | sort | while read -r symbol; do
-    [[ $symbol == *$tried* ]] && continue # --only tried it too
-    text_of 120b "$symbol" >$out/text
-    [ -s $out/text ] || echo "FAIL 120b: no text of $symbol"
-    text_of 20b "$symbol" | cmp -s - $out/text && continue
-    tried=$symbol
-    selftest 120b --sample 64 --only "$symbol"
+for other in 120b 20b-strict; do
+    tried=none
+    sed -n 's/.*"symbol": "\([^"]*\)".*/\1/p' $out/$other.json | sort | while read -r symbol; do
+        [[ $symbol == *$tried* ]] && continue # --only tried it too
+        text_of $other "$symbol" >$out/text
+        [ -s $out/text ] || echo "FAIL $other: no text of $symbol"
+        text_of 20b "$symbol" | cmp -s - $out/text && continue
+        tried=$symbol
+        selftest $other --sample 64 --only "$symbol"
+    done
 done
-compile 20b-strict graphs/gpt-oss-20b.lua --precision strict && selftest 20b-strict --sample 64
 
 # Those of another arch are tests/cuda's.
 missing=$(comm -13 <(sort -u $used) <(cd templates && grep -LE '^//! arch +[^g ]' ./*.hip | sed 's|^\./||' | sort))

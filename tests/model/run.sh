@@ -4,7 +4,7 @@
 #   oracle     tests/oracle/oracle.py, which shares no code with the project, on a random checkpoint and its .bin
 #   batch      the same bits at any -b, --prefill-chunk and wave order; strict and fast
 #   flipped    one instruction byte of the plan changed
-#   20b        two layers with all other dimensions of the 20b decode three tokens
+#   20b        two layers of the 20b, with fewer words, decode three tokens
 set -u
 out=out/tests/model
 rm -rf $out && mkdir -p $out
@@ -136,7 +136,10 @@ JSON
         compile graphs/gpt-oss-20b.lua --model $out/20b --precision "$1" --max-batch 2 --max-tokens 16 -o $out/20b.bin || return 1
         exec_ $out/20b.bin -m getp --device emu --input-ids -i $out/20b.ids -n 4 -o $out/20b.emu && exec_ $out/20b.bin -m getp_cpu --input-ids -i $out/20b.ids -n 4 -o $out/20b.cpu && cmp $out/20b.emu $out/20b.cpu
     }
-    check "two layers of the 20b, strict: emu and ref decode the same" two strict 201088 32
+    # All words are 2.3 GB more; the kernels' own tests have them.
+    words=16000
+    [ -n "${TEST_ALL:-}" ] && words=201088
+    check "two layers of the 20b, strict: emu and ref decode the same" two strict $words 32
     rm -rf $out/20b
     # fast repacks every weight in the emulator, a second for 10 MB: one expert more than a token takes
     check "two layers of the 20b, fast, with fewer experts and words: emu and ref decode the same" two fast 4800 5
