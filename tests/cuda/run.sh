@@ -43,6 +43,7 @@ for p in strict fast; do
     for what in "toy" "toy --no-fusion all" "toy --no-fusion mlp1_swiglu" "gpt-oss-20b" "gpt-oss-120b"; do
         set -- $what
         name=$1${3:+-no-$3}-$p
+        [ $name$here${TEST_ALL:-} = gpt-oss-120b-strict0 ] && continue # its kernels differ from the 20b's in a number
         if ! compile "$name" graphs/"$1".lua --precision $p "${@:2}"; then fail "$name" "$(tail -1 "$tmp/$name.err")"
         elif [ "$(spilling "$tmp/$name.json")" != "" ]; then fail "$name" "spills or uses local memory: $(spilling "$tmp/$name.json")"
         elif grep -q '"vgprs": 0' "$tmp/$name.json"; then fail "$name" "a kernel without statistics"
