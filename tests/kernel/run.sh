@@ -6,8 +6,6 @@ set -u
 out=out/tests/kernel
 rm -rf $out && mkdir -p $out
 used=$out/templates
-# Memory that is freed is kept: of the 20b's self-test a fifth was page faults of what is taken and given back for each kernel.
-export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184
 
 # name, self-test options…: runs out/NAME.bin and prints a line per kernel and T.
 selftest() {
