@@ -67,12 +67,13 @@ INLINED void store_words(Wave *w, const Inst *i, const uint32_t *a, uint32_t off
 
 static const uint32_t *addresses(const Wave *w, const Inst *i, uint32_t *tmp) { return source_rows(w, &i->s[0], tmp); }
 
-/* Are all 64 lanes' accesses side by side, inside, and (for a read) written? Then they are one copy. */
-INLINED bool dense(const Wave *w, const uint32_t *a, uint32_t offset, uint32_t n, bool write) {
+/* Are all 64 lanes' accesses side by side from `at` on (the first's; the sum of address and offset wraps), inside, and (for a read)
+ * written? Then they are one copy. */
+INLINED bool dense(const Wave *w, const uint32_t *a, uint32_t at, uint32_t n, bool write) {
     const Group *g = w->g;
-    uint32_t off = 0, at = a[0] + offset;
-    EACH_LANE off |= a[l] ^ (a[0] + (uint32_t)l * n);
-    if (off || ~EXEC || g->race || (uint64_t)at + LANES * n > g->lds_size) return false;
+    uint32_t apart = 0;
+    EACH_LANE apart |= a[l] ^ (a[0] + (uint32_t)l * n);
+    if (apart || ~EXEC || g->race || (uint64_t)at + LANES * n > g->lds_size) return false;
     return write || !memchr(g->lds_bits + at, 0, LANES * n);
 }
 
@@ -81,8 +82,9 @@ INLINED void load(Wave *w, const Inst *i) {
     const uint32_t *a = addresses(w, i, tmp);
     w->lds_bytes += n * (uint64_t)__builtin_popcountll(EXEC);
     memcpy(copy, a, sizeof copy); /* the destination may hold the addresses */
-    if (i->op->b == WORDS && dense(w, copy, off, n, false)) {
-        const uint8_t *p = w->g->lds + copy[0] + off;
+    const uint32_t first = copy[0] + off;
+    if (i->op->b == WORDS && dense(w, copy, first, n, false)) {
+        const uint8_t *p = w->g->lds + first;
         for (uint32_t k = 0; k < n / 4; k++) EACH_LANE memcpy(&d[k * LANES + (uint32_t)l], p + 4 * k + n * (uint32_t)l, 4);
         return;
     }
@@ -101,10 +103,11 @@ INLINED void store(Wave *w, const Inst *i) {
     uint32_t tmp[2 * LANES], n = i->op->a, off = (uint32_t)i->offset;
     const uint32_t *a = addresses(w, i, tmp), *s = V(w, i->s[1].reg);
     w->lds_bytes += n * (uint64_t)__builtin_popcountll(EXEC);
-    if (i->op->b == WORDS && dense(w, a, off, n, true)) {
-        uint8_t *p = w->g->lds + a[0] + off;
+    const uint32_t first = a[0] + off;
+    if (i->op->b == WORDS && dense(w, a, first, n, true)) {
+        uint8_t *p = w->g->lds + first;
         for (uint32_t k = 0; k < n / 4; k++) EACH_LANE memcpy(p + 4 * k + n * (uint32_t)l, &s[k * LANES + (uint32_t)l], 4);
-        memset(w->g->lds_bits + a[0] + off, 1, LANES * n);
+        memset(w->g->lds_bits + first, 1, LANES * n);
         return;
     }
     if (i->op->b == WORDS) {

@@ -310,6 +310,8 @@ static void lds_cases(void) {
     V(".ds_write_b32 v60, v2 offset:64\n.s_mov_b32 m0, 0x400000\n.s_mov_b64 exec, 0xff\nds_append v12 \n.s_mov_b64 exec, -1\n.ds_read_b32 v13, v60 offset:64\n.v_lshl_or_b32 v12, v12, 8, v13", 5, 0, 0, 5 << 8 | 13);
     V(".ds_write_b32 v60, v2 offset:64\n.s_mov_b32 m0, 0x400000\n.s_mov_b64 exec, 0xff\nds_consume v12 \n.s_mov_b64 exec, -1\n.ds_read_b32 v13, v60 offset:64\n.v_lshl_or_b32 v12, v12, 8, v13", 50, 0, 0, 50 << 8 | 42);
     L(".s_mov_b32 m0, 64\nds_write_addtid_b32 v50 offset:8\n.v_lshlrev_b32 v61, 2, v50\n.ds_read_b32 v12, v61 offset:72", 0, 0, 0, (uint32_t)l);
+    /* an address below 0: the sum with the offset wraps, and lies inside */
+    L(".v_lshlrev_b32 v61, 2, v50\n.v_add_u32 v61, 0xffffff00, v61\n.ds_write_b32 v61, v50 offset:1024\n.ds_read_b32 v12, v61 offset:1024", 0, 0, 0, (uint32_t)l);
     L(".v_lshlrev_b32 v61, 2, v50\n.ds_write_b32 v61, v50 offset:72\n.s_mov_b32 m0, 64\nds_read_addtid_b32 v12 offset:8", 0, 0, 0, (uint32_t)l);
     V("ds_nop\n.v_mov_b32 v12, 9", 0, 0, 0, 9);
 }
