@@ -8,6 +8,9 @@
 #include "ir/graph.h"
 #include "model/model.h"
 
+/* Nodes of a graph of the compiler's input. The 120b's step has 900; several passes take a time that is their number's square. */
+enum { MAX_NODES = 12000 };
+
 typedef struct Front Front;
 
 typedef struct FrontOptions FrontOptions;

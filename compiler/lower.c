@@ -58,6 +58,7 @@ static bool group_node(const Maker *m, Graph *g, Node *n, Err *e) {
     if (!wish.tile) return true;
     Node *group = make_group(g, wish.ids, wish.experts, wish.tile, e);
     if (!group) return err_wrap(e, "group for %s", node_name(n));
+    if (n->n_in + 2 > MAX_IN) return err_at(e, &n->loc, "%s has %d inputs: with the order of its experts' pairs there would be %d, and a node has at most %d (leave a fusion out with --no-fusion)", node_name(n), n->n_in, n->n_in + 2, MAX_IN);
     if (n->op != OP_FUSED) fuse_wrap(g, n, "group");
     n->in[n->n_in++] = group->out[0];
     n->in[n->n_in++] = group->out[1];
@@ -457,10 +458,11 @@ static bool lower_graph(Lower *l, const Program *p, int index, Err *e) {
 
 /* --- KV groups --- */
 
-static void add_kv(Lower *l, const char *blocks, int64_t window, int state) {
+static bool add_kv(Lower *l, const char *blocks, int64_t window, int state, Err *e) {
     Plan *p = l->plan;
     int i = 0;
     while (i < p->n_kv && strcmp(p->kv[i].blocks, blocks)) i++;
+    if (i == 8) return err_set(e, "more than 8 block tables");
     PlanKv *kv = &p->kv[i];
     if (i == p->n_kv) {
         p->n_kv++;
@@ -468,7 +470,11 @@ static void add_kv(Lower *l, const char *blocks, int64_t window, int state) {
     }
     if (!window || (kv->window && window > kv->window))
         kv->window = window; /* the widest decides what may be released */
+    for (int k = 0; k < kv->n_states; k++)
+        if (kv->states[k] == state) return true; /* several read one cache */
+    if (kv->n_states == MODEL_MAX_LAYERS) return err_set(e, "%s: more than %d caches are found through it", blocks, MODEL_MAX_LAYERS);
     kv->states[kv->n_states++] = state;
+    return true;
 }
 
 static bool find_kv(Lower *l, const Graph *g, const PlanGraph *pg, Err *e) {
@@ -476,8 +482,7 @@ static bool find_kv(Lower *l, const Graph *g, const PlanGraph *pg, Err *e) {
         const Node *n = g->nodes.at[k], *at = node_of_op(n, OP_attention);
         if (!at) continue;
         const Value *state = owner_outside(n, at->in[1]), *blocks = owner_outside(n, at->in[5]);
-        if (l->plan->n_kv == 8) return err_set(e, "more than 8 block tables");
-        add_kv(l, blocks->name, node_int(at, "window"), plan_value(pg, state->name));
+        if (!add_kv(l, blocks->name, node_int(at, "window"), plan_value(pg, state->name), e)) return false;
     }
     return true;
 }

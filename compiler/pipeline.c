@@ -90,6 +90,8 @@ static bool is_dump(const char *path) {
 static bool load_dump(Compile *c, Err *e) {
     const char *text = file_read_text(c->a, c->o.graph, NULL, e);
     if (!text || !(c->program = program_load(c->a, text, c->o.graph, e)) || !program_verify(c->program, e)) return false;
+    for (size_t i = 0; i < c->program->graphs.n; i++)
+        if (c->program->graphs.at[i]->nodes.n > MAX_NODES) return err_set(e, "%s: more than %d nodes in a graph", c->o.graph, MAX_NODES);
     if (!c->model) return err_set(e, "%s: a dump states no config: --model names a checkpoint that does", c->o.graph);
     c->plan.config = *model_config(c->model);
     if (c->o.max_seq) c->plan.config.max_seq = c->o.max_seq;

@@ -1,5 +1,5 @@
 /* precision.c - what is rounded to bf16, written into the graph as cast nodes and types.
- * needs: no fused nodes    breaks: marks, uses
+ * needs: no fused nodes    breaks: marks, uses, values' ids
  *
  * Which inputs those are, every op's row of ir/ops.def says.
  * strict: nothing is rounded. fast: the operands of every contraction are bf16:
@@ -55,23 +55,20 @@ static void place_casts(Graph *g, size_t n_before) {
 
 static bool is(const Node *n, int i, int flags) { return (op_operand(n->op, i).flags & flags) != 0; }
 
-/* Does a choice hang on v, through elementwise ops perhaps? */
-static bool feeds_choice(const Graph *g, const Value *v) {
-    for (size_t i = 0; i < g->nodes.n; i++) {
+/* Value.id of what g's nodes compute: does a choice hang on it, through elementwise ops perhaps? Readers come behind what they read. */
+static void find_choices(const Graph *g) {
+    for (size_t i = 0; i < g->nodes.n; i++)
+        for (int k = 0; k < g->nodes.at[i]->n_out; k++) g->nodes.at[i]->out[k]->id = false;
+    for (size_t i = g->nodes.n; i-- > 0;) {
         const Node *n = g->nodes.at[i];
-        for (int k = 0; k < n->n_in; k++) {
-            if (n->in[k] != v) continue;
-            if (is(n, k, OPERAND_EXACT)) return true;
-            if (op_info(n->op)->flags & OPF_ELEMENTWISE && feeds_choice(g, n->out[0])) return true;
-        }
+        const bool hands_on = op_info(n->op)->flags & OPF_ELEMENTWISE && n->out[0]->id;
+        for (int k = 0; k < n->n_in; k++)
+            if (n->in[k] && (hands_on || is(n, k, OPERAND_EXACT))) n->in[k]->id = true;
     }
-    return false;
 }
 
 /* Whether fast rounds input i of n. */
-static bool is_rounded(const Graph *g, const Node *n, int i) {
-    return is(n, i, OPERAND_ROUND | OPERAND_WEIGHT) && !feeds_choice(g, n->out[0]);
-}
+static bool is_rounded(const Node *n, int i) { return is(n, i, OPERAND_ROUND | OPERAND_WEIGHT) && !n->out[0]->id; }
 
 /* The state that v is, before any update; NULL when it is none. */
 static Value *initial_state(Value *v) {
@@ -102,19 +99,19 @@ static bool round_operands(Precision *p, Node *n) {
     for (int i = 0; i < n->n_attr; i++)
         if (op_attr_fast(p->g->arena, n->op, i, &fast)) set_attr(n, &fast);
     for (int i = 0; i < n->n_in; i++)
-        if (is(n, i, OPERAND_ROUND) && is_rounded(p->g, n, i) && !round_input(p, n, i)) return false;
+        if (is(n, i, OPERAND_ROUND) && is_rounded(n, i) && !round_input(p, n, i)) return false;
     return true;
 }
 
 /* --- weights ------------------------------------------------------------------------------------------------------ */
 
-static bool is_weight(const Graph *g, const Node *n, int i) { return is(n, i, OPERAND_WEIGHT) && is_rounded(g, n, i); }
+static bool is_weight(const Node *n, int i) { return is(n, i, OPERAND_WEIGHT) && is_rounded(n, i); }
 
 /* How graph g reads its param w: as such a weight, and in any other way. */
 static void weight_uses(const Graph *g, const Value *w, bool *as_weight, bool *other) {
     for (size_t i = 0; i < g->nodes.n; i++)
         for (int k = 0; k < g->nodes.at[i]->n_in; k++)
-            if (g->nodes.at[i]->in[k] == w) *(is_weight(g, g->nodes.at[i], k) ? as_weight : other) = true;
+            if (g->nodes.at[i]->in[k] == w) *(is_weight(g->nodes.at[i], k) ? as_weight : other) = true;
     *other |= graph_is_output(g, w);
 }
 
@@ -149,7 +146,7 @@ static bool precise(Graph *g, bool strict, bool kv16, Err *e) {
     graph_clear_marks(g);
     for (size_t i = 0; i < n; i++) {
         Node *at = g->nodes.at[i];
-        if (at->op == OP_FUSED) die("precision: %s is fused already; run precision first", node_name(at));
+        if (at->op == OP_FUSED) return err_at(e, &at->loc, "%s is fused already; what is rounded is decided before", node_name(at));
         if (!strict && !round_operands(&p, at)) return false;
         if (kv16 && !round_kv(&p, at)) return false;
     }
@@ -158,6 +155,7 @@ static bool precise(Graph *g, bool strict, bool kv16, Err *e) {
 }
 
 bool precision_run(Program *p, bool strict, bool kv16, Err *e) {
+    for (size_t i = 0; i < p->graphs.n; i++) find_choices(p->graphs.at[i]);
     if (!strict) round_weights(p);
     for (size_t i = 0; i < p->graphs.n; i++)
         if (!precise(p->graphs.at[i], strict, kv16, e)) return false;

@@ -440,6 +440,8 @@ bool templates_load(Arena *a, TemplateList *list, const char *dir, const char *e
 
 /* --- expressions --- */
 
+enum { EXPRESSION = 2000 /* characters at most: what is nested in it is on the stack */ };
+
 typedef struct Eval Eval;
 struct Eval {
     const Binding *b;
@@ -576,6 +578,7 @@ static int64_t ternary(Eval *v) {
 
 bool binding_eval(const Binding *b, const char *expr, int64_t rows, int64_t *value, Err *e) {
     Eval v = {.b = b, .p = expr, .expr = expr, .rows = rows, .e = e};
+    if (strlen(expr) > EXPRESSION) return err_set(e, "\"%.40s…\": an expression of more than %d characters", expr, EXPRESSION);
     *value = ternary(&v);
     while (isspace((unsigned char)*v.p)) v.p++;
     if (*v.p) fail(&v, "unexpected text");

@@ -64,7 +64,7 @@ static bool check_case(const Session *s, const Case *c, Err *e) {
     if (c->batch > p->max_batch)
         return err_set(e, "%d requests side by side: the plan has %" PRId64 " slots; recompile with --max-batch",
                        c->batch, p->max_batch);
-    if (positions(c) > p->max_seq)
+    if (c->n > p->max_seq || before(c) > p->max_seq - c->n)
         return err_set(e,
                        "%s at depth %" PRId64 ": the plan has room for %" PRId64 " positions; recompile with --max-seq",
                        name, c->depth, p->max_seq);
