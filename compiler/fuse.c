@@ -372,6 +372,8 @@ static bool apply(Fuser *f, const Rule *r) {
         f->why = NULL;
         bool done = match_at(&p, root, try_match, f, &miss);
         if (f->failed) return false;
+        if (miss.tries > MATCH_TRIES)
+            return err_at(f->e, &r->loc, "rule %s: more than %d nodes were tried for its pattern's: ops that commute can be laid over a graph in too many ways", r->name, MATCH_TRIES);
         if (done) record(f, r, node_name(root), FUSE_DONE, f->done);
         else if (f->why) record(f, r, node_name(root), FUSE_REFUSED, f->why);
         met |= done || f->why;

@@ -327,7 +327,8 @@ static bool extend(const Search *s, const Match *m, size_t k);
 
 static bool try_node(const Search *s, const Match *m, size_t k, Node *gn) {
     const Node *pn = s->pattern->plan[k];
-    bool commutes = op_info(pn->op)->flags & OPF_COMMUTES;
+    bool commutes = op_info(pn->op)->flags & OPF_COMMUTES && gn->in[0] != gn->in[1];
+    if (s->miss->tries++ >= MATCH_TRIES) return false;
     for (int swap = 0; swap <= commutes; swap++) {
         Match next = *m;
         if (unify(s, &next, k, gn, swap) && extend(s, &next, k + 1)) return true;

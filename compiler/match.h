@@ -13,7 +13,7 @@ const NodeList *readers(const Value *v);
 
 /* --- patterns ----------------------------------------------------------------------------------------------------- */
 
-enum { PATTERN_NODES = 32, PATTERN_VALUES = 64, MATCH_CASTS = 32 };
+enum { PATTERN_NODES = 32, PATTERN_VALUES = 64, MATCH_CASTS = 32, MATCH_TRIES = 1000000 };
 
 /* A rule's pattern, checked, its nodes and values numbered (their id), its nodes in an order in which each one after the
  * first is reached from those before it. The first is the root: the pattern's last node that is no optional cast. */
@@ -41,6 +41,7 @@ typedef struct Miss Miss;
 struct Miss {
     Arena *a;         /* for what */
     int score;        /* -1: nothing was tried */
+    int tries;        /* of a node for one of the pattern's, at all roots; after MATCH_TRIES none is made */
     const char *what; /* "after 1 of its 3 ops: linear at layer0.attn.qkv: its b is …, where the pattern has nothing" */
 };
 

@@ -46,12 +46,28 @@ Value *owner_memory(const Node *o, const Value *v) {
     return outside ? outside : (Value *)v;
 }
 
-bool value_depends(const Value *v, const Value *on) {
+typedef struct Seen Seen; /* nodes of a body that were asked already: there may be many ways to one */
+struct Seen {
+    const Node *at[PART_NODES];
+    int n;
+};
+
+static bool is_new(Seen *s, const Node *n) {
+    for (int i = 0; i < s->n; i++)
+        if (s->at[i] == n) return false;
+    if (s->n < PART_NODES) s->at[s->n++] = n;
+    return true;
+}
+
+static bool depends(const Value *v, const Value *on, Seen *s) {
     if (v == on) return true;
-    for (int i = 0; v->def && i < v->def->n_in; i++)
-        if (v->def->in[i] && value_depends(v->def->in[i], on)) return true;
+    if (!v->def || !is_new(s, v->def)) return false;
+    for (int i = 0; i < v->def->n_in; i++)
+        if (v->def->in[i] && depends(v->def->in[i], on, s)) return true;
     return false;
 }
+
+bool value_depends(const Value *v, const Value *on) { return depends(v, on, &(Seen){.n = 0}); }
 
 /* --- cutting ------------------------------------------------------------------------------------------------------- */
 
@@ -106,12 +122,22 @@ static bool is_pending(const Cut *c, const Value *v) {
     return v && owner_index(c->owner, v) != SIZE_MAX && !part_of(c, v);
 }
 
-/* How many row statistics computing the pending v takes. */
-static int rows_in(const Cut *c, const Value *v) {
+enum { UNKNOWN = -1, SEVERAL = 2, MOST_PLACES = 8 };
+
+static int rows_to(const Cut *c, const Value *v, signed char *known) {
     if (!is_pending(c, v)) return 0;
+    signed char *of = &known[index_of(c, v->def)];
+    if (*of != UNKNOWN) return *of;
     int n = op_code(v->def->op)->kind == CODE_ROW;
-    for (int i = 0; i < v->def->n_in; i++) n += rows_in(c, v->def->in[i]);
-    return n;
+    for (int i = 0; i < v->def->n_in; i++) n += rows_to(c, v->def->in[i], known);
+    return *of = n < SEVERAL ? (signed char)n : SEVERAL;
+}
+
+/* How many row statistics computing the pending v takes: 0, 1 or SEVERAL. */
+static int rows_in(const Cut *c, const Value *v) {
+    signed char known[PART_NODES];
+    memset(known, UNKNOWN, sizeof known);
+    return rows_to(c, v, known);
 }
 
 static void put(Cut *c, Part *p, const Node *n) {
@@ -123,10 +149,34 @@ static void put(Cut *c, Part *p, const Node *n) {
 /* A launch of its own for the pending v, before all others. */
 static void store_early(Cut *c, Value *v) { put(c, new_part(c, &c->early, "map"), v->def); }
 
+/* At how many places an element of the pending v reads what it is made from: rope reads two, and one of a rope four. What would be
+ * more than MOST_PLACES is stored. */
+static int places_to(Cut *c, Value *v, signed char *known) {
+    if (!is_pending(c, v)) return 1;
+    signed char *of = &known[index_of(c, v->def)];
+    if (*of != UNKNOWN) return *of;
+    const CodeKind kind = op_code(v->def->op)->kind;
+    int most = 1;
+    for (int i = 0; i < v->def->n_in; i++) {
+        int n = places_to(c, v->def->in[i], known);
+        if (n > most) most = n;
+    }
+    if (kind == CODE_HALVES || kind == CODE_NEAR) most *= 2;
+    if (most > MOST_PLACES) store_early(c, v), most = 1;
+    return *of = (signed char)most;
+}
+
+static void settle_places(Cut *c, const Node *n) {
+    signed char known[PART_NODES];
+    memset(known, UNKNOWN, sizeof known);
+    for (int i = 0; i < n->n_in; i++) places_to(c, n->in[i], known);
+}
+
 /* What n reads and is pending is computed inside n's launch; not so a row's statistic, of which a launch has one and that of its
  * own row. */
 static void settle_inputs(Cut *c, const Node *n, bool own_row) {
     int rows = op_code(n->op)->kind == CODE_ROW;
+    settle_places(c, n);
     for (int i = 0; i < n->n_in; i++) {
         if (!rows_in(c, n->in[i])) continue;
         if (!own_row || rows + rows_in(c, n->in[i]) > 1) store_early(c, n->in[i]);
@@ -151,6 +201,7 @@ static void add_core(Cut *c, const Node *n) {
     Part p = {.owner = c->owner, .kernel = op_info(n->op)->name, .tokens = c->tokens, .core = n, .source = n->out[0]};
     p.likely = likely(c, &p);
     unsigned front = p.likely ? p.likely->front : 0;
+    settle_places(c, n);
     for (int i = 0; i < n->n_in; i++)
         if (is_pending(c, n->in[i]) && (!(front >> i & 1) || rows_in(c, n->in[i]) > 1)) store_early(c, n->in[i]);
     p.behind[index_of(c, n)] = true;
