@@ -22,12 +22,14 @@ static bool compile(Arena *a, const Plan *p, const char *arch, RtcJob *jobs, Err
 
 bool code_for_host(Arena *a, const Plan *p, const char *target, RtcJob *jobs, Err *e) { return compile(a, p, target, jobs, e); }
 
-/* How many modules have code that nobody here made. */
+/* How many modules have code that nobody here made. The file may be written to under its mapping: what is compared is what will run. */
 static int strangers(const Plan *p) {
     int n = 0;
     for (int i = 0; i < p->n_modules; i++) {
-        const PlanModule *m = &p->modules[i];
-        n += m->code && !rtc_made_here(m->source, m->code, m->code_size);
+        PlanModule *m = &p->modules[i];
+        if (!m->code) continue;
+        m->code = memcpy(arena_alloc(p->arena, m->code_size), m->code, m->code_size);
+        n += !rtc_made_here(m->source, m->code, m->code_size);
     }
     return n;
 }

@@ -213,7 +213,8 @@ DEVICE double sum_lanes(double *s) {
         }                                                                                  \
     } while (0)
 
-// A float as an unsigned number of the same order, and its index: ties to the lower one.
+// A float as an unsigned number of the same order, and its index: ties to the lower one. nan: NaN's number, 0 below everything, or:
+#define NAN_FIRST 0xfffffffeu // above everything: whoever chooses takes it, and what comes of it is NaN
 DEVICE u64 ordered(float v, int index, unsigned nan) {
     const unsigned u = as_u32(v + 0.f), key = v != v ? nan : u >> 31 ? ~u : u | 0x80000000u;
     return (u64)key << 32 | (unsigned)~index;

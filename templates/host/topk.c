@@ -2,7 +2,7 @@
 //! where R <= 8 && R <= E
 //! grid  T
 //! block 1
-// R times the largest of what is left; ties to the lower index, NaN below everything.
+// R times the largest of what is left; ties to the lower index, NaN above everything.
 
 DEVICE void run(const Args a, int t, int y, Room *room) {
     (void)y, (void)room;
@@ -12,7 +12,7 @@ DEVICE void run(const Args a, int t, int y, Room *room) {
     for (int r = 0; r < R; r++) {
         u64 best = 0;
         for (int e = 0; e < E; e++) {
-            const u64 o = ordered(x[e], e, 0);
+            const u64 o = ordered(x[e], e, NAN_FIRST);
             if (o < below && o > best) best = o;
         }
         below = best;

@@ -15,7 +15,7 @@ DEVICE void run(const Args a, int t, int y, Room *room) {
     for (int r = 0; r < R; r++) {
         u64 best = 0;
         for (int e = 0; e < E; e++) {
-            const u64 o = ordered(x[e], e, 0);
+            const u64 o = ordered(x[e], e, NAN_FIRST);
             if (o < below && o > best) best = o;
         }
         below = best;

@@ -189,9 +189,10 @@ DEVICE double wave_max(double v) {
 
 // --- the best of a row ---
 
-// A float as an unsigned number of the same order; NaN below everything, so that an index is always valid.
+// A float as an unsigned number of the same order, and its index: ties to the lower one. NaN above everything, so that whoever chooses
+// takes it, and what comes of it is NaN.
 DEVICE u64 ordered(float v, int index) {
-    const unsigned u = as_u32(v + 0.f), key = v != v ? 0 : u >> 31 ? ~u : u | 0x80000000u;
+    const unsigned u = as_u32(v + 0.f), key = v != v ? 0xfffffffeu : u >> 31 ? ~u : u | 0x80000000u;
     return (u64)key << 32 | (unsigned)~index;
 }
 

@@ -95,13 +95,22 @@ if out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/p.bin >/dev/null 2>$o
     generation suppress-id 'suppress_tokens[1]: expected a token id' '"suppress_tokens": [1,-3]'
     echo '{"added_tokens":[],"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false},"model":{"type":"BPE","vocab":{"a":600},"merges":[]}}' >$out/large.json
     says tokenizer-large "token id 600 is not in the model's vocabulary of 512" out/gptoss-exec $out/p.bin -w $out/model -z $out/large.json --device ref -m generate -n 4 a
-    rm -rf $out/bad && cp -r $out/model $out/bad # the last norm's weights are NaN
-    at=$(head -c 100000 $out/bad/model.safetensors | grep -ao '"model.norm.weight":{[^}]*}' | sed 's/.*offsets": *\[\([0-9]*\).*/\1/')
-    for ((i = 0; i < 64; i++)); do printf '\300\177'; done | dd of=$out/bad/model.safetensors bs=1 seek=$((8 + $(od -An -N8 -tu8 $out/bad/model.safetensors) + at)) conv=notrunc status=none
+    poison() { # WEIGHT, N: its first N numbers are NaN in $out/bad
+        local at i
+        rm -rf $out/bad && cp -r $out/model $out/bad
+        at=$(head -c 100000 $out/bad/model.safetensors | grep -ao "\"$1\":{[^}]*}" | sed 's/.*offsets": *\[\([0-9]*\).*/\1/')
+        for ((i = 0; i < $2; i++)); do printf '\300\177'; done | dd of=$out/bad/model.safetensors bs=1 seek=$((8 + $(od -An -N8 -tu8 $out/bad/model.safetensors) + at)) conv=notrunc status=none
+    }
+    poison model.norm.weight 64
     nan() { says "nan-$1" "$2" out/gptoss-exec $out/p.bin -w $out/bad --device "$3" --input-ids -i $out/in -n 4 "${@:4}"; }
     nan getp 'NaN' ref -m getp -o $out/ids
     nan logits 'request 1, position 0: logit 0 is nan' ref -m logits -o $out/ids
     nan parity 'the logits of request 1 hold a NaN' emu -m parity
+    # An expert whose weight is NaN is not passed over: what is chosen is NaN, and shows.
+    poison model.layers.2.mlp.router.weight 1
+    nan router 'the first value that is not finite in this step is layer2.mlp.' emu -m getp -o $out/ids
+    out/gptoss-compile graphs/toy.lua --arch host -o $out/host.bin >/dev/null 2>$out/err &&
+        says nan-router-host 'the first value that is not finite in this step is layer2.mlp.' out/gptoss-exec $out/host.bin -w $out/bad --device host --input-ids -i $out/in -n 4 -m getp -o $out/ids
     mkdir $out/data && : >$out/data/output.txt # where getp writes when nothing is said
     says truth-is-output '-v data/output.txt is where the output goes: give -o another name' bash -c "cd $out && ../../gptoss-exec p.bin -w model --device ref --input-ids -m getp -i in -v data/output.txt"
     printf '1 2\0 3\n' >$out/nul && run truth-nul 'a NUL byte among the ids' -m getp -i $out/in -o $out/ids -v $out/nul
