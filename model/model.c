@@ -591,6 +591,12 @@ static bool unchanged(const Model *m, const Expr *x, Err *e) {
     return true;
 }
 
+bool model_unchanged(const Model *m, Err *e) {
+    for (size_t i = 0; i < m->files.n; i++)
+        if (!mapped_unchanged(&m->files.at[i].file, m->files.at[i].path, e)) return false;
+    return mapped_unchanged(&m->bin, m->path, e);
+}
+
 bool model_read(const Model *m, const char *name, DType want, bool may_round, int64_t first, int64_t count, void *dst,
                 size_t size, Err *e) {
     Expr x;

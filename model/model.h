@@ -54,6 +54,8 @@ bool model_check(const Model *m, Err *e);
 /* Tells checkpoints apart without reading them whole: of what the stop ids are, of every tensor's name, type and shape, and of some of
  * its bytes. The same for copies of the files, wherever they lie. */
 uint64_t model_fingerprint(const Model *m);
+/* Are the files what they were when they were opened? Asked behind what was computed from mapped weights. */
+bool model_unchanged(const Model *m, Err *e);
 void model_warn(const Model *m); /* on stderr, what is unusual but not wrong */
 
 /* generation_config.json: how its makers generate with it (its eos_token_id is in the config). */

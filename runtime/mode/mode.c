@@ -544,7 +544,7 @@ static bool arrive(Session *s, Sched *sched, Flight *f, Request *r, Err *e) {
         bad = true;
     }
     if (bad) leave_out(s, sched, f, r);
-    return true;
+    return !s->dev->ops->adopt || model_unchanged(s->model, e); /* or it computed with others' weights */
 }
 
 void session_again(Session *s) {
