@@ -133,4 +133,25 @@ wrong() { compile --arch host --no-fusion "$2" && echo 'exit 0'; report "scope/$
 wrong absent mlp1_swiglu@layer4 'error: --no-fusion mlp1_swiglu@layer4: no op lies in layer4; there are layer0..3.attn, layer0..3.mlp'
 wrong name mlp1_swigl@layer0 'error: --no-fusion mlp1_swigl@layer0: there is no such rule (did you mean mlp1_swiglu?)'
 for part in layer3..1 layer0. '' 3 layer0..; do wrong "form-$part" "mlp1_swiglu@$part" "no scope; one is written layer7, layer0..11, layer0..11.attn or layer.attn"; done
+
+# --- what would double with every op: ways to an op, ways to lay a pattern over it, places that it is computed at
+grown() { # NAME, line of graphs/gpt_oss.lua: behind it, then the rule
+    rm -rf $out/graphs && cp -rL graphs $out/graphs && sed -i "/$2/a $3" $out/graphs/gpt_oss.lua
+    cat >$out/grown.lua
+    timeout 30 out/gptoss-compile $out/graphs/toy.lua -o $out/plan.bin --arch host --max-batch 4 --max-tokens 8 --fusions $out/grown.lua --explain >$out/said 2>$out/err
+    report grown/$1 "$([ $? = 0 ] && grep -q "^fused .*grown" $out/said || tail -1 $out/err)"
+}
+grown diamonds '^  local o = linear' 'for i = 1, 28 do o = o + o end' <<'LUA'
+return fusion { name = "grown", priority = 99, kernel = "linear", match = function(x, w, b)
+  local y = linear(x, w, b)
+  for i = 1, 28 do y = y + y end
+  return y
+end }
+LUA
+grown ropes '^  q = rope' 'for i = 1, 24 do q = rope(q, io.pos, io.rope, { head_dim = c.head_dim }) end' <<'LUA'
+return fusion { name = "grown", priority = 99, kernel = "rope", match = function(x, pos, table)
+  for i = 1, 24 do x = rope(x, pos, table) end
+  return x
+end }
+LUA
 exit $failed
