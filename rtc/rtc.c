@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <math.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -26,11 +27,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static const RtcBackend *const backends[RTC_KINDS] = {[RTC_HIP] = &rtc_hip, [RTC_CUDA] = &rtc_cuda, [RTC_HOST] = &rtc_host};
 
-enum { TIMEOUT = 300 }; /* seconds a job may take */
+enum { TIMEOUT = 300, PATIENCE = 30 }; /* seconds: that a job may take; see rtc_patience */
 
 typedef struct Done Done; /* server to caller: how the worker of a job ended */
 struct Done {
@@ -55,7 +57,7 @@ static int remove_one(const char *path, const struct stat *st, int kind, struct 
 static void remove_tree(const char *dir) { nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS); }
 
 #ifdef RTC_TEST
-/* Test hooks: GPTOSS_RTC_CRASH, _EXIT and _HANG name a job; GPTOSS_RTC_TIMEOUT replaces TIMEOUT. */
+/* Test hooks: GPTOSS_RTC_CRASH, _EXIT and _HANG name a job; GPTOSS_RTC_PATIENCE replaces PATIENCE. */
 static bool asked(const char *var, const char *name) { return getenv(var) && !strcmp(getenv(var), name); }
 static void test_hooks(const char *name) {
     if (asked("GPTOSS_RTC_CRASH", name)) fputs("LLVM ERROR: as the test asked\n", stderr), abort();
@@ -63,11 +65,27 @@ static void test_hooks(const char *name) {
     if (asked("GPTOSS_RTC_HANG", name))
         for (;;) pause();
 }
-static double timeout(void) { return getenv("GPTOSS_RTC_TIMEOUT") ? atof(getenv("GPTOSS_RTC_TIMEOUT")) : TIMEOUT; }
+double rtc_patience(void) { return seconds_env("GPTOSS_RTC_PATIENCE", PATIENCE); }
 #else
 static void test_hooks(const char *name) { (void)name; }
-static double timeout(void) { return TIMEOUT; }
+double rtc_patience(void) { return PATIENCE; }
 #endif
+
+/* At most 11 days: poll counts milliseconds in an int. */
+static double timeout(void) { return fmin(seconds_env("GPTOSS_RTC_TIMEOUT", TIMEOUT), 1e6); }
+
+bool rtc_wait(pid_t child, double seconds, int *status) {
+    for (double end = seconds_now() + seconds;;) {
+        pid_t ended = waitpid(child, status, WNOHANG);
+        if (ended == child) return true;
+        if (ended < 0 && errno != EINTR) return false;
+        if (seconds_now() > end) break;
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    kill(-child, SIGKILL), kill(child, SIGKILL);
+    while (waitpid(child, status, 0) < 0 && errno == EINTR) {}
+    return errno = ETIMEDOUT, false;
+}
 
 /* --- the worker: one job ------------------------------------------------------------------------------------------ */
 

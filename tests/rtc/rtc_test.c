@@ -4,16 +4,21 @@
 
 #include <elf.h>
 #include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-static int failed;
+static int failed, scripts;
 static char tmp[] = "/tmp/rtc-test-XXXXXX"; /* holds the cache and the workers' temporary files */
 
 #define CHECK(cond, ...)                                                                                               \
@@ -88,6 +93,51 @@ static int entries_in(const char *dir, char *path, size_t room) {
         if (strstr(f->d_name, ".rtc")) n++, snprintf(path, room, "%s/%s", dir, f->d_name);
     if (d) closedir(d);
     return n;
+}
+
+/* --- the system's calls and its cc, made to fail; the compiler's processes are forks of this one, so they too meet it --- */
+
+static bool no_name, no_dup; /* uname and adddup2 fail */
+
+int uname(struct utsname *u) {
+    int (*own)(struct utsname *) = NULL;
+    *(void **)&own = dlsym(RTLD_NEXT, "uname");
+    return no_name ? (errno = EIO, -1) : own(u);
+}
+
+int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *files, int from, int to) {
+    int (*own)(posix_spawn_file_actions_t *, int, int) = NULL;
+    *(void **)&own = dlsym(RTLD_NEXT, "posix_spawn_file_actions_adddup2");
+    return no_dup ? ENOMEM : own(files, from, to);
+}
+
+/* CC is a script from here on: cc, once `lines` are done with, in which $T is a folder of the test's. */
+static void use_cc(const char *lines) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/cc-%d", tmp, scripts++);
+    FILE *f = fopen(path, "w");
+    if (f) fprintf(f, "#!/bin/sh\nT=%s\n%s\nexec cc \"$@\"\n", tmp, lines), fclose(f);
+    chmod(path, 0700);
+    setenv("CC", path, 1);
+}
+
+static const char function[] = "__attribute__((visibility(\"default\"))) int k(void) { return 1; }\n";
+
+static bool host(Arena *a, const char *source, bool cached, RtcJob *j, Err *e) {
+    *j = (RtcJob){.name = "k.c", .source = source, .arch = "host:test"};
+    return rtc_compile(a, RTC_HOST, j, 1, &(RtcOptions){.workers = 1, .no_cache = !cached}, e);
+}
+
+/* The same where no file may be larger than that: a full disk, as far as it goes. */
+static bool host_limited(rlim_t size, Arena *a, const char *source, RtcJob *j, Err *e) {
+    struct rlimit old, less;
+    getrlimit(RLIMIT_FSIZE, &old);
+    less = (struct rlimit){size, old.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &less);
+    bool ok = host(a, source, false, j, e);
+    setrlimit(RLIMIT_FSIZE, &old);
+    return ok;
 }
 
 static int no_cache(RtcJob *jobs, int n, Arena *a, Err *e) {
@@ -570,16 +620,66 @@ static void test_lines(void) {
     END;
 }
 
+/* A cc that fails for another reason than that it does not know the options gives no target with fewer words. */
+static void test_host_asked(void) {
+    BEGIN;
+    const char *all = rtc_host_target(a, &e), *again;
+    CHECK(all, "%s", e.msg);
+    no_name = true;
+    again = rtc_host_target(a, &e);
+    bool lacks = rtc_host_lacks(a, all, &e);
+    no_name = false;
+    CHECK(!again && !lacks && strstr(e.msg, "the machine's name: Input/output error"), "%s", e.msg);
+    if (strchr(all, ' ')) { /* a CPU with words to ask about */
+        use_cc("case \"$*\" in *-fsyntax-only*) kill -9 $$ ;; esac");
+        CHECK(!rtc_host_target(a, &e) && strstr(e.msg, "was ended by signal 9"), "%s", e.msg);
+        use_cc("case \"$*\" in *-fsyntax-only*) [ -e $T/once ] || { : >$T/once; exit 1; } ;; esac"); /* as gcc, whose child was killed */
+        again = rtc_host_target(a, &e);
+        CHECK(again && !strcmp(again, all), "%s", again ? again : e.msg);
+        use_cc("case \"$*\" in *-fsyntax-only*) sleep 100 ;; esac");
+        setenv("GPTOSS_RTC_PATIENCE", "0.1", 1);
+        again = rtc_host_target(a, &e);
+        unsetenv("GPTOSS_RTC_PATIENCE");
+        CHECK(!again && strstr(e.msg, "did not answer within 0.1 s"), "%s", e.msg);
+    }
+    END;
+    unsetenv("CC");
+}
+
+static void test_host_faults(void) {
+    BEGIN;
+    RtcJob x;
+    bool ok;
+    use_cc("[ $1 != --version ] || sleep 100");
+    setenv("GPTOSS_RTC_PATIENCE", "0.1", 1);
+    ok = host(a, function, false, &x, &e);
+    unsetenv("GPTOSS_RTC_PATIENCE");
+    CHECK(!ok && strstr(e.msg, "did not answer within 0.1 s"), "%s", e.msg);
+    use_cc("");
+    no_dup = true;
+    ok = host(a, function, false, &x, &e);
+    no_dup = false;
+    CHECK(!ok && strstr(e.msg, "cannot run") && strstr(e.msg, "Cannot allocate memory"), "%s", e.msg);
+    ok = host_limited(8192, a, arena_printf(a, "/*%20000s*/%s", "", function), &x, &e);
+    CHECK(!ok && strstr(e.msg, ".c: File too large"), "%s", e.msg);
+    CHECK(host(a, function, false, &x, &e) && x.n_kernels == 1, "%s", e.msg);
+    END;
+    unsetenv("CC");
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
+    bool host; /* it needs no hipRTC */
 } tests[] = {
+#define H(name)                                                                                                        \
+    { #name, test_##name, true }
 #define T(name)                                                                                                        \
-    { #name, test_##name }
+    { #name, test_##name, false }
     T(probe),        T(parallel),     T(cache_hit),    T(cache_corrupt), T(cache_unwritable),
     T(syntax_error), T(warning_kept), T(unknown_arch), T(crash),         T(compiler_fault),
     T(timeout),      T(duplicates),   T(made_here),    T(mfma),         T(determinism),   T(contraction),
-    T(headers), T(known), T(comments),  T(no_leftovers), T(bad_tmpdir),   T(killed),        T(many),        T(lines),
+    T(headers), T(known), T(comments),  T(no_leftovers), T(bad_tmpdir),   T(killed),        T(many),        T(lines), H(host_asked), H(host_faults),
 };
 
 int main(int argc, char **argv) {
@@ -591,7 +691,7 @@ int main(int argc, char **argv) {
     if (!mkdtemp(tmp)) return perror(tmp), 1;
     for (size_t i = 0; i < LEN(tests); i++) {
         if (argc > 1 && strcmp(argv[1], tests[i].name)) continue;
-        if (there) tests[i].run();
+        if (there || tests[i].host) tests[i].run();
         else printf("skip %s: %s\n", tests[i].name, e.msg);
     }
     char command[128];
