@@ -57,7 +57,7 @@ static int remove_one(const char *path, const struct stat *st, int kind, struct 
 static void remove_tree(const char *dir) { nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS); }
 
 #ifdef RTC_TEST
-/* Test hooks: GPTOSS_RTC_CRASH, _EXIT and _HANG name a job; GPTOSS_RTC_PATIENCE replaces PATIENCE. */
+/* Test hooks: GPTOSS_RTC_CRASH, _EXIT, _HANG and _ONCE name a job; GPTOSS_RTC_PATIENCE replaces PATIENCE. */
 static bool asked(const char *var, const char *name) { return getenv(var) && !strcmp(getenv(var), name); }
 static void test_hooks(const char *name) {
     if (asked("GPTOSS_RTC_CRASH", name)) fputs("LLVM ERROR: as the test asked\n", stderr), abort();
@@ -65,9 +65,11 @@ static void test_hooks(const char *name) {
     if (asked("GPTOSS_RTC_HANG", name))
         for (;;) pause();
 }
+bool rtc_test_fails(const char *name) { return asked("GPTOSS_RTC_ONCE", name); }
 double rtc_patience(void) { return seconds_env("GPTOSS_RTC_PATIENCE", PATIENCE); }
 #else
 static void test_hooks(const char *name) { (void)name; }
+bool rtc_test_fails(const char *name) { return (void)name, false; }
 double rtc_patience(void) { return PATIENCE; }
 #endif
 

@@ -41,6 +41,8 @@ extern const RtcBackend rtc_hip, rtc_cuda, rtc_host;
 
 /* rtc.c: seconds within which a process must answer that has next to nothing to do. */
 double rtc_patience(void);
+/* A hook of tests/rtc: this job's first attempt fails. */
+bool rtc_test_fails(const char *name);
 /* Waits for a child's end. False, with errno: it cannot; with ETIMEDOUT: it took longer, and was killed, with its group if it leads one. */
 bool rtc_wait(pid_t child, double seconds, int *status);
 

@@ -498,6 +498,11 @@ static void test_headers(void) {
     CHECK(no_cache(&with, 1, a, &e) && no_cache(&again, 1, a, &e), "%s", e.msg);
     CHECK(with.n_kernels == 1 && !*with.log, "%s", with.log);
     CHECK(same_code(&with, &again) && with.lines && strstr(with.lines, "h.hip") && !strcmp(with.lines, again.lines) && !strstr(with.lines, "hiprtc_runtime"), "another result each time: %s", with.lines);
+    again = with;
+    setenv("GPTOSS_RTC_ONCE", "h.hip", 1); /* the first attempt fails: the next has our header still */
+    bool ok = no_cache(&again, 1, a, &e);
+    unsetenv("GPTOSS_RTC_ONCE");
+    CHECK(ok && same_code(&with, &again), "%s", e.msg);
     RtcJob without = job("h.hip", "extern \"C\" __global__ void k(int *x) { x[threadIdx.x] = __popc(x[blockIdx.x]) + min(x[0], x[1]); atomicAdd(x, 1); }\n");
     CHECK(no_cache(&without, 1, a, &e), "%s", e.msg);
     CHECK(without.n_kernels == 1 && !*without.log, "%s", without.log);
