@@ -10,7 +10,8 @@
  * A fork of a process that has loaded LLVM costs 1 ms, loading it 50; so each job has its own process and starts from the
  * same state whatever was compiled before it. The compiler never runs in the caller, nor before a fork (it starts threads).
  * DIR is ours and is the workers' TMPDIR: what a crashed compiler leaves goes with it. When the caller dies the server sees
- * its socket close, kills the workers and removes DIR; workers die with the server.
+ * its socket close, kills the workers and removes DIR; workers die with the server. A worker leads a group of its own, which is killed as a
+ * whole: cc has processes too. A server that does not speak in time is killed by the caller.
  * Add a compiler as a row of `backends` and a file like rtc_hip.c. */
 #include "ir/socket.h"
 #include "rtc_internal.h"
@@ -37,7 +38,7 @@ enum { TIMEOUT = 300, PATIENCE = 30 }; /* seconds: that a job may take; see rtc_
 typedef struct Done Done; /* server to caller: how the worker of a job ended */
 struct Done {
     int32_t job, status; /* status as of waitpid; -1 when it could not be started, with errno in `error` */
-    int32_t timed_out, error;
+    int32_t timed_out, error; /* error: also of a worker that could not write its result, else 0 */
     double seconds;
 };
 
@@ -98,10 +99,11 @@ static void redirect(const char *path) {
     if (out >= 0) dup2(out, 1), dup2(out, 2), out > 2 ? close(out) : 0;
 }
 
-static NORETURN void work(const RtcBackend *b, void *state, Arena *a, RtcJob *job, const char *dir, int i,
-                          pid_t server) {
+/* say: where errno goes if the result cannot be written: what the worker prints is on the same disk. */
+static NORETURN void work(const RtcBackend *b, void *state, Arena *a, RtcJob *job, const char *dir, int i, pid_t server, int say) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != server) _exit(1);
+    setpgid(0, 0);
     redirect(arena_printf(a, "%s/%d.err", dir, i));
     test_hooks(job->name);
     Err e = {0};
@@ -111,7 +113,8 @@ static NORETURN void work(const RtcBackend *b, void *state, Arena *a, RtcJob *jo
     rtc_encode(&t, job, ok ? "" : e.msg);
     FILE *f = fopen(arena_printf(a, "%s/%d.out", dir, i), "wb");
     if (!f || fwrite(t.at, 1, t.n, f) != t.n || fclose(f)) {
-        fprintf(stderr, "cannot write to %s: %s\n", dir, strerror(errno));
+        int why = errno;
+        write_all(say, &why, sizeof why, -1);
         _exit(1);
     }
     _exit(0);
@@ -122,13 +125,18 @@ static NORETURN void work(const RtcBackend *b, void *state, Arena *a, RtcJob *jo
 typedef struct Run Run;
 struct Run {
     pid_t pid;
-    int job, alive; /* alive: a pipe that closes when the worker ends */
+    int job, alive; /* alive: a pipe that closes when the worker ends, and may bring an errno */
     double start;
     bool timed_out;
 };
 
-static NORETURN void give_up(Run *runs, int n, const char *dir) {
-    for (int i = 0; i < n; i++) kill(runs[i].pid, SIGKILL), waitpid(runs[i].pid, NULL, 0);
+/* The caller has gone; or it cannot be served, reads why in server.err when it hears no more, and goes. */
+static NORETURN void give_up(Run *runs, int n, const char *dir, int sock, const char *what) {
+    char none[64];
+    fprintf(stderr, "%s: %s\n", what, strerror(errno));
+    for (int i = 0; i < n; i++) kill(-runs[i].pid, SIGKILL), waitpid(runs[i].pid, NULL, 0);
+    shutdown(sock, SHUT_WR);
+    while (read(sock, none, sizeof none) > 0) {}
     remove_tree(dir);
     _exit(1);
 }
@@ -140,10 +148,11 @@ static bool start(Run *r, const RtcBackend *b, void *state, Arena *a, RtcJob *jo
     *r = (Run){.pid = fork(), .job = i, .alive = ends[0], .start = seconds_now()};
     if (r->pid == 0) {
         close(sock), close(ends[0]);
-        work(b, state, a, job, dir, i, server);
+        work(b, state, a, job, dir, i, server, ends[1]);
     }
     close(ends[1]);
-    if (r->pid < 0) close(ends[0]);
+    if (r->pid > 0) setpgid(r->pid, r->pid); /* here too: it may have to be killed before it does so itself */
+    else close(ends[0]);
     return r->pid > 0;
 }
 
@@ -160,7 +169,7 @@ static void serve_jobs(const RtcBackend *b, void *state, Arena *a, RtcJob *jobs,
                 continue;
             }
             Done d = {.job = i, .status = -1, .error = errno};
-            if (!socket_put(sock, &d, sizeof d)) give_up(runs, busy, dir);
+            if (!socket_put(sock, &d, sizeof d)) give_up(runs, busy, dir, sock, "an answer");
         }
         double wait = timeout();
         for (int k = 0; k < busy; k++) {
@@ -169,20 +178,21 @@ static void serve_jobs(const RtcBackend *b, void *state, Arena *a, RtcJob *jobs,
             if (left < wait) wait = left < 0 ? 0 : left;
         }
         fds[busy] = (struct pollfd){.fd = sock, .events = POLLIN};
-        poll(fds, (nfds_t)busy + 1, (int)(wait * 1000) + 1);
-        if (fds[busy].revents) give_up(runs, busy, dir); /* the caller sends nothing more: it has gone */
+        if (poll(fds, (nfds_t)busy + 1, (int)(wait * 1000) + 1) < 0 && errno != EINTR) give_up(runs, busy, dir, sock, "poll");
+        if (fds[busy].revents) give_up(runs, busy, dir, sock, "the caller"); /* it sends nothing more: it has gone */
         for (int k = busy - 1; k >= 0; k--) {
             if (fds[k].revents) {
                 Done d = {.job = runs[k].job, .timed_out = runs[k].timed_out, .seconds = seconds_now() - runs[k].start};
-                close(runs[k].alive);
                 int status = 0;
+                if (read(runs[k].alive, &d.error, sizeof d.error) < (ssize_t)sizeof d.error) d.error = 0;
+                close(runs[k].alive);
                 while (waitpid(runs[k].pid, &status, 0) < 0 && errno == EINTR) {}
                 d.status = status;
                 runs[k] = runs[--busy];
-                if (!socket_put(sock, &d, sizeof d)) give_up(runs, busy, dir);
+                if (!socket_put(sock, &d, sizeof d)) give_up(runs, busy, dir, sock, "an answer");
             } else if (!runs[k].timed_out && seconds_now() - runs[k].start > timeout()) {
                 runs[k].timed_out = true;
-                kill(runs[k].pid, SIGKILL);
+                kill(-runs[k].pid, SIGKILL);
             }
         }
     }
@@ -201,9 +211,10 @@ static NORETURN void serve(RtcKind kind, RtcJob *jobs, int workers, const char *
     setenv("TMPDIR", dir, 1);
     void *state = b->open(a, tool);
     int32_t n;
-    if (!socket_put(sock, tool, sizeof *tool) || !socket_get(sock, &n, sizeof n, -1)) give_up(NULL, 0, dir);
+    if (!socket_put(sock, tool, sizeof *tool)) give_up(NULL, 0, dir, sock, "what it is cannot be sent");
+    if (!socket_get(sock, &n, sizeof n, -1)) give_up(NULL, 0, dir, sock, "the jobs");
     int32_t *todo = arena_array(a, (size_t)n, sizeof *todo);
-    if (!socket_get(sock, todo, (size_t)n * sizeof *todo, -1)) give_up(NULL, 0, dir);
+    if (!socket_get(sock, todo, (size_t)n * sizeof *todo, -1)) give_up(NULL, 0, dir, sock, "the jobs");
     if (state) serve_jobs(b, state, a, jobs, todo, n, workers < n ? workers : n, dir, sock);
     _exit(0);
 }
@@ -219,9 +230,35 @@ static const char *reason(Arena *a, const char *log) {
     return arena_strndup(a, at, strcspn(at, "\n"));
 }
 
+/* What the server says next, which it must before the time of a job and some patience are over; of that, what this program slept itself
+ * (Ctrl-Z) is no part: it is counted by the second. */
+static bool hear(const Server *s, void *to, size_t n) {
+    struct pollfd p = {.fd = s->sock, .events = POLLIN};
+    for (double left = timeout() + rtc_patience(); left > 0;) {
+        double slice = left < 1 ? left : 1;
+        int ready = poll(&p, 1, (int)(slice * 1000) + 1);
+        if (ready > 0) return socket_get(s->sock, to, n, PATIENCE);
+        if (ready < 0 && errno != EINTR) return false;
+        if (ready == 0) left -= slice;
+    }
+    kill(s->pid, SIGKILL); /* what is stopped does not see that nobody hears it */
+    return errno = ETIMEDOUT, false;
+}
+
+/* Why it was not heard: errno, and what the server printed. */
+static const char *silence(Arena *a, const Server *s) {
+    Err none;
+    size_t n;
+    if (errno == ETIMEDOUT) return arena_printf(a, "it said nothing for %g s, and was killed", timeout() + rtc_patience());
+    if (errno != EPIPE) return strerror(errno);
+    const char *printed = file_read(a, arena_printf(a, "%s/server.err", s->dir), &n, &none);
+    return arena_printf(a, "it died%s%s", printed && *printed ? "; " : "", reason(a, printed ? printed : ""));
+}
+
 static void close_server(Server *s) {
+    int status;
     close(s->sock);
-    while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR) {}
+    rtc_wait(s->pid, rtc_patience(), &status);
     remove_tree(s->dir);
 }
 
@@ -253,17 +290,12 @@ static bool open_server(Arena *a, RtcKind kind, RtcJob *jobs, int workers, Serve
         remove_tree(s->dir);
         return err_set(e, "cannot start a compiler: %s", strerror(why));
     }
-    if (socket_get(s->sock, s->tool, sizeof *s->tool, -1)) {
+    if (hear(s, s->tool, sizeof *s->tool)) {
         if (!*s->tool->err.msg) return true;
         *e = s->tool->err;
-    } else if (errno != EPIPE) {
-        err_set(e, "what the %s compiler says cannot be read: %s", backends[kind]->what, strerror(errno));
     } else {
-        Err ignored = {0};
-        size_t n;
-        const char *printed = file_read(a, arena_printf(a, "%s/server.err", s->dir), &n, &ignored);
-        err_set(e, "the %s compiler crashed while it was loaded; %s", backends[kind]->what,
-                reason(a, printed ? printed : ""));
+        const char *how = errno == EPIPE ? "crashed while it was loaded" : "does not say what it is";
+        err_set(e, "the %s compiler %s: %s", backends[kind]->what, how, silence(a, s));
     }
     close_server(s);
     return false;
@@ -327,6 +359,7 @@ static bool finish(Arena *a, const Server *s, RtcJob *job, const Done *d, Err *e
     const char *why = "", *out = NULL;
     job->seconds = d->seconds;
     if (d->status == -1) return err_set(e, "%s: cannot start a compiler: %s", job->name, strerror(d->error));
+    if (d->error) return err_set(e, "%s: cannot write to %s: %s (TMPDIR names another folder)", job->name, s->dir, strerror(d->error));
     if (d->status == 0) out = file_read(a, arena_printf(a, "%s/%d.out", s->dir, d->job), &n, &unread);
     if (out && rtc_decode(a, out, n, job, &why)) {
         if (!*why) return true;
@@ -408,7 +441,7 @@ static void run(Pass *p, const Server *s) {
     int32_t n = p->n_todo;
     bool up = socket_put(s->sock, &n, sizeof n) && socket_put(s->sock, p->todo, (size_t)n * sizeof *p->todo);
     bool *heard = arena_array(p->a, (size_t)p->n, sizeof *heard); /* how this job ended */
-    for (Done d; up && n > 0 && (up = socket_get(s->sock, &d, sizeof d, -1)); n--) {
+    for (Done d; up && n > 0 && (up = hear(s, &d, sizeof d)); n--) {
         RtcJob *job = &p->jobs[d.job];
         heard[d.job] = true;
         bool ok = finish(p->a, s, job, &d, &p->errs[d.job]);
@@ -417,7 +450,7 @@ static void run(Pass *p, const Server *s) {
             p->cache = NULL;
         report(p, d.job);
     }
-    const char *why = up || errno == EPIPE ? "it died" : strerror(errno);
+    const char *why = up ? "" : silence(p->a, s);
     for (int i = 0; i < p->n_todo; i++)
         if (!heard[p->todo[i]]) err_set(&p->errs[p->todo[i]], "%s: the compiler's server is gone: %s", p->jobs[p->todo[i]].name, why);
 }
