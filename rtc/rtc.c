@@ -445,8 +445,9 @@ static void run(Pass *p, const Server *s) {
         RtcJob *job = &p->jobs[d.job];
         heard[d.job] = true;
         bool ok = finish(p->a, s, job, &d, &p->errs[d.job]);
-        /* an included file is not part of the key, so what includes one is not kept; cc's own headers come with cc */
-        if (ok && p->cache && !strstr(job->source, p->include) && !rtc_cache_put(p->a, p->cache, p->keys[d.job], job))
+        /* an included file is not part of the key, so what includes one is not kept; cc's own headers come with cc. What has no kernels
+         * helps nobody: if a fault made it, it is not to stay */
+        if (ok && job->n_kernels && p->cache && !strstr(job->source, p->include) && !rtc_cache_put(p->a, p->cache, p->keys[d.job], job))
             p->cache = NULL;
         report(p, d.job);
     }

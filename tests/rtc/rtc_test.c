@@ -97,18 +97,26 @@ static int entries_in(const char *dir, char *path, size_t room) {
 
 /* --- the system's calls and its cc, made to fail; the compiler's processes are forks of this one, so they too meet it --- */
 
-static bool no_name, no_dup; /* uname and adddup2 fail */
+static bool no_name, no_dup, no_poll; /* uname, adddup2 and polls of several descriptors fail */
+static pid_t may_send;                /* all others may not; 0: all may */
+
+/* libc's own of the function that stands here */
+#define OWN(name) (*(__typeof__(&name) *)&(void *){dlsym(RTLD_NEXT, #name)})
 
 int uname(struct utsname *u) {
-    int (*own)(struct utsname *) = NULL;
-    *(void **)&own = dlsym(RTLD_NEXT, "uname");
-    return no_name ? (errno = EIO, -1) : own(u);
+    return no_name ? (errno = EIO, -1) : OWN(uname)(u);
+}
+
+int poll(struct pollfd *p, nfds_t n, int ms) {
+    return no_poll && n > 1 ? (errno = EINVAL, -1) : OWN(poll)(p, n, ms);
+}
+
+ssize_t send(int fd, const void *from, size_t n, int flags) {
+    return may_send && may_send != getpid() ? (errno = ENOBUFS, -1) : OWN(send)(fd, from, n, flags);
 }
 
 int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *files, int from, int to) {
-    int (*own)(posix_spawn_file_actions_t *, int, int) = NULL;
-    *(void **)&own = dlsym(RTLD_NEXT, "posix_spawn_file_actions_adddup2");
-    return no_dup ? ENOMEM : own(files, from, to);
+    return no_dup ? ENOMEM : OWN(posix_spawn_file_actions_adddup2)(files, from, to);
 }
 
 /* CC is a script from here on: cc, once `lines` are done with, in which $T is a folder of the test's. */
@@ -655,6 +663,7 @@ static void test_host_faults(void) {
     BEGIN;
     RtcJob x;
     bool ok;
+    use_cache("host");
     use_cc("[ $1 != --version ] || sleep 100");
     setenv("GPTOSS_RTC_PATIENCE", "0.1", 1);
     ok = host(a, function, false, &x, &e);
@@ -668,6 +677,71 @@ static void test_host_faults(void) {
     ok = host_limited(8192, a, arena_printf(a, "/*%20000s*/%s", "", function), &x, &e);
     CHECK(!ok && strstr(e.msg, ".c: File too large"), "%s", e.msg);
     CHECK(host(a, function, false, &x, &e) && x.n_kernels == 1, "%s", e.msg);
+    use_cc("[ $1 = --version ] || { printf %8000s x; exit 1; }"); /* with it the result is larger than 8 KB */
+    CHECK(!host_limited(8100, a, function, &x, &e) && strstr(e.msg, "k.c: cannot write to ") && strstr(e.msg, "File too large (TMPDIR"), "%s", e.msg);
+    use_cc("");
+    for (int i = 0; i < 2; i++) CHECK(host(a, "int nothing;\n", true, &x, &e) && !x.cached, "what has no kernels is kept");
+    CHECK(host(a, function, true, &x, &e) && host(a, function, true, &x, &e) && x.cached, "%s", e.msg);
+    END;
+    unsetenv("CC");
+}
+
+/* The server between us and cc stops, cannot wait, cannot speak: an error that says so, and nothing is left. */
+static void test_host_server(void) {
+    BEGIN;
+    RtcJob x;
+    char dir[256], path[512] = "";
+    snprintf(dir, sizeof dir, "%s/server", tmp);
+    CHECK(!mkdir(dir, 0700), "mkdir");
+    setenv("TMPDIR", dir, 1), setenv("GPTOSS_RTC_PATIENCE", "0.2", 1), setenv("GPTOSS_RTC_TIMEOUT", "0.1", 1);
+    use_cc("kill -STOP $PPID"); /* asked for its version by the server */
+    bool open = host(a, function, false, &x, &e);
+    CHECK(!open && strstr(e.msg, "the host compiler does not say what it is: it said nothing for 0.3 s, and was killed"), "%s", e.msg);
+    use_cc("[ $1 = --version ] || { read -r _ _ _ server _ </proc/$PPID/stat; kill -STOP $server; }");
+    bool stopped = host(a, function, false, &x, &e);
+    CHECK(!stopped && strstr(e.msg, "k.c: the compiler's server is gone: it said nothing for 0.3 s"), "%s", e.msg);
+    unsetenv("GPTOSS_RTC_PATIENCE"), unsetenv("GPTOSS_RTC_TIMEOUT"), unsetenv("CC");
+    no_poll = true;
+    bool polled = host(a, function, false, &x, &e);
+    no_poll = false;
+    CHECK(!polled && strstr(e.msg, "server is gone: it died; poll: Invalid argument"), "%s", e.msg);
+    may_send = getpid();
+    bool sent = host(a, function, false, &x, &e);
+    may_send = 0;
+    CHECK(!sent && strstr(e.msg, "crashed while it was loaded: it died; what it is cannot be sent: No buffer space"), "%s", e.msg);
+    CHECK(files_in(dir, path, sizeof path) == 0, "%s was left", path);
+    END;
+    unsetenv("TMPDIR"), unsetenv("CC"), unsetenv("GPTOSS_RTC_PATIENCE"), unsetenv("GPTOSS_RTC_TIMEOUT");
+}
+
+/* A cc that hangs, and waits for a process of its own, ends with its job's time, and with its caller, killed or by Ctrl-C. */
+static void test_host_hangs(void) {
+    BEGIN;
+    RtcJob x;
+    int alive[2]; /* held by every descendant */
+    char began[256];
+    snprintf(began, sizeof began, "%s/began", tmp);
+    use_cc("[ $1 = --version ] || { : >$T/began; sleep 100; }");
+    CHECK(!pipe(alive), "pipe");
+    setenv("GPTOSS_RTC_TIMEOUT", "0.1", 1);
+    bool ok = host(a, function, false, &x, &e);
+    unsetenv("GPTOSS_RTC_TIMEOUT");
+    CHECK(!ok && strstr(e.msg, "k.c: the compiler did not end within 0.1 s"), "%s", e.msg);
+    CHECK(!access(began, F_OK) && !unlink(began), "cc was not begun");
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        host(a, function, false, &x, &e);
+        _exit(0);
+    }
+    for (int i = 0; i < 1000 && access(began, F_OK); i++) nanosleep(&(struct timespec){0, 10000000}, NULL);
+    kill(pid, SIGINT);
+    waitpid(pid, NULL, 0);
+    close(alive[1]);
+    struct pollfd end = {.fd = alive[0], .events = POLLIN};
+    int ended = poll(&end, 1, 20000);
+    close(alive[0]);
+    CHECK(ended == 1, "a process outlived its caller by 20 s");
     END;
     unsetenv("CC");
 }
@@ -684,7 +758,7 @@ static const struct {
     T(probe),        T(parallel),     T(cache_hit),    T(cache_corrupt), T(cache_unwritable),
     T(syntax_error), T(warning_kept), T(unknown_arch), T(crash),         T(compiler_fault),
     T(timeout),      T(duplicates),   T(made_here),    T(mfma),         T(determinism),   T(contraction),
-    T(headers), T(known), T(comments),  T(no_leftovers), T(bad_tmpdir),   T(killed),        T(many),        T(lines), H(host_asked), H(host_faults),
+    T(headers), T(known), T(comments),  T(no_leftovers), T(bad_tmpdir),   T(killed),        T(many),        T(lines), H(host_asked), H(host_faults), H(host_server), H(host_hangs),
 };
 
 int main(int argc, char **argv) {
