@@ -245,14 +245,20 @@ static bool hear(const Server *s, void *to, size_t n) {
     return errno = ETIMEDOUT, false;
 }
 
-/* Why it was not heard: errno, and what the server printed. */
-static const char *silence(Arena *a, const Server *s) {
+/* What the server printed; "" if nothing. */
+static const char *printed(Arena *a, const Server *s) {
     Err none;
     size_t n;
+    const char *all = file_read(a, arena_printf(a, "%s/server.err", s->dir), &n, &none);
+    return reason(a, all ? all : "");
+}
+
+/* Why it was not heard, by errno. */
+static const char *silence(Arena *a, const Server *s) {
     if (errno == ETIMEDOUT) return arena_printf(a, "it said nothing for %g s, and was killed", timeout() + rtc_patience());
     if (errno != EPIPE) return strerror(errno);
-    const char *printed = file_read(a, arena_printf(a, "%s/server.err", s->dir), &n, &none);
-    return arena_printf(a, "it died%s%s", printed && *printed ? "; " : "", reason(a, printed ? printed : ""));
+    const char *line = printed(a, s);
+    return arena_printf(a, "it died%s%s", *line ? "; " : "", line);
 }
 
 static void close_server(Server *s) {
@@ -293,9 +299,11 @@ static bool open_server(Arena *a, RtcKind kind, RtcJob *jobs, int workers, Serve
     if (hear(s, s->tool, sizeof *s->tool)) {
         if (!*s->tool->err.msg) return true;
         *e = s->tool->err;
+    } else if (errno != EPIPE) {
+        err_set(e, "the %s compiler does not say what it is: %s", backends[kind]->what, silence(a, s));
     } else {
-        const char *how = errno == EPIPE ? "crashed while it was loaded" : "does not say what it is";
-        err_set(e, "the %s compiler %s: %s", backends[kind]->what, how, silence(a, s));
+        const char *line = printed(a, s);
+        err_set(e, "the %s compiler crashed while it was loaded%s%s", backends[kind]->what, *line ? "; " : "", line);
     }
     close_server(s);
     return false;
@@ -365,8 +373,8 @@ static bool finish(Arena *a, const Server *s, RtcJob *job, const Done *d, Err *e
         if (!*why) return true;
         return err_set(e, "%s: %s%s%.1600s", job->name, why, *job->log ? ":\n" : "", job->log);
     }
-    char *printed = file_read(a, arena_printf(a, "%s/%d.err", s->dir, d->job), &n, &ignored);
-    job->log = printed ? printed : "";
+    char *said = file_read(a, arena_printf(a, "%s/%d.err", s->dir, d->job), &n, &ignored);
+    job->log = said ? said : "";
     const char *line = *job->log ? reason(a, job->log) : unread.msg, *sep = *line ? "; " : "";
     if (d->timed_out) return err_set(e, "%s: the compiler did not end within %g s", job->name, timeout());
     if (WIFSIGNALED(d->status))

@@ -708,7 +708,7 @@ static void test_host_server(void) {
     may_send = getpid();
     bool sent = host(a, function, false, &x, &e);
     may_send = 0;
-    CHECK(!sent && strstr(e.msg, "crashed while it was loaded: it died; what it is cannot be sent: No buffer space"), "%s", e.msg);
+    CHECK(!sent && strstr(e.msg, "crashed while it was loaded; what it is cannot be sent: No buffer space"), "%s", e.msg);
     CHECK(files_in(dir, path, sizeof path) == 0, "%s was left", path);
     END;
     unsetenv("TMPDIR"), unsetenv("CC"), unsetenv("GPTOSS_RTC_PATIENCE"), unsetenv("GPTOSS_RTC_TIMEOUT");
