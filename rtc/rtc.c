@@ -10,7 +10,8 @@
  * A fork of a process that has loaded LLVM costs 1 ms, loading it 50; so each job has its own process and starts from the
  * same state whatever was compiled before it. The compiler never runs in the caller, nor before a fork (it starts threads).
  * DIR is ours and is the workers' TMPDIR: what a crashed compiler leaves goes with it. When the caller dies the server sees
- * its socket close, kills the workers and removes DIR; workers die with the server.
+ * its socket close, kills the workers and removes DIR; workers die with the server. A worker leads a group of its own, which is killed as a
+ * whole: cc has processes too. A server that does not speak in time is killed by the caller.
  * Add a compiler as a row of `backends` and a file like rtc_hip.c. */
 #include "ir/socket.h"
 #include "rtc_internal.h"
@@ -18,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <math.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -26,16 +28,17 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static const RtcBackend *const backends[RTC_KINDS] = {[RTC_HIP] = &rtc_hip, [RTC_CUDA] = &rtc_cuda, [RTC_HOST] = &rtc_host};
 
-enum { TIMEOUT = 300 }; /* seconds a job may take */
+enum { TIMEOUT = 300, PATIENCE = 30 }; /* seconds: that a job may take; see rtc_patience */
 
 typedef struct Done Done; /* server to caller: how the worker of a job ended */
 struct Done {
     int32_t job, status; /* status as of waitpid; -1 when it could not be started, with errno in `error` */
-    int32_t timed_out, error;
+    int32_t timed_out, error; /* error: also of a worker that could not write its result, else 0 */
     double seconds;
 };
 
@@ -55,7 +58,7 @@ static int remove_one(const char *path, const struct stat *st, int kind, struct 
 static void remove_tree(const char *dir) { nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS); }
 
 #ifdef RTC_TEST
-/* Test hooks: GPTOSS_RTC_CRASH, _EXIT and _HANG name a job; GPTOSS_RTC_TIMEOUT replaces TIMEOUT. */
+/* Test hooks: GPTOSS_RTC_CRASH, _EXIT, _HANG and _ONCE name a job; GPTOSS_RTC_PATIENCE replaces PATIENCE. */
 static bool asked(const char *var, const char *name) { return getenv(var) && !strcmp(getenv(var), name); }
 static void test_hooks(const char *name) {
     if (asked("GPTOSS_RTC_CRASH", name)) fputs("LLVM ERROR: as the test asked\n", stderr), abort();
@@ -63,11 +66,29 @@ static void test_hooks(const char *name) {
     if (asked("GPTOSS_RTC_HANG", name))
         for (;;) pause();
 }
-static double timeout(void) { return getenv("GPTOSS_RTC_TIMEOUT") ? atof(getenv("GPTOSS_RTC_TIMEOUT")) : TIMEOUT; }
+bool rtc_test_fails(const char *name) { return asked("GPTOSS_RTC_ONCE", name); }
+double rtc_patience(void) { return seconds_env("GPTOSS_RTC_PATIENCE", PATIENCE); }
 #else
 static void test_hooks(const char *name) { (void)name; }
-static double timeout(void) { return TIMEOUT; }
+bool rtc_test_fails(const char *name) { return (void)name, false; }
+double rtc_patience(void) { return PATIENCE; }
 #endif
+
+/* At most 11 days: poll counts milliseconds in an int. */
+static double timeout(void) { return fmin(seconds_env("GPTOSS_RTC_TIMEOUT", TIMEOUT), 1e6); }
+
+bool rtc_wait(pid_t child, double seconds, int *status) {
+    for (double end = seconds_now() + seconds;;) {
+        pid_t ended = waitpid(child, status, WNOHANG);
+        if (ended == child) return true;
+        if (ended < 0 && errno != EINTR) return false;
+        if (seconds_now() > end) break;
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    kill(-child, SIGKILL), kill(child, SIGKILL);
+    while (waitpid(child, status, 0) < 0 && errno == EINTR) {}
+    return errno = ETIMEDOUT, false;
+}
 
 /* --- the worker: one job ------------------------------------------------------------------------------------------ */
 
@@ -78,10 +99,11 @@ static void redirect(const char *path) {
     if (out >= 0) dup2(out, 1), dup2(out, 2), out > 2 ? close(out) : 0;
 }
 
-static NORETURN void work(const RtcBackend *b, void *state, Arena *a, RtcJob *job, const char *dir, int i,
-                          pid_t server) {
+/* say: where errno goes if the result cannot be written: what the worker prints is on the same disk. */
+static NORETURN void work(const RtcBackend *b, void *state, Arena *a, RtcJob *job, const char *dir, int i, pid_t server, int say) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != server) _exit(1);
+    setpgid(0, 0);
     redirect(arena_printf(a, "%s/%d.err", dir, i));
     test_hooks(job->name);
     Err e = {0};
@@ -91,7 +113,8 @@ static NORETURN void work(const RtcBackend *b, void *state, Arena *a, RtcJob *jo
     rtc_encode(&t, job, ok ? "" : e.msg);
     FILE *f = fopen(arena_printf(a, "%s/%d.out", dir, i), "wb");
     if (!f || fwrite(t.at, 1, t.n, f) != t.n || fclose(f)) {
-        fprintf(stderr, "cannot write to %s: %s\n", dir, strerror(errno));
+        int why = errno;
+        write_all(say, &why, sizeof why, -1);
         _exit(1);
     }
     _exit(0);
@@ -102,13 +125,18 @@ static NORETURN void work(const RtcBackend *b, void *state, Arena *a, RtcJob *jo
 typedef struct Run Run;
 struct Run {
     pid_t pid;
-    int job, alive; /* alive: a pipe that closes when the worker ends */
+    int job, alive; /* alive: a pipe that closes when the worker ends, and may bring an errno */
     double start;
     bool timed_out;
 };
 
-static NORETURN void give_up(Run *runs, int n, const char *dir) {
-    for (int i = 0; i < n; i++) kill(runs[i].pid, SIGKILL), waitpid(runs[i].pid, NULL, 0);
+/* The caller has gone; or it cannot be served, reads why in server.err when it hears no more, and goes. */
+static NORETURN void give_up(Run *runs, int n, const char *dir, int sock, const char *what) {
+    char none[64];
+    fprintf(stderr, "%s: %s\n", what, strerror(errno));
+    for (int i = 0; i < n; i++) kill(-runs[i].pid, SIGKILL), waitpid(runs[i].pid, NULL, 0);
+    shutdown(sock, SHUT_WR);
+    while (read(sock, none, sizeof none) > 0) {}
     remove_tree(dir);
     _exit(1);
 }
@@ -120,10 +148,11 @@ static bool start(Run *r, const RtcBackend *b, void *state, Arena *a, RtcJob *jo
     *r = (Run){.pid = fork(), .job = i, .alive = ends[0], .start = seconds_now()};
     if (r->pid == 0) {
         close(sock), close(ends[0]);
-        work(b, state, a, job, dir, i, server);
+        work(b, state, a, job, dir, i, server, ends[1]);
     }
     close(ends[1]);
-    if (r->pid < 0) close(ends[0]);
+    if (r->pid > 0) setpgid(r->pid, r->pid); /* here too: it may have to be killed before it does so itself */
+    else close(ends[0]);
     return r->pid > 0;
 }
 
@@ -140,7 +169,7 @@ static void serve_jobs(const RtcBackend *b, void *state, Arena *a, RtcJob *jobs,
                 continue;
             }
             Done d = {.job = i, .status = -1, .error = errno};
-            if (!socket_put(sock, &d, sizeof d)) give_up(runs, busy, dir);
+            if (!socket_put(sock, &d, sizeof d)) give_up(runs, busy, dir, sock, "an answer");
         }
         double wait = timeout();
         for (int k = 0; k < busy; k++) {
@@ -149,20 +178,21 @@ static void serve_jobs(const RtcBackend *b, void *state, Arena *a, RtcJob *jobs,
             if (left < wait) wait = left < 0 ? 0 : left;
         }
         fds[busy] = (struct pollfd){.fd = sock, .events = POLLIN};
-        poll(fds, (nfds_t)busy + 1, (int)(wait * 1000) + 1);
-        if (fds[busy].revents) give_up(runs, busy, dir); /* the caller sends nothing more: it has gone */
+        if (poll(fds, (nfds_t)busy + 1, (int)(wait * 1000) + 1) < 0 && errno != EINTR) give_up(runs, busy, dir, sock, "poll");
+        if (fds[busy].revents) give_up(runs, busy, dir, sock, "the caller"); /* it sends nothing more: it has gone */
         for (int k = busy - 1; k >= 0; k--) {
             if (fds[k].revents) {
                 Done d = {.job = runs[k].job, .timed_out = runs[k].timed_out, .seconds = seconds_now() - runs[k].start};
-                close(runs[k].alive);
                 int status = 0;
+                if (read(runs[k].alive, &d.error, sizeof d.error) < (ssize_t)sizeof d.error) d.error = 0;
+                close(runs[k].alive);
                 while (waitpid(runs[k].pid, &status, 0) < 0 && errno == EINTR) {}
                 d.status = status;
                 runs[k] = runs[--busy];
-                if (!socket_put(sock, &d, sizeof d)) give_up(runs, busy, dir);
+                if (!socket_put(sock, &d, sizeof d)) give_up(runs, busy, dir, sock, "an answer");
             } else if (!runs[k].timed_out && seconds_now() - runs[k].start > timeout()) {
                 runs[k].timed_out = true;
-                kill(runs[k].pid, SIGKILL);
+                kill(-runs[k].pid, SIGKILL);
             }
         }
     }
@@ -181,9 +211,10 @@ static NORETURN void serve(RtcKind kind, RtcJob *jobs, int workers, const char *
     setenv("TMPDIR", dir, 1);
     void *state = b->open(a, tool);
     int32_t n;
-    if (!socket_put(sock, tool, sizeof *tool) || !socket_get(sock, &n, sizeof n, -1)) give_up(NULL, 0, dir);
+    if (!socket_put(sock, tool, sizeof *tool)) give_up(NULL, 0, dir, sock, "what it is cannot be sent");
+    if (!socket_get(sock, &n, sizeof n, -1)) give_up(NULL, 0, dir, sock, "the jobs");
     int32_t *todo = arena_array(a, (size_t)n, sizeof *todo);
-    if (!socket_get(sock, todo, (size_t)n * sizeof *todo, -1)) give_up(NULL, 0, dir);
+    if (!socket_get(sock, todo, (size_t)n * sizeof *todo, -1)) give_up(NULL, 0, dir, sock, "the jobs");
     if (state) serve_jobs(b, state, a, jobs, todo, n, workers < n ? workers : n, dir, sock);
     _exit(0);
 }
@@ -199,9 +230,41 @@ static const char *reason(Arena *a, const char *log) {
     return arena_strndup(a, at, strcspn(at, "\n"));
 }
 
+/* What the server says next, which it must before the time of a job and some patience are over; of that, what this program slept itself
+ * (Ctrl-Z) is no part: it is counted by the second. */
+static bool hear(const Server *s, void *to, size_t n) {
+    struct pollfd p = {.fd = s->sock, .events = POLLIN};
+    for (double left = timeout() + rtc_patience(); left > 0;) {
+        double slice = left < 1 ? left : 1;
+        int ready = poll(&p, 1, (int)(slice * 1000) + 1);
+        if (ready > 0) return socket_get(s->sock, to, n, PATIENCE);
+        if (ready < 0 && errno != EINTR) return false;
+        if (ready == 0) left -= slice;
+    }
+    kill(s->pid, SIGKILL); /* what is stopped does not see that nobody hears it */
+    return errno = ETIMEDOUT, false;
+}
+
+/* What the server printed; "" if nothing. */
+static const char *printed(Arena *a, const Server *s) {
+    Err none;
+    size_t n;
+    const char *all = file_read(a, arena_printf(a, "%s/server.err", s->dir), &n, &none);
+    return reason(a, all ? all : "");
+}
+
+/* Why it was not heard, by errno. */
+static const char *silence(Arena *a, const Server *s) {
+    if (errno == ETIMEDOUT) return arena_printf(a, "it said nothing for %g s, and was killed", timeout() + rtc_patience());
+    if (errno != EPIPE) return strerror(errno);
+    const char *line = printed(a, s);
+    return arena_printf(a, "it died%s%s", *line ? "; " : "", line);
+}
+
 static void close_server(Server *s) {
+    int status;
     close(s->sock);
-    while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR) {}
+    rtc_wait(s->pid, rtc_patience(), &status);
     remove_tree(s->dir);
 }
 
@@ -233,17 +296,14 @@ static bool open_server(Arena *a, RtcKind kind, RtcJob *jobs, int workers, Serve
         remove_tree(s->dir);
         return err_set(e, "cannot start a compiler: %s", strerror(why));
     }
-    if (socket_get(s->sock, s->tool, sizeof *s->tool, -1)) {
+    if (hear(s, s->tool, sizeof *s->tool)) {
         if (!*s->tool->err.msg) return true;
         *e = s->tool->err;
     } else if (errno != EPIPE) {
-        err_set(e, "what the %s compiler says cannot be read: %s", backends[kind]->what, strerror(errno));
+        err_set(e, "the %s compiler does not say what it is: %s", backends[kind]->what, silence(a, s));
     } else {
-        Err ignored = {0};
-        size_t n;
-        const char *printed = file_read(a, arena_printf(a, "%s/server.err", s->dir), &n, &ignored);
-        err_set(e, "the %s compiler crashed while it was loaded; %s", backends[kind]->what,
-                reason(a, printed ? printed : ""));
+        const char *line = printed(a, s);
+        err_set(e, "the %s compiler crashed while it was loaded%s%s", backends[kind]->what, *line ? "; " : "", line);
     }
     close_server(s);
     return false;
@@ -307,13 +367,14 @@ static bool finish(Arena *a, const Server *s, RtcJob *job, const Done *d, Err *e
     const char *why = "", *out = NULL;
     job->seconds = d->seconds;
     if (d->status == -1) return err_set(e, "%s: cannot start a compiler: %s", job->name, strerror(d->error));
+    if (d->error) return err_set(e, "%s: cannot write to %s: %s (TMPDIR names another folder)", job->name, s->dir, strerror(d->error));
     if (d->status == 0) out = file_read(a, arena_printf(a, "%s/%d.out", s->dir, d->job), &n, &unread);
     if (out && rtc_decode(a, out, n, job, &why)) {
         if (!*why) return true;
         return err_set(e, "%s: %s%s%.1600s", job->name, why, *job->log ? ":\n" : "", job->log);
     }
-    char *printed = file_read(a, arena_printf(a, "%s/%d.err", s->dir, d->job), &n, &ignored);
-    job->log = printed ? printed : "";
+    char *said = file_read(a, arena_printf(a, "%s/%d.err", s->dir, d->job), &n, &ignored);
+    job->log = said ? said : "";
     const char *line = *job->log ? reason(a, job->log) : unread.msg, *sep = *line ? "; " : "";
     if (d->timed_out) return err_set(e, "%s: the compiler did not end within %g s", job->name, timeout());
     if (WIFSIGNALED(d->status))
@@ -388,16 +449,17 @@ static void run(Pass *p, const Server *s) {
     int32_t n = p->n_todo;
     bool up = socket_put(s->sock, &n, sizeof n) && socket_put(s->sock, p->todo, (size_t)n * sizeof *p->todo);
     bool *heard = arena_array(p->a, (size_t)p->n, sizeof *heard); /* how this job ended */
-    for (Done d; up && n > 0 && (up = socket_get(s->sock, &d, sizeof d, -1)); n--) {
+    for (Done d; up && n > 0 && (up = hear(s, &d, sizeof d)); n--) {
         RtcJob *job = &p->jobs[d.job];
         heard[d.job] = true;
         bool ok = finish(p->a, s, job, &d, &p->errs[d.job]);
-        /* an included file is not part of the key, so what includes one is not kept; cc's own headers come with cc */
-        if (ok && p->cache && !strstr(job->source, p->include) && !rtc_cache_put(p->a, p->cache, p->keys[d.job], job))
+        /* an included file is not part of the key, so what includes one is not kept; cc's own headers come with cc. What has no kernels
+         * helps nobody: if a fault made it, it is not to stay */
+        if (ok && job->n_kernels && p->cache && !strstr(job->source, p->include) && !rtc_cache_put(p->a, p->cache, p->keys[d.job], job))
             p->cache = NULL;
         report(p, d.job);
     }
-    const char *why = up || errno == EPIPE ? "it died" : strerror(errno);
+    const char *why = up ? "" : silence(p->a, s);
     for (int i = 0; i < p->n_todo; i++)
         if (!heard[p->todo[i]]) err_set(&p->errs[p->todo[i]], "%s: the compiler's server is gone: %s", p->jobs[p->todo[i]].name, why);
 }

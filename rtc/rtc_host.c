@@ -8,6 +8,8 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -70,9 +72,10 @@ static bool here(const char *flags, const char *name) {
     return has_word(flags, name) && (strncmp(name, "amx", 3) || may_use_tiles());
 }
 
-static const char *machine(Arena *a) {
+static const char *machine(Arena *a, Err *e) {
     struct utsname u;
-    return arena_strdup(a, uname(&u) ? "unknown" : u.machine);
+    if (uname(&u)) return err_set(e, "the machine's name: %s", strerror(errno)), NULL;
+    return arena_strdup(a, u.machine);
 }
 
 /* --- the compiler ------------------------------------------------------------------------------------------------ */
@@ -109,21 +112,37 @@ static bool find_cc(Arena *a, Cc *cc, Err *e) {
     return err_set(e, "no C compiler found (neither $CC nor cc, gcc, clang in PATH); install gcc or clang");
 }
 
-/* Runs it, its standard input, output and error as given. Its exit status, or -1 with errno. */
-static int run_cc(const Cc *cc, int in, int out, int err) {
+/* Starts it in this process's group, or in one of its own. 0 or an errno. */
+static int start(const Cc *cc, int in, int out, int err, bool own_group, pid_t *pid) {
     posix_spawn_file_actions_t files;
-    pid_t pid;
-    int status;
-    posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_adddup2(&files, in, 0);
-    posix_spawn_file_actions_adddup2(&files, out, 1);
-    posix_spawn_file_actions_adddup2(&files, err, 2);
-    int rc = posix_spawnp(&pid, cc->argv[0], &files, NULL, (char *const *)cc->argv, environ);
+    posix_spawnattr_t how;
+    int rc = posix_spawn_file_actions_init(&files);
+    if (rc) return rc;
+    rc = posix_spawn_file_actions_adddup2(&files, in, 0);
+    if (!rc) rc = posix_spawn_file_actions_adddup2(&files, out, 1);
+    if (!rc) rc = posix_spawn_file_actions_adddup2(&files, err, 2);
+    if (!rc && !(rc = posix_spawnattr_init(&how))) {
+        if (own_group) rc = posix_spawnattr_setflags(&how, POSIX_SPAWN_SETPGROUP);
+        if (!rc) rc = posix_spawnp(pid, cc->argv[0], &files, &how, (char *const *)cc->argv, environ);
+        posix_spawnattr_destroy(&how);
+    }
     posix_spawn_file_actions_destroy(&files);
-    if (rc) return errno = rc, -1;
-    while (waitpid(pid, &status, 0) < 0)
-        if (errno != EINTR) return -1;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return rc;
+}
+
+/* Runs it, its standard input, output and error as given. A question must be answered soon: nobody waits for it with a limit of his own.
+ * Its exit status; -1: there is none, e says why. */
+static int run_cc(const Cc *cc, int in, int out, int err, bool question, Err *e) {
+    pid_t pid;
+    int status, rc = start(cc, in, out, err, question, &pid);
+    if (rc) return err_set(e, "cannot run %s: %s", cc->argv[0], strerror(rc)), -1;
+    if (!rtc_wait(pid, question ? rtc_patience() : INFINITY, &status)) {
+        if (errno == ETIMEDOUT) return err_set(e, "%s did not answer within %g s", cc->argv[0], rtc_patience()), -1;
+        return err_set(e, "%s cannot be waited for: %s", cc->argv[0], strerror(errno)), -1;
+    }
+    rc = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    if (rc > 128 && rc <= 128 + SIGRTMAX) return err_set(e, "%s was ended by signal %d", cc->argv[0], rc - 128), -1; /* a shell says so of what it ran */
+    return rc;
 }
 
 static void add(Cc *cc, const char *word) {
@@ -137,41 +156,43 @@ static void add_features(Cc *cc, const char *target) {
         if (has_word(target, features[i].name)) add(cc, features[i].option);
 }
 
-/* Does the compiler know the options of this list? An old one does not know a new CPU's. -1: it cannot be asked, errno says why. */
-static int cc_knows(const Cc *base, const char *target) {
+/* Does the compiler know the options of this list? An old one does not know a new CPU's. -1: it cannot be asked, e says why. It is
+ * asked again before a no is believed: gcc fails in the same way when the compiler proper, its child, is killed. */
+static int cc_knows(const Cc *base, const char *target, Err *e) {
     Cc cc = *base;
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int rc = 1, null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0) return err_set(e, "/dev/null: %s", strerror(errno)), -1;
     add_features(&cc, target);
     add(&cc, "-fsyntax-only"), add(&cc, "-x"), add(&cc, "c"), add(&cc, "-");
-    int rc = null < 0 ? -1 : run_cc(&cc, null, null, null);
-    int why = errno;
-    if (null >= 0) close(null);
-    errno = why;
+    for (int i = 0; i < 2 && rc > 0; i++) rc = run_cc(&cc, null, null, null, true, e);
+    close(null);
     return rc < 0 ? -1 : rc == 0;
 }
 
 /* --- rtc.h ------------------------------------------------------------------------------------------------------- */
 
 const char *rtc_host_target(Arena *a, Err *e) {
-    const char *flags = cpu_flags(a, e), *all = arena_printf(a, "host:%s", machine(a)), *shorter[LEN(features) + 1] = {all};
+    const char *flags = cpu_flags(a, e), *name = flags ? machine(a, e) : NULL, *shorter[LEN(features) + 1];
     size_t n = 1;
     int knows = 0;
     Cc cc;
     Err none;
-    if (!flags) return NULL;
+    if (!name) return NULL;
+    const char *all = shorter[0] = arena_printf(a, "host:%s", name);
     for (size_t i = 0; i < LEN(features); i++)
         if (here(flags, features[i].name)) shorter[n++] = all = arena_printf(a, "%s %s", all, features[i].name);
     if (!find_cc(a, &cc, &none)) return all;
-    while (n > 1 && !(knows = cc_knows(&cc, shorter[n - 1]))) n--; /* the newest last */
-    return knows < 0 ? err_set(e, "%s: cannot be asked for what it knows: %s", cc.argv[0], strerror(errno)), NULL : shorter[n - 1];
+    while (n > 1 && !(knows = cc_knows(&cc, shorter[n - 1], e))) n--; /* the newest last */
+    if (knows < 0) return err_wrap(e, "what the C compiler knows cannot be asked"), NULL;
+    return shorter[n - 1];
 }
 
 const char *rtc_host_lacks(Arena *a, const char *target, Err *e) {
-    const char *flags = cpu_flags(a, e), *lacks = "";
-    if (!flags) return NULL;
+    const char *flags = cpu_flags(a, e), *name = flags ? machine(a, e) : NULL, *lacks = "";
+    if (!name) return NULL;
     if (strncmp(target, "host:", 5)) return target;
     char *list = arena_strdup(a, target + 5), *w = strtok(list, " ");
-    if (!w || strcmp(w, machine(a))) return w ? w : "a CPU";
+    if (!w || strcmp(w, name)) return w ? w : "a CPU";
     while ((w = strtok(NULL, " ")))
         if (!here(flags, w)) lacks = arena_printf(a, "%s%s%s", lacks, *lacks ? " " : "", w);
     return lacks;
@@ -200,10 +221,12 @@ static void identify(Arena *a, const Cc *cc, const char *version, RtcTool *tool)
     text_free(&t);
 }
 
-static FILE *scratch_file(Arena *a, const char *name, char **path) {
+static FILE *scratch_file(Arena *a, const char *name, char **path, Err *e) {
     const char *tmp = getenv("TMPDIR"); /* the server's own */
     *path = arena_printf(a, "%s/%d.%s", tmp ? tmp : "/tmp", (int)getpid(), name);
-    return fopen(*path, "wb+");
+    FILE *f = fopen(*path, "wb+");
+    if (!f) err_set(e, "%s: %s", *path, strerror(errno));
+    return f;
 }
 
 /* What cc printed; the file goes. */
@@ -221,11 +244,14 @@ static void *host_open(Arena *a, RtcTool *tool) {
     if (!find_cc(a, cc, &tool->err)) return tool->absent = true, NULL;
     ask = *cc;
     add(&ask, "--version");
-    FILE *f = scratch_file(a, "version", &path);
-    if (!f) return err_set(&tool->err, "%s: %s", path, strerror(errno)), NULL;
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC), rc = run_cc(&ask, null, fileno(f), null);
+    FILE *f = scratch_file(a, "version", &path, &tool->err);
+    if (!f) return NULL;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0) return err_set(&tool->err, "/dev/null: %s", strerror(errno)), NULL;
+    int rc = run_cc(&ask, null, fileno(f), null, true, &tool->err);
     close(null);
     char *version = read_log(a, f, path);
+    if (rc < 0) return NULL;
     if (rc) return err_set(&tool->err, "%s --version fails (exit status %d)", cc->argv[0], rc), NULL;
     version[strcspn(version, "\n")] = 0;
     snprintf(tool->name, sizeof tool->name, "%.31s", cc->argv[0]);
@@ -263,21 +289,22 @@ static bool read_symbols(Arena *a, RtcJob *job) {
 static bool host_compile(void *self, Arena *a, RtcJob *job, Err *e) {
     Cc cc = *(const Cc *)self;
     char *source_path, *log_path, *so = NULL;
-    FILE *source = scratch_file(a, "c", &source_path), *log = scratch_file(a, "log", &log_path), *out = scratch_file(a, "so", &so);
-    if (!source || !log || !out) return err_set(e, "%s: %s", so, strerror(errno));
-    fprintf(source, "#line 1 \"%s\"\n%s", job->name, job->source);
-    if (fflush(source) || fseek(source, 0, SEEK_SET)) return err_set(e, "%s: %s", source_path, strerror(errno));
+    FILE *source = scratch_file(a, "c", &source_path, e), *log = source ? scratch_file(a, "log", &log_path, e) : NULL;
+    FILE *out = log ? scratch_file(a, "so", &so, e) : NULL;
+    if (!out) return false;
+    if (fprintf(source, "#line 1 \"%s\"\n%s", job->name, job->source) < 0 || fflush(source) || fseek(source, 0, SEEK_SET))
+        return err_set(e, "%s: %s", source_path, strerror(errno));
     fclose(out);
     add(&cc, "-std=gnu11"), add(&cc, "-shared"), add(&cc, "-fPIC"), add(&cc, "-fvisibility=hidden"), add(&cc, "-nostartfiles");
     add(&cc, "-Wno-psabi"), add(&cc, "-Wl,--build-id=none"), add(&cc, "-s");
     add_features(&cc, job->arch);
     for (int i = 0; i < job->n_options; i++) add(&cc, job->options[i]);
     add(&cc, "-x"), add(&cc, "c"), add(&cc, "-"), add(&cc, "-lm"), add(&cc, "-o"), add(&cc, so);
-    int rc = run_cc(&cc, fileno(source), fileno(log), fileno(log));
+    int rc = run_cc(&cc, fileno(source), fileno(log), fileno(log), false, e);
     fclose(source);
     unlink(source_path);
     job->log = read_log(a, log, log_path);
-    if (rc < 0) return err_set(e, "cannot run %s: %s", cc.argv[0], strerror(errno));
+    if (rc < 0) return false;
     if (rc) return err_set(e, "does not compile (%s, exit status %d)", cc.argv[0], rc);
     job->code = file_read(a, so, &job->code_size, e);
     unlink(so);

@@ -7,6 +7,8 @@
 #include "ir/library.h"
 #include "rtc.h"
 
+#include <sys/types.h>
+
 enum {
     RTC_FORMAT = 3
 }; /* of a cache entry and of a worker's result: raise it when either, or what is counted or refused, changes */
@@ -36,6 +38,13 @@ struct RtcBackend {
     const char *(*needs)(const char *arch); /* the first version that knows arch: "ROCm 6.0"; "" when not known */
 };
 extern const RtcBackend rtc_hip, rtc_cuda, rtc_host;
+
+/* rtc.c: seconds within which a process must answer that has next to nothing to do. */
+double rtc_patience(void);
+/* A hook of tests/rtc: this job's first attempt fails. */
+bool rtc_test_fails(const char *name);
+/* Waits for a child's end. False, with errno: it cannot; with ETIMEDOUT: it took longer, and was killed, with its group if it leads one. */
+bool rtc_wait(pid_t child, double seconds, int *status);
 
 /* rtc_blob.c: a job's results as checksummed bytes. err is "" for success. Decode: false when damaged; all in the arena. */
 void rtc_encode(Text *t, const RtcJob *job, const char *err);

@@ -4,16 +4,21 @@
 
 #include <elf.h>
 #include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-static int failed;
+static int failed, scripts;
 static char tmp[] = "/tmp/rtc-test-XXXXXX"; /* holds the cache and the workers' temporary files */
 
 #define CHECK(cond, ...)                                                                                               \
@@ -88,6 +93,59 @@ static int entries_in(const char *dir, char *path, size_t room) {
         if (strstr(f->d_name, ".rtc")) n++, snprintf(path, room, "%s/%s", dir, f->d_name);
     if (d) closedir(d);
     return n;
+}
+
+/* --- the system's calls and its cc, made to fail; the compiler's processes are forks of this one, so they too meet it --- */
+
+static bool no_name, no_dup, no_poll; /* uname, adddup2 and polls of several descriptors fail */
+static pid_t may_send;                /* all others may not; 0: all may */
+
+/* libc's own of the function that stands here */
+#define OWN(name) (*(__typeof__(&name) *)&(void *){dlsym(RTLD_NEXT, #name)})
+
+int uname(struct utsname *u) {
+    return no_name ? (errno = EIO, -1) : OWN(uname)(u);
+}
+
+int poll(struct pollfd *p, nfds_t n, int ms) {
+    return no_poll && n > 1 ? (errno = EINVAL, -1) : OWN(poll)(p, n, ms);
+}
+
+ssize_t send(int fd, const void *from, size_t n, int flags) {
+    return may_send && may_send != getpid() ? (errno = ENOBUFS, -1) : OWN(send)(fd, from, n, flags);
+}
+
+int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *files, int from, int to) {
+    return no_dup ? ENOMEM : OWN(posix_spawn_file_actions_adddup2)(files, from, to);
+}
+
+/* CC is a script from here on: cc, once `lines` are done with, in which $T is a folder of the test's. */
+static void use_cc(const char *lines) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/cc-%d", tmp, scripts++);
+    FILE *f = fopen(path, "w");
+    if (f) fprintf(f, "#!/bin/sh\nT=%s\n%s\nexec cc \"$@\"\n", tmp, lines), fclose(f);
+    chmod(path, 0700);
+    setenv("CC", path, 1);
+}
+
+static const char function[] = "__attribute__((visibility(\"default\"))) int k(void) { return 1; }\n";
+
+static bool host(Arena *a, const char *source, bool cached, RtcJob *j, Err *e) {
+    *j = (RtcJob){.name = "k.c", .source = source, .arch = "host:test"};
+    return rtc_compile(a, RTC_HOST, j, 1, &(RtcOptions){.workers = 1, .no_cache = !cached}, e);
+}
+
+/* The same where no file may be larger than that: a full disk, as far as it goes. */
+static bool host_limited(rlim_t size, Arena *a, const char *source, RtcJob *j, Err *e) {
+    struct rlimit old, less;
+    getrlimit(RLIMIT_FSIZE, &old);
+    less = (struct rlimit){size, old.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &less);
+    bool ok = host(a, source, false, j, e);
+    setrlimit(RLIMIT_FSIZE, &old);
+    return ok;
 }
 
 static int no_cache(RtcJob *jobs, int n, Arena *a, Err *e) {
@@ -448,6 +506,11 @@ static void test_headers(void) {
     CHECK(no_cache(&with, 1, a, &e) && no_cache(&again, 1, a, &e), "%s", e.msg);
     CHECK(with.n_kernels == 1 && !*with.log, "%s", with.log);
     CHECK(same_code(&with, &again) && with.lines && strstr(with.lines, "h.hip") && !strcmp(with.lines, again.lines) && !strstr(with.lines, "hiprtc_runtime"), "another result each time: %s", with.lines);
+    again = with;
+    setenv("GPTOSS_RTC_ONCE", "h.hip", 1); /* the first attempt fails: the next has our header still */
+    bool ok = no_cache(&again, 1, a, &e);
+    unsetenv("GPTOSS_RTC_ONCE");
+    CHECK(ok && same_code(&with, &again), "%s", e.msg);
     RtcJob without = job("h.hip", "extern \"C\" __global__ void k(int *x) { x[threadIdx.x] = __popc(x[blockIdx.x]) + min(x[0], x[1]); atomicAdd(x, 1); }\n");
     CHECK(no_cache(&without, 1, a, &e), "%s", e.msg);
     CHECK(without.n_kernels == 1 && !*without.log, "%s", without.log);
@@ -570,16 +633,134 @@ static void test_lines(void) {
     END;
 }
 
+/* A cc that fails for another reason than that it does not know the options gives no target with fewer words. */
+static void test_host_asked(void) {
+    BEGIN;
+    const char *all = rtc_host_target(a, &e), *again;
+    CHECK(all, "%s", e.msg);
+    no_name = true;
+    again = rtc_host_target(a, &e);
+    bool lacks = rtc_host_lacks(a, all, &e);
+    no_name = false;
+    CHECK(!again && !lacks && strstr(e.msg, "the machine's name: Input/output error"), "%s", e.msg);
+    if (strchr(all, ' ')) { /* a CPU with words to ask about */
+        use_cc("case \"$*\" in *-fsyntax-only*) kill -9 $$ ;; esac");
+        CHECK(!rtc_host_target(a, &e) && strstr(e.msg, "was ended by signal 9"), "%s", e.msg);
+        use_cc("case \"$*\" in *-fsyntax-only*) [ -e $T/once ] || { : >$T/once; exit 1; } ;; esac"); /* as gcc, whose child was killed */
+        again = rtc_host_target(a, &e);
+        CHECK(again && !strcmp(again, all), "%s", again ? again : e.msg);
+        use_cc("case \"$*\" in *-fsyntax-only*) sleep 100 ;; esac");
+        setenv("GPTOSS_RTC_PATIENCE", "0.1", 1);
+        again = rtc_host_target(a, &e);
+        unsetenv("GPTOSS_RTC_PATIENCE");
+        CHECK(!again && strstr(e.msg, "did not answer within 0.1 s"), "%s", e.msg);
+    }
+    END;
+    unsetenv("CC");
+}
+
+static void test_host_faults(void) {
+    BEGIN;
+    RtcJob x;
+    bool ok;
+    use_cache("host");
+    use_cc("[ $1 != --version ] || sleep 100");
+    setenv("GPTOSS_RTC_PATIENCE", "0.1", 1);
+    ok = host(a, function, false, &x, &e);
+    unsetenv("GPTOSS_RTC_PATIENCE");
+    CHECK(!ok && strstr(e.msg, "did not answer within 0.1 s"), "%s", e.msg);
+    use_cc("");
+    no_dup = true;
+    ok = host(a, function, false, &x, &e);
+    no_dup = false;
+    CHECK(!ok && strstr(e.msg, "cannot run") && strstr(e.msg, "Cannot allocate memory"), "%s", e.msg);
+    ok = host_limited(8192, a, arena_printf(a, "/*%20000s*/%s", "", function), &x, &e);
+    CHECK(!ok && strstr(e.msg, ".c: File too large"), "%s", e.msg);
+    CHECK(host(a, function, false, &x, &e) && x.n_kernels == 1, "%s", e.msg);
+    use_cc("[ $1 = --version ] || { printf %8000s x; exit 1; }"); /* with it the result is larger than 8 KB */
+    CHECK(!host_limited(8100, a, function, &x, &e) && strstr(e.msg, "k.c: cannot write to ") && strstr(e.msg, "File too large (TMPDIR"), "%s", e.msg);
+    use_cc("");
+    for (int i = 0; i < 2; i++) CHECK(host(a, "int nothing;\n", true, &x, &e) && !x.cached, "what has no kernels is kept");
+    CHECK(host(a, function, true, &x, &e) && host(a, function, true, &x, &e) && x.cached, "%s", e.msg);
+    END;
+    unsetenv("CC");
+}
+
+/* The server between us and cc stops, cannot wait, cannot speak: an error that says so, and nothing is left. */
+static void test_host_server(void) {
+    BEGIN;
+    RtcJob x;
+    char dir[256], path[512] = "";
+    snprintf(dir, sizeof dir, "%s/server", tmp);
+    CHECK(!mkdir(dir, 0700), "mkdir");
+    setenv("TMPDIR", dir, 1), setenv("GPTOSS_RTC_PATIENCE", "0.2", 1), setenv("GPTOSS_RTC_TIMEOUT", "0.1", 1);
+    use_cc("kill -STOP $PPID"); /* asked for its version by the server */
+    bool open = host(a, function, false, &x, &e);
+    CHECK(!open && strstr(e.msg, "the host compiler does not say what it is: it said nothing for 0.3 s, and was killed"), "%s", e.msg);
+    setenv("GPTOSS_RTC_PATIENCE", "0.7", 1), setenv("GPTOSS_RTC_TIMEOUT", "0.6", 1); /* time enough to come so far */
+    use_cc("[ $1 = --version ] || { read -r _ _ _ server _ </proc/$PPID/stat; kill -STOP $server; }");
+    bool stopped = host(a, function, false, &x, &e);
+    CHECK(!stopped && strstr(e.msg, "k.c: the compiler's server is gone: it said nothing for 1.3 s"), "%s", e.msg);
+    unsetenv("GPTOSS_RTC_PATIENCE"), unsetenv("GPTOSS_RTC_TIMEOUT"), unsetenv("CC");
+    no_poll = true;
+    bool polled = host(a, function, false, &x, &e);
+    no_poll = false;
+    CHECK(!polled && strstr(e.msg, "server is gone: it died; poll: Invalid argument"), "%s", e.msg);
+    may_send = getpid();
+    bool sent = host(a, function, false, &x, &e);
+    may_send = 0;
+    CHECK(!sent && strstr(e.msg, "crashed while it was loaded; what it is cannot be sent: No buffer space"), "%s", e.msg);
+    CHECK(files_in(dir, path, sizeof path) == 0, "%s was left", path);
+    END;
+    unsetenv("TMPDIR"), unsetenv("CC"), unsetenv("GPTOSS_RTC_PATIENCE"), unsetenv("GPTOSS_RTC_TIMEOUT");
+}
+
+/* A cc that hangs, and waits for a process of its own, ends with its job's time, and with its caller, killed or by Ctrl-C. */
+static void test_host_hangs(void) {
+    BEGIN;
+    RtcJob x;
+    int alive[2]; /* held by every descendant */
+    char began[256];
+    snprintf(began, sizeof began, "%s/began", tmp);
+    use_cc("[ $1 = --version ] || { : >$T/began; sleep 100; }");
+    CHECK(!pipe(alive), "pipe");
+    setenv("GPTOSS_RTC_TIMEOUT", "0.5", 1);
+    bool ok = host(a, function, false, &x, &e);
+    unsetenv("GPTOSS_RTC_TIMEOUT");
+    CHECK(!ok && strstr(e.msg, "k.c: the compiler did not end within 0.5 s"), "%s", e.msg);
+    CHECK(!access(began, F_OK) && !unlink(began), "cc was not begun");
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        host(a, function, false, &x, &e);
+        _exit(0);
+    }
+    for (int i = 0; i < 1000 && access(began, F_OK); i++) nanosleep(&(struct timespec){0, 10000000}, NULL);
+    kill(pid, SIGINT);
+    waitpid(pid, NULL, 0);
+    close(alive[1]);
+    struct pollfd end = {.fd = alive[0], .events = POLLIN};
+    int ended = poll(&end, 1, 20000);
+    close(alive[0]);
+    CHECK(ended == 1, "a process outlived its caller by 20 s");
+    END;
+    unsetenv("CC");
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
+    bool host; /* it needs no hipRTC */
 } tests[] = {
+#define H(name)                                                                                                        \
+    { #name, test_##name, true }
 #define T(name)                                                                                                        \
-    { #name, test_##name }
+    { #name, test_##name, false }
     T(probe),        T(parallel),     T(cache_hit),    T(cache_corrupt), T(cache_unwritable),
     T(syntax_error), T(warning_kept), T(unknown_arch), T(crash),         T(compiler_fault),
     T(timeout),      T(duplicates),   T(made_here),    T(mfma),         T(determinism),   T(contraction),
     T(headers), T(known), T(comments),  T(no_leftovers), T(bad_tmpdir),   T(killed),        T(many),        T(lines),
+    H(host_asked),   H(host_faults),  H(host_server),  H(host_hangs),
 };
 
 int main(int argc, char **argv) {
@@ -591,7 +772,7 @@ int main(int argc, char **argv) {
     if (!mkdtemp(tmp)) return perror(tmp), 1;
     for (size_t i = 0; i < LEN(tests); i++) {
         if (argc > 1 && strcmp(argv[1], tests[i].name)) continue;
-        if (there) tests[i].run();
+        if (there || tests[i].host) tests[i].run();
         else printf("skip %s: %s\n", tests[i].name, e.msg);
     }
     char command[128];
