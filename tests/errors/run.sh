@@ -14,6 +14,15 @@ says() { # NAME, what is said, command…
     else echo "ok $name"; fi
 }
 export out
+# Memory that ends while a line is read is not the end of input: the command reads two lines, and fails where the second
+# needs more than one line alone did. glibc sets no error then.
+no_line() { # NAME, what is said, command…
+    echo one >$out/short && { echo one && head -c 100000 /dev/zero | tr '\0' a && echo; } >$out/long
+    local preload="LD_PRELOAD=$PWD/out/tests/faults/shim.so FAULT_CALLS=memory" calls
+    env $preload FAULT_COUNT=$out/calls "${@:3}" <$out/short >$out/log 2>$out/err || echo "FAIL $1: $(tail -1 $out/err)"
+    calls=$(awk '$1 == "memory" {print $2}' $out/calls)
+    says "$1" "$2: Cannot allocate memory" env $preload FAULT_AT=$((calls + 3)) bash -c '"$@" <$out/long' - "${@:3}"
+}
 
 # --- command lines ---
 says dump-stage '--dump nothing: there is no such stage; stages:' out/gptoss-compile graphs/toy.lua --arch host --dump nothing
@@ -39,6 +48,7 @@ says dump-config 'a dump states no config: --model names a checkpoint that does'
 says program-config 'its program{} gives no config' out/gptoss-compile tests/lua/ops.lua --arch host
 says closed-stdout 'stdout: Bad file descriptor' bash -c 'out/gptoss-compile graphs/toy.lua --arch gfx90a --emit $out/src --report text >&-'
 says full-disk 'No space left on device' bash -c 'printf a | out/gptoss-tok encode -z models/tiny/tokenizer.json >/dev/full'
+no_line tok-no-memory stdin out/gptoss-tok encode -z models/tiny/tokenizer.json
 mkdir -p $out/folder && says output-folder "$out/folder: cannot be written: Is a directory" out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/folder
 says output-nowhere "$out/nowhere/p.bin: cannot be written" out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/nowhere/p.bin
 
@@ -90,6 +100,7 @@ if out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/p.bin >/dev/null 2>$o
         rm -rf $out/bad && cp -r $out/model $out/bad && sed -i "s/^{/{$3,/" $out/bad/generation_config.json
         says "$1" "$2" out/gptoss-exec $out/p.bin -w $out/bad --device ref -m generate -n 4 a
     }
+    no_line chat-no-memory 'stdin: cannot be read' out/gptoss-exec $out/p.bin -w $out/model -m chat --device ref -T 0 --max-answer 1 --threads 1
     generation stop-strings 'stop_strings: expected a text, or a list of texts, that are not empty' '"stop_strings": [""]'
     generation suppress-list 'suppress_tokens: expected a list of token ids' '"suppress_tokens": 3'
     generation suppress-id 'suppress_tokens[1]: expected a token id' '"suppress_tokens": [1,-3]'
