@@ -66,6 +66,32 @@ checkpoint experts-few '--ep 9: the model has' : --ep 9
 checkpoint scaling-mscale 'mscale and mscale_all_dim are not supported' 'sed -i "s/\"beta_fast\"/\"mscale\": 1, \"mscale_all_dim\": 1, &/" config.json'
 checkpoint openai-empty 'no .safetensors file' 'rm *.safetensors && echo "{\"num_hidden_layers\":2,\"num_experts\":2,\"experts_per_token\":1,\"vocab_size\":300,\"hidden_size\":32,\"intermediate_size\":32,\"head_dim\":16,\"num_attention_heads\":2,\"num_key_value_heads\":1,\"sliding_window\":8,\"initial_context_length\":64}" >config.json'
 
+# --- a checkpoint that takes another's place: whatever fails, and whenever it is killed, one of the two is there, whole ---
+swap=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
+trap 'rm -rf "$swap"' EXIT
+make_model() { env "${@:2}" out/gptoss-mkmodel tests/models/least.json $swap/m --threads 1 --seed $1 >$out/log 2>$out/err; }
+make_model 3 && echo mine >$swap/m/notes && cp -r $swap/m $swap/old && make_model 4 && mv $swap/m $swap/new || echo "FAIL swap: $(tail -1 $out/err)"
+preload="LD_PRELOAD=$PWD/out/tests/faults/shim.so"
+swap() { # CLASS, how many of its calls before the last, variables of the shim
+    local at=$(($(awk -v class=$1 '$1 == class {print $2}' $out/calls) - $2)) code
+    cp -r $swap/old $swap/m
+    make_model 4 $preload FAULT_CALLS=$1 FAULT_AT=$at "${@:3}" 2>/dev/null
+    code=$?
+    diff -r $swap/m $swap/new >$out/differs || { # the new one whole, with its notes here or still where the old one was moved to
+        [ $code != 0 ] && { diff -r $swap/m $swap/old || { diff -r -x notes $swap/m $swap/new && ls $swap/m.tmp*/notes; }; } >>$out/differs
+    } || bad="$bad $*: exit $code, $(head -1 $out/differs);"
+    rm -rf $swap/m $swap/m.*
+}
+bad=
+cp -r $swap/old $swap/m && make_model 4 $preload FAULT_CALLS=all FAULT_COUNT=$out/calls; rm -rf $swap/m
+for before in 0 1 3; do swap open $before; done
+for before in 0 1; do swap sync $before; swap name $before; swap name $before FAULT_KILL=9; done
+for before in 2 4 8; do swap read $before; done
+swap open 2 FAULT_KILL=9
+[ -z "$bad" ] && echo "ok swap" || { echo "FAIL swap:$bad"; failed=1; }
+cp -r $swap/old $swap/m
+says swap-open 'm: Too many open files' env $preload FAULT_CALLS=open FAULT_AT=$(($(awk '$1 == "open" {print $2}' $out/calls) - 9)) out/gptoss-mkmodel tests/models/least.json $swap/m
+
 # --- tokenizers ---
 tokenizer() { # NAME, what is said, what follows the vocabulary {"a":0,"b":1,"ab":2}, merges, added tokens, the pre-tokenizer's parts
     printf '{"added_tokens":%s,"pre_tokenizer":{"type":"Sequence","pretokenizers":[%s]},"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":%s}}' "$4" "$5" "$3" >$out/tokenizer.json
