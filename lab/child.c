@@ -204,7 +204,10 @@ const char *partner_ask(Partner *p, double seconds, Err *e) {
         if (!interrupted(e)) err_set(e, "no answer within %g s", seconds);
         return NULL;
     }
-    return ok ? p->line.at : (why_ended(p, e), NULL);
+    if (ok) return p->line.at;
+    why_ended(p, e);
+    interrupted(e); /* a Ctrl-C reaches both */
+    return NULL;
 }
 
 void partner_end(Partner *p) {
