@@ -271,7 +271,7 @@ bool file_is_stdout(const char *path) {
 bool file_in_place(const char *path) {
     Err e;
     struct stat st;
-    if (stat(path, &st)) return !lstat(path, &st);
+    if (stat(path, &st)) return errno == ENOENT && !lstat(path, &st);
     return starts(path, "/dev/") || starts(path, "/proc/") || !file_replaceable(path, &e);
 }
 
@@ -350,9 +350,12 @@ static int open_new(FileOut *o) {
 bool file_begin(FileOut *o, const char *path, Err *e) {
     *o = (FileOut){.path = path};
     if (file_is_stdout(path)) return o->path = "stdout", o->f = stdout, true;
-    if (file_in_place(path)) return (o->f = fopen(path, "wb")) || err_set(e, "%s: %s", path, strerror(errno));
+    errno = 0;
+    bool in_place = file_in_place(path);
+    if (!in_place && errno && errno != ENOENT) return err_set(e, "%s: %s", path, strerror(errno)); /* what is there could not be seen */
+    if (in_place) return (o->f = fopen(path, "wb")) || err_set(e, "%s: %s", path, strerror(errno));
     if (!file_writable(path, e)) return false;
-    if (!(o->target = realpath(path, NULL))) o->target = strdup(path);
+    if (!(o->target = realpath(path, NULL)) && errno == ENOENT) o->target = strdup(path);
     int fd = o->target ? open_new(o) : -1;
     o->seekable = fd >= 0 && (o->f = fdopen(fd, "wb"));
     if (o->seekable) return true;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 bool socket_put(int fd, const void *from, size_t n) {
@@ -11,10 +12,16 @@ bool socket_put(int fd, const void *from, size_t n) {
     while (n) {
         ssize_t k = send(fd, at, n, MSG_NOSIGNAL);
         if (k < 0 && errno == EINTR) continue;
+        if (k < 0 && errno == EAGAIN) errno = ETIMEDOUT;
         if (k <= 0) return false;
         at += k, n -= (size_t)k;
     }
     return true;
+}
+
+bool socket_limit(int fd, int seconds) {
+    const struct timeval limit = {.tv_sec = seconds};
+    return !setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
 }
 
 bool socket_get(int fd, void *to, size_t n, int seconds) {

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,10 +32,28 @@ void args_int(Arena *a, Args *to, const char *option, int64_t value) {
     args_pair(a, to, option, arena_printf(a, "%lld", (long long)value));
 }
 
+/* --- signals -------------------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t came; /* 0, or which */
+static void on_signal(int sig) { came = sig; }
+
+void child_watch(void) {
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    const struct sigaction once = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND}; /* a second one ends the program at once */
+    for (size_t i = 0; i < LEN(signals); i++) {
+        struct sigaction is;
+        if (!sigaction(signals[i], NULL, &is) && is.sa_handler != SIG_IGN) sigaction(signals[i], &once, NULL);
+    }
+}
+
+static bool interrupted(Err *e) { return came && !err_set(e, "ended by signal %d (%s)", (int)came, strsignal(came)); }
+
 /* --- starting and ending ------------------------------------------------------------------------------------------------- */
 
-/* In the child. What it cannot do it says on the stderr that it was given. */
-static void become(const char *path, char *const *argv, int in, int out, int err) {
+/* In the child, which ends when the lab does. What it cannot do it says on the stderr that it was given. */
+static void become(const char *path, char *const *argv, pid_t lab, int in, int out, int err) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != lab) _exit(127); /* it ended before that was said */
     dup2(in, 0), dup2(out, 1), dup2(err, 2);
     signal(SIGPIPE, SIG_DFL);
     execv(path, argv);
@@ -46,10 +65,11 @@ static int start(Arena *a, const Args *args, int in, int out, int err, Err *e) {
     const char *path = cli_sibling(a, args->at[0]);
     if (access(path, X_OK))
         return err_set(e, "%s: %s (gptoss-lab runs its sibling programs)", path, strerror(errno)), -1;
+    if (interrupted(e)) return -1;
     fflush(NULL);
-    int pid = fork();
+    pid_t lab = getpid(), pid = fork();
     if (pid < 0) return err_set(e, "cannot start %s: %s", args->at[0], strerror(errno)), -1;
-    if (!pid) become(path, (char *const *)args->at, in, out, err);
+    if (!pid) become(path, (char *const *)args->at, lab, in, out, err);
     return pid;
 }
 
@@ -81,12 +101,12 @@ static bool take(int fd, Text *t) {
     return n > 0 || (n < 0 && errno == EINTR);
 }
 
-/* Until both streams have ended; false: the time was over first. */
+/* Until both streams have ended; false: the time was over first, or a signal came. */
 static bool listen_to(struct pollfd p[2], Said *s, double seconds) {
     double end = seconds_now() + seconds;
     while (p[0].fd >= 0 || p[1].fd >= 0) {
         double left = end - seconds_now();
-        if (left <= 0) return false;
+        if (left <= 0 || came) return false;
         if (poll(p, 2, left > 1 ? 1000 : (int)(left * 1000) + 1) < 0 && errno != EINTR) return true;
         for (int i = 0; i < 2; i++)
             if (p[i].fd >= 0 && p[i].revents && !take(p[i].fd, i ? &s->err : &s->out)) p[i].fd = -1;
@@ -113,8 +133,9 @@ bool child_run(Arena *a, const Args *args, double seconds, Said *said, Err *e) {
         note_end(said, status);
     }
     close(out[0]), close(err[0]);
-    if (pid <= 0) said_free(said);
-    return pid > 0;
+    bool ok = pid > 0 && !interrupted(e);
+    if (!ok) said_free(said);
+    return ok;
 }
 
 void said_free(Said *s) { text_free(&s->out), text_free(&s->err); }
@@ -177,14 +198,20 @@ const char *partner_ask(Partner *p, double seconds, Err *e) {
         int n = poll(&f, 1, 1000);
         if (n < 0 && errno != EINTR) ok = false;
         if (n > 0) ok = take(p->from, &p->line);
-        if (!ok || seconds_now() <= end) continue;
+        if (!ok || (seconds_now() <= end && !came)) continue;
         kill(p->pid, SIGKILL);
-        return why_ended(p, e), err_set(e, "no answer within %g s", seconds), NULL;
+        why_ended(p, e);
+        if (!interrupted(e)) err_set(e, "no answer within %g s", seconds);
+        return NULL;
     }
-    return ok ? p->line.at : (why_ended(p, e), NULL);
+    if (ok) return p->line.at;
+    why_ended(p, e);
+    interrupted(e); /* a Ctrl-C reaches both */
+    return NULL;
 }
 
 void partner_end(Partner *p) {
+    if (p->pid > 0 && came) kill(p->pid, SIGKILL);
     if (p->pid > 0) close(p->to), waitpid(p->pid, NULL, 0);
     if (p->from) close(p->from);
     if (p->err) fclose(p->err);

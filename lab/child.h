@@ -14,6 +14,9 @@ void args_add(Arena *a, Args *to, const char *arg);
 void args_pair(Arena *a, Args *to, const char *option, const char *value); /* nothing where value is NULL */
 void args_int(Arena *a, Args *to, const char *option, int64_t value);
 
+/* From here on SIGINT, SIGTERM and SIGHUP end the child that runs, and no other is started: each says so in e. */
+void child_watch(void);
+
 typedef struct Said Said;
 struct Said {
     Text out, err;
@@ -21,7 +24,7 @@ struct Said {
     char how
         [96]; /* how it ended otherwise: "exit status 1", "killed by signal 11 (Segmentation fault)", "not done within 60 s" */
 };
-/* Runs it to its end, or for so many seconds. False with e set only when it could not be started. */
+/* Runs it to its end, or for so many seconds. False with e set only when it could not be started, or a signal came. */
 bool child_run(Arena *a, const Args *args, double seconds, Said *said, Err *e);
 void said_free(Said *s);
 /* The last line of its stderr without the program's name, else how it ended. In the arena. */

@@ -134,6 +134,7 @@ int main(int argc, char **argv) {
     if (!o.pp) o.pp = o.predict ? 2048 : 16;
     if (!check(&o, parsed.words, &e)) return cli_usage_error(&cli, &e);
     signal(SIGPIPE, SIG_IGN); /* a child that ended is found out by what it did not answer */
+    child_watch(); /* so that its folder is removed */
     bool ok = run(&o, &right, &e);
     int status = cli_end(&cli, ok, &e);
     return status ? status : !right;

@@ -667,35 +667,52 @@ static bool our_name(const char *name) {
     return !strncmp(name, "model", 5) && n > 12 && !strcmp(name + n - 12, ".safetensors");
 }
 
-/* Calls for each of our files in dir: unlink it (to == NULL) or move it to the folder `to`. */
+/* The next name in d, "." and ".." aside. NULL: there is none, or errno says why it cannot be read; else that is 0. */
+static const char *next_name(DIR *d) {
+    struct dirent *f;
+    do {
+        errno = 0;
+        f = readdir(d);
+    } while (f && (!strcmp(f->d_name, ".") || !strcmp(f->d_name, "..")));
+    return f ? f->d_name : NULL;
+}
+
+/* Unlinks our files in dir (to == NULL), or moves all others to the folder `to`. */
 static bool each_file(Arena *a, const char *dir, const char *to, Err *e) {
     DIR *d = opendir(dir);
     if (!d) return err_set(e, "%s: %s", dir, strerror(errno));
     bool ok = true;
-    for (struct dirent *f; ok && (f = readdir(d));) {
-        if (!our_name(f->d_name)) continue;
-        const char *from = arena_printf(a, "%s/%s", dir, f->d_name);
-        int bad = to ? rename(from, arena_printf(a, "%s/%s", to, f->d_name)) : unlink(from);
+    for (const char *name; ok && (name = next_name(d));) {
+        if (our_name(name) == (to != NULL)) continue;
+        const char *from = arena_printf(a, "%s/%s", dir, name);
+        int bad = to ? rename(from, arena_printf(a, "%s/%s", to, name)) : unlink(from);
         if (bad) ok = err_set(e, "%s: %s", from, strerror(errno));
     }
+    if (ok && errno) ok = err_set(e, "%s: %s", dir, strerror(errno));
     closedir(d);
     return ok;
 }
 
 typedef enum State { STATE_FREE, STATE_OURS, STATE_OTHER } State;
 
-static State folder_state(Arena *a, const char *dir) {
-    DIR *d = opendir(dir);
-    if (!d) return errno == ENOENT ? STATE_FREE : STATE_OTHER;
-    State s = STATE_FREE;
-    for (struct dirent *f; (f = readdir(d));)
-        if (strcmp(f->d_name, ".") && strcmp(f->d_name, "..")) s = STATE_OTHER;
-    closedir(d);
-    Err ignored;
-    json_t *root = s == STATE_OTHER ? config_load(arena_printf(a, "%s/config.json", dir), &ignored) : NULL;
-    if (json_object_get(root, MARK)) s = STATE_OURS;
+/* False, with e set: it cannot be told who made the folder. */
+static bool look_for_mark(const char *config, State *s, Err *e) {
+    *s = STATE_OTHER;
+    if (access(config, F_OK) && errno == ENOENT) return true;
+    json_t *root = config_load(config, e);
+    bool ok = root || err_wrap(e, "who made this folder cannot be told");
+    if (json_object_get(root, MARK)) *s = STATE_OURS;
     json_decref(root);
-    return s;
+    return ok;
+}
+
+static bool folder_state(Arena *a, const char *dir, State *s, Err *e) {
+    DIR *d = opendir(dir);
+    *s = !d && errno == ENOTDIR ? STATE_OTHER : STATE_FREE;
+    if (!d && (errno == ENOENT || errno == ENOTDIR)) return true;
+    bool some = d && next_name(d), ok = !errno || err_set(e, "%s: %s", dir, strerror(errno));
+    if (d) closedir(d);
+    return ok && (!some || look_for_mark(arena_printf(a, "%s/config.json", dir), s, e));
 }
 
 static bool write_json(const Job *j, const char *dir, const char *name, json_t *o, size_t flags, Err *e) {
@@ -753,24 +770,55 @@ static bool write_configs(const Job *j, const char *dir, Err *e) {
     return ok;
 }
 
-static bool install(const Job *j, const char *tmp, State state, Err *e) {
-    if (state == STATE_FREE) return !rename(tmp, j->target) || err_set(e, "%s: %s", j->target, strerror(errno));
-    if (!each_file(j->arena, j->target, NULL, e) || !each_file(j->arena, tmp, j->target, e)) return false;
-    rmdir(tmp);
-    return true;
+/* The two change places, at once where the file system can do that; else each has a name at any time. */
+static bool exchange(Arena *a, const char *one, const char *other) {
+    if (!renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE)) return true;
+    if (errno != EINVAL && errno != ENOSYS) return false;
+    const char *aside = arena_printf(a, "%s.old", one);
+    if (rename(other, aside)) return false;
+    if (!rename(one, other)) return !rename(aside, one);
+    int why = errno;
+    (void)!rename(aside, other);
+    return errno = why, false;
+}
+
+/* What is there stays until the new folder is on disk, and is then at tmp. */
+static bool install(Arena *a, const char *tmp, const char *target, State state, Err *e) {
+    struct stat st;
+    if (state == STATE_OURS && !stat(target, &st)) (void)!chmod(tmp, st.st_mode & 07777); /* permissions stay */
+    bool ok = file_sync_name(arena_printf(a, "%s/config.json", tmp)) && (state == STATE_FREE ? !rename(tmp, target) : exchange(a, tmp, target));
+    return ok || err_set(e, "%s: %s", target, strerror(errno));
+}
+
+/* Behind install. What was in the old folder and is not ours goes on in the new one. */
+static bool remove_old(Arena *a, const char *old, const char *target, Err *e) {
+    bool ok = each_file(a, old, target, e) && each_file(a, old, NULL, e) && (!rmdir(old) || err_set(e, "%s: %s", old, strerror(errno)));
+    return ok || err_add(e, " (%s is the new one; this is left of the old)", target);
+}
+
+/* The folder that a link stands for. */
+static const char *followed(Arena *a, const char *path) {
+    char *real = realpath(path, NULL);
+    if (real) path = arena_strdup(a, real);
+    free(real);
+    return path;
 }
 
 static bool make_folder(Job *j, Err *e) {
-    State state = folder_state(j->arena, j->target);
+    State state;
+    if (!folder_state(j->arena, j->target, &state, e)) return false;
     if (state == STATE_OTHER)
         return err_set(e, "%s: exists and was not made by gptoss-mkmodel; remove it first", j->target);
-    const char *tmp = arena_printf(j->arena, "%s.tmp%ld", j->target, (long)getpid());
+    const char *target = followed(j->arena, j->target), *tmp = arena_printf(j->arena, "%s.tmp%ld", target, (long)getpid());
     if (mkdir(tmp, 0777)) return err_set(e, "%s: %s", tmp, strerror(errno));
-    if (write_configs(j, tmp, e) && write_weights(j, tmp, e) && install(j, tmp, state, e)) return true;
-    Err ignored;
-    each_file(j->arena, tmp, NULL, &ignored);
-    rmdir(tmp);
-    return false;
+    if (!write_configs(j, tmp, e) || !write_weights(j, tmp, e) || !install(j->arena, tmp, target, state, e)) {
+        Err ignored;
+        each_file(j->arena, tmp, NULL, &ignored);
+        rmdir(tmp);
+        return false;
+    }
+    if (!file_sync_name(target)) return err_set(e, "%s: is written, but not on disk: %s", j->target, strerror(errno));
+    return state == STATE_FREE || remove_old(j->arena, tmp, target, e);
 }
 
 /* --- a .bin --- */
@@ -807,7 +855,7 @@ static bool make_bin(Job *j, Err *e) {
     bool ok = out_open(&o, tmp, j->target, BIN_HEADER + j->total, e) && out_put(&o, header, BIN_HEADER, e) && put_items(&o, j, 0, j->total, e);
     bool made = o.fd >= 0;
     ok = out_close(&o, ok, e);
-    if (ok && rename(tmp, j->target)) ok = err_set(e, "%s: %s", j->target, strerror(errno));
+    if (ok && (rename(tmp, j->target) || !file_sync_name(j->target))) ok = err_set(e, "%s: %s", j->target, strerror(errno));
     if (!ok && made) unlink(tmp);
     return ok;
 }

@@ -99,7 +99,7 @@ static bool convert(const Tok *t, const Args *a, FILE *in, Err *e) {
         if (!ok) err_wrap(e, "%s:%zu", a->file ? a->file : "stdin", number);
         else if (fwrite(out.at, 1, out.n, stdout) != out.n) ok = err_set(e, "stdout: %s", strerror(errno));
     }
-    if (ok && ferror(in)) ok = err_set(e, "%s: %s", a->file ? a->file : "stdin", strerror(errno));
+    if (ok && (ferror(in) || !feof(in))) ok = err_set(e, "%s: %s", a->file ? a->file : "stdin", strerror(errno)); /* without memory only feof tells */
     text_free(&out);
     free(line);
     return ok;

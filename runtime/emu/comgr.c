@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SILENCE = 60 /* seconds without a word before the child counts as hung */, QUIET = 5 /* the same of its CPU time */, ROOM = 256 << 20, PIECE = 1 << 16, LONGEST = 8 /* bytes: no instruction of gfx90a is longer */ };
+enum { SILENCE = 60 /* seconds without a word, or without taking one, before the child counts as hung */, QUIET = 5 /* the same of its CPU time */, ROOM = 256 << 20, PIECE = 1 << 16, LONGEST = 8 /* bytes: no instruction of gfx90a is longer */ };
 
 #define COMGR_FUNCTIONS(X)                                                                                             \
     X(create_data)                                                                                                     \
@@ -345,7 +345,7 @@ static int process_end(Process *p) {
 
 static bool lost(Process *p, Err *e) { /* while the library was loaded */
     int why = errno, status = process_end(p); /* one that has ended is not killed any more */
-    if (why != EPIPE) return err_set(e, "comgr (libamd_comgr.so) does not load: %s", strerror(why));
+    if (why != EPIPE && why != ECONNRESET) return err_set(e, "comgr (libamd_comgr.so) does not load: %s", strerror(why));
     return err_set(e, "comgr (libamd_comgr.so) gave up while it was loaded (%s %d): out of memory, or it is damaged", WIFSIGNALED(status) ? "signal" : "status",
                    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
@@ -356,7 +356,7 @@ static bool process_start(Process *p, Err *e) {
     if (p->of != getpid()) *p = (Process){0}; /* a fork of the program: that process is not its child */
     if (p->pid) return true;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) return err_set(e, "cannot start comgr: %s", strerror(errno));
-    pid_t pid = fork();
+    pid_t pid = socket_limit(ends[0], SILENCE) ? fork() : -1;
     if (pid == 0) child(ends[1]);
     int why = errno;
     close(ends[1]);

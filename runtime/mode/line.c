@@ -60,11 +60,12 @@ static bool plain(Line *l, Text *t) {
     char *line = NULL;
     size_t cap = 0;
     ssize_t n = getline(&line, &cap, l->f);
+    l->why = ferror(l->f) || (n < 0 && !feof(l->f)) ? errno : 0; /* without memory only feof tells */
     size_t from = n > 0 && !l->begun ? text_mark(line, (size_t)n) : 0;
     if (n > 0) text_put(t, line + from, text_chomp(line + from, (size_t)n - from));
     l->begun |= n > 0;
     free(line);
-    return n > 0;
+    return n > 0 && !l->why;
 }
 
 /* --- edited lines ------------------------------------------------------------------------------------------------------------ */
@@ -214,7 +215,7 @@ static bool edited(Line *l, Text *t) {
     bool got = plain(l, t);
     release_signals(old);
     l->interrupted = interrupt;
-    if (interrupt) clearerr(l->f), fputc('\n', screen());
+    if (interrupt) l->why = 0, clearerr(l->f), fputc('\n', screen());
     return got && !interrupt;
 }
 #endif

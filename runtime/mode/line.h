@@ -11,6 +11,7 @@ struct Line {
     FILE *f;
     bool terminal;    /* a person sits there */
     bool interrupted; /* the last line_read ended by Ctrl-C */
+    int why;          /* the last line_read found no line, or half of one: an errno; 0: it did not fail */
     bool begun;       /* a line was read: no mark comes any more */
     const char *prompt;
     char *file; /* of the history; NULL: none */
@@ -18,7 +19,7 @@ struct Line {
     struct history *history;
 };
 void line_open(Line *l, FILE *f); /* f: stdin, or a file of lines. The Line must not move while it is open */
-/* Appends the next line without its end; false at the end of f, on Ctrl-C, and when f cannot be read (ferror). The prompt shows
+/* Appends the next line without its end; false at the end of f, on Ctrl-C, and when f cannot be read (why). The prompt shows
  * on a terminal: stdout, else stderr. */
 bool line_read(Line *l, const char *prompt, Text *t);
 void line_close(Line *l);

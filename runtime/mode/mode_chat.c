@@ -184,7 +184,7 @@ static bool command(Chat *c, const Text *line, bool *quit) {
     return true;
 }
 
-/* A turn's text: lines up to one without a backslash at its end. False at the end of input and on Ctrl-C. */
+/* A turn's text: lines up to one without a backslash at its end. False at the end of input, on Ctrl-C and when it cannot be read. */
 static bool read_turn(Chat *c, Text *t) {
     t->n = 0;
     bool more = line_read(&c->line, "> ", t), any = more;
@@ -192,7 +192,7 @@ static bool read_turn(Chat *c, Text *t) {
         t->at[t->n - 1] = '\n';
         more = line_read(&c->line, "… ", t);
     }
-    return any && !c->line.interrupted;
+    return any && !c->line.interrupted && !c->line.why;
 }
 
 static bool is_blank(const Text *t) { return strspn(t->at, " \t") == t->n; }
@@ -207,7 +207,7 @@ static bool turns(Chat *c, Err *e) {
         else if (!is_blank(&text) && !command(c, &text, &quit)) ok = turn(c, &text, e);
     }
     text_free(&text);
-    if (ok && ferror(c->line.f)) return err_set(e, "%s: cannot be read: %s", c->s->o->input ? c->s->o->input : "stdin", strerror(errno));
+    if (ok && c->line.why) return err_set(e, "%s: cannot be read: %s", c->s->o->input ? c->s->o->input : "stdin", strerror(c->line.why));
     if (c->line.terminal && !quit) putchar('\n');
     return ok;
 }

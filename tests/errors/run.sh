@@ -14,6 +14,15 @@ says() { # NAME, what is said, command…
     else echo "ok $name"; fi
 }
 export out
+# Memory that ends while a line is read is not the end of input: the command reads two lines, and fails where the second
+# needs more than one line alone did. glibc sets no error then.
+no_line() { # NAME, what is said, command…
+    echo one >$out/short && { echo one && head -c 100000 /dev/zero | tr '\0' a && echo; } >$out/long
+    local preload="LD_PRELOAD=$PWD/out/tests/faults/shim.so FAULT_CALLS=memory" calls
+    env $preload FAULT_COUNT=$out/calls "${@:3}" <$out/short >$out/log 2>$out/err || echo "FAIL $1: $(tail -1 $out/err)"
+    calls=$(awk '$1 == "memory" {print $2}' $out/calls)
+    says "$1" "$2: Cannot allocate memory" env $preload FAULT_AT=$((calls + 3)) bash -c '"$@" <$out/long' - "${@:3}"
+}
 
 # --- command lines ---
 says dump-stage '--dump nothing: there is no such stage; stages:' out/gptoss-compile graphs/toy.lua --arch host --dump nothing
@@ -39,6 +48,7 @@ says dump-config 'a dump states no config: --model names a checkpoint that does'
 says program-config 'its program{} gives no config' out/gptoss-compile tests/lua/ops.lua --arch host
 says closed-stdout 'stdout: Bad file descriptor' bash -c 'out/gptoss-compile graphs/toy.lua --arch gfx90a --emit $out/src --report text >&-'
 says full-disk 'No space left on device' bash -c 'printf a | out/gptoss-tok encode -z models/tiny/tokenizer.json >/dev/full'
+no_line tok-no-memory stdin out/gptoss-tok encode -z models/tiny/tokenizer.json
 mkdir -p $out/folder && says output-folder "$out/folder: cannot be written: Is a directory" out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/folder
 says output-nowhere "$out/nowhere/p.bin: cannot be written" out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/nowhere/p.bin
 
@@ -55,6 +65,32 @@ checkpoint header 'the header is not a JSON object' 'printf "\2\0\0\0\0\0\0\0[]"
 checkpoint experts-few '--ep 9: the model has' : --ep 9
 checkpoint scaling-mscale 'mscale and mscale_all_dim are not supported' 'sed -i "s/\"beta_fast\"/\"mscale\": 1, \"mscale_all_dim\": 1, &/" config.json'
 checkpoint openai-empty 'no .safetensors file' 'rm *.safetensors && echo "{\"num_hidden_layers\":2,\"num_experts\":2,\"experts_per_token\":1,\"vocab_size\":300,\"hidden_size\":32,\"intermediate_size\":32,\"head_dim\":16,\"num_attention_heads\":2,\"num_key_value_heads\":1,\"sliding_window\":8,\"initial_context_length\":64}" >config.json'
+
+# --- a checkpoint that takes another's place: whatever fails, and whenever it is killed, one of the two is there, whole ---
+swap=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
+trap 'rm -rf "$swap"' EXIT
+make_model() { env "${@:2}" out/gptoss-mkmodel tests/models/least.json $swap/m --threads 1 --seed $1 >$out/log 2>$out/err; }
+make_model 3 && echo mine >$swap/m/notes && cp -r $swap/m $swap/old && make_model 4 && mv $swap/m $swap/new || echo "FAIL swap: $(tail -1 $out/err)"
+preload="LD_PRELOAD=$PWD/out/tests/faults/shim.so"
+swap() { # CLASS, how many of its calls before the last, variables of the shim
+    local at=$(($(awk -v class=$1 '$1 == class {print $2}' $out/calls) - $2)) code
+    cp -r $swap/old $swap/m
+    make_model 4 $preload FAULT_CALLS=$1 FAULT_AT=$at "${@:3}" 2>/dev/null
+    code=$?
+    diff -r $swap/m $swap/new >$out/differs || { # the new one whole, with its notes here or still where the old one was moved to
+        [ $code != 0 ] && { diff -r $swap/m $swap/old || { diff -r -x notes $swap/m $swap/new && ls $swap/m.tmp*/notes; }; } >>$out/differs
+    } || bad="$bad $*: exit $code, $(head -1 $out/differs);"
+    rm -rf $swap/m $swap/m.*
+}
+bad=
+cp -r $swap/old $swap/m && make_model 4 $preload FAULT_CALLS=all FAULT_COUNT=$out/calls; rm -rf $swap/m
+for before in 0 1 3; do swap open $before; done
+for before in 0 1; do swap sync $before; swap name $before; swap name $before FAULT_KILL=9; done
+for before in 2 4 8; do swap read $before; done
+swap open 2 FAULT_KILL=9
+[ -z "$bad" ] && echo "ok swap" || { echo "FAIL swap:$bad"; failed=1; }
+cp -r $swap/old $swap/m
+says swap-open 'm: Too many open files' env $preload FAULT_CALLS=open FAULT_AT=$(($(awk '$1 == "open" {print $2}' $out/calls) - 9)) out/gptoss-mkmodel tests/models/least.json $swap/m
 
 # --- tokenizers ---
 tokenizer() { # NAME, what is said, what follows the vocabulary {"a":0,"b":1,"ab":2}, merges, added tokens, the pre-tokenizer's parts
@@ -90,6 +126,7 @@ if out/gptoss-compile graphs/toy.lua --arch gfx90a -o $out/p.bin >/dev/null 2>$o
         rm -rf $out/bad && cp -r $out/model $out/bad && sed -i "s/^{/{$3,/" $out/bad/generation_config.json
         says "$1" "$2" out/gptoss-exec $out/p.bin -w $out/bad --device ref -m generate -n 4 a
     }
+    no_line chat-no-memory 'stdin: cannot be read' out/gptoss-exec $out/p.bin -w $out/model -m chat --device ref -T 0 --max-answer 1 --threads 1
     generation stop-strings 'stop_strings: expected a text, or a list of texts, that are not empty' '"stop_strings": [""]'
     generation suppress-list 'suppress_tokens: expected a list of token ids' '"suppress_tokens": 3'
     generation suppress-id 'suppress_tokens[1]: expected a token id' '"suppress_tokens": [1,-3]'

@@ -1,9 +1,16 @@
-/* ir_test.c - the op table, dump and load, verify's errors, and the helpers that change graphs.
+/* ir_test.c - the op table, dump and load, verify's errors, the helpers that change graphs, and what sockets and files do in bad hours.
  * Prints "ok NAME" or "FAIL NAME: why" for each test; exits 0 only when none failed. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "ir/graph.h"
+#include "ir/socket.h"
 
 static int failures;
 
@@ -552,6 +559,49 @@ static void test_change(Arena *a) {
     text_free(&t);
 }
 
+/* --- the machine: a process that is stopped takes nothing; stat() fails for once --- */
+
+static void test_socket(void) {
+    static char much[1 << 20];
+    const struct timeval soon = {.tv_usec = 20000};
+    struct timeval is = {0};
+    socklen_t size = sizeof is;
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) die("test: no sockets");
+    bool set = socket_limit(ends[0], 60) && !getsockopt(ends[0], SOL_SOCKET, SO_SNDTIMEO, &is, &size);
+    check(set && is.tv_sec == 60, "socket/limit", "it is not 60 s");
+    setsockopt(ends[0], SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof soon);
+    check(!socket_put(ends[0], much, sizeof much) && errno == ETIMEDOUT, "socket/nobody-reads", strerror(errno));
+    close(ends[0]), close(ends[1]);
+}
+
+static int stat_fails; /* so many calls */
+
+/* libc's, but for the library under test too. */
+int stat(const char *restrict path, struct stat *restrict st) {
+    if (stat_fails && stat_fails--) return errno = EIO, -1;
+    return fstatat(AT_FDCWD, path, st, 0);
+}
+
+/* A file that cannot be looked at is not taken for a link whose target is to be made, which is written in place. */
+static void test_replace(void) {
+    char path[] = "/tmp/gptoss-ir-XXXXXX";
+    Err e = {""};
+    FileOut o;
+    int fd = mkstemp(path);
+    if (fd < 0 || write(fd, "good", 4) != 4) die("test: %s", path);
+    stat_fails = 1;
+    bool begun = file_begin(&o, path, &e);
+    if (begun) fputs("half", o.f), file_end(&o, false, &e);
+    check(!begun && strstr(e.msg, path) && strstr(e.msg, strerror(EIO)), "replace/error", e.msg);
+    char text[5] = "";
+    check(pread(fd, text, 4, 0) == 4 && !strcmp(text, "good"), "replace/stays", text);
+    stat_fails = 1;
+    check(!file_in_place(path), "replace/in-place", "a file");
+    stat_fails = 0;
+    close(fd), unlink(path);
+}
+
 int main(void) {
     Arena *a = arena_new();
     test_table(a);
@@ -564,6 +614,8 @@ int main(void) {
     test_load(a);
     test_long(a);
     test_change(a);
+    test_socket();
+    test_replace();
     arena_free(a);
     return failures != 0;
 }

@@ -45,6 +45,24 @@ else echo "skip rule/not-judged: a device is here"; fi
 (cd "$out" && $lab small.lua --arch host --rule none.lua) >"$out/page" 2>"$out/err" && code=0 || code=$?
 report rule/no-file "$([ $code = 2 ] && grep -q -- '--rule none.lua: No such file' "$out/err" || cat "$out/err")"
 
+# --- a lab that is ended ends its compiler too, and leaves no folder; one that is killed ends its compiler
+ended() { # SIGNAL
+    rm -rf "$out/ended" && mkdir -p "$out/ended/bin" "$out/ended/tmp" && cp out/gptoss-lab "$out/ended/bin"
+    printf '#!/bin/sh\necho $$ >%s/begun && mv %s/begun %s/pid\nexec sleep 60\n' "$out/ended" "$out/ended" "$out/ended" >"$out/ended/bin/gptoss-compile" && chmod +x "$out/ended/bin/gptoss-compile"
+    (cd "$out" && TMPDIR=$out/ended/tmp exec ended/bin/gptoss-lab small.lua --arch host --rule elementwise.lua) >"$out/page" 2>"$out/err" &
+    for ((i = 0; i < 500; i++)); do [ -f "$out/ended/pid" ] && break; sleep .02; done
+    kill -"$1" $!
+    wait $! 2>/dev/null
+    code=$?
+    for ((i = 0; i < 100; i++)); do kill -0 "$(cat "$out/ended/pid")" 2>/dev/null || return; sleep .02; done
+    echo 'its compiler runs'
+}
+for signal in HUP TERM; do
+    ended $signal >"$out/runs"
+    report ended/$signal "$(cat "$out/runs"; [ $code = 1 ] || echo "exit $code"; grep -q 'ended by signal' "$out/err" || cat "$out/err"; ls "$out/ended/tmp")"
+done
+report ended/KILL "$(ended KILL)"
+
 # --- templates
 variant() { rm -rf "$out/$1" && cp -r "$here/templates" "$out/$1" && sed -i "$2" "$out/$1"/own_norm.*; }
 variant right ''
