@@ -27,7 +27,8 @@ static bool holds(const Plan *p, const char *name) {
 static bool is_ours(const char *path, const char *name) {
     char line[512] = "";
     size_t n = strlen(name);
-    FILE *f = fopen(path, "r");
+    Err none;
+    FILE *f = file_open(path, &none);
     bool read = f && fgets(line, sizeof line, f);
     if (f) fclose(f);
     const char *at = line + text_mark(line, strlen(line));

@@ -197,45 +197,60 @@ void text_free(Text *t) {
 
 /* --- files --- */
 
-/* To read a regular file. Of a pipe with a name, which could stand for a file in a checkpoint, nobody waits for the writer. */
-static FILE *open_file(const char *path) {
+enum { TEXT_MOST = 256 << 20 }; /* the largest of real texts, a tokenizer.json, has 30 MB */
+static const size_t FILE_MOST = (size_t)4 << 30;
+
+/* Of a pipe with a name, which could stand for a file in a checkpoint, nobody waits for the writer. */
+FILE *file_open(const char *path, Err *e) {
+    struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "rb");
-    int why = errno;
+    FILE *f = NULL;
+    if (fd < 0 || fstat(fd, &st)) err_set(e, "%s: %s", path, strerror(errno));
+    else if (!S_ISREG(st.st_mode)) err_set(e, "%s: not a regular file", path);
+    else if (!(f = fdopen(fd, "rb"))) err_set(e, "%s: %s", path, strerror(errno));
     if (!f && fd >= 0) close(fd);
-    errno = why;
     return f;
 }
 
-char *file_read(Arena *a, const char *path, size_t *size, Err *e) {
-    FILE *f = open_file(path);
+static char *read_whole(Arena *a, FILE *f, const char *path, size_t most, size_t *size, Err *e) {
     struct stat st;
-    char *bytes = NULL;
-    if (!f || fstat(fileno(f), &st)) {
-        err_set(e, "%s: %s", path, strerror(errno));
-    } else if (!S_ISREG(st.st_mode)) {
-        err_set(e, "%s: not a regular file", path);
-    } else {
-        size_t n = (size_t)st.st_size;
-        bytes = arena_alloc(a, n + 1);
-        if (fread(bytes, 1, n, f) != n) {
-            err_set(e, "%s: read failed: %s", path, ferror(f) ? strerror(errno) : "file shrank");
-            bytes = NULL;
-        }
-        if (size) *size = n;
-    }
+    if (fstat(fileno(f), &st)) return err_set(e, "%s: %s", path, strerror(errno)), NULL;
+    size_t n = (size_t)st.st_size;
+    if (n > most) return err_set(e, "%s: %zu bytes; such a file has at most %zu", path, n, most), NULL;
+    char *bytes = arena_alloc(a, n + 1);
+    if (fread(bytes, 1, n, f) != n) return err_set(e, "%s: read failed: %s", path, ferror(f) ? strerror(errno) : "file shrank"), NULL;
+    if (size) *size = n;
+    return bytes;
+}
+
+char *file_read_most(Arena *a, const char *path, size_t most, size_t *size, Err *e) {
+    FILE *f = file_open(path, e);
+    char *bytes = f ? read_whole(a, f, path, most, size, e) : NULL;
     if (f) fclose(f);
     return bytes;
 }
 
-bool file_stream(const char *path, Text *t, Err *e) {
+char *file_read(Arena *a, const char *path, size_t *size, Err *e) { return file_read_most(a, path, FILE_MOST, size, e); }
+
+static bool append(FILE *f, const char *path, Text *t, Err *e) {
     char block[65536];
-    bool is_stdin = !strcmp(path, "-");
-    FILE *f = is_stdin ? stdin : fopen(path, "rb");
-    for (size_t n; f && (n = fread(block, 1, sizeof block, f)) > 0;) text_put(t, block, n);
-    bool ok = (f && !ferror(f)) || err_set(e, "%s: %s", path, strerror(errno));
+    for (size_t n; (n = fread(block, 1, sizeof block, f)) > 0;) text_put(t, block, n);
     text_put(t, "", 0);
-    if (f && !is_stdin) fclose(f);
+    return !ferror(f) || err_set(e, "%s: %s", path, strerror(errno));
+}
+
+bool file_append(const char *path, Text *t, Err *e) {
+    FILE *f = file_open(path, e);
+    bool ok = f && append(f, path, t, e);
+    if (f) fclose(f);
+    return ok;
+}
+
+bool file_stream(const char *path, Text *t, Err *e) {
+    if (!strcmp(path, "-")) return append(stdin, path, t, e);
+    FILE *f = fopen(path, "rb");
+    bool ok = f ? append(f, path, t, e) : err_set(e, "%s: %s", path, strerror(errno));
+    if (f) fclose(f);
     return ok;
 }
 
@@ -246,13 +261,15 @@ size_t text_chomp(const char *line, size_t n) {
     return n && line[n - 1] == '\r' ? n - 1 : n;
 }
 
-char *file_read_text(Arena *a, const char *path, size_t *size, Err *e) {
+char *file_read_text_most(Arena *a, const char *path, size_t most, size_t *size, Err *e) {
     size_t n = 0;
-    char *bytes = file_read(a, path, &n, e);
+    char *bytes = file_read_most(a, path, most, &n, e);
     size_t mark = bytes ? text_mark(bytes, n) : 0;
     if (size) *size = n - mark;
     return bytes ? bytes + mark : NULL;
 }
+
+char *file_read_text(Arena *a, const char *path, size_t *size, Err *e) { return file_read_text_most(a, path, TEXT_MOST, size, e); }
 
 bool file_replaceable(const char *path, Err *e) {
     struct stat st;
@@ -418,8 +435,10 @@ float e8m0_scale(uint8_t s) { return s == 255 ? NAN : ldexpf(1, s - 127); }
 uint64_t hash64(const void *bytes, size_t n) { return XXH3_64bits(bytes, n); }
 
 double seconds_env(const char *name, double otherwise) {
+    const double most = 1e9; /* 30 years; whoever waits adds it to the time of day */
     const char *s = getenv(name);
-    return s && atof(s) > 0 ? atof(s) : otherwise;
+    double seconds = s ? atof(s) : 0;
+    return !(seconds > 0) ? otherwise : seconds < most ? seconds : most;
 }
 
 void memory_bound(size_t more) {

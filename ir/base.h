@@ -78,12 +78,18 @@ void text_free(Text *t);
 
 /* --- files ------------------------------------------------------------------------------------------------------- */
 
-char *file_read(Arena *a, const char *path, size_t *size, Err *e); /* whole file, NUL added; NULL on error */
-bool file_stream(const char *path, Text *t, Err *e); /* appends all of a file, pipe or device, NUL added; "-": stdin */
+/* A regular file, whole, NUL added; NULL on error. A file's size says nothing of what lies on the disk: so what a reader's files cannot
+ * have is an error before it is read. */
+char *file_read(Arena *a, const char *path, size_t *size, Err *e);                   /* of at most 4 GiB */
+char *file_read_most(Arena *a, const char *path, size_t most, size_t *size, Err *e); /* of at most `most` bytes */
+FILE *file_open(const char *path, Err *e); /* to read a regular file; of a pipe in its place, nobody waits for the writer. NULL on error */
+bool file_append(const char *path, Text *t, Err *e); /* appends all of a regular file, which may grow meanwhile, NUL added */
+bool file_stream(const char *path, Text *t, Err *e); /* the same of a file, pipe or device: it waits for who writes; "-": stdin */
 
 /* Text, whoever reads it: a UTF-8 byte order mark before it is no part of it; a line ends in "\n" or "\r\n", or with the text;
  * a NUL byte is a byte like others. */
-char *file_read_text(Arena *a, const char *path, size_t *size, Err *e); /* the same without the mark */
+char *file_read_text(Arena *a, const char *path, size_t *size, Err *e); /* as file_read, without the mark; of at most 256 MiB */
+char *file_read_text_most(Arena *a, const char *path, size_t most, size_t *size, Err *e);
 size_t text_mark(const char *text, size_t n);  /* bytes of a mark that it begins with: 3 or 0 */
 size_t text_chomp(const char *line, size_t n); /* its length without its end */
 
@@ -148,6 +154,6 @@ double seconds_now(void); /* of the monotonic clock */
  * it was started with is not raised. */
 void memory_bound(size_t more);
 int cpu_count(void);      /* CPUs that this process may run on; at least 1 */
-double seconds_env(const char *name, double otherwise); /* what the variable says, if it is more than 0 */
+double seconds_env(const char *name, double otherwise); /* what the variable says, if it is more than 0; at most 1e9, which is "never" */
 
 #endif

@@ -57,6 +57,17 @@ static void remove_folder(const char *path) {
     rmdir(path);
 }
 
+json_t *lab_json_file(const char *path, Err *e) {
+    json_error_t why;
+    size_t n;
+    Arena *a = arena_new();
+    const char *text = file_read_text(a, path, &n, e);
+    json_t *j = text ? json_loadb(text, n, 0, &why) : NULL;
+    if (text && !j) err_set(e, "%s:%d: %s", path, why.line, why.text);
+    arena_free(a);
+    return j;
+}
+
 bool lab_open(Lab *lab, const LabOptions *o, Err *e) {
     *lab = (Lab){.a = arena_new(), .o = o, .page = json_object()};
     unsetenv("GPTOSS_COMPILE_TUNE"); /* the compiler would start this program */

@@ -67,6 +67,7 @@ void lab_close(Lab *lab);
 bool lab_device(Lab *lab, const char *arch,
                 Err *e); /* page key device: the real one that runs such plans; absent: there is none */
 void lab_wrong(Lab *lab, const char *fmt, ...) PRINTF(2, 3);
+json_t *lab_json_file(const char *path, Err *e); /* a regular file's JSON; NULL on error */
 
 /* build.c */
 void build_args(Lab *lab, Args *to, const char *graph,

@@ -117,7 +117,17 @@ static const char *change_text(char to[32], const json_t *figures, const char *t
     return to;
 }
 
-static void add_line(const json_t *j, Text *t) {
+/* The file is others' too, and this is read on a terminal: what would move its cursor is a question mark. */
+static void put_plain(Text *t, const Text *line) {
+    for (size_t i = 0; i < line->n; i++) {
+        unsigned char c = (unsigned char)line->at[i];
+        text_put(t, c < 32 || c == 127 ? "?" : line->at + i, 1);
+    }
+    text_put(t, "\n", 1);
+}
+
+static void add_line(const json_t *j, Text *to) {
+    Text line = {0}, *t = &line;
     char b[6][32];
     const json_t *f = json_object_get(j, "figures"), *result = json_object_get(j, "result"),
                  *why = json_object_get(result, "why");
@@ -125,19 +135,25 @@ static void add_line(const json_t *j, Text *t) {
     if (!tried) tried = json_object_get(j, "bisect") ? "(all rules)" : json_text(j, "second");
     if ((slash = strrchr(tried, '/'))) tried = slash + 1;
     bool right = json_is_true(json_object_get(result, "right"));
-    text_add(t, "%-20.19s %-10s %-7s %-6s %-24.24s %-11s %9s %9s %9s %22s %22s  %s\n", json_text(j, "date"),
+    text_add(t, "%-20.19s %-10s %-7s %-6s %-24.24s %-11s %9s %9s %9s %22s %22s  %s", json_text(j, "date"),
              json_text(j, "model"), json_text(j, "arch"), *json_text(j, "device") ? json_text(j, "device") : "-", tried,
              json_text(result, "is"), change_text(b[0], f, "decode", "launches"),
              change_text(b[1], f, "prefill", "instructions"), change_text(b[2], f, "decode", "instructions"),
              ratio_text(b[3], f, true), ratio_text(b[4], f, false), json_text(j, "machine"));
-    if (!right && json_array_size(why)) text_add(t, "%21s%s\n", "", json_is_string(json_array_get(why, 0)) ? json_string_value(json_array_get(why, 0)) : "");
+    put_plain(to, t);
+    t->n = 0;
+    if (!right && json_array_size(why)) {
+        text_add(t, "%21s%s", "", json_is_string(json_array_get(why, 0)) ? json_string_value(json_array_get(why, 0)) : "");
+        put_plain(to, t);
+    }
+    text_free(t);
 }
 
 bool ledger_print(const LabOptions *o, Err *e) {
     Arena *a = arena_new();
     Text t = {0};
     size_t bad = 0;
-    const char *path = ledger_path(a, o), *text = path ? file_read(a, path, NULL, e) : NULL;
+    const char *path = ledger_path(a, o), *text = path ? file_read_text(a, path, NULL, e) : NULL;
     bool json = o->format && !strcmp(o->format, "json"),
          ok = text || (!path && err_set(e, "no ledger: --ledger-file names one"));
     if (ok && !json)

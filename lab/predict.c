@@ -80,11 +80,10 @@ static bool default_tests(Lab *lab, const Plan *p, Tests *to, Err *e) {
 
 /* The tests of a table that -m bench --json printed. */
 static bool measured_tests(Lab *lab, Tests *to, Err *e) {
-    json_error_t why;
     const char *file = lab->o->measured;
-    json_t *j = json_load_file(file, 0, &why), *t;
+    json_t *j = lab_json_file(file, e), *t;
     size_t i;
-    if (!j) return err_set(e, "%s:%d: %s", file, why.line, why.text);
+    if (!j) return false;
     json_array_foreach(json_object_get(j, "tests"), i, t) {
         const char *name = json_text(t, "test");
         Test x = {*name == 'p', *name ? atoll(name + 2) : 0, (int64_t)json_figure(t, "batch"), (int64_t)json_figure(t, "depth"),

@@ -259,7 +259,7 @@ static bool smaller_dimensions(Case *c, Err *e) {
 /* --- the file -------------------------------------------------------------------------------------------------------------- */
 
 static bool add_file(Lab *lab, json_t *list, const char *name, const char *path, Err *e) {
-    const char *text = file_read(lab->a, path, NULL, e);
+    const char *text = file_read_text(lab->a, path, NULL, e);
     if (text) json_array_append_new(list, json_pack("{s:s, s:s}", "name", name, "text", text));
     return text != NULL;
 }
@@ -436,10 +436,25 @@ static bool write_files(Lab *lab, const json_t *list, const char *folder, CliLis
     return true;
 }
 
+/* A checkpoint is made for the case, and a plan: as large as it says. A case from a real model has its vocabulary, o200k's 201,088. */
+static bool check_sizes(const json_t *j, Err *e) {
+    static const struct {
+        const char *name;
+        int64_t most;
+    } size[] = {{"vocab", 1 << 19}, {"max_batch", 1 << 16}, {"max_tokens", 1 << 20}, {"max_seq", 1 << 24}};
+    for (size_t i = 0; i < LEN(size); i++) {
+        int64_t n = json_integer_value(json_object_get(j, size[i].name));
+        if (n < 0 || n > size[i].most)
+            return err_set(e, "the case's \"%s\" is %lld; it is 0 to %lld", size[i].name, (long long)n, (long long)size[i].most);
+    }
+    return true;
+}
+
 static bool load_case(Lab *lab, LabOptions *o, json_t *j, Case *c, Err *e) {
     const char *error = json_string_value(json_object_get(j, "error"));
     size_t i;
     json_t *name;
+    if (!check_sizes(j, e)) return false;
     o->arch = json_text(j, "arch"), o->precision = json_text(j, "precision");
     *c = (Case){.lab = lab, .rule = json_text(j, "rule"), .template_name = json_text(j, "template"), .error = error};
     c->schedule = json_integer_value(json_object_get(j, "schedule"));
@@ -464,9 +479,8 @@ bool lab_replay(const LabOptions *given, bool *right, Err *e) {
     Lab lab;
     Case c;
     bool fails = false;
-    json_error_t why;
-    json_t *j = json_load_file(given->replay, 0, &why);
-    if (!j) return err_set(e, "%s:%d: %s", given->replay, why.line, why.text);
+    json_t *j = lab_json_file(given->replay, e);
+    if (!j) return false;
     bool ok = json_integer_value(json_object_get(j, "gptoss_lab_case")) == 1 ||
               err_set(e, "%s: no case of gptoss-lab", given->replay);
     o.rules.n = o.templates.n = o.no_fusion.n = 0;

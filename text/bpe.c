@@ -24,7 +24,8 @@ struct Merge {
 /* --- the table of pairs --- */
 
 static size_t pair_slot(const Tok *t, uint64_t key) {
-    uint64_t h = key * 0x9e3779b97f4a7c15u;
+    uint64_t h = (key ^ t->seed) * 0x9e3779b97f4a7c15u; /* all bits of the seed, which is secret, decide on each bit of the slot */
+    h = (h ^ h >> 32) * 0x9e3779b97f4a7c15u;
     size_t i = (size_t)(h ^ h >> 32) & t->pair_mask;
     while (t->pair[i].key != key && t->pair[i].key != UINT64_MAX) i = (i + 1) & t->pair_mask;
     return i;

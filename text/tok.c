@@ -2,7 +2,10 @@
 #include "tok_impl.h"
 
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
 
 /* --- UTF-8 --- */
 
@@ -62,7 +65,7 @@ bool tok_add(Tok *t, int64_t id, const char *bytes, size_t n, uint32_t kind, Err
 
 /* The free slot for these bytes, or the one that holds them. */
 static size_t map_slot(const Tok *t, const TokMap *m, const char *bytes, size_t n, uint32_t *hash) {
-    uint64_t h = hash64(bytes, n);
+    uint64_t h = XXH3_64bits_withSeed(bytes, n, t->seed);
     *hash = (uint32_t)(h >> 32);
     for (size_t i = (size_t)h & m->mask;; i = (i + 1) & m->mask) {
         int32_t id = m->slot[i].id;
@@ -183,10 +186,20 @@ static bool load(Tok *t, const char *bytes, size_t n, Err *e) {
     return tok_load_tiktoken(t, bytes, n, e) || err_wrap(e, "as .tiktoken");
 }
 
+/* Where the kernel gives none: what a file's author cannot foresee either. */
+static uint64_t random_seed(void) {
+    uint64_t seed;
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) == sizeof seed) return seed;
+    double now = seconds_now();
+    memcpy(&seed, &now, sizeof seed);
+    return seed ^ (uint64_t)getpid() << 48;
+}
+
 Tok *tok_open(const char *path, Err *e) {
     Arena *file = arena_new(), *a = arena_new();
     Tok *t = arena_alloc(a, sizeof *t);
     t->arena = a;
+    t->seed = random_seed();
     struct stat st;
     if (!stat(path, &st) && S_ISDIR(st.st_mode)) path = arena_printf(file, "%s/tokenizer.json", path);
     size_t n;
@@ -201,19 +214,20 @@ Tok *tok_open(const char *path, Err *e) {
 void tok_close(Tok *t) {
     if (!t) return;
     pcre2_code_free(t->split);
+    pcre2_code_free(t->careful);
     pcre2_match_context_free(t->limits);
     arena_free(t->arena);
 }
 
 /* --- encoding --- */
 
-static bool encode_plain(Bpe *b, const Tok *t, pcre2_match_data *m, const char *text, size_t n, Err *e) {
+static bool encode_plain(Bpe *b, Split *s, const char *text, size_t n, Err *e) {
     for (size_t i = 0; i < n;) {
         size_t run = utf8_run(text + i, n - i, true);
-        if (!split_encode(b, t, m, text + i, run, e)) return false;
+        if (!split_encode(s, b, text + i, run, e)) return false;
         i += run;
         run = utf8_run(text + i, n - i, false);
-        if (!bpe_piece(b, t, text + i, run, e)) return false;
+        if (!bpe_piece(b, s->tok, text + i, run, e)) return false;
         i += run;
     }
     return true;
@@ -230,7 +244,8 @@ static int32_t named_at(const Tok *t, const char *text, size_t n, uint32_t kind)
     return -1;
 }
 
-static bool encode(Bpe *b, const Tok *t, pcre2_match_data *m, const char *text, size_t n, uint32_t kind, Err *e) {
+static bool encode(Bpe *b, Split *s, const char *text, size_t n, uint32_t kind, Err *e) {
+    const Tok *t = s->tok;
     size_t from = 0;
     for (size_t i = 0; i < n;) {
         int32_t id = named_at(t, text + i, n - i, kind);
@@ -238,18 +253,17 @@ static bool encode(Bpe *b, const Tok *t, pcre2_match_data *m, const char *text, 
             i++;
             continue;
         }
-        if (!encode_plain(b, t, m, text + from, i - from, e) || !bpe_put(b, id, e)) return false;
+        if (!encode_plain(b, s, text + from, i - from, e) || !bpe_put(b, id, e)) return false;
         from = i += t->token[id].n;
     }
-    return encode_plain(b, t, m, text + from, n - from, e);
+    return encode_plain(b, s, text + from, n - from, e);
 }
 
 bool tok_encode(const Tok *t, const char *text, size_t n, bool specials, int32_t **ids, size_t *count, Err *e) {
     if (n >= INT32_MAX) return err_set(e, "a text of %zu bytes; at most 2 GiB can be encoded at once", n);
-    pcre2_match_data *m = pcre2_match_data_create(1, NULL);
+    Split s;
     Bpe b = {0};
-    bool ok = m ? encode(&b, t, m, text, n, specials ? TOKEN_SPECIAL | TOKEN_ADDED : TOKEN_ADDED, e)
-                : err_set(e, "out of memory while encoding");
+    bool ok = split_begin(&s, t, n, e) && encode(&b, &s, text, n, specials ? TOKEN_SPECIAL | TOKEN_ADDED : TOKEN_ADDED, e);
     size_t total, size;
     if (ok && b.n) {
         int32_t *p = size_add(*count, b.n, &total) && size_mul(total, sizeof *p, &size) ? realloc(*ids, size) : NULL;
@@ -257,7 +271,7 @@ bool tok_encode(const Tok *t, const char *text, size_t n, bool specials, int32_t
         else ok = err_set(e, "out of memory while encoding");
     }
     bpe_free(&b);
-    pcre2_match_data_free(m);
+    split_end(&s);
     return ok;
 }
 

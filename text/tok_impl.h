@@ -1,4 +1,4 @@
-/* tok_impl.h - what the tokenizer's own files share; nobody else includes it.
+/* tok_impl.h - what the tokenizer's own files share; beside them only their test includes it.
  *
  * Loading: a loader calls tok_add for every id, tok_index once, then gives the merges (bpe_reserve + bpe_pair for each,
  * or bpe_derive) and the pattern (split_compile). Everything lies in t->arena, but PCRE2's code. */
@@ -50,6 +50,7 @@ struct Pair {
 
 struct Tok {
     Arena *arena;
+    uint64_t seed; /* of the maps, another one each time: a file cannot choose tokens that collide */
     Token *token; /* by id */
     size_t n, cap;
     TokMap text, named; /* TOKEN_TEXT; TOKEN_SPECIAL and TOKEN_ADDED */
@@ -60,8 +61,10 @@ struct Tok {
     Pair *pair;
     size_t pair_mask, pairs;
     bool whole;        /* a piece that is itself a token is that token, whatever the merges say */
+    const char *pattern; /* as the file has it */
     pcre2_match_context *limits; /* of split */
-    pcre2_code *split; /* NULL: the text is one piece */
+    pcre2_code *split;   /* NULL: the text is one piece */
+    pcre2_code *careful; /* the same, with callouts, at which time is looked at */
 };
 
 /* tok.c */
@@ -90,7 +93,17 @@ void bpe_free(Bpe *b);
 /* tok_split.c */
 extern const char split_o200k[], split_gpt2[];
 bool split_compile(Tok *t, const char *pattern, size_t n, Err *e);
-bool split_encode(Bpe *b, const Tok *t, pcre2_match_data *m, const char *text, size_t n, Err *e); /* text is UTF-8 */
+typedef struct Split Split; /* one tok_encode's matching, and its time */
+struct Split {
+    const Tok *tok;
+    pcre2_match_data *found;
+    pcre2_match_context *watched; /* of careful; made when it is needed */
+    double seconds, until;        /* of CPU time: how many it may take, when they are over */
+    size_t work, pieces, last;    /* since the clock was read; where the last callout was */
+};
+bool split_begin(Split *s, const Tok *t, size_t n, Err *e); /* n: of the whole text */
+bool split_encode(Split *s, Bpe *b, const char *text, size_t n, Err *e); /* text is UTF-8 */
+void split_end(Split *s);
 
 /* Loaders: bytes is the whole file, with a NUL after it. The messages do not name the file; tok_open does. */
 bool tok_load_json(Tok *t, const char *bytes, size_t n, Err *e);

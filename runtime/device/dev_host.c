@@ -191,7 +191,9 @@ static void *watch(void *arg) {
         clock_gettime(CLOCK_REALTIME, &until);
         double at = (double)until.tv_nsec * 1e-9 + h->patience;
         until.tv_sec += (time_t)at, until.tv_nsec = (long)((at - floor(at)) * 1e9);
-        if (pthread_cond_timedwait(&h->watch_end, &h->watch_lock, &until) != ETIMEDOUT) continue;
+        int rc = pthread_cond_timedwait(&h->watch_end, &h->watch_lock, &until);
+        if (!rc) continue;
+        if (rc != ETIMEDOUT) break; /* a time that is none: nobody watches, rather than ask again for ever */
         unsigned long long now = atomic_load(&h->launches);
         const char *kernel = atomic_load(&h->running);
         device_say_stuck(kernel && now == seen);

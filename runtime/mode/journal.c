@@ -117,7 +117,7 @@ static void read_line(Journal *j, char *line, size_t n, bool use, Part *p) {
 
 bool journal_read(Journal *j, const char *path, bool use, Part *p, Err *e) {
     Text t = {0};
-    if (!file_stream(path, &t, e)) return text_free(&t), false;
+    if (!file_append(path, &t, e)) return text_free(&t), false;
     *p = (Part){.of = PART_DAMAGED};
     char *line = t.at, *end = memchr(line, '\n', t.n), *stop = t.at + t.n;
     if (end && take_sum(line, (size_t)(end - line))) read_head(j, line, p);
@@ -134,7 +134,8 @@ bool journal_read(Journal *j, const char *path, bool use, Part *p, Err *e) {
 bool journal_ended(const char *path, off_t size) {
     char tail[sizeof(Err) + 64];
     size_t most = sizeof tail - 1;
-    FILE *f = fopen(path, "re");
+    Err none;
+    FILE *f = file_open(path, &none);
     size_t n = f && !fseeko(f, size > (off_t)most ? size - (off_t)most : 0, SEEK_SET) ? fread(tail, 1, most, f) : 0;
     if (f) fclose(f);
     if (n < 2 || tail[n - 1] != '\n') return false;
@@ -148,7 +149,7 @@ bool journal_ended(const char *path, off_t size) {
 /* Of a process that still writes: which, else 0. (Its lock ends with it, however it ends.) */
 static pid_t writer_of(const char *path) {
     struct flock l = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe in its place: journal_read says so */
     bool held = fd >= 0 && !fcntl(fd, F_GETLK, &l) && l.l_type != F_UNLCK;
     if (fd >= 0) close(fd);
     return held ? l.l_pid : 0;

@@ -227,9 +227,23 @@ says tune-file '--tune: --tuning names the file' env -u HOME -u XDG_STATE_HOME o
 mkdir -p $out/alone/lab && cp out/gptoss-lab $out/alone/lab/ && says lab-siblings 'gptoss-lab runs its sibling programs' $out/alone/lab/gptoss-lab graphs/toy.lua --arch host --rule lua/fusions/rmsnorm_qkv.lua
 says lab-tmp "$out/nowhere/gptoss-lab-" env TMPDIR=$out/nowhere out/gptoss-lab graphs/toy.lua --arch host --rule lua/fusions/rmsnorm_qkv.lua
 case_() { echo "{\"gptoss_lab_case\":1,\"arch\":\"gfx90a\",\"precision\":\"fast\",\"graph\":\"program p\\n\",\"vocab\":512,$3}" >$out/case && says "case-$1" "$2" out/gptoss-lab --replay $out/case; }
+case_ vocab "the case's \"max_seq\" is 1099511627776; it is 0 to 16777216" '"max_seq":1099511627776'
 case_ file 'a file of the case is called "../x"' '"rules":[{"name":"../x","text":""}]'
 case_ fusion 'no_fusion lists something that is no name' '"no_fusion":[1]'
 case_ graph 'it does not build now' '"max_batch":2,"max_tokens":8,"max_seq":64'
+
+# --- files that are large (and not on the disk), and pipes that nobody writes to ---
+big() { mkdir -p "${1%/*}" && rm -f "$1" && truncate -s "$2" "$1"; }
+big $out/big/config.json 8G && says big-config 'config.json: 8589934592 bytes; such a file has at most' out/gptoss-compile graphs/toy.lua --arch host --model $out/big -o $out/none.bin
+big $out/big/tokenizer.json 8G && says big-tokenizer 'tokenizer.json: 8589934592 bytes; such a file has at most' out/gptoss-tok encode -z $out/big
+big $out/big/ledger 8G && says big-ledger 'ledger: 8589934592 bytes; such a file has at most' out/gptoss-lab --ledger --ledger-file $out/big/ledger
+big $out/big/graph.lua 131073 && says big-graph 'graph.lua: 131073 bytes; such a file has at most 131072' out/gptoss-compile $out/big/graph.lua --arch host -o $out/none.bin
+echo 'require "graph"' >$out/big/by.lua && says big-module 'graph.lua: 131073 bytes; such a file has at most 131072' out/gptoss-compile $out/big/by.lua --arch host -o $out/none.bin
+says big-rule 'graph.lua: 131073 bytes; such a file has at most 131072' out/gptoss-compile graphs/toy.lua --arch host --fusions $out/big/graph.lua -o $out/none.bin
+mkdir -p $out/pipes && mkfifo $out/pipes/map.c
+says pipe-case 'map.c: not a regular file' out/gptoss-lab --replay $out/pipes/map.c
+says pipe-source "none of this plan's sources" out/gptoss-compile graphs/toy.lua --arch host --override $out/pipes -o $out/none.bin
+[ ! -f $out/one-gfx90a.bin ] || says pipe-measured 'map.c: not a regular file' out/gptoss-lab $out/one-gfx90a.bin --predict --measured $out/pipes/map.c
 
 # --- libraries that are damaged, too old, or fail ---
 fake() { # FILE, the library's name, words of its functions, one that it lacks: fake/library.c for what the real one exports

@@ -91,6 +91,10 @@ getp --resume; same changed $?; said changed_said "1 of its lines are not whole.
 again; head -c 300 /dev/urandom >>"ids.parts/$part"; getp --resume; same garbage $?; said garbage_said "of its lines are not whole.* 5 of 11"
 again; sed -i '1s/rank/rang/' "ids.parts/$part"; getp --resume; same no_head $?; said no_head_said "$part: its first line is not whole: nothing of it is used"
 again; : >"ids.parts/$part"; getp --resume; same empty_part $?
+# A pipe in a part's place: nobody waits for who writes. A patience that is no time: the watch ends with the run.
+timed() { timeout 20 "$exec" host.bin -w model --input-ids -i in -m getp -n 12 -o ids --device host 2>err; }
+fresh; mkdir ids.parts && mkfifo ids.parts/part.x.0; timed; [ $? = 1 ] && said pipe 'ids.parts/part.x.0: not a regular file' || fail pipe "$(cat err)"
+fresh; for s in inf nan 1e300; do GPTOSS_HANG_SECONDS=$s timed; same "hang_seconds_$s" $?; done
 again; printf '5: 1 2 3 4 5 6 7 8 9 1 2 3 4 5 #0123456789abcdef\n99: 1 #0123456789abcdef\n' >>"ids.parts/$part"; getp --resume; same forged_sum $?
 
 # --- one at a time; Ctrl-C; a device that fails; more and fewer devices

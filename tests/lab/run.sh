@@ -159,6 +159,9 @@ code=$?
 report plans/same "$(ends 0; says '^graphs    the same' '^sources   the same' '= [0-9]+ kernels unchanged')"
 $lab --ledger >"$out/page"
 report ledger/table "$([ "$(grep -c ' small ' "$out/page")" = "$(wc -l <"$out/ledger.jsonl")" ] || cat "$out/page"; says 'norm.lua +wrong' 'illegal.lua +not applied' 'b.bin +right .*\[[0-9.]+,[0-9.]+\]')"
+printf '{"date":"x","model":"m","machine":"\\u001b[2J\\u0007","result":{"why":["\\u001b[1mx"]}}\n' >"$out/rude"
+$lab --ledger --ledger-file "$out/rude" >"$out/page"
+report ledger/plain "$([ "$(tr -d '\n[:print:]' <"$out/page")" = '' ] || cat -v "$out/page"; says ' m .* \?\[2J\?$' '^ +\?\[1mx$')"
 report ledger/line "$(jq 'select(.tried == ["structural.lua"]) | (.rules["structural.lua"] | length == 16) and (.plans | length == 2) and .figures.prefill.launches == [28, 40]' "$out/ledger.jsonl" | grep -qx true || grep structural "$out/ledger.jsonl")"
 try host --no-speed --bisect --rule "$here/norm.lua" --templates off --format json
 report bisect/parity "$(ends 1; is .parity.needs '["own_norm"]'; is '[.rules[].rule] | contains(["mlp1_swiglu", "own_norm", "elementwise"])' true)"

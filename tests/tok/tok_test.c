@@ -3,7 +3,7 @@
  *   tok_test [NAME...]     prints "ok NAME", "FAIL NAME: why" or "skip NAME: why"; exit 0 if none failed
  * Environment: GPTOSS_SHARED (default ../shared) holds data/tokenizer.json.xz and o200k_base.tiktoken; GPTOSS_TOK is the
  * program gptoss-tok (default out/gptoss-tok). Run in the repository root. Add a test to the table at the end. */
-#include "text/tok.h"
+#include "text/tok_impl.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -789,6 +789,37 @@ static Result test_encode_errors(Err *e) {
     return OK;
 }
 
+/* A pattern that no limit of steps bounds ends by the clock, and the message has it. (Here 50 ms are left.) */
+static Result test_slow_pattern(Err *e) {
+    enum { N = 20000 };
+    static const char file[] = SPLIT("a*a*[bc]", "Isolated");
+    static char text[N];
+    Tok *t = open_bytes("slow.json", file, sizeof file - 1, e);
+    Split s = {0};
+    Bpe b = {0};
+    Err why = {0};
+    memset(text, 'a', N);
+    bool ok = t && split_begin(&s, t, N, e);
+    s.until -= s.seconds - 0.05;
+    ok = ok && (!split_encode(&s, &b, text, N, &why) || err_set(e, "it was split"));
+    if (ok && !strstr(why.msg, "takes too long on this text: a*a*[bc]")) ok = err_set(e, "said \"%.300s\"", why.msg);
+    split_end(&s);
+    bpe_free(&b);
+    tok_close(t);
+    return ok ? OK : FAIL;
+}
+
+/* Nobody can choose tokens that collide: each time another seed orders the maps, and the ids are the same. */
+static Result test_seed(Err *e) {
+    static const char file[] = "{" MODEL "," PRE "}";
+    Tok *t = open_bytes("seed.json", file, sizeof file - 1, e), *u = open_bytes("seed.json", file, sizeof file - 1, e);
+    const Ids want = {(int32_t[]){1, 2, 0}, 3};
+    bool ok = t && u && (t->seed != u->seed || err_set(e, "the same seed twice")) && expect(t, "baba", 4, false, &want, e) &&
+              expect(u, "baba", 4, false, &want, e);
+    tok_close(t), tok_close(u);
+    return ok ? OK : FAIL;
+}
+
 /* Gaps between matches are pieces, empty matches split nothing, and a match too deep for the JIT's stack is still made. */
 static Result test_split(Err *e) {
     static char deep[20001];
@@ -899,6 +930,7 @@ static const struct {
     {"merge-json", test_merge_json}, {"merge-ranks", test_merge_ranks}, {"long", test_long},
     {"added", test_added},           {"invalid", test_invalid_naive},   {"stream", test_stream},
     {"bad-files", test_bad_files},   {"mutants", test_mutants},         {"encode-errors", test_encode_errors},
+    {"slow-pattern", test_slow_pattern}, {"seed", test_seed},
     {"split", test_split},           {"long-o200k", test_long_o200k},   {"o200k", test_o200k},
     {"specials", test_specials},     {"round-trip", test_round_trip},   {"threads", test_threads},
     {"program", test_program},
