@@ -10,7 +10,7 @@
 #include "fault.h"
 #include "ir/map.h"
 
-enum { MAX_GROUPS = 64, MAX_MODULES = 1 << 10, MAX_KERNELS = 1 << 14, MAX_TABLE = 1 << 26, TEMP_ALIGN = 256,
+enum { MAX_GROUPS = 64, MAX_TABLE = 1 << 26, TEMP_ALIGN = 256,
        MAX_LIVE = 1 << 13 /* temporaries of an arena at once */, MAX_NODES = 1 << 17 /* of all graphs */, MAX_BODY = 1 << 8, MAX_OF_NODE = 1 << 8 /* launches */ };
 static const size_t most_bytes = (size_t)1 << 48;
 
@@ -652,7 +652,7 @@ static void verify_all(Check *c) {
         check;                                                                                                         \
     }                                                                                                                  \
     c->at.list = NULL
-    if (p->n_modules > MAX_MODULES || p->n_kernels > MAX_KERNELS) FAULT(c, "%d modules and %d kernels", p->n_modules, p->n_kernels);
+    if (p->n_modules > PLAN_MAX_MODULES || p->n_kernels > PLAN_MAX_KERNELS) FAULT(c, "%d modules and %d kernels", p->n_modules, p->n_kernels);
     verify_texts(c);
     snprintf(where, sizeof where, "%s: damaged plan: config", c->at.path);
     if (!c->at.failed && !model_config_check(&p->config, where, c->at.e)) c->at.failed = true;

@@ -234,6 +234,41 @@ static void test_resealed(const char *file, size_t n) {
     free(copy);
 }
 
+/* The file with these bytes as its metadata, sealed. */
+static bool opens_meta(const char *file, size_t n, const char *z, size_t size, Err *e) {
+    uint64_t meta, new_size = size;
+    memcpy(&meta, file + 16, 8);
+    size_t blobs = (40 + meta + 63) / 64 * 64;
+    Text t = {0};
+    text_put(&t, file, 40), text_put(&t, z, size);
+    while (t.n % 64) text_put(&t, "", 1);
+    text_put(&t, file + blobs, n - blobs);
+    memcpy(t.at + 16, &new_size, 8);
+    seal(t.at, t.n);
+    bool opened = opens(t.at, t.n, e);
+    text_free(&t);
+    return opened;
+}
+
+static bool opens_json(const char *file, size_t n, const char *json, size_t json_n, Err *e) {
+    size_t room = ZSTD_compressBound(json_n);
+    char *z = malloc(room);
+    bool opened = opens_meta(file, n, z, ZSTD_compress(z, room, json, json_n, 1), e);
+    free(z);
+    return opened;
+}
+
+/* The metadata as text, to be freed. */
+static char *metadata(const char *file, size_t *n) {
+    uint64_t size;
+    memcpy(&size, file + 16, 8);
+    *n = (size_t)ZSTD_getFrameContentSize(file + 40, size);
+    char *json = malloc(*n + 1);
+    if (ZSTD_decompress(json, *n, file + 40, size) != *n) die("metadata");
+    json[*n] = 0;
+    return json;
+}
+
 /* Metadata that is valid JSON with other numbers in it. */
 static void test_metadata(const char *file, size_t n) {
     static const char *const odd[] = {"-1",
@@ -252,30 +287,19 @@ static void test_metadata(const char *file, size_t n) {
                                       "1e300",
                                       "\"\""};
     Err e;
-    uint64_t meta_size, seed = 2;
-    memcpy(&meta_size, file + 16, 8);
-    size_t blobs = (40 + meta_size + 63) / 64 * 64, json_n = (size_t)ZSTD_getFrameContentSize(file + 40, meta_size);
-    char *json = malloc(json_n + 1);
-    if (ZSTD_decompress(json, json_n, file + 40, meta_size) != json_n) die("metadata");
-    json[json_n] = 0;
+    uint64_t seed = 2;
+    size_t json_n;
+    char *json = metadata(file, &json_n);
     for (int round = 0; round < 3000; round++) {
-        Text t = {0}, out = {0};
+        Text t = {0};
         size_t at = rnd(&seed) % json_n;
         while (at < json_n && !(json[at] >= '0' && json[at] <= '9' && strchr("[,:", json[at - 1]))) at++;
         size_t end = at;
         while (end < json_n && json[end] >= '0' && json[end] <= '9') end++;
         const char *by = odd[rnd(&seed) % LEN(odd)];
         text_put(&t, json, at), text_add(&t, "%s", by), text_put(&t, json + end, json_n - end);
-        char *z = malloc(ZSTD_compressBound(t.n));
-        size_t zn = ZSTD_compress(z, ZSTD_compressBound(t.n), t.at, t.n, 1);
-        text_put(&out, file, 40), text_put(&out, z, zn);
-        while (out.n % 64) text_put(&out, "", 1);
-        text_put(&out, file + blobs, n - blobs);
-        uint64_t size = zn;
-        memcpy(out.at + 16, &size, 8);
-        seal(out.at, out.n);
-        opens(out.at, out.n, &e);
-        free(z), text_free(&t), text_free(&out);
+        opens_json(file, n, t.at, t.n, &e);
+        text_free(&t);
     }
     result("resealed_metadata", true, "");
     free(json);
@@ -483,16 +507,44 @@ static void test_bad(void) {
 
 /* A few kilobytes that say they are more than there may be. */
 static void test_bomb(const char *file, size_t n) {
-    size_t most = 65 << 20, room = ZSTD_compressBound(most);
-    char *spaces = malloc(most), *z = malloc(room + 64);
+    size_t most = 65 << 20;
+    char *spaces = malloc(most);
     Err e = {0};
     memset(spaces, ' ', most);
-    uint64_t size = ZSTD_compress(z + 40, room, spaces, most, 1);
-    memcpy(z, file, 40), memcpy(z + 16, &size, 8);
-    seal(z, 40 + size);
-    bool opened = opens(z, 40 + size, &e);
-    result("bomb", n && !opened && strstr(e.msg, "metadata expands to 68157440 bytes, there may be 67108864"), e.msg);
-    free(spaces), free(z);
+    bool opened = opens_json(file, n, spaces, most, &e);
+    result("bomb", !opened && strstr(e.msg, "metadata expands to 68157440 bytes, there may be 67108864"), e.msg);
+    most = 16 << 20;
+    for (size_t i = 0; i < most; i++) spaces[i] = "[],"[i % 3];
+    opened = opens_json(file, n, spaces, most, &e);
+    result("bomb_items", !opened && strstr(e.msg, "metadata of so many items that it takes about"), e.msg);
+    free(spaces);
+}
+
+/* Work that the file's bytes do not pay for: frames of nothing, blobs that are named again, and lists of such. */
+static void test_repeated(const char *file, size_t n) {
+    Err e = {0};
+    uint64_t size;
+    memcpy(&size, file + 16, 8);
+    Text t = {0};
+    text_put(&t, file + 40, size);
+    char empty[32];
+    text_put(&t, empty, ZSTD_compress(empty, sizeof empty, "", 0, 1));
+    bool opened = opens_meta(file, n, t.at, t.n, &e);
+    result("frames", !opened && strstr(e.msg, "metadata cannot be expanded"), e.msg);
+    text_free(&t);
+
+    size_t json_n;
+    char *json = metadata(file, &json_n), *at = strstr(json, "\"modules\":[") + strlen("\"modules\":["), *end = strstr(at, "},") + 2;
+    for (int times = 64; times <= 1024; times += 960) { /* each names the source and the code of the first */
+        text_put(&t, json, (size_t)(at - json));
+        for (int i = 0; i < times; i++) text_put(&t, at, (size_t)(end - at));
+        text_put(&t, at, json_n - (size_t)(at - json));
+        opened = opens_json(file, n, t.at, t.n, &e);
+        const char *want = times < 1000 ? "the blobs are larger than the file" : "\"modules\" has 1026 items, at most 1024 are possible";
+        result(times < 1000 ? "blobs_again" : "modules_many", !opened && strstr(e.msg, want), e.msg);
+        text_free(&t);
+    }
+    free(json);
 }
 
 int main(void) {
@@ -507,6 +559,7 @@ int main(void) {
     test_resealed(file, n);
     test_metadata(file, n);
     test_bomb(file, n);
+    test_repeated(file, n);
     free(file);
     test_bad();
     Plan *none = plan_open(dir, &e);
