@@ -76,6 +76,8 @@ static void segment_wrap(uint8_t *d) { segment(d, PT_LOAD)->p_vaddr = ~0xffull; 
 static void segment_large(uint8_t *d) { segment(d, PT_LOAD)->p_memsz = 1ull << 40; }
 static void segment_file(uint8_t *d) { segment(d, PT_LOAD)->p_offset = ~7ull; }
 static void segment_short(uint8_t *d) { segment(d, PT_LOAD)->p_memsz = 1; }
+static void segment_empty(uint8_t *d) { segment(d, PT_LOAD)->p_memsz = 1 << 28; }
+static void symbols_twice(uint8_t *d) { section(d, SHT_NOTE, 0)->sh_type = SHT_DYNSYM; }
 static void code_wrap(uint8_t *d) { code(d)->sh_addr = ~0xffull; }
 static void code_odd(uint8_t *d) { code(d)->sh_addr += 2; }
 static void code_long(uint8_t *d) { code(d)->sh_size = 1 << 28; }
@@ -136,6 +138,8 @@ static const struct {
     {"segment-large", segment_large, "a broken segment"},
     {"segment-file", segment_file, "a broken segment"},
     {"segment-short", segment_short, "a broken segment"},
+    {"segment-empty", segment_empty, "bytes that becomes 268435456: no kernel could write"},
+    {"symbols-twice", symbols_twice, "more than one table of dynamic symbols"},
     {"code-wrap", code_wrap, "code section outside the image"},
     {"code-odd", code_odd, "code section outside the image"},
     {"code-long", code_long, "code section outside the image"},
