@@ -295,6 +295,22 @@ static void test_launches(void) {
     emu_unload(m);
 }
 
+/* As many buffers as each costs time for all others. */
+static void test_many_buffers(void) {
+    enum { MOST = 1 << 14 };
+    static char bytes[MOST + 1];
+    EmuMem *mem = emu_mem_new();
+    Err e = {0};
+    if (!mem) die("test: out of memory");
+    for (int i = 0; i < MOST; i++)
+        if (!emu_mem_add(mem, &bytes[i], 1, "one", true, &e)) die("test: %s", e.msg);
+    bool more = emu_mem_add(mem, &bytes[MOST], 1, "more", true, &e);
+    verdict("buffers", !more && strstr(e.msg, "'more' is one buffer too many: the emulator has at most 16384"), more ? "added" : e.msg);
+    emu_mem_remove(mem, bytes);
+    verdict("buffers-again", emu_mem_add(mem, &bytes[MOST], 1, "more", true, &e), e.msg);
+    emu_mem_free(mem);
+}
+
 int main(void) {
     Err e = {0};
     object = rtc_compile(source, "-O3", &object_size, &e);
@@ -305,6 +321,7 @@ int main(void) {
     test_any_code();
     test_read_only();
     test_launches();
+    test_many_buffers();
     free(object);
     return failed != 0;
 }

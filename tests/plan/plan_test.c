@@ -339,6 +339,16 @@ static void many_temps(Plan *p) {
     p->bufs = bufs, p->arena_of[0] = from + STEP * (MANY + 1);
 }
 
+/* Links that no graph knows: nothing would be wrong with them but that they are many. */
+static void many_links(Plan *p) {
+    enum { MANY = 1 << 16 };
+    PlanBuf *bufs = arena_array(p->arena, (size_t)p->n_bufs + MANY, sizeof *bufs);
+    memcpy(bufs, p->bufs, (size_t)p->n_bufs * sizeof *bufs);
+    for (int i = 0; i < MANY; i++)
+        bufs[p->n_bufs++] = (PlanBuf){.name = arena_printf(p->arena, "many%d", i), .kind = BUF_LINK, .type = {DT_F32, 1, {dim_const(1)}}, .size = 4, .graph = -1, .first = -1, .last = -1};
+    p->bufs = bufs;
+}
+
 /* The node x, the embedding, becomes a fused one whose body scales it so often. */
 static Node *fused(Plan *p, int times) {
     Node *n = p->program->graphs.at[0]->nodes.at[1], *made;
@@ -431,6 +441,7 @@ static void many_launches(PlanGraph *g, Arena *a) {
     X(temp_align, "no multiple of 256", buf(p, "layer0.attn.n")->offset += 16)                                         \
     X(temp_overlap, "live at once in the same bytes", buf(p, "layer0.attn.n")->offset = buf(p, "x")->offset)           \
     X(temp_many, "more than 8192 temporaries live at once", many_temps(p))                                             \
+    X(bufs_many, "more than 65536 buffers that are not temporary", many_links(p))                                      \
     X(temp_dead, "which lives from node 3 to 3", buf(p, "x")->first = buf(p, "x")->last = 3)                           \
     X(temp_graph, "belongs to graph 9", p->bufs[temp_of(p)].graph = 9)                                                 \
     X(named_offset, "is not a temporary but has an offset", buf(p, "embed")->offset = 256)                             \
