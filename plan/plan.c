@@ -20,8 +20,9 @@ enum {
     ALIGN = 64,
     ZLEVEL = 6,
     MAX_META = 64 << 20,
-    MAX_TEXTS = 256 << 20, /* of all texts, expanded */
-    MAX_JSON = 384 << 20   /* what the metadata takes once it is parsed; 7 KB a node, 6 MB for gpt-oss-120b */
+    MAX_TEXTS = 256 << 20,   /* of all texts, expanded */
+    MAX_PROGRAM = 32 << 20,  /* of the graphs' text: 330 bytes a node of gpt-oss-120b */
+    MAX_JSON = 384 << 20     /* what the metadata takes once it is parsed; 7 KB a node, 6 MB for gpt-oss-120b */
 };
 static const char magic[8] = "GPTOSSPL";
 static const char *const kind_names[BUF_KINDS] = {"weight", "packed", "state", "input", "link", "temp"};
@@ -488,10 +489,10 @@ static char *expand(Reader *r, const void *z, size_t size, size_t most, const ch
     return text;
 }
 
-static const char *get_text_blob(Reader *r, const json_t *j, const char *name) {
-    size_t size;
+static const char *get_text_blob(Reader *r, const json_t *j, const char *name, size_t most) {
+    size_t size, left = MAX_TEXTS - r->texts;
     const void *z = get_blob(r, member(r, j, name), name, &size);
-    char *text = r->at.failed ? NULL : expand(r, z, size, MAX_TEXTS - r->texts, name);
+    char *text = r->at.failed ? NULL : expand(r, z, size, most < left ? most : left, name);
     const char *s = text ? arena_strdup(r->arena, text) : "";
     r->texts += strlen(s);
     free(text);
@@ -512,10 +513,10 @@ static void get_config(Reader *r, const json_t *j, ModelConfig *c) {
 
 static void get_module(Reader *r, const json_t *j, PlanModule *m) {
     GET(r, j, m, module_fields);
-    m->source = get_text_blob(r, j, "source");
+    m->source = get_text_blob(r, j, "source", MAX_TEXTS);
     const json_t *code = json_object_get(j, "code");
     if (code) m->code = get_blob(r, code, "code", &m->code_size);
-    if (json_object_get(j, "lines")) m->lines = get_text_blob(r, j, "lines");
+    if (json_object_get(j, "lines")) m->lines = get_text_blob(r, j, "lines", MAX_TEXTS);
 }
 
 static void get_launch(Reader *r, const json_t *j, PlanLaunch *l, int n_buckets) {
@@ -554,7 +555,7 @@ static void get_kv(Reader *r, const json_t *j, PlanKv *k) {
 }
 
 static void get_program(Reader *r, const json_t *j, Plan *p) {
-    const char *text = get_text_blob(r, j, "program");
+    const char *text = get_text_blob(r, j, "program", MAX_PROGRAM);
     if (r->at.failed) return;
     Err e = {0};
     p->program = program_load(r->arena, text, "program", &e);

@@ -148,12 +148,15 @@ static bool relocate_one(EmuModule *m, Elf64_Rela r, const uint8_t *syms, size_t
 }
 
 static bool relocate(EmuModule *m, const Elf *f, Err *e) {
+    size_t left = f->size; /* many sections could all be the same bytes */
     for (int i = 0; i < f->head.e_shnum; i++) {
         const Elf64_Shdr *s = &f->sections[i];
         if (s->sh_type != SHT_RELA) continue;
         size_t n_syms;
         const uint8_t *table = section_bytes(f, s), *syms = linked_symbols(f, s, &n_syms);
         if (!table) return err_set(e, "code object whose relocations lie outside it");
+        if (s->sh_size > left) return err_set(e, "code object with more relocations than it has bytes for");
+        left -= s->sh_size;
         for (size_t k = 0; k < s->sh_size / sizeof(Elf64_Rela); k++) {
             Elf64_Rela r;
             memcpy(&r, table + k * sizeof r, sizeof r);

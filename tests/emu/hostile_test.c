@@ -295,7 +295,26 @@ static void test_launches(void) {
     emu_unload(m);
 }
 
-/* As many buffers as each costs time for all others. */
+/* Two sections of the same relocations, which are three quarters of the file: what one of them asks for is all that the file pays for. */
+static void test_relocations_again(void) {
+    const Elf64_Rela one = {.r_info = 13}; /* relative, at address 0 */
+    size_t n = 3 * object_size / sizeof one, size = object_size + n * sizeof one;
+    uint8_t *d = malloc(size);
+    Err e = {0};
+    if (!d) die("test: out of memory");
+    memcpy(d, object, object_size);
+    for (size_t i = 0; i < n; i++) memcpy(d + object_size + i * sizeof one, &one, sizeof one);
+    for (int i = 0; i < 2; i++) {
+        Elf64_Shdr *s = section(d, i ? SHT_DYNSYM : SHT_NOTE, 0);
+        *s = (Elf64_Shdr){.sh_type = SHT_RELA, .sh_offset = object_size, .sh_size = n * sizeof one};
+    }
+    EmuModule *m = emu_load(d, size, &e);
+    verdict("relocations-again", !m && strstr(e.msg, "more relocations than it has bytes for"), m ? "loaded" : e.msg);
+    emu_unload(m);
+    free(d);
+}
+
+/* Each buffer costs time for all others: so there are not any number. */
 static void test_many_buffers(void) {
     enum { MOST = 1 << 14 };
     static char bytes[MOST + 1];
@@ -322,6 +341,7 @@ int main(void) {
     test_read_only();
     test_launches();
     test_many_buffers();
+    test_relocations_again();
     free(object);
     return failed != 0;
 }

@@ -349,6 +349,12 @@ static void many_links(Plan *p) {
     p->bufs = bufs;
 }
 
+/* The first node's place in the model has so many letters. */
+static void long_scope(Plan *p, size_t n) {
+    char *s = arena_alloc(p->arena, n + 1);
+    p->program->graphs.at[0]->nodes.at[0]->loc.scope = memset(s, 's', n);
+}
+
 /* The node x, the embedding, becomes a fused one whose body scales it so often. */
 static Node *fused(Plan *p, int times) {
     Node *n = p->program->graphs.at[0]->nodes.at[1], *made;
@@ -409,6 +415,7 @@ static void many_launches(PlanGraph *g, Arena *a) {
     X(launch_lds, "bytes of shared memory", p->graphs[0].launches[1].lds[0] = 1)                                       \
     X(launches_many, "step: node 0 has more than 256 launches", many_launches(&p->graphs[0], p->arena))                \
     X(nodes_many, "nodes, there may be 131072", many_nodes(p, 1 << 17))                                               \
+    X(program_long, "bytes, there may be 33554432", long_scope(p, 33 << 20))                                           \
     X(body_large, "the body b has 257 nodes, there may be 256", fused(p, 256))                                      \
     X(body_hook, "x: the fused node has no hook", fused(p, 1)->hook = NULL)                                            \
     X(kernel_tolerance, "k0 has a tolerance of nan", p->kernels[0].nmse = NAN)                                         \
