@@ -2,6 +2,7 @@
  * an error that names it; never a crash. fuzz_code looks for more. */
 #include <elf.h>
 
+#include "runtime/emu/decode.h"
 #include "runtime/emu/emu.h"
 #include "rtc.h"
 
@@ -314,6 +315,25 @@ static void test_relocations_again(void) {
     free(d);
 }
 
+/* Code of nothing but literals: each value has its rows, an equal one the same. */
+static void test_literals(void) {
+    enum { MANY = 30000 };
+    Arena *a = arena_new();
+    Decoder d = {.arena = a, .lanes = lanes_best(), .rows = {.arena = a}};
+    const uint32_t *first = NULL;
+    bool ok = true;
+    for (uint32_t k = 0; k <= MANY; k++) {
+        Inst i = {0};
+        uint32_t value = 1000 + k % MANY;
+        decode_inst(&d, &i, arena_printf(a, "v_add_u32_e32 v0, 0x%x, v0", value));
+        const uint32_t *rows = i.s[0].rows;
+        ok = ok && rows && rows[0] == value && rows[LANES - 1] == value && (k != MANY || rows == first);
+        if (!k) first = rows;
+    }
+    verdict("literals", ok && d.rows.n == MANY, "a constant's rows are not its own");
+    arena_free(a);
+}
+
 /* Each buffer costs time for all others: so there are not any number. */
 static void test_many_buffers(void) {
     enum { MOST = 1 << 14 };
@@ -342,6 +362,7 @@ int main(void) {
     test_launches();
     test_many_buffers();
     test_relocations_again();
+    test_literals();
     free(object);
     return failed != 0;
 }

@@ -538,6 +538,22 @@ static void test_bomb(const char *file, size_t n) {
     free(spaces);
 }
 
+/* A path that is no UTF-8 stands in hex: digits by twos, and however long, read in one pass. */
+static void test_hex(const char *file, size_t n) {
+    enum { LONG = 1 << 20 };
+    size_t json_n;
+    char *json = metadata(file, &json_n), *digits = strstr(json, "{\"hex\":\"") + strlen("{\"hex\":\""), *end = strchr(digits, '"');
+    Err e = {0};
+    Text t = {0};
+    text_put(&t, json, (size_t)(digits - json));
+    for (int i = 0; i < LONG; i++) text_put(&t, "a", 1);
+    text_put(&t, end, json_n - (size_t)(end - json));
+    result("hex_long", opens_json(file, n, t.at, t.n, &e), e.msg);
+    digits[1] = ' ';
+    result("hex_blank", !opens_json(file, n, json, json_n, &e) && strstr(e.msg, "\"model_path\" is not hex"), e.msg);
+    text_free(&t), free(json);
+}
+
 /* Work that the file's bytes do not pay for: frames of nothing, blobs that are named again, and lists of such. */
 static void test_repeated(const char *file, size_t n) {
     Err e = {0};
@@ -577,6 +593,7 @@ int main(void) {
     test_resealed(file, n);
     test_metadata(file, n);
     test_bomb(file, n);
+    test_hex(file, n);
     test_repeated(file, n);
     free(file);
     test_bad();
