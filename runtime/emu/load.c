@@ -101,7 +101,8 @@ static bool image_load(EmuModule *m, const Elf *f, Err *e) {
     }
     if (!top) return err_set(e, "code object without a loaded segment");
     if (top > IMAGE_TIMES * f->size + IMAGE_MORE)
-        return err_set(e, "code object of %zu bytes that becomes %llu: no kernel could write to what is not in the file", f->size, (unsigned long long)top);
+        return err_set(e, "code object of %zu bytes with an image of %llu (at most %d times as many and %d more)", f->size,
+                       (unsigned long long)top, IMAGE_TIMES, IMAGE_MORE);
     m->image_size = (size_t)(top + 4095) & ~(size_t)4095;
     m->image = mmap(NULL, m->image_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (m->image == MAP_FAILED)

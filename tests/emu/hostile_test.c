@@ -139,7 +139,7 @@ static const struct {
     {"segment-large", segment_large, "a broken segment"},
     {"segment-file", segment_file, "a broken segment"},
     {"segment-short", segment_short, "a broken segment"},
-    {"segment-empty", segment_empty, "bytes that becomes 268435456: no kernel could write"},
+    {"segment-empty", segment_empty, "bytes with an image of 268435456 (at most 16 times"},
     {"symbols-twice", symbols_twice, "more than one table of dynamic symbols"},
     {"code-wrap", code_wrap, "code section outside the image"},
     {"code-odd", code_odd, "code section outside the image"},
