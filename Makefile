@@ -166,7 +166,7 @@ COVERAGE_SUITES = $(filter-out attention eval faults golden house journal kernel
 
 # A HIP runtime without a GPU, for tests/hip: compiled against HIP's own headers where they are installed.
 HIP_HEADERS := $(firstword $(wildcard /usr/include/hip/hip_runtime_api.h $(or $(ROCM_PATH),/opt/rocm)/include/hip/hip_runtime_api.h))
-FAKEHIP_OBJECTS := $(patsubst %.c,$(O)/pic/%.o,ir/base.c ir/library.c ir/socket.c $(wildcard runtime/emu/*.c))
+FAKEHIP_OBJECTS := $(patsubst %.c,$(O)/pic/%.o,ir/base.c ir/library.c ir/map.c ir/socket.c $(wildcard runtime/emu/*.c))
 tests: $(if $(HIP_HEADERS),out/tests/fakehip/libamdhip64.so.5 out/tests/fakehip6/libamdhip64.so.6)
 out/tests/fakehip/libamdhip64.so.5: $(O)/pic/tests/hip/fake/fakehip.o $(FAKEHIP_OBJECTS)
 out/tests/fakehip6/libamdhip64.so.6: $(O)/pic/tests/hip/fake/fakehip6.o $(FAKEHIP_OBJECTS)

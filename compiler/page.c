@@ -40,7 +40,10 @@ static bool check_measured(const Compile *c, const json_t *kernels, Err *e) {
 static bool add_measured(const Compile *c, json_t *top, Err *e) {
     json_error_t why;
     if (!c->o.measured) return true;
-    json_t *j = json_load_file(c->o.measured, 0, &why);
+    size_t n;
+    const char *text = file_read_text(c->a, c->o.measured, &n, e);
+    json_t *j = text ? json_loadb(text, n, 0, &why) : NULL;
+    if (!text) return err_wrap(e, "--measured");
     if (!j) return err_set(e, "--measured %s:%d: %s", c->o.measured, why.line, why.text);
     json_object_set_new(top, "measured", j);
     return check_measured(c, json_object_get(j, "kernels"), e);

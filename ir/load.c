@@ -7,7 +7,12 @@
 #include "graph.h"
 #include "map.h"
 
-enum { MAX_DEPTH = 8 /* bodies in bodies */, MAX_GRAPHS = 16 };
+enum {
+    MAX_DEPTH = 8 /* bodies in bodies */,
+    MAX_GRAPHS = 16,
+    MAX_VALUES = 1 << 18, /* of all graphs and bodies; every node has one. With its node each takes up to 1.5 KB */
+    MAX_LINE = 1 << 10    /* letters of a line that are kept for messages */
+};
 
 typedef struct Load Load;
 struct Load {
@@ -15,7 +20,7 @@ struct Load {
     const char *file, *p, *start; /* p: where reading is; start: of its line */
     int line;
     Err *e;
-    int depth;
+    int depth, values; /* values: how many so far */
 };
 
 typedef struct Names Names; /* the graph being read and its values so far */
@@ -27,7 +32,8 @@ struct Names {
 /* --- the scanner: one line at a time ------------------------------------------------------------------------------ */
 
 static Loc here(const Load *l, const char *at) {
-    size_t n = strcspn(l->start, "\n");
+    size_t n = 0;
+    while (n < MAX_LINE && l->start[n] && l->start[n] != '\n') n++;
     return (Loc){.file = l->file, .text = arena_strndup(l->a, l->start, n), .scope = "", .line = l->line, .col = (int)(at - l->start) + 1};
 }
 
@@ -194,6 +200,7 @@ static bool attrs(Load *l, Node *n) {
 static bool define(Load *l, Names *names, Value *v, const char *at) {
     if (!name_ok(v->name)) return fail_at(l, at, "%s is no name for a value", v->name);
     if (map_get(&names->map, v->name)) return fail_at(l, at, "the name %s is used twice", v->name);
+    if (++l->values > MAX_VALUES) return fail_at(l, at, "more than %d values", MAX_VALUES);
     map_put(&names->map, v->name, v);
     v->loc = here(l, at);
     return true;
@@ -295,9 +302,10 @@ static bool output(Load *l, Names *names) {
 /* Up to and with the line "end". names: out, when the caller wants to look some up. */
 static bool graph(Load *l, Graph *g, Names *names) {
     *names = (Names){g, {.arena = l->a}};
+    graph_index(g, true); /* or graph_param would look at all parameters for each */
     while (next_line(l)) {
         bool ok;
-        if (keyword(l, "end")) return end_line(l);
+        if (keyword(l, "end")) return graph_index(g, false), end_line(l);
         if (keyword(l, "input")) ok = outside(l, names, VALUE_INPUT);
         else if (keyword(l, "param")) ok = outside(l, names, VALUE_PARAM);
         else if (keyword(l, "state")) ok = outside(l, names, VALUE_STATE);
@@ -357,9 +365,7 @@ static bool program(Load *l, Program **out) {
         if (p->graphs.n == MAX_GRAPHS) return fail(l, "more than %d graphs", MAX_GRAPHS);
         Graph *g = graph_new(l->a, name);
         PUSH(l->a, p->graphs, g);
-        graph_index(g, true);
         if (!graph(l, g, &names)) return false;
-        graph_index(g, false);
     }
     return program_verify(p, l->e);
 }

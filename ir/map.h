@@ -1,4 +1,7 @@
-/* map.h - a small hash map from strings or pointers to pointers, for the passes of ir/. Lives in an arena. */
+/* map.h - a small hash map from strings or pointers to pointers, for the passes of ir/. Lives in an arena.
+ *
+ * Keys may come from a file that somebody made: the hash differs from process to process, so that nobody can choose names that all fall
+ * in one place. So there is no walking over a map, whose order would differ too, and the hash is kept nowhere (hash64 is for that). */
 #ifndef GPTOSS_MAP_H
 #define GPTOSS_MAP_H
 
@@ -15,6 +18,8 @@ struct Map {
     size_t n, cap; /* cap: a power of two */
 };
 
+uint64_t map_hash(const void *bytes, size_t n);
+
 static inline Map *map_new(Arena *a) {
     Map *m = arena_alloc(a, sizeof *m);
     m->arena = a;
@@ -22,7 +27,7 @@ static inline Map *map_new(Arena *a) {
 }
 
 static inline struct MapSlot *map_slot(const Map *m, const char *text, const void *key) {
-    size_t i = text ? hash64(text, strlen(text)) : hash64(&key, sizeof key);
+    size_t i = text ? map_hash(text, strlen(text)) : map_hash(&key, sizeof key);
     for (;; i++) {
         struct MapSlot *s = &m->at[i & (m->cap - 1)];
         if (!s->key || (text ? s->text && !strcmp(s->text, text) : s->key == key)) return s;

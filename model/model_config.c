@@ -27,9 +27,10 @@ const ConfigInt config_ints[CONFIG_INTS] = {
 /* --- JSON --- */
 
 json_t *config_load(const char *path, Err *e) {
+    const size_t most = 16 << 20; /* real ones have some KB */
     Arena *a = arena_new();
     size_t n;
-    char *bytes = file_read_text(a, path, &n, e);
+    char *bytes = file_read_text_most(a, path, most, &n, e);
     json_t *root = NULL;
     json_error_t je;
     if (bytes && !(root = json_loadb(bytes, n, JSON_REJECT_DUPLICATES, &je)))

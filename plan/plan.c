@@ -15,7 +15,15 @@
 #include "fault.h"
 #include "ir/map.h"
 
-enum { HEADER = 40, ALIGN = 64, ZLEVEL = 6, MAX_META = 64 << 20, MAX_TEXTS = 256 << 20 /* of all texts, expanded */ };
+enum {
+    HEADER = 40,
+    ALIGN = 64,
+    ZLEVEL = 6,
+    MAX_META = 64 << 20,
+    MAX_TEXTS = 256 << 20,   /* of all texts, expanded */
+    MAX_PROGRAM = 32 << 20,  /* of the graphs' text: 330 bytes a node of gpt-oss-120b */
+    MAX_JSON = 384 << 20     /* what the metadata takes once it is parsed; 7 KB a node, 6 MB for gpt-oss-120b */
+};
 static const char magic[8] = "GPTOSSPL";
 static const char *const kind_names[BUF_KINDS] = {"weight", "packed", "state", "input", "link", "temp"};
 
@@ -314,6 +322,7 @@ struct Reader {
     PlanFault at; /* after the first every function returns zeros */
     const unsigned char *blobs;
     size_t blobs_size;
+    size_t named; /* bytes of the blobs named so far */
     size_t texts; /* bytes that texts were expanded to so far */
 };
 
@@ -348,13 +357,18 @@ static double get_real(Reader *r, const json_t *j, const char *name) {
     return d;
 }
 
+static int hex_digit(char c) {
+    const char *digits = "0123456789abcdef", *at = c ? strchr(digits, c) : NULL;
+    return at ? (int)(at - digits) : -1;
+}
+
 static const char *get_hex(Reader *r, const char *s, const char *name) {
     size_t n = s ? strlen(s) / 2 : 0;
     char *text = arena_alloc(r->arena, n + 1);
     for (size_t i = 0; i < n; i++) {
-        unsigned byte;
-        if (sscanf(s + 2 * i, "%2x", &byte) != 1 || !byte) return FAULT(r, "\"%s\" is not hex", name), "";
-        text[i] = (char)byte;
+        int high = hex_digit(s[2 * i]), low = hex_digit(s[2 * i + 1]);
+        if (high < 0 || low < 0 || !(high | low)) return FAULT(r, "\"%s\" is not hex", name), "";
+        text[i] = (char)(high << 4 | low);
     }
     return text;
 }
@@ -453,15 +467,18 @@ static const void *get_blob(Reader *r, const json_t *j, const char *name, size_t
     uint64_t at = get_u64(r, json_array_get(j, 0), name), n = get_u64(r, json_array_get(j, 1), name);
     if (!r->at.failed && (at % ALIGN || at > r->blobs_size || n > r->blobs_size - at))
         FAULT(r, "\"%s\" lies outside the file", name);
+    /* Each is written for itself: one that is named again and again would make a small file long work. */
+    if (!r->at.failed && n > r->blobs_size - r->named) FAULT(r, "\"%s\" shares its bytes: the blobs are larger than the file", name);
     if (r->at.failed) return nothing;
-    *size = n;
+    *size = n, r->named += n;
     return n ? (const void *)(r->blobs + at) : nothing; /* a file may have no blobs at all */
 }
 
-/* A few bytes may say that they are many. */
+/* A few bytes may say that they are many. One frame, as it was written: any number of empty ones expand to nothing, one by one. */
 static char *expand(Reader *r, const void *z, size_t size, size_t most, const char *name) {
     unsigned long long n = ZSTD_getFrameContentSize(z, size);
-    if (n == ZSTD_CONTENTSIZE_UNKNOWN || n == ZSTD_CONTENTSIZE_ERROR) return FAULT(r, "%s cannot be expanded", name), NULL;
+    if (n == ZSTD_CONTENTSIZE_UNKNOWN || n == ZSTD_CONTENTSIZE_ERROR || ZSTD_findFrameCompressedSize(z, size) != size)
+        return FAULT(r, "%s cannot be expanded", name), NULL;
     if (n > most) return FAULT(r, "%s expands to %llu bytes, there may be %zu", name, n, most), NULL;
     char *text = malloc(n + 1);
     size_t got = text ? ZSTD_decompress(text, n, z, size) : 0;
@@ -472,10 +489,10 @@ static char *expand(Reader *r, const void *z, size_t size, size_t most, const ch
     return text;
 }
 
-static const char *get_text_blob(Reader *r, const json_t *j, const char *name) {
-    size_t size;
+static const char *get_text_blob(Reader *r, const json_t *j, const char *name, size_t most) {
+    size_t size, left = MAX_TEXTS - r->texts;
     const void *z = get_blob(r, member(r, j, name), name, &size);
-    char *text = r->at.failed ? NULL : expand(r, z, size, MAX_TEXTS - r->texts, name);
+    char *text = r->at.failed ? NULL : expand(r, z, size, most < left ? most : left, name);
     const char *s = text ? arena_strdup(r->arena, text) : "";
     r->texts += strlen(s);
     free(text);
@@ -496,10 +513,10 @@ static void get_config(Reader *r, const json_t *j, ModelConfig *c) {
 
 static void get_module(Reader *r, const json_t *j, PlanModule *m) {
     GET(r, j, m, module_fields);
-    m->source = get_text_blob(r, j, "source");
+    m->source = get_text_blob(r, j, "source", MAX_TEXTS);
     const json_t *code = json_object_get(j, "code");
     if (code) m->code = get_blob(r, code, "code", &m->code_size);
-    if (json_object_get(j, "lines")) m->lines = get_text_blob(r, j, "lines");
+    if (json_object_get(j, "lines")) m->lines = get_text_blob(r, j, "lines", MAX_TEXTS);
 }
 
 static void get_launch(Reader *r, const json_t *j, PlanLaunch *l, int n_buckets) {
@@ -538,7 +555,7 @@ static void get_kv(Reader *r, const json_t *j, PlanKv *k) {
 }
 
 static void get_program(Reader *r, const json_t *j, Plan *p) {
-    const char *text = get_text_blob(r, j, "program");
+    const char *text = get_text_blob(r, j, "program", MAX_PROGRAM);
     if (r->at.failed) return;
     Err e = {0};
     p->program = program_load(r->arena, text, "program", &e);
@@ -549,8 +566,8 @@ static void decode(Reader *r, const json_t *j, Plan *p) {
     GET(r, j, p, plan_fields);
     get_config(r, member(r, j, "config"), &p->config);
     get_program(r, j, p);
-#define LIST(field, count, get_item)                                                                                   \
-    p->count = get_count(r, j, #field, INT32_MAX);                                                                     \
+#define LIST(field, count, most, get_item)                                                                             \
+    p->count = get_count(r, j, #field, most);                                                                          \
     p->field = arena_array(r->arena, (size_t)p->count, sizeof *p->field);                                              \
     r->at.list = #field;                                                                                                  \
     for (int i = 0; i < p->count && !r->at.failed; i++) {                                                                 \
@@ -559,13 +576,13 @@ static void decode(Reader *r, const json_t *j, Plan *p) {
         get_item;                                                                                                      \
     }                                                                                                                  \
     r->at.list = NULL
-    LIST(bufs, n_bufs, GET(r, at, &p->bufs[i], buf_fields));
-    LIST(modules, n_modules, get_module(r, at, &p->modules[i]));
-    LIST(kernels, n_kernels, GET(r, at, &p->kernels[i], kernel_fields));
-    LIST(graphs, n_graphs, get_graph(r, at, &p->graphs[i]));
-    LIST(kv, n_kv, get_kv(r, at, &p->kv[i]));
-    LIST(rules, n_rules, GET(r, at, &p->rules[i], rule_fields));
-    if (json_object_get(j, "choices")) { LIST(choices, n_choices, GET(r, at, &p->choices[i], choice_fields)); }
+    LIST(bufs, n_bufs, INT32_MAX, GET(r, at, &p->bufs[i], buf_fields));
+    LIST(modules, n_modules, PLAN_MAX_MODULES, get_module(r, at, &p->modules[i]));
+    LIST(kernels, n_kernels, PLAN_MAX_KERNELS, GET(r, at, &p->kernels[i], kernel_fields));
+    LIST(graphs, n_graphs, INT32_MAX, get_graph(r, at, &p->graphs[i]));
+    LIST(kv, n_kv, INT32_MAX, get_kv(r, at, &p->kv[i]));
+    LIST(rules, n_rules, INT32_MAX, GET(r, at, &p->rules[i], rule_fields));
+    if (json_object_get(j, "choices")) { LIST(choices, n_choices, INT32_MAX, GET(r, at, &p->choices[i], choice_fields)); }
 #undef LIST
 }
 
@@ -612,17 +629,31 @@ static void index_names(Plan *p) {
     }
 }
 
+/* About what jansson takes for the text, or more: two bytes of it, "{}", may become two hundred. */
+static size_t json_bytes(const char *text) {
+    size_t lists = 0, items = 0, members = 0;
+    for (const char *s = text; *s; s++) lists += *s == '{' || *s == '[', items += *s == ',', members += *s == ':';
+    return 200 * lists + 48 * items + 64 * members;
+}
+
+/* The metadata as JSON; NULL, with the fault, when it is none. */
+static json_t *parse_meta(Reader *r, const void *z, size_t size) {
+    char *text = expand(r, z, size, MAX_META, "metadata");
+    size_t bytes = text ? json_bytes(text) : 0;
+    json_error_t je;
+    json_t *j = NULL;
+    if (bytes > MAX_JSON) FAULT(r, "metadata of so many items that it takes about %zu bytes, at most %d are possible", bytes, MAX_JSON);
+    else if (text && !(j = json_loads(text, JSON_REJECT_DUPLICATES, &je))) FAULT(r, "metadata: %s", je.text);
+    free(text);
+    return j;
+}
+
 static bool plan_read(Plan *p, const char *path, size_t meta_size, Err *e) {
     Reader r = {.arena = p->arena, .at = {.path = path, .e = e}};
     const unsigned char *file = p->file.at;
     size_t blobs = (HEADER + meta_size + ALIGN - 1) / ALIGN * ALIGN;
     if (blobs < p->file.size) r.blobs = file + blobs, r.blobs_size = p->file.size - blobs;
-    char *text = expand(&r, file + HEADER, meta_size, MAX_META, "metadata");
-    if (!text) return false;
-    json_error_t je;
-    json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, &je);
-    free(text);
-    if (!j) FAULT(&r, "metadata: %s", je.text);
+    json_t *j = parse_meta(&r, file + HEADER, meta_size);
     if (!r.at.failed) decode(&r, j, p);
     json_decref(j);
     if (r.at.failed) return false;

@@ -10,7 +10,7 @@
 #include "fault.h"
 #include "ir/map.h"
 
-enum { MAX_GROUPS = 64, MAX_MODULES = 1 << 10, MAX_KERNELS = 1 << 14, MAX_TABLE = 1 << 26, TEMP_ALIGN = 256,
+enum { MAX_GROUPS = 64, MAX_BUFS = 1 << 16 /* that are not temporary: each is allocated */, MAX_TABLE = 1 << 26, TEMP_ALIGN = 256,
        MAX_LIVE = 1 << 13 /* temporaries of an arena at once */, MAX_NODES = 1 << 17 /* of all graphs */, MAX_BODY = 1 << 8, MAX_OF_NODE = 1 << 8 /* launches */ };
 static const size_t most_bytes = (size_t)1 << 48;
 
@@ -199,9 +199,12 @@ static void verify_buf(Check *c, const PlanBuf *b, int index) {
 /* All that is there at once, pools with a page each. */
 static void verify_sum(Check *c) {
     size_t sum = plan_scratch(c->p, 0);
-    for (int i = 0; i < c->p->n_bufs; i++)
-        if (c->p->bufs[i].kind != BUF_TEMP && (!size_add(sum, c->p->bufs[i].size, &sum) || sum > most_bytes))
-            FAIL(c, "its buffers have more than %zu bytes", most_bytes);
+    int n = 0;
+    for (int i = 0; i < c->p->n_bufs; i++) {
+        if (c->p->bufs[i].kind == BUF_TEMP) continue;
+        if (!size_add(sum, c->p->bufs[i].size, &sum) || sum > most_bytes) FAIL(c, "its buffers have more than %zu bytes", most_bytes);
+        if (++n > MAX_BUFS) FAIL(c, "more than %d buffers that are not temporary", MAX_BUFS);
+    }
 }
 
 /* --- temporaries that live at once do not overlap --------------------------------------------------------------------------- */
@@ -652,7 +655,7 @@ static void verify_all(Check *c) {
         check;                                                                                                         \
     }                                                                                                                  \
     c->at.list = NULL
-    if (p->n_modules > MAX_MODULES || p->n_kernels > MAX_KERNELS) FAULT(c, "%d modules and %d kernels", p->n_modules, p->n_kernels);
+    if (p->n_modules > PLAN_MAX_MODULES || p->n_kernels > PLAN_MAX_KERNELS) FAULT(c, "%d modules and %d kernels", p->n_modules, p->n_kernels);
     verify_texts(c);
     snprintf(where, sizeof where, "%s: damaged plan: config", c->at.path);
     if (!c->at.failed && !model_config_check(&p->config, where, c->at.e)) c->at.failed = true;

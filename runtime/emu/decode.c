@@ -104,13 +104,15 @@ static uint8_t mod_bits(const Line *ln, const char *name, uint8_t otherwise) {
 
 /* --- constants ------------------------------------------------------------------------------------------------------- */
 
-static const uint32_t *const_rows(Decoder *d, uint64_t value, int dwords) {
-    for (size_t i = 0; i < d->rows.n; i++)
-        if (d->rows.at[i].value == value && d->rows.at[i].dwords >= dwords) return d->rows.at[i].rows;
-    uint32_t *rows = arena_alloc(d->arena, 2 * LANES * 4);
+/* The same rows for the same value: found by its digits, for code may be nothing but literals. */
+static const uint32_t *const_rows(Decoder *d, uint64_t value) {
+    char key[20];
+    snprintf(key, sizeof key, "%llx", (unsigned long long)value);
+    uint32_t *rows = map_get(&d->rows, key);
+    if (rows) return rows;
+    rows = arena_alloc(d->arena, 2 * LANES * 4);
     for (int l = 0; l < LANES; l++) rows[l] = (uint32_t)value, rows[LANES + l] = (uint32_t)(value >> 32);
-    struct ConstRows r = {value, 2, rows};
-    PUSH(d->arena, d->rows, r);
+    map_put(&d->rows, arena_strdup(d->rows.arena, key), rows);
     return rows;
 }
 
@@ -190,7 +192,7 @@ static bool const_operand(Decoder *d, Operand *o, const char *s) {
         if (!strcmp(s, named_consts[i].name))
             found = true, v = o->dwords == 2 ? named_consts[i].value : named_consts[i].value >> 32;
     if (!found) return false;
-    o->where = W_CONST, o->imm = v, o->rows = const_rows(d, v, o->dwords);
+    o->where = W_CONST, o->imm = v, o->rows = const_rows(d, v);
     return true;
 }
 

@@ -2,14 +2,15 @@
 #ifndef GPTOSS_EMU_DECODE_H
 #define GPTOSS_EMU_DECODE_H
 
+#include "ir/map.h"
 #include "wave.h"
 
 typedef struct Decoder Decoder;
 struct Decoder {
-    Arena *arena;
+    Arena *arena; /* of what the instructions keep */
     Lane *const *lanes;
     char why[160]; /* why the last instruction was not decoded */
-    struct { struct ConstRows { uint64_t value; int dwords; const uint32_t *rows; } *at; size_t n, cap; } rows;
+    Map rows;      /* a constant in hex -> it in every lane */
 };
 
 void decode_inst(Decoder *d, Inst *i, const char *text); /* always makes one; run_bad when it could not be decoded */

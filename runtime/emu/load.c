@@ -19,8 +19,11 @@ enum {
     MAX_SEGMENTS = 64,
     DESCRIPTOR = 64,
     MAX_KERNARG = 1 << 16,
-    MAX_CODE = 1 << 24,
-    MAX_SCRATCH = 1 << 17 /* bytes a work-item: what the hardware can address */
+    MAX_CODE = 1 << 20, /* 15 times what the largest module of gpt-oss-120b has */
+    MAX_SCRATCH = 1 << 17, /* bytes a work-item: what the hardware can address */
+    /* An image is as large as its file and a few pages; relocations make the pages that they touch take memory. */
+    IMAGE_TIMES = 16,
+    IMAGE_MORE = 1 << 16
 };
 static const uint64_t MAX_IMAGE = 1ull << 30;
 
@@ -97,6 +100,9 @@ static bool image_load(EmuModule *m, const Elf *f, Err *e) {
         if (end > top) top = end;
     }
     if (!top) return err_set(e, "code object without a loaded segment");
+    if (top > IMAGE_TIMES * f->size + IMAGE_MORE)
+        return err_set(e, "code object of %zu bytes with an image of %llu (at most %d times as many and %d more)", f->size,
+                       (unsigned long long)top, IMAGE_TIMES, IMAGE_MORE);
     m->image_size = (size_t)(top + 4095) & ~(size_t)4095;
     m->image = mmap(NULL, m->image_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (m->image == MAP_FAILED)
@@ -143,12 +149,15 @@ static bool relocate_one(EmuModule *m, Elf64_Rela r, const uint8_t *syms, size_t
 }
 
 static bool relocate(EmuModule *m, const Elf *f, Err *e) {
+    size_t left = f->size; /* many sections could all be the same bytes */
     for (int i = 0; i < f->head.e_shnum; i++) {
         const Elf64_Shdr *s = &f->sections[i];
         if (s->sh_type != SHT_RELA) continue;
         size_t n_syms;
         const uint8_t *table = section_bytes(f, s), *syms = linked_symbols(f, s, &n_syms);
         if (!table) return err_set(e, "code object whose relocations lie outside it");
+        if (s->sh_size > left) return err_set(e, "code object with more relocations than it has bytes for");
+        left -= s->sh_size;
         for (size_t k = 0; k < s->sh_size / sizeof(Elf64_Rela); k++) {
             Elf64_Rela r;
             memcpy(&r, table + k * sizeof r, sizeof r);
@@ -181,23 +190,32 @@ static int by_name(const void *a, const void *b) {
 }
 
 /* Those that a kernel can be called by: defined, with a whole name of less than COMGR_NAME letters. */
-static void read_symbols(Elf *f) {
-    for (int i = 0; i < f->head.e_shnum; i++) {
-        const Elf64_Shdr *s = &f->sections[i];
-        if (s->sh_type != SHT_DYNSYM || s->sh_link >= f->head.e_shnum) continue;
-        const Elf64_Shdr *strings = &f->sections[s->sh_link];
-        const uint8_t *table = section_bytes(f, s);
-        const char *names = (const char *)section_bytes(f, strings);
-        for (size_t k = 0; table && names && k < s->sh_size / sizeof(Elf64_Sym); k++) {
-            Elf64_Sym sym;
-            memcpy(&sym, table + k * sizeof sym, sizeof sym);
-            size_t room = sym.st_name < strings->sh_size ? strings->sh_size - sym.st_name : 0;
-            if (room > COMGR_NAME) room = COMGR_NAME;
-            if (sym.st_value && room && memchr(names + sym.st_name, 0, room))
-                PUSH(f->arena, f->symbols, ((Symbol){names + sym.st_name, sym.st_value}));
-        }
+static void read_table(Elf *f, const Elf64_Shdr *s) {
+    if (s->sh_link >= f->head.e_shnum) return;
+    const Elf64_Shdr *strings = &f->sections[s->sh_link];
+    const uint8_t *table = section_bytes(f, s);
+    const char *names = (const char *)section_bytes(f, strings);
+    for (size_t k = 0; table && names && k < s->sh_size / sizeof(Elf64_Sym); k++) {
+        Elf64_Sym sym;
+        memcpy(&sym, table + k * sizeof sym, sizeof sym);
+        size_t room = sym.st_name < strings->sh_size ? strings->sh_size - sym.st_name : 0;
+        if (room > COMGR_NAME) room = COMGR_NAME;
+        if (sym.st_value && room && memchr(names + sym.st_name, 0, room))
+            PUSH(f->arena, f->symbols, ((Symbol){names + sym.st_name, sym.st_value}));
     }
+}
+
+/* ELF allows one; many could all be the same bytes. */
+static bool read_symbols(Elf *f, Err *e) {
+    const Elf64_Shdr *dynamic = NULL;
+    for (int i = 0; i < f->head.e_shnum; i++) {
+        if (f->sections[i].sh_type != SHT_DYNSYM) continue;
+        if (dynamic) return err_set(e, "code object with more than one table of dynamic symbols");
+        dynamic = &f->sections[i];
+    }
+    if (dynamic) read_table(f, dynamic);
     if (f->symbols.n) qsort(f->symbols.at, f->symbols.n, sizeof *f->symbols.at, by_name);
+    return true;
 }
 
 /* The address of a symbol; 0 when absent. */
@@ -263,8 +281,8 @@ static bool read_kernels(EmuModule *m, const Elf *f, const ComgrText *text, Err 
 
 /* --- instructions ----------------------------------------------------------------------------------------------------------- */
 
-static void decode_all(EmuModule *m, const ComgrText *text) {
-    Decoder dec = {.arena = m->arena, .lanes = lanes_best()};
+static void decode_all(EmuModule *m, Arena *tables, const ComgrText *text) {
+    Decoder dec = {.arena = m->arena, .lanes = lanes_best(), .rows = {.arena = tables}};
     size_t words = (m->text_hi - m->text_lo) / 4;
     uint32_t pc = m->text_lo;
     m->code = arena_array(m->arena, text->n_lines + 1, sizeof *m->code);
@@ -296,11 +314,10 @@ static void link_branches(EmuModule *m) {
 
 static bool load(EmuModule *m, Elf *f, Err *e) {
     ComgrText text;
-    if (!image_load(m, f, e) || !relocate(m, f, e) || !find_text(m, f, e)) return false;
+    if (!image_load(m, f, e) || !relocate(m, f, e) || !find_text(m, f, e) || !read_symbols(f, e)) return false;
     const ComgrCode code = {f->at, f->size, m->image, m->text_lo, m->text_hi};
     if (!comgr_read(f->arena, &code, &text, e)) return false;
-    read_symbols(f);
-    decode_all(m, &text);
+    decode_all(m, f->arena, &text);
     link_branches(m);
     return read_kernels(m, f, &text, e);
 }

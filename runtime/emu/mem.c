@@ -8,6 +8,8 @@
 
 #include "wave.h"
 
+enum { MAX_REGIONS = 1 << 14 }; /* adding one moves those behind it, and a launch copies all; gpt-oss-120b has 700 */
+
 EmuMem *emu_mem_new(void) {
     EmuMem *m = calloc(1, sizeof *m);
     if (!m) return NULL;
@@ -108,6 +110,7 @@ static bool insert(EmuMem *m, Region r, Err *e) {
     ptrdiff_t i = at_or_below(m->at, m->n, r.lo);
     if (i >= 0 && m->at[i].hi > r.lo) return err_set(e, "'%s' overlaps '%s'", r.name, m->at[i].name);
     if ((size_t)(i + 1) < m->n && m->at[i + 1].lo < r.hi) return err_set(e, "'%s' overlaps '%s'", r.name, m->at[i + 1].name);
+    if (m->n == MAX_REGIONS) return err_set(e, "'%s' is one buffer too many: the emulator has at most %d", r.name, MAX_REGIONS);
     if (m->n == m->cap) {
         size_t cap = m->cap ? m->cap * 2 : 16;
         Region *at = realloc(m->at, cap * sizeof *at);

@@ -2,6 +2,7 @@
  * an error that names it; never a crash. fuzz_code looks for more. */
 #include <elf.h>
 
+#include "runtime/emu/decode.h"
 #include "runtime/emu/emu.h"
 #include "rtc.h"
 
@@ -76,6 +77,8 @@ static void segment_wrap(uint8_t *d) { segment(d, PT_LOAD)->p_vaddr = ~0xffull; 
 static void segment_large(uint8_t *d) { segment(d, PT_LOAD)->p_memsz = 1ull << 40; }
 static void segment_file(uint8_t *d) { segment(d, PT_LOAD)->p_offset = ~7ull; }
 static void segment_short(uint8_t *d) { segment(d, PT_LOAD)->p_memsz = 1; }
+static void segment_empty(uint8_t *d) { segment(d, PT_LOAD)->p_memsz = 1 << 28; }
+static void symbols_twice(uint8_t *d) { section(d, SHT_NOTE, 0)->sh_type = SHT_DYNSYM; }
 static void code_wrap(uint8_t *d) { code(d)->sh_addr = ~0xffull; }
 static void code_odd(uint8_t *d) { code(d)->sh_addr += 2; }
 static void code_long(uint8_t *d) { code(d)->sh_size = 1 << 28; }
@@ -136,6 +139,8 @@ static const struct {
     {"segment-large", segment_large, "a broken segment"},
     {"segment-file", segment_file, "a broken segment"},
     {"segment-short", segment_short, "a broken segment"},
+    {"segment-empty", segment_empty, "bytes with an image of 268435456 (at most 16 times"},
+    {"symbols-twice", symbols_twice, "more than one table of dynamic symbols"},
     {"code-wrap", code_wrap, "code section outside the image"},
     {"code-odd", code_odd, "code section outside the image"},
     {"code-long", code_long, "code section outside the image"},
@@ -291,6 +296,60 @@ static void test_launches(void) {
     emu_unload(m);
 }
 
+/* Two sections of the same relocations, which are three quarters of the file: what one of them asks for is all that the file pays for. */
+static void test_relocations_again(void) {
+    const Elf64_Rela one = {.r_info = 13}; /* relative, at address 0 */
+    size_t n = 3 * object_size / sizeof one, size = object_size + n * sizeof one;
+    uint8_t *d = malloc(size);
+    Err e = {0};
+    if (!d) die("test: out of memory");
+    memcpy(d, object, object_size);
+    for (size_t i = 0; i < n; i++) memcpy(d + object_size + i * sizeof one, &one, sizeof one);
+    for (int i = 0; i < 2; i++) {
+        Elf64_Shdr *s = section(d, i ? SHT_DYNSYM : SHT_NOTE, 0);
+        *s = (Elf64_Shdr){.sh_type = SHT_RELA, .sh_offset = object_size, .sh_size = n * sizeof one};
+    }
+    EmuModule *m = emu_load(d, size, &e);
+    verdict("relocations-again", !m && strstr(e.msg, "more relocations than it has bytes for"), m ? "loaded" : e.msg);
+    emu_unload(m);
+    free(d);
+}
+
+/* Code of nothing but literals: each value has its rows, an equal one the same. */
+static void test_literals(void) {
+    enum { MANY = 30000 };
+    Arena *a = arena_new();
+    Decoder d = {.arena = a, .lanes = lanes_best(), .rows = {.arena = a}};
+    const uint32_t *first = NULL;
+    bool ok = true;
+    for (uint32_t k = 0; k <= MANY; k++) {
+        Inst i = {0};
+        uint32_t value = 1000 + k % MANY;
+        decode_inst(&d, &i, arena_printf(a, "v_add_u32_e32 v0, 0x%x, v0", value));
+        const uint32_t *rows = i.s[0].rows;
+        ok = ok && rows && rows[0] == value && rows[LANES - 1] == value && (k != MANY || rows == first);
+        if (!k) first = rows;
+    }
+    verdict("literals", ok && d.rows.n == MANY, "a constant's rows are not its own");
+    arena_free(a);
+}
+
+/* Each buffer costs time for all others: so there are not any number. */
+static void test_many_buffers(void) {
+    enum { MOST = 1 << 14 };
+    static char bytes[MOST + 1];
+    EmuMem *mem = emu_mem_new();
+    Err e = {0};
+    if (!mem) die("test: out of memory");
+    for (int i = 0; i < MOST; i++)
+        if (!emu_mem_add(mem, &bytes[i], 1, "one", true, &e)) die("test: %s", e.msg);
+    bool more = emu_mem_add(mem, &bytes[MOST], 1, "more", true, &e);
+    verdict("buffers", !more && strstr(e.msg, "'more' is one buffer too many: the emulator has at most 16384"), more ? "added" : e.msg);
+    emu_mem_remove(mem, bytes);
+    verdict("buffers-again", emu_mem_add(mem, &bytes[MOST], 1, "more", true, &e), e.msg);
+    emu_mem_free(mem);
+}
+
 int main(void) {
     Err e = {0};
     object = rtc_compile(source, "-O3", &object_size, &e);
@@ -301,6 +360,9 @@ int main(void) {
     test_any_code();
     test_read_only();
     test_launches();
+    test_many_buffers();
+    test_relocations_again();
+    test_literals();
     free(object);
     return failed != 0;
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "ir/graph.h"
+#include "ir/map.h"
 #include "ir/socket.h"
 
 static int failures;
@@ -522,6 +523,39 @@ static void test_long(Arena *a) {
     check(many < 80 * (few + 1e-3), "load/long-body", arena_printf(a, "4,000 updates take %g s, 64,000 %g s", few, many));
 }
 
+/* Names that somebody chose to fall in one place of a table, by the hash that everybody knows, do not in a map. */
+static void test_map(Arena *a) {
+    enum { CHOSEN = 32, PLACES = 4096 };
+    Map m = {.arena = a};
+    size_t same = 0, n = 0, first = 0;
+    for (int i = 0; n < CHOSEN; i++) {
+        char *name = arena_printf(a, "n%d", i);
+        if (hash64(name, strlen(name)) % PLACES) continue;
+        if (!n++) first = map_hash(name, strlen(name)) % PLACES;
+        same += map_hash(name, strlen(name)) % PLACES == first;
+        map_put(&m, name, name);
+    }
+    check(same < CHOSEN / 2 && m.n == CHOSEN, "map/chosen-names", arena_printf(a, "%zu of %d in one place", same, CHOSEN));
+}
+
+/* What is refused in the end is refused soon: in a body, too, a parameter is looked for by an index. */
+static void test_many(Arena *a) {
+    enum { PARAMS = 40000, VALUES = 1 << 18 };
+    Text t = {0};
+    Err e = {""};
+    text_add(&t, "program p\ngraph g\ninput x: f32[T,4]\ny: f32[T,4] = FUSED(x)\nrule r\nkernel k\nbody b\ninput x: f32[T,4]\n");
+    for (int i = 0; i < PARAMS; i++) text_add(&t, "param p%d: f32[4]\n", i);
+    text_add(&t, "y: f32[T,4] = scale(x) {by=1.0}\noutput y\nend\noutput y\nend\n");
+    check(!program_load(a, t.at, "x.ir", &e) && strstr(e.msg, "the body has 40001 inputs, the node has 1"), "load/params-of-body", e.msg);
+    text_free(&t);
+    Arena *tmp = arena_new(); /* nodes without a type: refused when they are too many, before they are checked */
+    text_add(&t, "program p\ngraph g\n");
+    for (int i = 0; i <= VALUES; i++) text_add(&t, "%x:?=add()\n", i);
+    text_add(&t, "end\n");
+    check(!program_load(tmp, t.at, "x.ir", &e) && strstr(e.msg, "x.ir:262147:1: error: more than 262144 values"), "load/values", e.msg);
+    text_free(&t), arena_free(tmp);
+}
+
 /* --- changing --- */
 
 static void test_change(Arena *a) {
@@ -613,6 +647,8 @@ int main(void) {
     test_lies(a);
     test_load(a);
     test_long(a);
+    test_many(a);
+    test_map(a);
     test_change(a);
     test_socket();
     test_replace();

@@ -234,6 +234,41 @@ static void test_resealed(const char *file, size_t n) {
     free(copy);
 }
 
+/* The file with these bytes as its metadata, sealed. */
+static bool opens_meta(const char *file, size_t n, const char *z, size_t size, Err *e) {
+    uint64_t meta, new_size = size;
+    memcpy(&meta, file + 16, 8);
+    size_t blobs = (40 + meta + 63) / 64 * 64;
+    Text t = {0};
+    text_put(&t, file, 40), text_put(&t, z, size);
+    while (t.n % 64) text_put(&t, "", 1);
+    text_put(&t, file + blobs, n - blobs);
+    memcpy(t.at + 16, &new_size, 8);
+    seal(t.at, t.n);
+    bool opened = opens(t.at, t.n, e);
+    text_free(&t);
+    return opened;
+}
+
+static bool opens_json(const char *file, size_t n, const char *json, size_t json_n, Err *e) {
+    size_t room = ZSTD_compressBound(json_n);
+    char *z = malloc(room);
+    bool opened = opens_meta(file, n, z, ZSTD_compress(z, room, json, json_n, 1), e);
+    free(z);
+    return opened;
+}
+
+/* The metadata as text, to be freed. */
+static char *metadata(const char *file, size_t *n) {
+    uint64_t size;
+    memcpy(&size, file + 16, 8);
+    *n = (size_t)ZSTD_getFrameContentSize(file + 40, size);
+    char *json = malloc(*n + 1);
+    if (ZSTD_decompress(json, *n, file + 40, size) != *n) die("metadata");
+    json[*n] = 0;
+    return json;
+}
+
 /* Metadata that is valid JSON with other numbers in it. */
 static void test_metadata(const char *file, size_t n) {
     static const char *const odd[] = {"-1",
@@ -252,30 +287,19 @@ static void test_metadata(const char *file, size_t n) {
                                       "1e300",
                                       "\"\""};
     Err e;
-    uint64_t meta_size, seed = 2;
-    memcpy(&meta_size, file + 16, 8);
-    size_t blobs = (40 + meta_size + 63) / 64 * 64, json_n = (size_t)ZSTD_getFrameContentSize(file + 40, meta_size);
-    char *json = malloc(json_n + 1);
-    if (ZSTD_decompress(json, json_n, file + 40, meta_size) != json_n) die("metadata");
-    json[json_n] = 0;
+    uint64_t seed = 2;
+    size_t json_n;
+    char *json = metadata(file, &json_n);
     for (int round = 0; round < 3000; round++) {
-        Text t = {0}, out = {0};
+        Text t = {0};
         size_t at = rnd(&seed) % json_n;
         while (at < json_n && !(json[at] >= '0' && json[at] <= '9' && strchr("[,:", json[at - 1]))) at++;
         size_t end = at;
         while (end < json_n && json[end] >= '0' && json[end] <= '9') end++;
         const char *by = odd[rnd(&seed) % LEN(odd)];
         text_put(&t, json, at), text_add(&t, "%s", by), text_put(&t, json + end, json_n - end);
-        char *z = malloc(ZSTD_compressBound(t.n));
-        size_t zn = ZSTD_compress(z, ZSTD_compressBound(t.n), t.at, t.n, 1);
-        text_put(&out, file, 40), text_put(&out, z, zn);
-        while (out.n % 64) text_put(&out, "", 1);
-        text_put(&out, file + blobs, n - blobs);
-        uint64_t size = zn;
-        memcpy(out.at + 16, &size, 8);
-        seal(out.at, out.n);
-        opens(out.at, out.n, &e);
-        free(z), text_free(&t), text_free(&out);
+        opens_json(file, n, t.at, t.n, &e);
+        text_free(&t);
     }
     result("resealed_metadata", true, "");
     free(json);
@@ -313,6 +337,22 @@ static void many_temps(Plan *p) {
         bufs[p->n_bufs++] = (PlanBuf){.name = arena_printf(p->arena, "many%zu", i), .kind = BUF_TEMP, .type = {DT_F32, 1, {dim_const(1)}}, .size = 4,
                                       .offset = from + STEP * (MANY - i)};
     p->bufs = bufs, p->arena_of[0] = from + STEP * (MANY + 1);
+}
+
+/* Links that no graph knows: nothing would be wrong with them but that they are many. */
+static void many_links(Plan *p) {
+    enum { MANY = 1 << 16 };
+    PlanBuf *bufs = arena_array(p->arena, (size_t)p->n_bufs + MANY, sizeof *bufs);
+    memcpy(bufs, p->bufs, (size_t)p->n_bufs * sizeof *bufs);
+    for (int i = 0; i < MANY; i++)
+        bufs[p->n_bufs++] = (PlanBuf){.name = arena_printf(p->arena, "many%d", i), .kind = BUF_LINK, .type = {DT_F32, 1, {dim_const(1)}}, .size = 4, .graph = -1, .first = -1, .last = -1};
+    p->bufs = bufs;
+}
+
+/* The first node's place in the model has so many letters. */
+static void long_scope(Plan *p, size_t n) {
+    char *s = arena_alloc(p->arena, n + 1);
+    p->program->graphs.at[0]->nodes.at[0]->loc.scope = memset(s, 's', n);
 }
 
 /* The node x, the embedding, becomes a fused one whose body scales it so often. */
@@ -375,6 +415,7 @@ static void many_launches(PlanGraph *g, Arena *a) {
     X(launch_lds, "bytes of shared memory", p->graphs[0].launches[1].lds[0] = 1)                                       \
     X(launches_many, "step: node 0 has more than 256 launches", many_launches(&p->graphs[0], p->arena))                \
     X(nodes_many, "nodes, there may be 131072", many_nodes(p, 1 << 17))                                               \
+    X(program_long, "bytes, there may be 33554432", long_scope(p, 33 << 20))                                           \
     X(body_large, "the body b has 257 nodes, there may be 256", fused(p, 256))                                      \
     X(body_hook, "x: the fused node has no hook", fused(p, 1)->hook = NULL)                                            \
     X(kernel_tolerance, "k0 has a tolerance of nan", p->kernels[0].nmse = NAN)                                         \
@@ -407,6 +448,7 @@ static void many_launches(PlanGraph *g, Arena *a) {
     X(temp_align, "no multiple of 256", buf(p, "layer0.attn.n")->offset += 16)                                         \
     X(temp_overlap, "live at once in the same bytes", buf(p, "layer0.attn.n")->offset = buf(p, "x")->offset)           \
     X(temp_many, "more than 8192 temporaries live at once", many_temps(p))                                             \
+    X(bufs_many, "more than 65536 buffers that are not temporary", many_links(p))                                      \
     X(temp_dead, "which lives from node 3 to 3", buf(p, "x")->first = buf(p, "x")->last = 3)                           \
     X(temp_graph, "belongs to graph 9", p->bufs[temp_of(p)].graph = 9)                                                 \
     X(named_offset, "is not a temporary but has an offset", buf(p, "embed")->offset = 256)                             \
@@ -483,16 +525,60 @@ static void test_bad(void) {
 
 /* A few kilobytes that say they are more than there may be. */
 static void test_bomb(const char *file, size_t n) {
-    size_t most = 65 << 20, room = ZSTD_compressBound(most);
-    char *spaces = malloc(most), *z = malloc(room + 64);
+    size_t most = 65 << 20;
+    char *spaces = malloc(most);
     Err e = {0};
     memset(spaces, ' ', most);
-    uint64_t size = ZSTD_compress(z + 40, room, spaces, most, 1);
-    memcpy(z, file, 40), memcpy(z + 16, &size, 8);
-    seal(z, 40 + size);
-    bool opened = opens(z, 40 + size, &e);
-    result("bomb", n && !opened && strstr(e.msg, "metadata expands to 68157440 bytes, there may be 67108864"), e.msg);
-    free(spaces), free(z);
+    bool opened = opens_json(file, n, spaces, most, &e);
+    result("bomb", !opened && strstr(e.msg, "metadata expands to 68157440 bytes, there may be 67108864"), e.msg);
+    most = 16 << 20;
+    for (size_t i = 0; i < most; i++) spaces[i] = "[],"[i % 3];
+    opened = opens_json(file, n, spaces, most, &e);
+    result("bomb_items", !opened && strstr(e.msg, "metadata of so many items that it takes about"), e.msg);
+    free(spaces);
+}
+
+/* A path that is no UTF-8 stands in hex: digits by twos, and however long, read in one pass. */
+static void test_hex(const char *file, size_t n) {
+    enum { LONG = 1 << 20 };
+    size_t json_n;
+    char *json = metadata(file, &json_n), *digits = strstr(json, "{\"hex\":\"") + strlen("{\"hex\":\""), *end = strchr(digits, '"');
+    Err e = {0};
+    Text t = {0};
+    text_put(&t, json, (size_t)(digits - json));
+    for (int i = 0; i < LONG; i++) text_put(&t, "a", 1);
+    text_put(&t, end, json_n - (size_t)(end - json));
+    result("hex_long", opens_json(file, n, t.at, t.n, &e), e.msg);
+    digits[1] = ' ';
+    result("hex_blank", !opens_json(file, n, json, json_n, &e) && strstr(e.msg, "\"model_path\" is not hex"), e.msg);
+    text_free(&t), free(json);
+}
+
+/* Work that the file's bytes do not pay for: frames of nothing, blobs that are named again, and lists of such. */
+static void test_repeated(const char *file, size_t n) {
+    Err e = {0};
+    uint64_t size;
+    memcpy(&size, file + 16, 8);
+    Text t = {0};
+    text_put(&t, file + 40, size);
+    char empty[32];
+    text_put(&t, empty, ZSTD_compress(empty, sizeof empty, "", 0, 1));
+    bool opened = opens_meta(file, n, t.at, t.n, &e);
+    result("frames", !opened && strstr(e.msg, "metadata cannot be expanded"), e.msg);
+    text_free(&t);
+
+    size_t json_n;
+    char *json = metadata(file, &json_n), *at = strstr(json, "\"modules\":[") + strlen("\"modules\":["), *end = strstr(at, "},") + 2;
+    for (int times = 64; times <= 1024; times += 960) { /* each names the source and the code of the first */
+        text_put(&t, json, (size_t)(at - json));
+        for (int i = 0; i < times; i++) text_put(&t, at, (size_t)(end - at));
+        text_put(&t, at, json_n - (size_t)(at - json));
+        opened = opens_json(file, n, t.at, t.n, &e);
+        const char *want = times < 1000 ? "the blobs are larger than the file" : "\"modules\" has 1026 items, at most 1024 are possible";
+        result(times < 1000 ? "blobs_again" : "modules_many", !opened && strstr(e.msg, want), e.msg);
+        text_free(&t);
+    }
+    free(json);
 }
 
 int main(void) {
@@ -507,6 +593,8 @@ int main(void) {
     test_resealed(file, n);
     test_metadata(file, n);
     test_bomb(file, n);
+    test_hex(file, n);
+    test_repeated(file, n);
     free(file);
     test_bad();
     Plan *none = plan_open(dir, &e);
