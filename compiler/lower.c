@@ -458,11 +458,13 @@ static bool lower_graph(Lower *l, const Program *p, int index, Err *e) {
 
 /* --- KV groups --- */
 
+enum { MAX_TABLES = 8 };
+
 static bool add_kv(Lower *l, const char *blocks, int64_t window, int state, Err *e) {
     Plan *p = l->plan;
     int i = 0;
     while (i < p->n_kv && strcmp(p->kv[i].blocks, blocks)) i++;
-    if (i == 8) return err_set(e, "more than 8 block tables");
+    if (i == MAX_TABLES) return err_set(e, "more than %d block tables", MAX_TABLES);
     PlanKv *kv = &p->kv[i];
     if (i == p->n_kv) {
         p->n_kv++;
@@ -595,7 +597,7 @@ bool lower_plan(Program *p, const Maker *m, const Prelude *prelude, Plan *plan, 
     plan->graphs = arena_array(l.a, p->graphs.n, sizeof *plan->graphs);
     plan->kernels = arena_array(l.a, nodes * MAX_RANGES, sizeof *plan->kernels);
     plan->modules = arena_array(l.a, nodes * MAX_RANGES, sizeof *plan->modules);
-    plan->kv = arena_array(l.a, 8, sizeof *plan->kv);
+    plan->kv = arena_array(l.a, MAX_TABLES, sizeof *plan->kv);
     Value step = {.name = "step", .type = {DT_I32, 1, {dim_const(STEP_WORDS)}}};
     new_buf(&l, BUF_INPUT, &step);
     int prepare = find_graph_index(p, "prepare"); /* first: its results are the other graphs' weights */

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -433,6 +434,13 @@ const float e2m1_table[16] = {0, .5f, 1, 1.5f, 2, 3, 4, 6, -0.f, -.5f, -1, -1.5f
 float e8m0_scale(uint8_t s) { return s == 255 ? NAN : ldexpf(1, s - 127); }
 
 uint64_t hash64(const void *bytes, size_t n) { return XXH3_64bits(bytes, n); }
+
+uint64_t random_seed(void) {
+    uint64_t seed;
+    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) == (ssize_t)sizeof seed) return seed;
+    const uint64_t differs[] = {(uint64_t)getpid(), (uint64_t)(seconds_now() * 1e9), (uint64_t)(uintptr_t)&seed}; /* where it cannot: what differs a little */
+    return hash64(differs, sizeof differs);
+}
 
 double seconds_env(const char *name, double otherwise) {
     const double most = 1e9; /* 30 years; whoever waits adds it to the time of day */

@@ -148,6 +148,7 @@ extern const float e2m1_table[16]; /* MXFP4's 4-bit values by code, sign in bit 
 float e8m0_scale(uint8_t s);       /* 2^(s-127); NaN for 255 */
 
 uint64_t hash64(const void *bytes, size_t n); /* XXH3, for checksums and cache keys */
+uint64_t random_seed(void); /* another each time; nobody else knows it */
 
 double seconds_now(void); /* of the monotonic clock */
 /* From here on the process may have so many bytes more than it has now, of memory that it can write to and shares with none; a limit that

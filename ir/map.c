@@ -2,20 +2,13 @@
 #include "map.h"
 
 #include <stdatomic.h>
-#include <sys/random.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 static _Atomic uint64_t seed; /* 0: not drawn yet */
 
 /* Of two threads that draw at once the first one's holds: a map never sees two seeds. */
 static uint64_t draw(void) {
-    uint64_t drawn = 0, none = 0;
-    if (getrandom(&drawn, sizeof drawn, GRND_NONBLOCK) != (ssize_t)sizeof drawn) { /* where it cannot: what differs a little */
-        const uint64_t differs[] = {(uint64_t)getpid(), (uint64_t)(seconds_now() * 1e9), (uint64_t)(uintptr_t)&drawn};
-        drawn = hash64(differs, sizeof differs);
-    }
-    drawn |= 1;
+    uint64_t drawn = random_seed() | 1, none = 0;
     return atomic_compare_exchange_strong(&seed, &none, drawn) ? drawn : none;
 }
 

@@ -577,20 +577,6 @@ static bool check_request(const Model *m, const Expr *x, const char *name, DType
     return true;
 }
 
-/* Are the files that the parts lie in what they were when they were opened? */
-static bool unchanged(const Model *m, const Expr *x, Err *e) {
-    for (size_t i = 0; i <= m->files.n; i++) {
-        const MappedFile *f = i < m->files.n ? &m->files.at[i].file : &m->bin;
-        const FileTensor *in = NULL;
-        for (int k = 0; f->at && k < x->n; k++) {
-            const FileTensor *t = x->part[k].t;
-            if (t && (uintptr_t)t->at >= (uintptr_t)f->at && (uintptr_t)t->at - (uintptr_t)f->at < f->size) in = t;
-        }
-        if (in && !mapped_unchanged(f, in->file, e)) return false;
-    }
-    return true;
-}
-
 bool model_unchanged(const Model *m, Err *e) {
     for (size_t i = 0; i < m->files.n; i++)
         if (!mapped_unchanged(&m->files.at[i].file, m->files.at[i].path, e)) return false;
@@ -615,7 +601,7 @@ bool model_read(const Model *m, const char *name, DType want, bool may_round, in
         count -= n;
         first = 0;
     }
-    return unchanged(m, &x, e);
+    return model_unchanged(m, e);
 }
 
 static const void *map_dense(const Expr *x, DType want, size_t bytes) {

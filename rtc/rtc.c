@@ -78,8 +78,9 @@ double rtc_patience(void) { return PATIENCE; }
 static double timeout(void) { return fmin(seconds_env("GPTOSS_RTC_TIMEOUT", TIMEOUT), 1e6); }
 
 bool rtc_wait(pid_t child, double seconds, int *status) {
+    const int how = isinf(seconds) ? 0 : WNOHANG;
     for (double end = seconds_now() + seconds;;) {
-        pid_t ended = waitpid(child, status, WNOHANG);
+        pid_t ended = waitpid(child, status, how);
         if (ended == child) return true;
         if (ended < 0 && errno != EINTR) return false;
         if (seconds_now() > end) break;

@@ -2,9 +2,7 @@
 #include "tok_impl.h"
 
 #include <stdlib.h>
-#include <sys/random.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 /* --- UTF-8 --- */
@@ -184,15 +182,6 @@ static bool load(Tok *t, const char *bytes, size_t n, Err *e) {
     if (bytes[blank] == '{') return tok_load_json(t, bytes, n, e) || err_wrap(e, "as tokenizer.json");
     if (memchr(bytes, 0, n < 4 ? n : 4)) return tok_load_bin(t, bytes, n, e) || err_wrap(e, "as tokenizer.bin");
     return tok_load_tiktoken(t, bytes, n, e) || err_wrap(e, "as .tiktoken");
-}
-
-/* Where the kernel gives none: what a file's author cannot foresee either. */
-static uint64_t random_seed(void) {
-    uint64_t seed;
-    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) == sizeof seed) return seed;
-    double now = seconds_now();
-    memcpy(&seed, &now, sizeof seed);
-    return seed ^ (uint64_t)getpid() << 48;
 }
 
 Tok *tok_open(const char *path, Err *e) {

@@ -3,18 +3,9 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 
 /* --- defaults ----------------------------------------------------------------------------------------------------------- */
-
-/* Another each time; short, so that it can be typed. */
-static uint64_t random_seed(void) {
-    uint32_t seed;
-    if (getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = (uint32_t)time(NULL) ^ (uint32_t)getpid() << 16;
-    return seed;
-}
 
 bool talk_sampling(Session *s, Err *e) {
     ModelGeneration *g = &s->generation;
@@ -25,7 +16,7 @@ bool talk_sampling(Session *s, Err *e) {
                              .top_k = g->top_k,
                              .top_p = (float)g->top_p,
                              .min_p = (float)g->min_p,
-                             .seed = random_seed()};
+                             .seed = (uint32_t)random_seed()}; /* the seed is short, so that it can be typed */
     bool old =
         plan_buf(s->plan, "sampling") < 0; /* a graph that only knows greedy: not an error unless -T asks for more */
     if (old) s->sampling.temperature = 0;
