@@ -26,6 +26,7 @@ TEXT := $(call ROOM,text)
 PLAN := $(call ROOM,plan)
 COMPILER := $(call ROOM,compiler)
 EMU := $(call ROOM,runtime/emu)
+EMU_NEEDS := $(call obj,ir/base.c ir/library.c ir/map.c ir/socket.c)
 LAB := $(call ROOM,lab)
 EXEC := $(foreach room,runtime runtime/device runtime/mode,$(call ROOM,$(room)))
 
@@ -54,7 +55,10 @@ $(O)/compiler/%.o: EXTRA = $(LUA_CFLAGS)
 $(O)/programs/compile.o: EXTRA = $(LUA_CFLAGS)
 # What executes instructions has arrays of 64 lanes, and lane numbers: a guard in each would cost 4% of the emulator's speed.
 EMU_EXTRA = -O3 -fno-math-errno -fno-trapping-math $(if $(filter lanes_% vector lds vmem mfma scalar launch,$(*F)),-fno-stack-protector)
-$(O)/runtime/emu/%.o: EXTRA = $(EMU_EXTRA)
+# The emulator, and what it needs, is in gptoss-exec and in the tests' HIP runtime: compiled once, for both.
+SHARED_TOO = -fPIC -fvisibility=hidden
+$(O)/runtime/emu/%.o: EXTRA = $(EMU_EXTRA) $(SHARED_TOO)
+$(EMU_NEEDS): EXTRA = $(SHARED_TOO)
 $(O)/ir/ref.o: EXTRA = -O3
 $(O)/runtime/mode/line.o: EXTRA = $(if $(EDIT),-DHAVE_LIBEDIT)
 $(O)/runtime/mode/line.o: $(O)/edit$(EDIT)
@@ -166,15 +170,14 @@ COVERAGE_SUITES = $(filter-out attention eval faults golden house journal kernel
 
 # A HIP runtime without a GPU, for tests/hip: compiled against HIP's own headers where they are installed.
 HIP_HEADERS := $(firstword $(wildcard /usr/include/hip/hip_runtime_api.h $(or $(ROCM_PATH),/opt/rocm)/include/hip/hip_runtime_api.h))
-FAKEHIP_OBJECTS := $(patsubst %.c,$(O)/pic/%.o,ir/base.c ir/library.c ir/map.c ir/socket.c $(wildcard runtime/emu/*.c))
+FAKEHIP_OBJECTS := $(EMU_NEEDS) $(EMU)
 tests: $(if $(HIP_HEADERS),out/tests/fakehip/libamdhip64.so.5 out/tests/fakehip6/libamdhip64.so.6)
 out/tests/fakehip/libamdhip64.so.5: $(O)/pic/tests/hip/fake/fakehip.o $(FAKEHIP_OBJECTS)
 out/tests/fakehip6/libamdhip64.so.6: $(O)/pic/tests/hip/fake/fakehip6.o $(FAKEHIP_OBJECTS)
 out/tests/fakehip/libamdhip64.so.5 out/tests/fakehip6/libamdhip64.so.6:
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -shared -pthread -Wl,-soname,$(@F) $(LDFLAGS) -o $@ $^ -lxxhash -lm -ldl
-$(O)/pic/tests/%.o: EXTRA = -isystem $(patsubst %/hip/hip_runtime_api.h,%,$(HIP_HEADERS))
-$(O)/pic/runtime/emu/%.o: EXTRA = $(EMU_EXTRA)
+$(O)/pic/%.o: EXTRA = -isystem $(patsubst %/hip/hip_runtime_api.h,%,$(HIP_HEADERS))
 $(O)/pic/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(BASE) $(WARN) $(CFLAGS) $(EXTRA) -fPIC -c $< -o $@
