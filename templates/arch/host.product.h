@@ -1,23 +1,68 @@
-// host.product.h - products of matrices on this CPU's widest units, for kernels that say "with product". What has intrinsics is here:
-// the headers that declare them take the compiler longer than most kernels.
+// host.product.h - products of matrices on this CPU's widest units, for kernels that say "with product". What GNU C has no words for
+// is here, an instruction a function: the compiler's own header of intrinsics takes it longer than the kernel.
 
-#if defined __x86_64__
+#if defined __AMX_BF16__
 #include <immintrin.h>
 #elif defined __aarch64__
 #include <arm_neon.h>
 #endif
 
-DEVICE vf fma_vf(vf a, vf b, vf c) {
-#if WIDE
-    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined __FMA__ && VBYTES == 32
-    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#elif defined __aarch64__
-    return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+typedef uint8_t v16 __attribute__((vector_size(16)));
+typedef uint8_t v16_any __attribute__((vector_size(16), aligned(1), may_alias));
+typedef u64 v16_halves __attribute__((vector_size(16)));
+
+#if defined __clang__
+#define OPERAND "v" // clang puts into memory whatever may be there
 #else
-    return a * b + c;
+#define OPERAND "vm"
+#endif
+
+DEVICE vf fma_vf(vf a, vf b, vf c) { // one instruction, where the CPU has it
+    UNROLL
+    for (int i = 0; i < VF; i++) c[i] = fma_float(a[i], b[i], c[i]);
+    return c;
+}
+// table[index[i]] for sixteen indices below 16.
+DEVICE v16 lookup(v16 table, v16 index) {
+#if defined __AVX__
+    v16 v;
+    __asm__("vpshufb %2, %1, %0" : "=v"(v) : "v"(table), OPERAND(index));
+    return v;
+#elif defined __aarch64__
+    return (v16)vqtbl1q_u8((uint8x16_t)table, (uint8x16_t)index);
+#else
+    v16 v;
+    for (int i = 0; i < 16; i++) v[i] = table[index[i]];
+    return v;
 #endif
 }
+#if WIDE
+// Sixteen bytes as sixteen numbers; 32 times one of 32 u16, by an index's low 5 bits.
+DEVICE vu bytes_u32(v16 b) {
+    vu v;
+    __asm__("vpmovzxbd %1, %0" : "=v"(v) : OPERAND(b));
+    return v;
+}
+DEVICE vu lookup32(vu table, vu index) {
+    vu v;
+    __asm__("vpermw %2, %1, %0" : "=v"(v) : "v"(index), OPERAND(table));
+    return v;
+}
+#if defined __AVX512BF16__
+// sum + products of pairs of bf16.
+DEVICE vf dot_bf16(vf sum, vu a, vu b) {
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), OPERAND(b));
+    return sum;
+}
+#endif
+#elif defined __AVX2__
+// Eight int8 as numbers.
+DEVICE vi int8_i32(u64 b) {
+    vi v;
+    __asm__("vpmovsxbd %1, %0" : "=v"(v) : "v"(b));
+    return v;
+}
+#endif
 
 // --- fast: 32 rows of weights times up to 64 rows of bf16 activations ---
 // sum[r][t] = sum over k ascending of w[r][k] x[t][k] in float. What a sum is does not depend on how many rows and tokens there
@@ -34,9 +79,9 @@ __attribute__((constructor)) static void mxfp4_fill(void) {
     for (unsigned scale = 0; scale < 256; scale++)
         for (unsigned i = 0; i < 32; i++) mxfp4_tables[scale][i] = (uint16_t)(as_u32(mxfp4_value(i & 15, scale)) >> 16);
 }
-DEVICE __m512i mxfp4_bf16(const mxfp4 *q, unsigned scale) {
-    const __m512i x = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)q));
-    return _mm512_permutexvar_epi16(_mm512_or_si512(x, _mm512_slli_epi32(x, 12)), _mm512_load_si512(mxfp4_tables[scale]));
+DEVICE vu mxfp4_bf16(const mxfp4 *q, unsigned scale) {
+    const vu x = bytes_u32(*(const v16_any *)q);
+    return lookup32(*(const vu_any *)mxfp4_tables[scale], x | x << 12);
 }
 #endif
 
@@ -116,8 +161,8 @@ DEVICE void tiles_config(int rows, int b0, int b1) {
 DEVICE void mxfp4_chunks(bf16 *strip, int mask, const mxfp4 *w, const mxfp4 *scales, int rows, long blocks, int first, int last) {
     for (int r = 0; r < rows; r++)
         for (int c = first; c < last; c++) {
-            const __m512i v = mxfp4_bf16(w + (r * blocks + c) * 16, scales[r * blocks + c]);
-            _mm512_store_si512(strip + ((c & mask) * ROWS_AT_ONCE + r) * 32, v);
+            const vu v = mxfp4_bf16(w + (r * blocks + c) * 16, scales[r * blocks + c]);
+            *(vu_any *)(strip + ((c & mask) * ROWS_AT_ONCE + r) * 32) = v;
         }
 }
 
@@ -184,10 +229,10 @@ DEVICE void product_of(const void *w, int type, long row, int rows, int K, long 
 // ascending, whatever the number of rows and tokens at once; then lanes in halves.
 
 #if WIDE
-typedef __m512i Chunk; // 32 bf16, in order
-DEVICE Chunk chunk_bf16(const bf16 *p) { return _mm512_loadu_si512(p); }
+typedef vu Chunk; // 32 bf16, in order
+DEVICE Chunk chunk_bf16(const bf16 *p) { return *(const vu_any *)p; }
 DEVICE Chunk chunk_mxfp4(const mxfp4 *q, unsigned scale) { return mxfp4_bf16(q, scale); }
-DEVICE void chunk_store(bf16 *to, Chunk w) { _mm512_storeu_si512(to, w); }
+DEVICE void chunk_store(bf16 *to, Chunk w) { *(vu_any *)to = w; }
 enum { LONE_ROWS = 8, SOME_ROWS = 4, SOME = 4 }; // at once: rows with one token; rows and tokens with several
 #else
 typedef struct Chunk Chunk;
@@ -205,25 +250,15 @@ DEVICE Chunk chunk_bf16(const bf16 *p) {
     return c;
 }
 
-typedef uint8_t v16 __attribute__((vector_size(16)));
-typedef uint8_t v16_any __attribute__((vector_size(16), aligned(1), may_alias));
 // Twice the values of sixteen codes, one a byte, as int8.
 DEVICE v16 mxfp4_twice(v16 code) {
     const v16 twice = {0, 1, 2, 3, 4, 6, 8, 12, 0, 255, 254, 253, 252, 250, 248, 244};
-#if defined __SSSE3__
-    return (v16)_mm_shuffle_epi8((__m128i)twice, (__m128i)code);
-#elif defined __aarch64__
-    return (v16)vqtbl1q_u8((uint8x16_t)twice, (uint8x16_t)code);
-#else
-    v16 v;
-    for (int i = 0; i < 16; i++) v[i] = twice[code[i]];
-    return v;
-#endif
+    return lookup(twice, code);
 }
 DEVICE void int8_floats(vf *to, v16 v, vf by) { // sixteen
 #if defined __AVX2__
-    to[0] = (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32((__m128i)v)) * by;
-    to[1] = (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128((__m128i)v, 8))) * by;
+    to[0] = __builtin_convertvector(int8_i32(((v16_halves)v)[0]), vf) * by;
+    to[1] = __builtin_convertvector(int8_i32(((v16_halves)v)[1]), vf) * by;
 #else
     int8_t s[16];
     __builtin_memcpy(s, &v, 16);
@@ -248,7 +283,7 @@ enum { LONE_ROWS = 4, SOME_ROWS = 2, SOME = 4 };
 
 #if WIDE && defined __AVX512BF16__
 typedef bf16 Packed; // of a panel: bf16 as they are
-DEVICE vf chunk_madd(vf sum, Chunk w, const Packed *x) { return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)_mm512_loadu_si512(x)); }
+DEVICE vf chunk_madd(vf sum, Chunk w, const Packed *x) { return dot_bf16(sum, w, *(const vu_any *)x); }
 static void panel_pack(char *panel, const bf16 *const *x, int count, int K) {
     for (int t = 0; t < count; t++) __builtin_memcpy(panel + (size_t)t * K * 2, x[t], (size_t)K * 2);
 }
