@@ -27,13 +27,14 @@ const ConfigInt config_ints[CONFIG_INTS] = {
 /* --- JSON --- */
 
 json_t *config_load(const char *path, Err *e) {
-    const size_t most = 16 << 20; /* real ones have some KB */
+    const size_t most = 16 << 20, parsed = 64 << 20; /* real ones have some KB */
     Arena *a = arena_new();
     size_t n;
     char *bytes = file_read_text_most(a, path, most, &n, e);
     json_t *root = NULL;
     json_error_t je;
-    if (bytes && !(root = json_loadb(bytes, n, JSON_REJECT_DUPLICATES, &je)))
+    if (bytes && !json_fits(bytes, n, parsed, "JSON", e)) err_wrap(e, "%s", path);
+    else if (bytes && !(root = json_loadb(bytes, n, JSON_REJECT_DUPLICATES, &je)))
         err_set(e, "%s:%d: bad JSON: %s", path, je.line, je.text);
     arena_free(a);
     if (root && !json_is_object(root)) {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #define MAX_HEADER 100000000u
+#define MAX_PARSED ((size_t)1 << 30) /* bytes, of the JSON library; 2 KB a tensor */
 
 static const struct {
     const char *name;
@@ -135,6 +136,7 @@ static bool load(SafeTensors *s, Arena *a, Err *e) {
     if (length > size - 8)
         return err_set(e, "header of %llu bytes in a file of %zu: truncated?", (unsigned long long)length, size);
     if (length < 2 || s->file.at[8] != '{') return err_set(e, "the header is not a JSON object");
+    if (!json_fits((const char *)s->file.at + 8, length, MAX_PARSED, "header", e)) return false;
     json_error_t je;
     json_t *root = json_loadb((const char *)s->file.at + 8, length, JSON_REJECT_DUPLICATES, &je);
     if (!root) return err_set(e, "bad JSON header: %s (byte %d)", je.text, je.position);

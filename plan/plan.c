@@ -629,20 +629,13 @@ static void index_names(Plan *p) {
     }
 }
 
-/* About what jansson takes for the text, or more: two bytes of it, "{}", may become two hundred. */
-static size_t json_bytes(const char *text) {
-    size_t lists = 0, items = 0, members = 0;
-    for (const char *s = text; *s; s++) lists += *s == '{' || *s == '[', items += *s == ',', members += *s == ':';
-    return 200 * lists + 48 * items + 64 * members;
-}
-
 /* The metadata as JSON; NULL, with the fault, when it is none. */
 static json_t *parse_meta(Reader *r, const void *z, size_t size) {
     char *text = expand(r, z, size, MAX_META, "metadata");
-    size_t bytes = text ? json_bytes(text) : 0;
     json_error_t je;
     json_t *j = NULL;
-    if (bytes > MAX_JSON) FAULT(r, "metadata of so many items that it takes about %zu bytes, at most %d are possible", bytes, MAX_JSON);
+    Err why;
+    if (text && !json_fits(text, strlen(text), MAX_JSON, "metadata", &why)) FAULT(r, "%s", why.msg);
     else if (text && !(j = json_loads(text, JSON_REJECT_DUPLICATES, &je))) FAULT(r, "metadata: %s", je.text);
     free(text);
     return j;

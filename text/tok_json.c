@@ -223,7 +223,9 @@ static bool load(Tok *t, const json_t *root, char *room, Err *e) {
 }
 
 bool tok_load_json(Tok *t, const char *bytes, size_t n, Err *e) {
+    const size_t parsed = (size_t)1 << 30; /* gpt-oss's takes a seventh */
     json_error_t je;
+    if (!json_fits(bytes, n, parsed, "JSON", e)) return false;
     json_t *root = json_loadb(bytes, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je);
     if (!root) return err_set(e, "line %d, column %d: %s", je.line, je.column, je.text);
     Arena *a = arena_new();

@@ -839,6 +839,24 @@ static void test_safetensors_length(void) {
     if (try_safetensors("/dev/full", &e)) fail("a device");
 }
 
+/* {"a":[{},{}, … ]}: two bytes of it are two hundred of memory. The caller frees. */
+static char *many_objects(size_t n) {
+    Text t = {0};
+    text_add(&t, "{\"a\":[");
+    for (size_t i = 1; i < n; i++) text_put(&t, "{},", 3);
+    text_add(&t, "{}]}");
+    return t.at;
+}
+
+static void test_many_objects(void) {
+    Err e = {0};
+    char *header = many_objects(6000000), *config = many_objects(400000);
+    write_raw(strlen(header), header, 8);
+    if (try_safetensors(at("raw.safetensors"), &e) || !strstr(e.msg, "raw.safetensors: header of so many items")) fail("a header: %s", e.msg);
+    expect_error(write_folder("many", config), "config.json: JSON of so many items", NULL);
+    free(header), free(config);
+}
+
 /* A pipe with a name in a file's place has no writer: opening it must not wait for one. */
 static void test_pipe(void) {
     static const char *const files[] = {"config.json", "generation_config.json", "model.safetensors"};
@@ -1663,6 +1681,7 @@ int main(int argc, char **argv) {
     run("bin-hostile", test_bin_hostile);
     run("safetensors-header", test_safetensors_header);
     run("safetensors-length", test_safetensors_length);
+    run("many-objects", test_many_objects);
     run("pipe", test_pipe);
     run("truncated", test_truncated);
     run("mutated", test_mutated);

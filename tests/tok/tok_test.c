@@ -741,7 +741,15 @@ static Result test_bad_files(Err *e) {
         if (!opened && !strstr(why.msg, bad[i].why))
             return err_set(e, "%s: said \"%.300s\"", bad[i].name, why.msg), FAIL;
     }
+    Text many = {0}; /* two bytes of it are two hundred of memory */
+    text_add(&many, "{\"a\":[{}");
+    for (int i = 0; i < 6000000; i++) text_put(&many, ",{}", 3);
+    text_add(&many, "]}");
     Err why = {0};
+    Tok *t = open_bytes("many", many.at, many.n, &why);
+    text_free(&many);
+    tok_close(t);
+    if (t || !strstr(why.msg, "JSON of so many items")) return err_set(e, "many objects: %s", why.msg), FAIL;
     if (tok_open("/nonexistent/tokenizer.json", &why) || !strstr(why.msg, "No such file"))
         return err_set(e, "missing file: %s", why.msg), FAIL;
     return OK;
