@@ -256,7 +256,7 @@ bool lab_bisect(const LabOptions *o, bool *right, Err *e) {
     json_object_set_new(lab.page, "rules", rules);
     for (size_t i = 0; ok && i < all.n; i++) ok = weigh(&lab, &all, all.at[i], &lab.plan[1], rules, e);
     if (ok) note_result(&lab, rules);
-    ok = ok && print(&lab, e) && ledger_append(&lab, e);
+    ok = ok && !child_ended(e) && print(&lab, e) && ledger_append(&lab, e);
     *right = ok && !lab.wrong.n;
     lab_close(&lab);
     return ok;

@@ -46,7 +46,7 @@ void child_watch(void) {
     }
 }
 
-static bool interrupted(Err *e) { return came && !err_set(e, "ended by signal %d (%s)", (int)came, strsignal(came)); }
+bool child_ended(Err *e) { return came && !err_set(e, "ended by signal %d (%s)", (int)came, strsignal(came)); }
 
 /* --- starting and ending ------------------------------------------------------------------------------------------------- */
 
@@ -65,7 +65,7 @@ static int start(Arena *a, const Args *args, int in, int out, int err, Err *e) {
     const char *path = cli_sibling(a, args->at[0]);
     if (access(path, X_OK))
         return err_set(e, "%s: %s (gptoss-lab runs its sibling programs)", path, strerror(errno)), -1;
-    if (interrupted(e)) return -1;
+    if (child_ended(e)) return -1;
     fflush(NULL);
     pid_t lab = getpid(), pid = fork();
     if (pid < 0) return err_set(e, "cannot start %s: %s", args->at[0], strerror(errno)), -1;
@@ -129,11 +129,13 @@ bool child_run(Arena *a, const Args *args, double seconds, Said *said, Err *e) {
             snprintf(said->how, sizeof said->how, "not done within %g s", seconds);
             kill(pid, SIGKILL);
         }
-        while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
-        note_end(said, status);
+        int ended;
+        while ((ended = waitpid(pid, &status, 0)) < 0 && errno == EINTR) {}
+        if (ended < 0) snprintf(said->how, sizeof said->how, "its end is not known: %s", strerror(errno));
+        else note_end(said, status);
     }
     close(out[0]), close(err[0]);
-    bool ok = pid > 0 && !interrupted(e);
+    bool ok = pid > 0 && !child_ended(e);
     if (!ok) said_free(said);
     return ok;
 }
@@ -201,12 +203,12 @@ const char *partner_ask(Partner *p, double seconds, Err *e) {
         if (!ok || (seconds_now() <= end && !came)) continue;
         kill(p->pid, SIGKILL);
         why_ended(p, e);
-        if (!interrupted(e)) err_set(e, "no answer within %g s", seconds);
+        if (!child_ended(e)) err_set(e, "no answer within %g s", seconds);
         return NULL;
     }
     if (ok) return p->line.at;
     why_ended(p, e);
-    interrupted(e); /* a Ctrl-C reaches both */
+    child_ended(e); /* a Ctrl-C reaches both */
     return NULL;
 }
 

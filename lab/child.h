@@ -16,6 +16,8 @@ void args_int(Arena *a, Args *to, const char *option, int64_t value);
 
 /* From here on SIGINT, SIGTERM and SIGHUP end the child that runs, and no other is started: each says so in e. */
 void child_watch(void);
+/* Has one come? e says so. To be asked before what a program answered, or did not, is taken for its result. */
+bool child_ended(Err *e);
 
 typedef struct Said Said;
 struct Said {

@@ -192,6 +192,7 @@ static bool count_step(Lab *lab, const LabPlan *p, bool prefill, json_t **counts
     *counts = NULL;
     if (strncmp(p->plan->arch, "gfx90a", 6) || !lab->model || json_object_get(lab->page, "not_counted")) return true;
     *counts = prefill ? count_case(lab, p, "--pp", lab->o->pp, e) : count_decode(lab, p, e);
+    if (child_ended(e)) return json_decref(*counts), false;
     if (!*counts)
         json_object_set_new(lab->page, "not_counted", json_string(e->msg)); /* the page says so, and goes on */
     return true;

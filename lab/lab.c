@@ -62,8 +62,9 @@ json_t *lab_json_file(const char *path, Err *e) {
     size_t n;
     Arena *a = arena_new();
     const char *text = file_read_text(a, path, &n, e);
-    json_t *j = text ? json_loadb(text, n, 0, &why) : NULL;
-    if (text && !j) err_set(e, "%s:%d: %s", path, why.line, why.text);
+    bool fits = text && (json_fits(text, n, JSON_MOST, "JSON", e) || err_wrap(e, "%s", path));
+    json_t *j = fits ? json_loadb(text, n, 0, &why) : NULL;
+    if (fits && !j) err_set(e, "%s:%d: %s", path, why.line, why.text);
     arena_free(a);
     return j;
 }
@@ -195,7 +196,7 @@ bool lab_run(const LabOptions *o, bool *right, Err *e) {
     *right = ok && !lab.wrong.n;
     if (ok && lab.wrong.n && !o->second && !o->override && !o->tuning) ok = reduce_run(&lab, e);
     if (ok) note_result(&lab);
-    ok = ok && print_page(&lab, e) && ledger_append(&lab, e);
+    ok = ok && !child_ended(e) && print_page(&lab, e) && ledger_append(&lab, e);
     lab_close(&lab);
     return ok;
 }

@@ -160,7 +160,8 @@ bool ledger_print(const LabOptions *o, Err *e) {
         text_add(&t, "%-20s %-10s %-7s %-6s %-24s %-11s %9s %9s %9s %22s %22s  %s\n", "date", "model", "arch", "device",
                  "tried", "", "launches", "instr pp", "instr tg", "time prefill", "time decode", "machine");
     for (const char *at = text; ok && *at; at += strcspn(at, "\n"), at += *at == '\n') {
-        json_t *j = json_loadb(at, strcspn(at, "\n"), 0, NULL);
+        size_t n = strcspn(at, "\n");
+        json_t *j = json_fits(at, n, JSON_MOST, path, e) ? json_loadb(at, n, 0, NULL) : NULL;
         if (!j) bad++;
         else if (json) text_add(&t, "%.*s\n", (int)strcspn(at, "\n"), at);
         else add_line(j, &t);

@@ -78,6 +78,12 @@ static bool default_tests(Lab *lab, const Plan *p, Tests *to, Err *e) {
     return true;
 }
 
+/* A file's number, or -1 where it is none from 0 to 2^24. */
+static int64_t counted(double v) { return v >= 0 && v <= 1 << 24 ? (int64_t)v : -1; }
+
+/* Of "pp512". */
+static double tokens_of(const char *test) { return *test && test[1] ? atof(test + 2) : 0; }
+
 /* The tests of a table that -m bench --json printed. */
 static bool measured_tests(Lab *lab, Tests *to, Err *e) {
     const char *file = lab->o->measured;
@@ -86,7 +92,7 @@ static bool measured_tests(Lab *lab, Tests *to, Err *e) {
     if (!j) return false;
     json_array_foreach(json_object_get(j, "tests"), i, t) {
         const char *name = json_text(t, "test");
-        Test x = {*name == 'p', *name ? atoll(name + 2) : 0, (int64_t)json_figure(t, "batch"), (int64_t)json_figure(t, "depth"),
+        Test x = {*name == 'p', counted(tokens_of(name)), counted(json_figure(t, "batch")), counted(json_figure(t, "depth")),
                   json_figure(t, "tokens_per_second")};
         if (x.n > 0 && x.batch > 0 && x.depth >= 0 && x.measured > 0) PUSH(lab->a, *to, x);
     }
@@ -120,7 +126,7 @@ static const json_t *counted_step(const json_t *counts, int64_t rows) {
     json_t *line;
     json_array_foreach(counts, i, line) {
         const json_t *t = json_array_get(json_object_get(line, "tests"), 0);
-        double each = *json_text(t, "test") == 'p' ? atof(json_text(t, "test") + 2) : 1;
+        double each = *json_text(t, "test") == 'p' ? tokens_of(json_text(t, "test")) : 1;
         if (each * json_figure(t, "batch") == (double)rows) return json_object_get(line, "profile");
     }
     return NULL;
@@ -200,8 +206,8 @@ static const Test *test_of(const Tests *tests, const json_t *row) {
     for (size_t i = 0; i < tests->n; i++) {
         const Test *t = &tests->at[i];
         const char *name = json_text(row, "test");
-        if ((*name == 'p') == t->prompt && atoll(name + 2) == t->n && (int64_t)json_figure(row, "batch") == t->batch &&
-            (int64_t)json_figure(row, "depth") == t->depth)
+        if ((*name == 'p') == t->prompt && counted(tokens_of(name)) == t->n && counted(json_figure(row, "batch")) == t->batch &&
+            counted(json_figure(row, "depth")) == t->depth)
             return t;
     }
     return NULL;
@@ -285,7 +291,8 @@ static bool read_counts(Lab *lab, json_t **to, Err *e) {
     *to = json_array();
     if (!text) return false;
     for (int line = 1; *text; line++, text += strcspn(text, "\n"), text += *text == '\n') {
-        json_t *j = json_loadb(text, strcspn(text, "\n"), 0, NULL);
+        size_t n = strcspn(text, "\n");
+        json_t *j = json_fits(text, n, JSON_MOST, lab->o->counts, e) ? json_loadb(text, n, 0, NULL) : NULL;
         if (j) json_array_append_new(*to, j);
         if (!json_is_array(json_object_get(j, "profile")) || json_array_size(json_object_get(j, "tests")) != 1)
             return err_set(e, "%s:%d: not an answer of gptoss-exec -m bench --paced --device emu -f to one test", lab->o->counts, line);

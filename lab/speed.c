@@ -235,6 +235,7 @@ bool speed_run(Lab *lab, bool each, Err *e) {
     bool ok = take_turns(lab, device, false, pairs, &tests, e);
     if (ok && each)
         ok = take_turns(lab, device, true, pairs < MOST_KERNEL_PAIRS ? pairs : MOST_KERNEL_PAIRS, &kernels, e);
+    if (child_ended(e)) return false;
     if (!ok) failed(lab, speed, e);
     json_object_set_new(speed, "device", json_string(device));
     json_object_set_new(speed, "within", json_real(lab->o->within));

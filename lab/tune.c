@@ -187,6 +187,7 @@ static bool try_one(Tuner *t, const json_t *entry, bool whole, json_t *tried, do
     else if (!judge(t, &why, e)) return false;
     if (!why && !measure(t, whole, ratio, &not )) why = arena_printf(t->lab.a, "it does not run: %s", not .msg);
     else if (!why && isnan(*ratio)) why = not_run;
+    if (child_ended(e)) return false;
     json_array_append_new(tried, json_pack("{s:O, s:o, s:s?}", "choice", json_object_get(entry, "choice"), "ratio", json_figure_new(*ratio),
                                            "rejected", why));
     if (isatty(2)) fprintf(stderr, "gptoss-lab: %s\n", why ? why : arena_printf(t->lab.a, "%.3f", *ratio));

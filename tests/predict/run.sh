@@ -32,6 +32,10 @@ page "$out/gfx90a.bin" "$out/sm_90.bin" --measured "$out/measured.json"
 report measured "$(is '[.checked.tests[] | .measured_tok_s]' '[5000,1000]'; is '[.checked.tests[] | (.error * .measured_tok_s / .tok_s - 1 | fabs) < 1e-9] | all' true
     is '[.tests[].error] == [.checked.tests[].error]' true; is '[.tests[] | (.scaled_tok_s * .error / .tok_s - 1 | fabs) < 1e-9] | all' true
     is '.checked.errors == ([.checked.tests[].error] | [min, add / 2, max])' true; is '[.machine, .checked.machine] | map(.[:4])' '["MI25","H200"]')"
+for test in '"test": "pp9223372036854775807"' '"test": "p"' '"test": "pp8", "depth": 1e300'; do # the first was counted to its end, the second read behind it
+    echo "{\"tests\": [{\"batch\": 1, \"depth\": 1, \"tokens_per_second\": 1, $test}]}" >"$out/wild.json"
+    report "measured/wild $test" "$(timeout 20 "$lab" "$out/sm_90.bin" --predict --measured "$out/wild.json" 2>&1 | grep -q 'no tests in it' || echo 'no error')"
+done
 report measured/none "$(echo '{}' >"$out/none.json"; "$lab" "$out/sm_90.bin" --predict --measured "$out/none.json" 2>&1 | grep -q 'no tests in it' || echo 'no error')"
 
 # --- what the emulator executed
