@@ -42,8 +42,8 @@ static bool add_measured(const Compile *c, json_t *top, Err *e) {
     if (!c->o.measured) return true;
     size_t n;
     const char *text = file_read_text(c->a, c->o.measured, &n, e);
-    json_t *j = text ? json_loadb(text, n, 0, &why) : NULL;
-    if (!text) return err_wrap(e, "--measured");
+    if (!text || !json_fits(text, n, JSON_MOST, c->o.measured, e)) return err_wrap(e, "--measured");
+    json_t *j = json_loadb(text, n, 0, &why);
     if (!j) return err_set(e, "--measured %s:%d: %s", c->o.measured, why.line, why.text);
     json_object_set_new(top, "measured", j);
     return check_measured(c, json_object_get(j, "kernels"), e);

@@ -466,19 +466,20 @@ Origin part_origin(const Part *p, const PartList *all, const Value *v) {
     return FROM_CODE;
 }
 
-static bool row_in(const Part *p, const PartList *all, const Value *v, const Node **at) {
-    if (!v || part_origin(p, all, v) != FROM_CODE) return false;
+static bool row_in(const Part *p, const PartList *all, const Value *v, const Node **at, Seen *s) {
+    if (!v || part_origin(p, all, v) != FROM_CODE || !is_new(s, v->def)) return false;
     if (op_code(v->def->op)->kind == CODE_ROW) return *at = v->def, true;
     for (int i = 0; i < v->def->n_in; i++)
-        if (row_in(p, all, v->def->in[i], at)) return true;
+        if (row_in(p, all, v->def->in[i], at, s)) return true;
     return false;
 }
 
 const Node *part_statistic(const Part *p, const PartList *all, const Value *v) {
     const Node *at = NULL;
-    if (v) return row_in(p, all, v, &at), at;
+    Seen s = {.n = 0};
+    if (v) return row_in(p, all, v, &at, &s), at;
     for (size_t i = 0; i < owner_nodes(p->owner) && !at; i++)
-        if (p->behind[i]) row_in(p, all, owner_node(p->owner, i)->out[0], &at);
+        if (p->behind[i]) row_in(p, all, owner_node(p->owner, i)->out[0], &at, &s);
     return at;
 }
 
@@ -488,19 +489,20 @@ bool part_sums(const Part *p) {
     return false;
 }
 
-static bool inputs_take(const Part *p, const PartList *all, const Node *n, Op op) {
+static bool inputs_take(const Part *p, const PartList *all, const Node *n, Op op, Seen *s) {
     for (int i = 0; i < n->n_in; i++) {
         const Value *v = n->in[i];
-        if (!v || part_origin(p, all, v) != FROM_CODE) continue;
-        if (v->def->op == op || inputs_take(p, all, v->def, op)) return true;
+        if (!v || part_origin(p, all, v) != FROM_CODE || !is_new(s, v->def)) continue;
+        if (v->def->op == op || inputs_take(p, all, v->def, op, s)) return true;
     }
     return false;
 }
 
 bool part_composes(const Part *p, const PartList *all, Op op) {
+    Seen s = {.n = 0};
     for (size_t i = 0; i < owner_nodes(p->owner); i++) {
         const Node *n = owner_node(p->owner, i);
-        if (p->behind[i] && ((n->op == op && n != p->core) || inputs_take(p, all, n, op))) return true;
+        if (p->behind[i] && ((n->op == op && n != p->core) || inputs_take(p, all, n, op, &s))) return true;
     }
     return false;
 }

@@ -17,6 +17,7 @@ static bool is_for(const json_t *entry, const char *arch, const char *precision,
 
 static bool add_line(Tuning *t, const char *at, size_t n, int line, const char *arch, const char *precision, const char *compiler, Err *e) {
     json_error_t why;
+    if (!json_fits(at, n, JSON_MOST, "JSON", e)) return err_wrap(e, "%s:%d", t->path, line);
     json_t *j = json_loadb(at, n, 0, &why);
     if (!j) return err_set(e, "%s:%d: not JSON: %s", t->path, line, why.text);
     bool ok = json_is_object(json_object_get(j, "choice")) && (json_object_get(j, "kernel") || json_object_get(j, "fusions"));

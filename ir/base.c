@@ -242,7 +242,10 @@ char *file_read(Arena *a, const char *path, size_t *size, Err *e) { return file_
 
 static bool append(FILE *f, const char *path, Text *t, Err *e) {
     char block[65536];
-    for (size_t n; (n = fread(block, 1, sizeof block, f)) > 0;) text_put(t, block, n);
+    for (size_t n; (n = fread(block, 1, sizeof block, f)) > 0;) {
+        if (t->n > FILE_MOST) return err_set(e, "%s: over %zu bytes", path, FILE_MOST);
+        text_put(t, block, n);
+    }
     text_put(t, "", 0);
     return !ferror(f) || err_set(e, "%s: %s", path, strerror(errno));
 }

@@ -276,6 +276,7 @@ static void hold_streams(void) {
 bool cli_parse(const Cli *c, void *to, int argc, char **argv, CliParsed *parsed, Err *e) {
     hold_streams();
     signal(SIGXFSZ, SIG_IGN); /* a limit on files' size is then an error of write() */
+    signal(SIGCHLD, SIG_DFL); /* ignored, as some start it, no child's end can be waited for */
     json_memory();
     *parsed = (CliParsed){.words = 0};
     if (c->n > CLI_OPTIONS_MAX) die("cli: %zu options", c->n);

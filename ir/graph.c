@@ -532,6 +532,7 @@ struct Verify {
     Arena *tmp;
     Map names;   /* name -> Value, of what is defined so far */
     Map written; /* state value -> Node that updated it */
+    Map outputs; /* the graph's, each itself */
     bool body;
     Err *e;
 };
@@ -590,7 +591,7 @@ static bool verify_state(Verify *v, const Node *n) {
         const Value *x = n->in[k];
         bool state = x->kind == VALUE_STATE || (x->def && node_state_in(x->def, x->index) >= 0);
         if (!state && !v->body) return err_set(v->e, "%s: updates %s, which is no state", op_info(n->op)->name, x->name);
-        if (!v->body && graph_is_output(v->g, x))
+        if (!v->body && map_get_ptr(&v->outputs, x))
             return err_set(v->e, "%s: updates %s, which is an output of the graph", op_info(n->op)->name, x->name);
         for (int j = 0; j < n->n_in; j++)
             if (j != k && n->in[j] == x) return err_set(v->e, "%s: updates %s and reads it too", op_info(n->op)->name, x->name);
@@ -687,21 +688,23 @@ static bool verify_all(Verify *v) {
     if (!g->name || !name_ok(g->name)) return err_set(v->e, "a graph has no proper name");
     if (!define_list(v, &g->inputs, VALUE_INPUT) || !define_list(v, &g->params, VALUE_PARAM)) return false;
     if (!define_list(v, &g->states, VALUE_STATE)) return false;
-    for (size_t i = 0; i < g->nodes.n; i++)
-        if (!verify_node(v, g->nodes.at[i])) return at_node(v, g->nodes.at[i]);
-    Map outputs = {.arena = v->tmp};
     for (size_t i = 0; i < g->outputs.n; i++) {
         Value *x = g->outputs.at[i];
+        if (x && map_get_ptr(&v->outputs, x)) return err_set(v->e, "%s is an output of graph %s twice", x->name, g->name);
+        if (x) map_put_ptr(&v->outputs, x, x);
+    }
+    for (size_t i = 0; i < g->nodes.n; i++)
+        if (!verify_node(v, g->nodes.at[i])) return at_node(v, g->nodes.at[i]);
+    for (size_t i = 0; i < g->outputs.n; i++) {
+        const Value *x = g->outputs.at[i];
         if (!x || map_get(&v->names, x->name) != x) return err_set(v->e, "output %s is not in graph %s", x ? x->name : "nil", g->name);
-        if (map_get_ptr(&outputs, x)) return err_set(v->e, "%s is an output of graph %s twice", x->name, g->name);
-        map_put_ptr(&outputs, x, x);
     }
     return true;
 }
 
 static bool verify_graph(const Graph *g, bool body, Err *e) {
     Arena *tmp = arena_new();
-    Verify v = {g, tmp, {.arena = tmp}, {.arena = tmp}, body, e};
+    Verify v = {g, tmp, {.arena = tmp}, {.arena = tmp}, {.arena = tmp}, body, e};
     bool ok = verify_all(&v);
     arena_free(tmp);
     return ok;

@@ -21,10 +21,13 @@ static void make_folders(char *path) {
 }
 
 bool kept_append(Arena *a, const char *path, const char *line, Err *e) {
-    const char *whole = arena_printf(a, "%s\n", line);
+    struct stat st;
+    char last = '\n';
     make_folders(arena_strdup(a, path));
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    bool ok = fd >= 0 && write_all(fd, whole, strlen(whole), -1);
+    int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    bool ok = fd >= 0 && !fstat(fd, &st) && (st.st_size <= 0 || pread(fd, &last, 1, st.st_size - 1) >= 0);
+    const char *whole = arena_printf(a, "%s%s\n", last == '\n' ? "" : "\n", line); /* what another could not end is a line of its own */
+    ok = ok && write_all(fd, whole, strlen(whole), -1);
     if (!ok) err_set(e, "%s: %s", path, strerror(errno));
     if (fd >= 0) close(fd);
     return ok;

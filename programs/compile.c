@@ -6,7 +6,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -161,10 +163,9 @@ static bool load_rules(Compile *c, Err *e) {
     return rules_off(c, e);
 }
 
-/* Choices are of a compiler: which one it will be. */
+/* Choices are of a compiler: which one it will be. One that is not there (compiler NULL) is the compilation's error. */
 static bool open_tuning(Compile *c, Err *e) {
-    Err none;
-    if (c->o.tuning && !rtc_probe(c->a, c->target->compiler, c->o.arch, &c->compiler, &none)) c->compiler = NULL;
+    if (c->o.tuning && !rtc_probe(c->a, c->target->compiler, c->o.arch, &c->compiler, e) && c->compiler) return err_wrap(e, "--tuning");
     return tuning_open(&c->tuning, c->a, c->o.tuning, c->o.arch, c->o.precision, c->compiler, e);
 }
 
@@ -222,16 +223,20 @@ static Words tune_args(Arena *a, const Options *o) {
 static bool tune(Arena *a, const Options *o, Err *e) {
     const Words args = tune_args(a, o);
     const char *lab = cli_sibling(a, "gptoss-lab");
-    int status = 0, pid = fork();
+    int status = 0;
+    pid_t self = getpid(), pid = fork();
     if (pid < 0) return err_set(e, "--tune: %s", strerror(errno));
-    if (!pid) {
+    if (!pid) { /* it ends when this program does, and tidies up */
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+        if (getppid() != self) _exit(127);
         dup2(2, 1);
         execv(lab, (char *const *)args.at);
         fprintf(stderr, "%s: %s\n", lab, strerror(errno));
         _exit(127);
     }
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
-    return (WIFEXITED(status) && !WEXITSTATUS(status)) || err_set(e, "--tune: gptoss-lab failed");
+    pid_t ended;
+    while ((ended = waitpid(pid, &status, 0)) < 0 && errno == EINTR) {}
+    return (ended == pid && WIFEXITED(status) && !WEXITSTATUS(status)) || err_set(e, "--tune: gptoss-lab failed");
 }
 
 /* --- results --- */

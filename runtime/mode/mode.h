@@ -130,6 +130,8 @@ void session_again(Session *s); /* a new scheduler follows: nothing is in flight
  * finite. Returns false. */
 bool session_name_nonfinite(Session *s, Sched *sched, const Request *r, int head, const int32_t *rows,
                             const int32_t *slots, int64_t n, Err *e);
+/* Are the weights still those that were loaded? Behind what a device that reads them in their files has computed, before it counts. */
+bool session_unchanged(const Session *s, Err *e);
 void session_profile(Session *s); /* -f: to stderr */
 
 #endif

@@ -70,6 +70,7 @@ static const char *text_of(Session *s, const json_t *o, const char *key) {
 static bool read_problem(Session *s, const char *line, size_t n, Problem *p, struct Prompt *prompt, Err *e) {
     json_error_t why;
     struct Prompt answer;
+    if (!json_fits(line, n, JSON_MOST, "JSON", e)) return false;
     json_t *o = json_loadb(line, n, JSON_REJECT_DUPLICATES, &why);
     if (!json_is_object(o))
         return json_decref(o), err_set(e, "not a JSON object%s%s", o ? "" : ": ", o ? "" : why.text);

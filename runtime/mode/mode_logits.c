@@ -60,13 +60,13 @@ static bool check_finite(Session *s, Sched *sched, const Sink *k, const SchedSte
 
 static bool write_rows(Session *s, Sched *sched, Sink *k, const SchedStep *t, const Request *r, int64_t from, int64_t n,
                        Err *e) {
-    if (!exec_read(s->exec, s->logits_buf, 0, k->rows, (size_t)n * k->row_bytes, e)) return false;
+    if (!exec_read(s->exec, s->logits_buf, 0, k->rows, (size_t)n * k->row_bytes, e) || !session_unchanged(s, e)) return false;
     if (!check_finite(s, sched, k, t, r, from, n, e)) return false;
     for (int64_t i = 0; i < n; i++) {
         int64_t row = k->offset[t->request[from + i]] + t->pos[from + i];
         const char *at = (const char *)k->rows + (size_t)i * k->row_bytes;
         if (!write_all(fileno(k->f), at, k->row_bytes, (off_t)((size_t)row * k->row_bytes)))
-            return err_set(e, "%s: %s", k->out.path, strerror(errno));
+            return err_set(e, "%s: %s", k->f == k->out.f ? k->out.path : "a temporary file", strerror(errno));
     }
     return true;
 }

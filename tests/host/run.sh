@@ -173,6 +173,8 @@ changing() { # the last tensor is written to once a request is done
 }
 refuses weights_change 'model.safetensors: the file changed after it was opened' changing
 
+refuses no_sigchld 'false --version fails (exit status 1)' env --ignore-signal=CHLD CC=false $compile graphs/toy.lua --arch host -o $w/none.bin # and not: its end cannot be waited for
+
 # --- errors ---
 refuses no_cc "no C compiler found" env -u CC PATH=/nowhere $compile graphs/toy.lua --arch host -o $w/none.bin
 refuses cc_missing 'CC is "no-such-cc"' env CC=no-such-cc $compile graphs/toy.lua --arch host -o $w/none.bin

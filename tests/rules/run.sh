@@ -154,4 +154,7 @@ return fusion { name = "grown", priority = 99, kernel = "rope", match = function
   return x
 end }
 LUA
+grown sums '^  local x = embed' 'x = x * 1.0001; for i = 1, 50 do x = x + x end' <<'LUA'
+return fusion { name = "grown", priority = 99, kernel = "linear", match = function(x, w, b) return linear(x, w, b) end }
+LUA
 exit $failed
