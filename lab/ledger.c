@@ -161,9 +161,10 @@ bool ledger_print(const LabOptions *o, Err *e) {
                  "tried", "", "launches", "instr pp", "instr tg", "time prefill", "time decode", "machine");
     for (const char *at = text; ok && *at; at += strcspn(at, "\n"), at += *at == '\n') {
         size_t n = strcspn(at, "\n");
-        json_t *j = json_fits(at, n, JSON_MOST, path, e) ? json_loadb(at, n, 0, NULL) : NULL;
+        Err why;
+        json_t *j = json_fits(at, n, JSON_MOST, path, &why) ? json_loadb(at, n, 0, NULL) : NULL;
         if (!j) bad++;
-        else if (json) text_add(&t, "%.*s\n", (int)strcspn(at, "\n"), at);
+        else if (json) text_add(&t, "%.*s\n", (int)n, at);
         else add_line(j, &t);
         json_decref(j);
     }

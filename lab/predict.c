@@ -79,7 +79,7 @@ static bool default_tests(Lab *lab, const Plan *p, Tests *to, Err *e) {
 }
 
 /* A file's number, or -1 where it is none from 0 to 2^24. */
-static int64_t counted(double v) { return v >= 0 && v <= 1 << 24 ? (int64_t)v : -1; }
+static int64_t whole(double v) { return v >= 0 && v <= 1 << 24 ? (int64_t)v : -1; }
 
 /* Of "pp512". */
 static double tokens_of(const char *test) { return *test && test[1] ? atof(test + 2) : 0; }
@@ -92,7 +92,7 @@ static bool measured_tests(Lab *lab, Tests *to, Err *e) {
     if (!j) return false;
     json_array_foreach(json_object_get(j, "tests"), i, t) {
         const char *name = json_text(t, "test");
-        Test x = {*name == 'p', counted(tokens_of(name)), counted(json_figure(t, "batch")), counted(json_figure(t, "depth")),
+        Test x = {*name == 'p', whole(tokens_of(name)), whole(json_figure(t, "batch")), whole(json_figure(t, "depth")),
                   json_figure(t, "tokens_per_second")};
         if (x.n > 0 && x.batch > 0 && x.depth >= 0 && x.measured > 0) PUSH(lab->a, *to, x);
     }
@@ -206,8 +206,8 @@ static const Test *test_of(const Tests *tests, const json_t *row) {
     for (size_t i = 0; i < tests->n; i++) {
         const Test *t = &tests->at[i];
         const char *name = json_text(row, "test");
-        if ((*name == 'p') == t->prompt && counted(tokens_of(name)) == t->n && counted(json_figure(row, "batch")) == t->batch &&
-            counted(json_figure(row, "depth")) == t->depth)
+        if ((*name == 'p') == t->prompt && whole(tokens_of(name)) == t->n && whole(json_figure(row, "batch")) == t->batch &&
+            whole(json_figure(row, "depth")) == t->depth)
             return t;
     }
     return NULL;
@@ -292,7 +292,8 @@ static bool read_counts(Lab *lab, json_t **to, Err *e) {
     if (!text) return false;
     for (int line = 1; *text; line++, text += strcspn(text, "\n"), text += *text == '\n') {
         size_t n = strcspn(text, "\n");
-        json_t *j = json_fits(text, n, JSON_MOST, lab->o->counts, e) ? json_loadb(text, n, 0, NULL) : NULL;
+        if (!json_fits(text, n, JSON_MOST, lab->o->counts, e)) return false;
+        json_t *j = json_loadb(text, n, 0, NULL);
         if (j) json_array_append_new(*to, j);
         if (!json_is_array(json_object_get(j, "profile")) || json_array_size(json_object_get(j, "tests")) != 1)
             return err_set(e, "%s:%d: not an answer of gptoss-exec -m bench --paced --device emu -f to one test", lab->o->counts, line);

@@ -538,9 +538,9 @@ bool session_unchanged(const Session *s, Err *e) { return !s->dev->ops->adopt ||
 /* The oldest in flight has come back. Of what it gave, a NaN too, nothing counts if it computed with others' weights. */
 static bool arrive(Session *s, Sched *sched, Flight *f, Request *r, Err *e) {
     bool bad = false;
-    Err changed;
-    if (f->failed) return *e = f->why, session_unchanged(s, &changed) ? step_failed(s, sched, r, e) : (*e = changed, false);
-    if (!exec_wait(s->exec, (int)(f - s->flight), e) || !session_unchanged(s, e)) return false;
+    if (!f->failed && !exec_wait(s->exec, (int)(f - s->flight), e)) return false;
+    if (!session_unchanged(s, e)) return false;
+    if (f->failed) return *e = f->why, step_failed(s, sched, r, e);
     for (int64_t i = 0; i < f->step->n_rows; i++) {
         if (f->ids[i] >= 0 || r[f->step->row_request[i]].done) continue;
         if (!s->skip_bad) return not_a_number(s, sched, f->step, r, i, e);
