@@ -33,11 +33,11 @@ static bool same_shape(const Type *a, const Type *b) {
 }
 
 /* The elementwise op that alone reads n's first result, element by element; NULL when there is none. */
-static Node *follower(const Chain *c, const Node *n) {
+static Node *follower(const Node *n) {
     const Value *v = n->out[0];
     if (n->op != OP_FUSED && n->n_out != 1) return NULL;
     if (v->type.dtype != DT_F32 && v->type.dtype != DT_BF16) return NULL;
-    if (node_state_in(n, 0) >= 0 || graph_is_output(c->g, v) || readers(v)->n != 1) return NULL;
+    if (node_state_in(n, 0) >= 0 || v->is_output || readers(v)->n != 1) return NULL;
     Node *e = readers(v)->at[0];
     bool fits = op_info(e->op)->flags & OPF_ELEMENTWISE && same_shape(&v->type, &e->out[0]->type);
     return fits ? e : NULL;
@@ -104,7 +104,7 @@ static void absorb(Node *n, const Node *e) {
         in[i] = e->in[i] == n->out[0] ? tail : chain_input(n, e->in[i]);
         reads_instead(e->in[i], e, n);
     }
-    n->body->outputs.at[0] = fuse_body_node(n->body, e, in)->out[0];
+    graph_set_output(n->body, 0, fuse_body_node(n->body, e, in)->out[0]);
     n->out[0] = e->out[0];
     n->out[0]->def = n;
     n->out[0]->index = 0;
@@ -128,7 +128,7 @@ static const char *obstacle(const Chain *c, const Node *n, const Node *e) {
 
 /* Takes all that follows n into it. */
 static void grow(Chain *c, Node *n) {
-    Node *e = follower(c, n);
+    Node *e = follower(n);
     int at = n->id;
     if (!e || !c->accepts(c->ctx, n)) return;
     const FuseOff *off = fuse_off_here(c->off, "elementwise", n);
@@ -136,7 +136,7 @@ static void grow(Chain *c, Node *n) {
     if (off) return;
     Text what = {0};
     const char *why = NULL;
-    for (; e && !(why = obstacle(c, n, e)); e = follower(c, n)) {
+    for (; e && !(why = obstacle(c, n, e)); e = follower(n)) {
         text_add(&what, "%s%s", what.n ? ", " : "", op_info(e->op)->name);
         if (n->op != OP_FUSED) fuse_wrap(c->g, n, "elementwise");
         absorb(n, e);

@@ -86,8 +86,12 @@ static bool split_node(Ep *p, Node *n) {
 }
 
 static bool join_outputs(Ep *p) {
-    for (size_t i = 0; i < p->g->outputs.n; i++)
-        if (is_local(p->g->outputs.at[i]) && !(p->g->outputs.at[i] = make(p, OP_join, p->g->outputs.at[i], NULL, 0, "join"))) return false;
+    for (size_t i = 0; i < p->g->outputs.n; i++) {
+        if (!is_local(p->g->outputs.at[i])) continue;
+        Value *whole = make(p, OP_join, p->g->outputs.at[i], NULL, 0, "join");
+        if (!whole) return false;
+        graph_set_output(p->g, i, whole);
+    }
     return true;
 }
 

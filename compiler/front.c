@@ -220,6 +220,7 @@ static int l_require(lua_State *L) {
     lua_pushlightuserdata(L, f);
     lua_setfield(L, -2, path);
     Err e;
+    charge(L, HOOK_EVERY); /* nothing ends the compiling of a file */
     if (!load_file(f, path, NULL, &e)) f->err = e, throw(L);
     lua_call(L, 0, 1);
     if (lua_isnil(L, -1)) lua_pop(L, 1), lua_pushboolean(L, 1);
@@ -366,7 +367,7 @@ static void *allocate(void *ctx, void *p, size_t old, size_t size) {
     Front *f = ctx;
     bool text = !p && old == LUA_TSTRING;
     if (!p) old = 0;
-    if (text && size > MAX_STRING) return refuse(f, arena_printf(f->a, "a text of more than %d MiB", MAX_STRING >> 20));
+    if (text && size > MAX_STRING + 64 /* Lua's header of it */) return refuse(f, arena_printf(f->a, "a text of more than %d MiB", MAX_STRING >> 20));
     if (size > old && f->used - old + size > MAX_MEMORY) {
         bool time = !f->L || budget_take(f, (int64_t)(f->used / 16)); /* a collection walks through all of it */
         return refuse(f, time ? arena_printf(f->a, "out of memory: the file needs more than %zu MiB", MAX_MEMORY >> 20) : budget_why(f));

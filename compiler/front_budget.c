@@ -2,15 +2,15 @@
  *
  * Lua's count hook sees only Lua's own instructions; a library function may run for ever inside one of them (string.rep("", 2^62),
  * table.move over 2^60 keys, a pattern that backtracks, __len that lies, __gc, which runs without hooks). So each library function
- * is called through l_charged, which takes the work that its arguments ask for off the same budget, before it is done; and the
- * CPU time is looked at, which bounds what is left: comparing long strings, collecting garbage. Memory: front.c's allocate. */
+ * is called through l_charged, which takes the work that its arguments ask for off the same budget, before it is done; and at each
+ * call and hook the CPU time is looked at, which bounds what is left: comparing long strings, collecting garbage, compiling modules.
+ * Memory: front.c's allocate. */
 #include "front_impl.h"
 
 #include <math.h>
 #include <time.h>
 
 enum {
-    CLOCK_EVERY = 1000 /* units of work: a call of the count hook */,
     BYTES = 16 /* of a string, for one unit */,
     ITEM = 4 /* units to move one item of a table */
 };
@@ -23,7 +23,6 @@ static double cpu_seconds(void) {
 
 void budget_start(Front *f, int64_t steps) {
     f->steps = steps;
-    f->unclocked = 0;
     f->began = cpu_seconds();
 }
 
@@ -32,11 +31,7 @@ void budget_end(Front *f) { f->seconds -= cpu_seconds() - f->began; }
 /* Takes work off; false: none is left. */
 bool budget_take(Front *f, int64_t work) {
     f->steps = work < f->steps ? f->steps - work : 0;
-    f->unclocked += work < CLOCK_EVERY ? work : CLOCK_EVERY;
-    if (f->unclocked >= CLOCK_EVERY) {
-        f->unclocked = 0;
-        f->late = f->late || cpu_seconds() - f->began > f->seconds;
-    }
+    f->late = f->late || cpu_seconds() - f->began > f->seconds;
     return f->steps > 0 && !f->late;
 }
 
@@ -60,21 +55,38 @@ typedef enum Cost {
     COST_REP,
     COST_PATTERN,
     COST_PACK,
-    COST_ITEMS,
+    COST_CONCAT,
+    COST_UNPACK,
     COST_INSERT,
     COST_REMOVE,
     COST_MOVE,
     COST_SORT
 } Cost;
 
-/* The length of the table at 1, as its function will see it. */
+/* The length of the table at 1, whose items its function finds at once. */
 static int64_t items(lua_State *L) {
+    static const char *const other[] = {"__len", "__index", "__newindex"};
     if (!lua_istable(L, 1)) return 0; /* it will say so */
-    if (luaL_getmetafield(L, 1, "__len") != LUA_TNIL) front_error(L, "__len", "a table with __len cannot be used here");
+    for (size_t i = 0; i < LEN(other); i++)
+        if (luaL_getmetafield(L, 1, other[i]) != LUA_TNIL) front_error(L, other[i], "a table with %s cannot be used here", other[i]);
     return (int64_t)lua_rawlen(L, 1);
 }
 
 static int64_t at_most(double work) { return work < 1e18 ? (int64_t)work : (int64_t)1e18; }
+
+/* From the argument at `from`, or 1, to the next one, or n. */
+static int64_t range(lua_State *L, int from, int64_t n) {
+    double first = lua_isnoneornil(L, from) ? 1 : lua_tonumber(L, from), last = lua_isnoneornil(L, from + 1) ? (double)n : lua_tonumber(L, from + 1);
+    return at_most(fmax(0, last - first) + 1);
+}
+
+/* Two items are compared as far as they are equal. */
+static int64_t sort(lua_State *L, int64_t n) {
+    size_t longest = 0;
+    for (int64_t i = 1; i <= n; i++, lua_pop(L, 1))
+        if (lua_rawgeti(L, 1, i) == LUA_TSTRING && lua_rawlen(L, -1) > longest) longest = lua_rawlen(L, -1);
+    return at_most((double)n * 2 * log2((double)n + 2) * (1 + (double)longest / BYTES));
+}
 
 static int64_t texts(lua_State *L) {
     int64_t n = 0;
@@ -123,17 +135,18 @@ static int64_t pack(lua_State *L) {
 }
 
 static int64_t cost(lua_State *L, Cost c) {
-    int64_t n = c >= COST_ITEMS ? items(L) : 0;
+    int64_t n = c >= COST_CONCAT ? items(L) : 0;
     switch (c) {
     case COST_TEXT: return texts(L);
     case COST_REP: return rep(L);
     case COST_PATTERN: return pattern(L);
     case COST_PACK: return pack(L);
-    case COST_ITEMS: return n;
+    case COST_CONCAT: return range(L, 3, n);
+    case COST_UNPACK: return range(L, 2, n);
     case COST_INSERT: return lua_gettop(L) > 2 ? at_most(fmax(1, (double)n - lua_tonumber(L, 2)) * ITEM) : 1;
     case COST_REMOVE: return lua_gettop(L) > 1 ? at_most(fmax(1, (double)n - lua_tonumber(L, 2)) * ITEM) : 1;
     case COST_MOVE: return at_most(fmax(1, lua_tonumber(L, 3) - lua_tonumber(L, 2)) * ITEM);
-    case COST_SORT: return at_most((double)n * 2 * log2((double)n + 2));
+    case COST_SORT: return sort(L, n);
     }
     return 1;
 }
@@ -185,8 +198,8 @@ void budget_wrap(lua_State *L) {
         {"string", "lower", COST_TEXT},     {"string", "upper", COST_TEXT},   {"string", "reverse", COST_TEXT},
         {"string", "sub", COST_TEXT},       {"string", "pack", COST_PACK},    {"string", "packsize", COST_TEXT},
         {"string", "unpack", COST_TEXT},    {"utf8", "char", COST_TEXT},      {"utf8", "codepoint", COST_TEXT},
-        {"utf8", "len", COST_TEXT},         {"utf8", "offset", COST_TEXT},    {"table", "concat", COST_ITEMS},
-        {"table", "unpack", COST_ITEMS},    {"table", "insert", COST_INSERT}, {"table", "remove", COST_REMOVE},
+        {"utf8", "len", COST_TEXT},         {"utf8", "offset", COST_TEXT},    {"table", "concat", COST_CONCAT},
+        {"table", "unpack", COST_UNPACK},    {"table", "insert", COST_INSERT}, {"table", "remove", COST_REMOVE},
         {"table", "move", COST_MOVE},       {"table", "sort", COST_SORT},     {"table", "pack", COST_TEXT},
         {"_G", "select", COST_TEXT},        {"_G", "tonumber", COST_TEXT},    {"_G", "tostring", COST_TEXT},
         {"_G", "setmetatable", COST_TEXT},

@@ -10,7 +10,7 @@
 #include "front.h"
 #include "ir/map.h"
 
-enum { MAX_OUTSIDE = 50000 /* inputs, weights and states of a graph */, MAX_NAME = 500, MAX_STRING = 1 << 24 /* bytes */, CALL_WORK = 200 /* of an op, at least */ };
+enum { MAX_OUTSIDE = 50000 /* inputs, weights and states of a graph */, MAX_NAME = 500, MAX_STRING = 1 << 20 /* bytes */, CALL_WORK = 200 /* of an op, at least */ };
 
 typedef struct Source Source; /* a file that was run: its lines are quoted in errors */
 struct Source {
@@ -32,7 +32,6 @@ struct Front {
     const char *main_file; /* the file that was asked for, not one it requires */
     size_t used;           /* bytes of Lua's memory */
     int64_t steps;         /* the budget (front_budget.c): instructions left before a loop counts as endless … */
-    int64_t unclocked;     /* … those since the clock was looked at … */
     double began, seconds; /* … and CPU time: when the call began, what is left for it and all later ones */
     bool late;
     Loc full;              /* where memory ran out, and why */

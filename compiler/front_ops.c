@@ -326,7 +326,7 @@ static int l_output(lua_State *L) {
     Front *f = check_building(L, "output");
     if (f->mode == MODE_PATTERN) return front_error(L, "output", "output: a rule's outputs are what match returns");
     Value *v = check_value(L, 1, "output", "its argument");
-    if (graph_is_output(f->g, v)) return front_error(L, "output", "output: %s is an output already", v->name);
+    if (v->is_output) return front_error(L, "output", "output: %s is an output already", v->name);
     graph_output(f->g, v);
     lua_settop(L, 1);
     return 1;

@@ -102,14 +102,14 @@ static void read_outputs(lua_State *L, Rule *r, int first) {
         if (v->kind != VALUE_NODE) bad(L, r, "match returns its parameter %s", v->name);
         if (is_marked(front_of(L), v) && v->def->in[0]->kind != VALUE_NODE)
             bad(L, r, "match returns maybe(cast(%s)), which is its parameter %s where there is no cast", v->def->in[0]->name, v->def->in[0]->name);
-        if (graph_is_output(r->pattern, v)) bad(L, r, "match returns %s twice", v->name);
+        if (v->is_output) bad(L, r, "match returns %s twice", v->name);
         graph_output(r->pattern, v);
     }
 }
 
 static bool reached(const Graph *g, const Node *n) {
     for (int i = 0; i < n->n_out; i++)
-        if (graph_is_output(g, n->out[i])) return true;
+        if (n->out[i]->is_output) return true;
     for (size_t i = 0; i < g->nodes.n; i++)
         for (int k = 0; k < g->nodes.at[i]->n_in; k++) {
             const Value *v = g->nodes.at[i]->in[k];

@@ -130,7 +130,7 @@ static bool check_readers(Fuser *f, Trial *t) {
             const Value *v = n->out[j];
             if (exported(t, v)) continue;
             const Node *r = outside_reader(f, t, v);
-            bool output = graph_is_output(f->g, v), may_copy = k < 0 || rule->optional_cast[k] || rule->recompute[k];
+            bool output = v->is_output, may_copy = k < 0 || rule->optional_cast[k] || rule->recompute[k];
             if ((r || output) && may_copy) t->copy[n->id] = true;
             else if (output) return refuse(f, "%s is an output of the graph (export it or mark it recompute)", v->name);
             else if (r)

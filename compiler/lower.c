@@ -87,7 +87,8 @@ struct Lower {
         PlanBuf *at;
         size_t n, cap;
     } bufs;
-    Map named; /* those that are not BUF_TEMP: name -> index + 1 */
+    Map named;   /* those that are not BUF_TEMP: name -> index + 1 */
+    Map outputs; /* of all graphs, by name: an input of that name is a link */
     struct {
         const Value *v; /* of the body of the node being lowered */
         int buf;
@@ -139,17 +140,10 @@ static bool add_value(Lower *l, PlanGraph *pg, const Value *v, int buf) {
     return true;
 }
 
-static bool is_link(const Program *p, const char *name) {
-    for (size_t i = 0; i < p->graphs.n; i++)
-        for (size_t k = 0; k < p->graphs.at[i]->outputs.n; k++)
-            if (!strcmp(p->graphs.at[i]->outputs.at[k]->name, name)) return true;
-    return false;
-}
-
-static bool outer_values(Lower *l, const Program *p, const Graph *g, PlanGraph *pg, Err *e) {
+static bool outer_values(Lower *l, const Graph *g, PlanGraph *pg, Err *e) {
     for (size_t i = 0; i < g->inputs.n; i++) {
         const Value *v = g->inputs.at[i];
-        if (!add_value(l, pg, v, named_buf(l, is_link(p, v->name) ? BUF_LINK : BUF_INPUT, v, e))) return false;
+        if (!add_value(l, pg, v, named_buf(l, map_get(&l->outputs, v->name) ? BUF_LINK : BUF_INPUT, v, e))) return false;
     }
     for (size_t i = 0; i < g->params.n; i++)
         if (!add_value(l, pg, g->params.at[i], named_buf(l, BUF_WEIGHT, g->params.at[i], e))) return false;
@@ -159,8 +153,8 @@ static bool outer_values(Lower *l, const Program *p, const Graph *g, PlanGraph *
 }
 
 /* A join of what lies on the first device already: its result is its input. */
-static bool is_in_place(const Graph *g, const Node *n) {
-    return n->op == OP_join && n->in[0]->kind == VALUE_NODE && !graph_is_output(g, n->out[0]) && !graph_is_output(g, n->in[0]);
+static bool is_in_place(const Node *n) {
+    return n->op == OP_join && n->in[0]->kind == VALUE_NODE && !n->out[0]->is_output && !n->in[0]->is_output;
 }
 
 static bool node_values(Lower *l, const Graph *g, int graph, PlanGraph *pg, Err *e) {
@@ -168,10 +162,10 @@ static bool node_values(Lower *l, const Graph *g, int graph, PlanGraph *pg, Err 
         const Node *n = g->nodes.at[k];
         for (int o = 0; o < n->n_out; o++) {
             const Value *v = n->out[o], *state = node_state(n, o);
-            bool in_place = is_in_place(g, n);
+            bool in_place = is_in_place(n);
             int buf = state                   ? plan_value(pg, state->name)
                       : in_place              ? plan_value(pg, n->in[0]->name)
-                      : graph_is_output(g, v) ? named_buf(l, BUF_LINK, v, e)
+                      : v->is_output ? named_buf(l, BUF_LINK, v, e)
                                               : new_buf(l, BUF_TEMP, v);
             if (buf >= 0 && n->op == OP_repack) l->bufs.at[buf].kind = BUF_PACKED, name_buf(l, v->name, buf);
             if (!add_value(l, pg, v, buf)) return false;
@@ -449,9 +443,9 @@ static bool lower_graph(Lower *l, const Program *p, int index, Err *e) {
     size_t ops = 0;
     for (size_t k = 0; k < g->nodes.n; k++) ops += owner_nodes(g->nodes.at[k]);
     pg->launches = arena_array(l->a, ops * MAX_RANGES, sizeof *pg->launches);
-    if (!outer_values(l, p, g, pg, e) || !node_values(l, g, index, pg, e)) return false;
+    if (!outer_values(l, g, pg, e) || !node_values(l, g, index, pg, e)) return false;
     for (size_t k = 0; k < g->nodes.n; k++)
-        if (!is_in_place(g, g->nodes.at[k]) && !launch_node(l, index, (int)k, g->nodes.at[k], e)) return false;
+        if (!is_in_place(g->nodes.at[k]) && !launch_node(l, index, (int)k, g->nodes.at[k], e)) return false;
     trim_groups(pg, g);
     return true;
 }
@@ -588,10 +582,12 @@ static int find_graph_index(const Program *p, const char *name) {
 }
 
 bool lower_plan(Program *p, const Maker *m, const Prelude *prelude, Plan *plan, Err *e) {
-    Lower l = {.a = plan->arena, .em.m = m, .plan = plan, .named.arena = plan->arena};
+    Lower l = {.a = plan->arena, .em.m = m, .plan = plan, .named.arena = plan->arena, .outputs.arena = plan->arena};
     size_t nodes = 0;
     for (size_t i = 0; i < p->graphs.n; i++)
         for (size_t k = 0; k < p->graphs.at[i]->nodes.n; k++) nodes += owner_nodes(p->graphs.at[i]->nodes.at[k]);
+    for (size_t i = 0; i < p->graphs.n; i++)
+        for (size_t k = 0; k < p->graphs.at[i]->outputs.n; k++) map_put(&l.outputs, p->graphs.at[i]->outputs.at[k]->name, p->graphs.at[i]->outputs.at[k]);
     plan->program = p;
     plan->n_graphs = (int)p->graphs.n;
     plan->graphs = arena_array(l.a, p->graphs.n, sizeof *plan->graphs);

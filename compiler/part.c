@@ -27,10 +27,7 @@ size_t owner_index(const Node *o, const Value *v) {
     return SIZE_MAX;
 }
 
-static bool is_output(const Node *o, const Value *v) {
-    if (o->op != OP_FUSED) return v->def == o;
-    return graph_is_output(o->body, v);
-}
+static bool is_output(const Node *o, const Value *v) { return o->op == OP_FUSED ? v->is_output : v->def == o; }
 
 Value *owner_outside(const Node *o, const Value *v) {
     if (o->op != OP_FUSED) return (Value *)v;

@@ -11,6 +11,8 @@
  * A value is cast once, as "<value>.bf16", right behind the node that computes it; all who want it rounded read that. */
 #include "passes.h"
 
+#include "ir/map.h"
+
 typedef struct Precision Precision;
 struct Precision {
     Graph *g;
@@ -107,35 +109,45 @@ static bool round_operands(Precision *p, Node *n) {
 
 static bool is_weight(const Node *n, int i) { return is(n, i, OPERAND_WEIGHT) && is_rounded(n, i); }
 
-/* How graph g reads its param w: as such a weight, and in any other way. */
-static void weight_uses(const Graph *g, const Value *w, bool *as_weight, bool *other) {
-    for (size_t i = 0; i < g->nodes.n; i++)
-        for (int k = 0; k < g->nodes.at[i]->n_in; k++)
-            if (g->nodes.at[i]->in[k] == w) *(is_weight(g->nodes.at[i], k) ? as_weight : other) = true;
-    *other |= graph_is_output(g, w);
+/* How the graphs read a param. One that several read under one name has one type, so all of them are asked. */
+typedef struct Uses Uses;
+struct Uses {
+    bool as_weight, other; /* as a contraction's weight that fast rounds; in any other way */
+};
+
+static Uses *uses_of(Map *uses, const char *name) {
+    Uses *u = map_get(uses, name);
+    if (!u) map_put(uses, name, u = arena_alloc(uses->arena, sizeof *u));
+    return u;
 }
 
-/* A param that several graphs read under one name has one type, so all of them are asked. */
-static bool only_weight(const Program *p, const char *name) {
-    bool as_weight = false, other = false;
-    for (size_t i = 0; i < p->graphs.n; i++) {
-        const ValueList *l = &p->graphs.at[i]->params;
-        for (size_t k = 0; k < l->n; k++)
-            if (!strcmp(l->at[k]->name, name)) weight_uses(p->graphs.at[i], l->at[k], &as_weight, &other);
+static void find_uses(const Graph *g, Map *uses) {
+    for (size_t i = 0; i < g->params.n; i++) uses_of(uses, g->params.at[i]->name)->other |= g->params.at[i]->is_output;
+    for (size_t i = 0; i < g->nodes.n; i++) {
+        const Node *n = g->nodes.at[i];
+        for (int k = 0; k < n->n_in; k++)
+            if (n->in[k] && n->in[k]->kind == VALUE_PARAM) {
+                Uses *u = uses_of(uses, n->in[k]->name);
+                *(is_weight(n, k) ? &u->as_weight : &u->other) = true;
+            }
     }
-    return as_weight && !other;
 }
 
 static void round_weights(const Program *p) {
+    Arena *tmp = arena_new();
+    Map uses = {.arena = tmp};
+    for (size_t i = 0; i < p->graphs.n; i++) find_uses(p->graphs.at[i], &uses);
     for (size_t i = 0; i < p->graphs.n; i++) {
         const ValueList *l = &p->graphs.at[i]->params;
         for (size_t k = 0; k < l->n; k++) {
             Value *w = l->at[k];
-            if (w->type.dtype != DT_F32 || !only_weight(p, w->name)) continue;
+            const Uses *u = uses_of(&uses, w->name);
+            if (w->type.dtype != DT_F32 || !u->as_weight || u->other) continue;
             w->type.dtype = DT_BF16;
             w->may_round = true;
         }
     }
+    arena_free(tmp);
 }
 
 /* --- the pass ----------------------------------------------------------------------------------------------------- */

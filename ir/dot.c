@@ -28,7 +28,7 @@ static const char *label(Arena *a, const Node *n) {
 static void node(Text *t, const Graph *g, const Node *n) {
     Arena *a = arena_new();
     bool output = false;
-    for (int i = 0; i < n->n_out; i++) output |= graph_is_output(g, n->out[i]);
+    for (int i = 0; i < n->n_out; i++) output |= n->out[i]->is_output;
     text_add(t, "    ");
     id(t, g, n);
     text_add(t, " [label=");

@@ -200,7 +200,16 @@ Value *graph_param(Graph *g, const char *name, Type t) {
     return v ? v : outside(g, &g->params, VALUE_PARAM, name, t);
 }
 
-void graph_output(Graph *g, Value *v) { PUSH(g->arena, g->outputs, v); }
+void graph_output(Graph *g, Value *v) {
+    v->is_output = true;
+    PUSH(g->arena, g->outputs, v);
+}
+
+void graph_set_output(Graph *g, size_t i, Value *v) {
+    g->outputs.at[i]->is_output = false;
+    v->is_output = true;
+    g->outputs.at[i] = v;
+}
 
 bool name_ok(const char *name) {
     const char *legal = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/$";
@@ -340,17 +349,11 @@ void graph_replace_uses(Graph *g, Value *old, Value *by, const Node *except) {
             if (n->in[k] == old) n->in[k] = by;
     }
     for (size_t i = 0; i < g->outputs.n; i++)
-        if (g->outputs.at[i] == old) g->outputs.at[i] = by;
-}
-
-bool graph_is_output(const Graph *g, const Value *v) {
-    for (size_t i = 0; i < g->outputs.n; i++)
-        if (g->outputs.at[i] == v) return true;
-    return false;
+        if (g->outputs.at[i] == old) graph_set_output(g, i, by);
 }
 
 int graph_uses(const Graph *g, const Value *v) {
-    int n = graph_is_output(g, v);
+    int n = v->is_output;
     for (size_t i = 0; i < g->nodes.n; i++) n += reads(g->nodes.at[i], v);
     return n;
 }
@@ -519,7 +522,7 @@ Graph *graph_clone(Arena *a, const Graph *g) {
     copy_list(&c, &h->params, &g->params);
     copy_list(&c, &h->states, &g->states);
     for (size_t i = 0; i < g->nodes.n; i++) PUSH(a, h->nodes, copy_node(&c, g->nodes.at[i]));
-    for (size_t i = 0; i < g->outputs.n; i++) PUSH(a, h->outputs, copied(&c, g->outputs.at[i]));
+    for (size_t i = 0; i < g->outputs.n; i++) graph_output(h, copied(&c, g->outputs.at[i]));
     arena_free(tmp);
     return h;
 }
@@ -551,6 +554,7 @@ static bool define(Verify *v, Value *x) {
     if (!name_ok(x->name)) return err_set(v->e, "\"%s\" is no name for a value", x->name);
     if (map_get(&v->names, x->name)) return err_set(v->e, "the name %s is used twice", x->name);
     map_put(&v->names, x->name, x);
+    if (x->is_output != !!map_get_ptr(&v->outputs, x)) return err_set(v->e, "%s %s", x->name, x->is_output ? "is no output, and says so" : "is an output, and does not say so");
     Err why;
     return type_check(&x->type, &why) || err_set(v->e, "%s: %s", x->name, why.msg);
 }
@@ -591,7 +595,7 @@ static bool verify_state(Verify *v, const Node *n) {
         const Value *x = n->in[k];
         bool state = x->kind == VALUE_STATE || (x->def && node_state_in(x->def, x->index) >= 0);
         if (!state && !v->body) return err_set(v->e, "%s: updates %s, which is no state", op_info(n->op)->name, x->name);
-        if (!v->body && map_get_ptr(&v->outputs, x))
+        if (!v->body && x->is_output)
             return err_set(v->e, "%s: updates %s, which is an output of the graph", op_info(n->op)->name, x->name);
         for (int j = 0; j < n->n_in; j++)
             if (j != k && n->in[j] == x) return err_set(v->e, "%s: updates %s and reads it too", op_info(n->op)->name, x->name);
@@ -686,13 +690,13 @@ static bool verify_node(Verify *v, const Node *n) {
 static bool verify_all(Verify *v) {
     const Graph *g = v->g;
     if (!g->name || !name_ok(g->name)) return err_set(v->e, "a graph has no proper name");
-    if (!define_list(v, &g->inputs, VALUE_INPUT) || !define_list(v, &g->params, VALUE_PARAM)) return false;
-    if (!define_list(v, &g->states, VALUE_STATE)) return false;
     for (size_t i = 0; i < g->outputs.n; i++) {
         Value *x = g->outputs.at[i];
         if (x && map_get_ptr(&v->outputs, x)) return err_set(v->e, "%s is an output of graph %s twice", x->name, g->name);
         if (x) map_put_ptr(&v->outputs, x, x);
     }
+    if (!define_list(v, &g->inputs, VALUE_INPUT) || !define_list(v, &g->params, VALUE_PARAM)) return false;
+    if (!define_list(v, &g->states, VALUE_STATE)) return false;
     for (size_t i = 0; i < g->nodes.n; i++)
         if (!verify_node(v, g->nodes.at[i])) return at_node(v, g->nodes.at[i]);
     for (size_t i = 0; i < g->outputs.n; i++) {

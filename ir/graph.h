@@ -87,6 +87,7 @@ struct Value {
     Type type;
     Node *def;   /* VALUE_NODE: who computes it, as output `index`; else NULL */
     int index;
+    bool is_output; /* of its graph (graph_output, graph_set_output) */
     bool may_round; /* VALUE_PARAM: conversion from the file's type may round (the precision pass set it) */
     Loc loc;
     int id; /* scratch for passes; no meaning between them */
@@ -253,7 +254,7 @@ Node *graph_add(Graph *g, Op op, Value *const *in, int n_in, const Attr *attr, i
 /* --- changing graphs ---------------------------------------------------------------------------------------------- */
 
 void graph_replace_uses(Graph *g, Value *old, Value *by, const Node *except); /* in nodes and outputs */
-bool graph_is_output(const Graph *g, const Value *v);
+void graph_set_output(Graph *g, size_t i, Value *v); /* instead of the one there */
 int graph_uses(const Graph *g, const Value *v); /* reads by nodes, plus one when it is an output */
 /* All types anew, after inputs' or weights' have changed. Where one no longer fits, e is at the node: "WHO: …". */
 bool graph_infer(Graph *g, const char *who, Err *e);

@@ -72,7 +72,7 @@ static bool read_outside(const Case *c, const Value *v) {
             if (!c->keep[i]) return true;
             inside = true;
         }
-    return !inside || graph_is_output(c->g, v);
+    return !inside || v->is_output;
 }
 
 static bool is_pool_state(const Value *v) { return v->def && node_state_in(v->def, v->index) >= 0; }

@@ -90,8 +90,8 @@ static json_t *launch_json(const PlanGraph *g, const PlanLaunch *l) {
 
 static json_t *launches_json(const PlanGraph *g, int node) {
     json_t *list = json_array();
-    for (int i = 0; i < g->n_launches; i++)
-        if (g->launches[i].node == node) json_array_append_new(list, launch_json(g, &g->launches[i]));
+    for (int i = plan_launch(g, node); i < g->n_launches && g->launches[i].node == node; i++)
+        json_array_append_new(list, launch_json(g, &g->launches[i]));
     return list;
 }
 

@@ -269,7 +269,7 @@ static const Value *made_value(const Check *c, const Trial *t, int buf) {
     for (size_t i = 0; i < t->n->body->nodes.n; i++) {
         const Node *n = t->n->body->nodes.at[i];
         for (int k = 0; k < n->n_out; k++) {
-            bool result = graph_is_output(t->n->body, n->out[k]);
+            bool result = n->out[k]->is_output;
             if (result ? plan_value(t->pg, n->out[k]->name) == buf
                        : c->plan->bufs[buf].kind == BUF_TEMP && !strcmp(n->out[k]->name, c->plan->bufs[buf].name))
                 return n->out[k];

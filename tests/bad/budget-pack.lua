@@ -1,1 +1,1 @@
-while true do string.pack("c9999999", "") end
+while true do string.pack("c999999", "") end

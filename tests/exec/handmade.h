@@ -234,7 +234,7 @@ static void hand_graph(HandPlan *h, int graph, Sym sym, const int64_t *buckets, 
         for (int i = 0; i < node->n_out; i++) {
             Value *v = node->out[i];
             if (op_info(node->op)->flags & OPF_STATE) hand_value(h, g, v, plan_value(g, node->in[0]->name));
-            else hand_value(h, g, v, hand_buf(h, v, graph_is_output(ir, v) ? BUF_LINK : BUF_TEMP, graph, (int)n));
+            else hand_value(h, g, v, hand_buf(h, v, v->is_output ? BUF_LINK : BUF_TEMP, graph, (int)n));
         }
     }
 }

@@ -383,7 +383,12 @@ static void no_input(Graph *g) { graph_find(g, "attn")->def->in[0] = NULL; }
 static void output_lost(Graph *g) { graph_find(g, "attn")->index = 1; }
 static void outputs_few(Graph *g) { graph_find(g, "top")->def->n_out = 1; }
 static void state_output(Graph *g) { graph_output(g, graph_find(g, "kv")); }
-static void not_its_output(Graph *g) { g->outputs.at[0] = graph_find(graph_clone(g->arena, g), "scaled"); }
+static void not_its_output(Graph *g) {
+    g->outputs.at[0]->is_output = false;
+    g->outputs.at[0] = graph_find(graph_clone(g->arena, g), "scaled");
+}
+static void output_unsaid(Graph *g) { g->outputs.at[0]->is_output = false; }
+static void no_output_said(Graph *g) { g->inputs.at[0]->is_output = true; }
 static void graph_unnamed(Graph *g) { g->name = "a b"; }
 static void no_rule(Graph *g) { g->nodes.at[0]->rule = NULL; }
 static void no_kernel(Graph *g) { g->nodes.at[0]->n_kernel = 0; }
@@ -406,6 +411,8 @@ static const struct {
     {"outputs-few", false, outputs_few, "topk has 1 outputs, must have 2"},
     {"state-output", false, state_output, "kv_write: updates kv, which is an output of the graph"},
     {"not-its-output", false, not_its_output, "output scaled is not in graph step"},
+    {"output-unsaid", false, output_unsaid, "scaled is an output, and does not say so"},
+    {"no-output-said", false, no_output_said, "x is no output, and says so"},
     {"graph-unnamed", false, graph_unnamed, "a graph has no proper name"},
     {"no-rule", true, no_rule, "the fused node has no rule"},
     {"no-kernel", true, no_kernel, "the fused node has 0 kernels"},

@@ -1,0 +1,1 @@
+local s = table.concat({}, "", -(1 << 40), 0)
