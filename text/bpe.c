@@ -50,25 +50,31 @@ bool bpe_pair(Tok *t, int32_t left, int32_t right, uint32_t rank, int32_t id) {
     return true;
 }
 
-void bpe_derive(Tok *t, const uint32_t *rank) {
+bool bpe_derive(Tok *t, const uint32_t *rank, Err *e) {
     struct {
         Pair *at;
         size_t n, cap;
     } found = {0};
     Arena *a = arena_new();
-    for (size_t id = 0; id < t->n; id++) {
+    size_t cuts = 0;
+    bool ok = true;
+    for (size_t id = 0; id < t->n && ok; id++) {
         const Token *k = &t->token[id];
         if (!(k->kind & TOKEN_TEXT)) continue;
-        for (size_t cut = 1; cut < k->n; cut++) {
+        cuts += k->n;
+        if (cuts > TOK_MAX_CUTS || found.n > TOK_MAX_PAIRS)
+            ok = err_set(e, "too many or too long tokens to derive their merges: up to token %zu they have %zu bytes and %zu pairs, at most %d and %d are taken", id, cuts, found.n, TOK_MAX_CUTS, TOK_MAX_PAIRS);
+        for (size_t cut = 1; ok && cut < k->n; cut++) {
             int32_t left = tok_find(t, &t->text, k->at, cut), right = -1;
             if (left >= 0) right = tok_find(t, &t->text, k->at + cut, k->n - cut);
             if (right >= 0) PUSH(a, found, ((Pair){pair_key(left, right), rank[id], (int32_t)id}));
         }
     }
-    bpe_reserve(t, found.n);
-    for (size_t i = 0; i < found.n; i++)
+    if (ok) bpe_reserve(t, found.n);
+    for (size_t i = 0; ok && i < found.n; i++)
         bpe_pair(t, (int32_t)(found.at[i].key >> 32), (int32_t)found.at[i].key, found.at[i].rank, found.at[i].id);
     arena_free(a);
+    return ok;
 }
 
 /* --- scratch --- */

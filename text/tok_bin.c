@@ -41,7 +41,7 @@ bool tok_load_bin(Tok *t, const char *bytes, size_t n, Err *e) {
         if (!ok) err_wrap(e, "token %zu, at byte %zu", id, at);
         at += ENTRY + (size_t)(len > 0 ? len : 0);
     }
-    if (ok && (ok = tok_index(t, e))) bpe_derive(t, rank);
+    ok = ok && tok_index(t, e) && bpe_derive(t, rank, e);
     arena_free(a);
     t->whole = true;
     return ok && split_compile(t, split_o200k, strlen(split_o200k), e);

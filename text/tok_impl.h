@@ -17,7 +17,9 @@ enum {
 };
 enum {
     TOK_MAX_ID = (1 << 24) - 1, /* a table this long is still small; a wilder id is a broken file */
-    TOK_MAX_LEN = 4096,         /* bytes of a token whose merges are derived; o200k's longest has 128 */
+    TOK_MAX_LEN = 512,          /* bytes of a token whose merges are derived; o200k's longest has 128 */
+    TOK_MAX_CUTS = 1 << 24,     /* bytes of all of them; o200k's have 1.4 million */
+    TOK_MAX_PAIRS = 1 << 23,    /* that are found in them: 446,189 */
     TOK_MAX_NAME = 256          /* of a special or added one, which is looked for at each byte of a text; gpt-oss's longest has 18 */
 };
 
@@ -85,7 +87,7 @@ struct Bpe {
 };
 void bpe_reserve(Tok *t, size_t pairs);                                        /* room for so many bpe_pair */
 bool bpe_pair(Tok *t, int32_t left, int32_t right, uint32_t rank, int32_t id); /* false: there already */
-void bpe_derive(Tok *t, const uint32_t *rank); /* every split of a token into two is a pair of its rank (by id) */
+bool bpe_derive(Tok *t, const uint32_t *rank, Err *e); /* every split of a token into two is a pair of its rank (by id) */
 bool bpe_put(Bpe *b, int32_t id, Err *e);
 bool bpe_piece(Bpe *b, const Tok *t, const char *piece, size_t n, Err *e);
 void bpe_free(Bpe *b);

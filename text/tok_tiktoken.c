@@ -26,7 +26,7 @@ static size_t base64(const char *s, size_t n, char *out) {
 }
 
 static bool load_line(Tok *t, const char *line, size_t n, Err *e) {
-    char bytes[TOK_MAX_LEN];
+    char bytes[TOK_MAX_LEN + 2];
     const char *space = memchr(line, ' ', n);
     size_t len = space ? (size_t)(space - line) : 0, digits = space ? n - len - 1 : 0;
     if (!digits || digits > 9) return err_set(e, "not base64, a space and a rank");
@@ -36,9 +36,9 @@ static bool load_line(Tok *t, const char *line, size_t n, Err *e) {
         if (c < '0' || c > '9') return err_set(e, "the rank is not a number");
         rank = rank * 10 + (c - '0');
     }
-    if (len > sizeof bytes / 3 * 4) return err_set(e, "a token of more than %d bytes", TOK_MAX_LEN);
-    size_t made = base64(line, len, bytes);
+    size_t made = len <= sizeof bytes / 3 * 4 ? base64(line, len, bytes) : sizeof bytes;
     if (made == SIZE_MAX) return err_set(e, "bad base64");
+    if (made > TOK_MAX_LEN) return err_set(e, "a token of more than %d bytes", TOK_MAX_LEN);
     return tok_add(t, rank, bytes, made, TOKEN_TEXT, e);
 }
 
@@ -55,8 +55,8 @@ bool tok_load_tiktoken(Tok *t, const char *bytes, size_t n, Err *e) {
     Arena *a = arena_new();
     uint32_t *rank = arena_array(a, t->n, sizeof *rank);
     for (size_t id = 0; id < t->n; id++) rank[id] = (uint32_t)id;
-    bpe_derive(t, rank);
+    bool ok = bpe_derive(t, rank, e);
     arena_free(a);
     t->whole = true;
-    return split_compile(t, split_o200k, strlen(split_o200k), e);
+    return ok && split_compile(t, split_o200k, strlen(split_o200k), e);
 }
