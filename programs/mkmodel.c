@@ -782,12 +782,16 @@ static bool exchange(Arena *a, const char *one, const char *other) {
     return errno = why, false;
 }
 
-/* What is there stays until the new folder is on disk, and is then at tmp. */
-static bool install(Arena *a, const char *tmp, const char *target, State state, Err *e) {
+/* What is there stays until the new folder is on disk, and is then at tmp. old: the folder that was looked at, if there was one; what has
+ * taken its place since goes back. */
+static bool install(Arena *a, const char *tmp, const char *target, const struct stat *old, Err *e) {
     struct stat st;
-    if (state == STATE_OURS && !stat(target, &st)) (void)!chmod(tmp, st.st_mode & 07777); /* permissions stay */
-    bool ok = file_sync_name(arena_printf(a, "%s/config.json", tmp)) && (state == STATE_FREE ? !rename(tmp, target) : exchange(a, tmp, target));
-    return ok || err_set(e, "%s: %s", target, strerror(errno));
+    if (old) (void)!chmod(tmp, old->st_mode & 07777); /* permissions stay */
+    bool ok = file_sync_name(arena_printf(a, "%s/config.json", tmp)) && (old ? exchange(a, tmp, target) : !rename(tmp, target));
+    if (!ok) return err_set(e, "%s: %s", target, strerror(errno));
+    if (!old || (!stat(tmp, &st) && st.st_dev == old->st_dev && st.st_ino == old->st_ino)) return true;
+    if (exchange(a, tmp, target)) return err_set(e, "%s: another folder has taken its place meanwhile", target);
+    return err_set(e, "%s: another folder has taken its place meanwhile, and is %s now: %s", target, tmp, strerror(errno));
 }
 
 /* Behind install. What was in the old folder and is not ours goes on in the new one. */
@@ -806,19 +810,22 @@ static const char *followed(Arena *a, const char *path) {
 
 static bool make_folder(Job *j, Err *e) {
     State state;
-    if (!folder_state(j->arena, j->target, &state, e)) return false;
+    struct stat old;
+    const char *target = followed(j->arena, j->target), *tmp = arena_printf(j->arena, "%s.tmp%ld", target, (long)getpid());
+    bool exists = !stat(target, &old);
+    if (!folder_state(j->arena, target, &state, e)) return false;
     if (state == STATE_OTHER)
         return err_set(e, "%s: exists and was not made by gptoss-mkmodel; remove it first", j->target);
-    const char *target = followed(j->arena, j->target), *tmp = arena_printf(j->arena, "%s.tmp%ld", target, (long)getpid());
+    bool replaces = exists && state == STATE_OURS;
     if (mkdir(tmp, 0777)) return err_set(e, "%s: %s", tmp, strerror(errno));
-    if (!write_configs(j, tmp, e) || !write_weights(j, tmp, e) || !install(j->arena, tmp, target, state, e)) {
+    if (!write_configs(j, tmp, e) || !write_weights(j, tmp, e) || !install(j->arena, tmp, target, replaces ? &old : NULL, e)) {
         Err ignored;
         each_file(j->arena, tmp, NULL, &ignored);
         rmdir(tmp);
         return false;
     }
     if (!file_sync_name(target)) return err_set(e, "%s: is written, but not on disk: %s", j->target, strerror(errno));
-    return state == STATE_FREE || remove_old(j->arena, tmp, target, e);
+    return !replaces || remove_old(j->arena, tmp, target, e);
 }
 
 /* --- a .bin --- */
@@ -848,14 +855,14 @@ static void bin_header(const ModelConfig *c, uint8_t h[BIN_HEADER]) {
 
 static bool make_bin(Job *j, Err *e) {
     uint8_t header[BIN_HEADER];
-    const char *tmp = arena_printf(j->arena, "%s.tmp%ld", j->target, (long)getpid());
+    const char *target = followed(j->arena, j->target), *tmp = arena_printf(j->arena, "%s.tmp%ld", target, (long)getpid());
     Out o;
-    if (!fits_bin(j, e) || !file_replaceable(j->target, e)) return false;
+    if (!fits_bin(j, e) || !file_replaceable(target, e)) return false;
     bin_header(&j->c, header);
     bool ok = out_open(&o, tmp, j->target, BIN_HEADER + j->total, e) && out_put(&o, header, BIN_HEADER, e) && put_items(&o, j, 0, j->total, e);
     bool made = o.fd >= 0;
     ok = out_close(&o, ok, e);
-    if (ok && (rename(tmp, j->target) || !file_sync_name(j->target))) ok = err_set(e, "%s: %s", j->target, strerror(errno));
+    if (ok && (rename(tmp, target) || !file_sync_name(target))) ok = err_set(e, "%s: %s", j->target, strerror(errno));
     if (!ok && made) unlink(tmp);
     return ok;
 }
@@ -881,6 +888,8 @@ static bool make(Job *j, bool dtype_given, Err *e) {
     const json_t *quant = json_object_get(j->source, "quantization_config");
     if (!dtype_given) j->experts = json_is_object(quant) ? DT_MXFP4 : DT_BF16;
     if (!list_items(j, e)) return false;
+    struct stat st;
+    if (!lstat(j->target, &st) && stat(j->target, &st) && errno == ENOENT) return err_set(e, "%s: a link to what is not there", j->target);
     return j->layout == &layout_bin ? make_bin(j, e) : make_folder(j, e);
 }
 

@@ -92,6 +92,23 @@ swap open 2 FAULT_KILL=9
 cp -r $swap/old $swap/m
 says swap-open 'm: Too many open files' env $preload FAULT_CALLS=open FAULT_AT=$(($(awk '$1 == "open" {print $2}' $out/calls) - 9)) out/gptoss-mkmodel tests/models/least.json $swap/m
 
+# Another folder in its place, come while the new one was written: it is stopped in its first sync.
+rm -rf $swap/m && cp -r $swap/old $swap/m && mkdir $swap/foreign && echo theirs >$swap/foreign/config.json && echo all >$swap/foreign/work
+env $preload FAULT_CALLS=sync FAULT_AT=1 FAULT_KILL=19 out/gptoss-mkmodel tests/models/least.json $swap/m --seed 4 >$out/log 2>$out/err & maker=$!
+for ((i = 0; i < 200; i++)); do grep -qs ' (gptoss-mkmodel) T ' /proc/$maker/stat && break; sleep 0.05; done
+mv $swap/m $swap/aside && cp -r $swap/foreign $swap/m
+kill -CONT $maker
+wait $maker
+code=$?
+if [ $code = 1 ] && grep -q 'another folder has taken its place' $out/err && diff -r $swap/foreign $swap/m >$out/differs && ! ls -d $swap/m.* >/dev/null 2>&1; then echo "ok swap-foreign"
+else echo "FAIL swap-foreign: exit $code: $(tail -1 $out/err) $(head -1 $out/differs) $(ls $swap)"; failed=1; fi
+ln -s nowhere $swap/link && ln -s nowhere.bin $swap/link.bin
+says swap-dangling 'link: a link to what is not there' out/gptoss-mkmodel tests/models/least.json $swap/link
+says swap-dangling-bin 'link.bin: a link to what is not there' out/gptoss-mkmodel tests/models/least.json $swap/link.bin
+echo old >$swap/nowhere.bin
+if out/gptoss-mkmodel tests/models/least.json $swap/link.bin 2>$out/err && [ -L $swap/link.bin ] && [ "$(stat -c %s $swap/nowhere.bin)" -gt 1000 ]; then echo "ok swap-link-bin"
+else echo "FAIL swap-link-bin: $(tail -1 $out/err) $(ls -l $swap)"; failed=1; fi
+
 # --- tokenizers ---
 tokenizer() { # NAME, what is said, what follows the vocabulary {"a":0,"b":1,"ab":2}, merges, added tokens, the pre-tokenizer's parts
     printf '{"added_tokens":%s,"pre_tokenizer":{"type":"Sequence","pretokenizers":[%s]},"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":%s}}' "$4" "$5" "$3" >$out/tokenizer.json
@@ -106,8 +123,8 @@ tokenizer splits 'more than one Split is not supported' '[]' '[]' "$(split a),$(
 tokenizer level-twice 'ByteLevel twice' '[]' '[]' "$own,$own"
 tokenizer level-first 'Split after ByteLevel is not supported' '[]' '[]' "$own,$(split a)"
 tokenizer backslash 'pattern ends in a backslash' '[]' '[]' "$(split 'a\\'),$level"
-{ head -c 6000 /dev/zero | base64 -w0 && echo ' 0'; } >$out/long.tiktoken && says tok-tiktoken-long 'a token of more than 4096 bytes' out/gptoss-tok encode -z $out/long.tiktoken
-{ printf '\20\0\0\0\0\0\0\0\210\23\0\0' && head -c 5000 /dev/zero | tr '\0' a; } >$out/long.bin && says tok-bin-long 'a token of more than 4096 bytes' out/gptoss-tok encode -z $out/long.bin
+{ head -c 6000 /dev/zero | base64 -w0 && echo ' 0'; } >$out/long.tiktoken && says tok-tiktoken-long 'a token of more than 512 bytes' out/gptoss-tok encode -z $out/long.tiktoken
+{ printf '\20\0\0\0\0\0\0\0\210\23\0\0' && head -c 5000 /dev/zero | tr '\0' a; } >$out/long.bin && says tok-bin-long 'a token of more than 512 bytes' out/gptoss-tok encode -z $out/long.bin
 
 # --- compilers ---
 host_cc() { says "cc-$1" "$2" env CC="$3" GPTOSS_CACHE=$out/cc-cache out/gptoss-compile graphs/toy.lua --arch host -o $out/none.bin; }
