@@ -10,14 +10,12 @@
 #include <fcntl.h>
 #include <math.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-extern char **environ;
 
 enum { MAX_WORDS = 64 };
 
@@ -112,30 +110,39 @@ static bool find_cc(Arena *a, Cc *cc, Err *e) {
     return err_set(e, "no C compiler found (neither $CC nor cc, gcc, clang in PATH); install gcc or clang");
 }
 
-/* Starts it in this process's group, or in one of its own. 0 or an errno. */
-static int start(const Cc *cc, int in, int out, int err, bool own_group, pid_t *pid) {
-    posix_spawn_file_actions_t files;
-    posix_spawnattr_t how;
-    int rc = posix_spawn_file_actions_init(&files);
-    if (rc) return rc;
-    rc = posix_spawn_file_actions_adddup2(&files, in, 0);
-    if (!rc) rc = posix_spawn_file_actions_adddup2(&files, out, 1);
-    if (!rc) rc = posix_spawn_file_actions_adddup2(&files, err, 2);
-    if (!rc && !(rc = posix_spawnattr_init(&how))) {
-        if (own_group) rc = posix_spawnattr_setflags(&how, POSIX_SPAWN_SETPGROUP);
-        if (!rc) rc = posix_spawnp(pid, cc->argv[0], &files, &how, (char *const *)cc->argv, environ);
-        posix_spawnattr_destroy(&how);
-    }
-    posix_spawn_file_actions_destroy(&files);
-    return rc;
+/* In the child, which ends when its parent does. `failed` gets errno where it cannot become cc. */
+static NORETURN void become(const Cc *cc, pid_t parent, int in, int out, int err, bool own_group, int failed) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(127); /* it ended before that was said */
+    if (own_group) setpgid(0, 0);
+    if (dup2(in, 0) >= 0 && dup2(out, 1) >= 0 && dup2(err, 2) >= 0) execvp(cc->argv[0], (char *const *)cc->argv);
+    int why = errno;
+    write_all(failed, &why, sizeof why, -1);
+    _exit(127);
+}
+
+/* Starts it in this process's group, or in one of its own. -1: errno says why. */
+static pid_t start(const Cc *cc, int in, int out, int err, bool own_group) {
+    int ends[2], why = 0;
+    ssize_t n = 0;
+    pid_t self = getpid();
+    if (pipe2(ends, O_CLOEXEC)) return -1;
+    pid_t pid = fork();
+    if (!pid) become(cc, self, in, out, err, own_group, ends[1]);
+    if (pid < 0) why = errno;
+    close(ends[1]);
+    while (pid > 0 && (n = read(ends[0], &why, sizeof why)) < 0 && errno == EINTR) {}
+    close(ends[0]);
+    if (n == sizeof why) waitpid(pid, NULL, 0), pid = -1;
+    return errno = why, pid;
 }
 
 /* Runs it, its standard input, output and error as given. A question must be answered soon: nobody waits for it with a limit of his own.
  * Its exit status; -1: there is none, e says why. */
 static int run_cc(const Cc *cc, int in, int out, int err, bool question, Err *e) {
-    pid_t pid;
-    int status, rc = start(cc, in, out, err, question, &pid);
-    if (rc) return err_set(e, "cannot run %s: %s", cc->argv[0], strerror(rc)), -1;
+    int status, rc;
+    pid_t pid = start(cc, in, out, err, question);
+    if (pid < 0) return err_set(e, "cannot run %s: %s", cc->argv[0], strerror(errno)), -1;
     if (!rtc_wait(pid, question ? rtc_patience() : INFINITY, &status)) {
         if (errno == ETIMEDOUT) return err_set(e, "%s did not answer within %g s", cc->argv[0], rtc_patience()), -1;
         return err_set(e, "%s cannot be waited for: %s", cc->argv[0], strerror(errno)), -1;
@@ -221,39 +228,55 @@ static void identify(Arena *a, const Cc *cc, const char *version, RtcTool *tool)
     text_free(&t);
 }
 
-static FILE *scratch_file(Arena *a, const char *name, char **path, Err *e) {
+typedef struct Scratch Scratch;
+struct Scratch {
+    FILE *f; /* NULL: there is none */
+    const char *path;
+};
+
+static bool scratch_open(Arena *a, const char *name, Scratch *s, Err *e) {
     const char *tmp = getenv("TMPDIR"); /* the server's own */
-    *path = arena_printf(a, "%s/%d.%s", tmp ? tmp : "/tmp", (int)getpid(), name);
-    FILE *f = fopen(*path, "wb+");
-    if (!f) err_set(e, "%s: %s", *path, strerror(errno));
-    return f;
+    s->path = arena_printf(a, "%s/%d.%s", tmp ? tmp : "/tmp", (int)getpid(), name);
+    s->f = fopen(s->path, "wb+");
+    return s->f || err_set(e, "%s: %s", s->path, strerror(errno));
 }
 
-/* What cc printed; the file goes. */
-static char *read_log(Arena *a, FILE *f, const char *path) {
+/* What cc printed to it. */
+static char *scratch_text(Arena *a, const Scratch *s) {
     Err none;
-    fclose(f);
-    char *s = file_read(a, path, NULL, &none);
-    unlink(path);
-    return s ? s : arena_strdup(a, "");
+    char *text = s->f ? file_read(a, s->path, NULL, &none) : NULL;
+    return text ? text : arena_strdup(a, "");
+}
+
+static void scratch_close(Scratch *s) {
+    if (s->f) fclose(s->f), unlink(s->path);
+}
+
+/* The first line of cc --version; NULL on error. */
+static char *version_of(Arena *a, const Cc *cc, Err *e) {
+    Cc ask = *cc;
+    Scratch s = {0};
+    char *version = NULL;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC), rc = -1;
+    add(&ask, "--version");
+    if (null < 0) err_set(e, "/dev/null: %s", strerror(errno));
+    else if (scratch_open(a, "version", &s, e)) rc = run_cc(&ask, null, fileno(s.f), null, true, e);
+    if (rc > 0) err_set(e, "%s --version fails (exit status %d)", cc->argv[0], rc);
+    if (!rc) {
+        version = scratch_text(a, &s);
+        version[strcspn(version, "\n")] = 0;
+        if (!*version) err_set(e, "%s --version prints nothing, or it cannot be read", cc->argv[0]), version = NULL;
+    }
+    if (null >= 0) close(null);
+    scratch_close(&s);
+    return version;
 }
 
 static void *host_open(Arena *a, RtcTool *tool) {
-    Cc *cc = arena_alloc(a, sizeof *cc), ask;
-    char *path;
+    Cc *cc = arena_alloc(a, sizeof *cc);
     if (!find_cc(a, cc, &tool->err)) return tool->absent = true, NULL;
-    ask = *cc;
-    add(&ask, "--version");
-    FILE *f = scratch_file(a, "version", &path, &tool->err);
-    if (!f) return NULL;
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null < 0) return err_set(&tool->err, "/dev/null: %s", strerror(errno)), NULL;
-    int rc = run_cc(&ask, null, fileno(f), null, true, &tool->err);
-    close(null);
-    char *version = read_log(a, f, path);
-    if (rc < 0) return NULL;
-    if (rc) return err_set(&tool->err, "%s --version fails (exit status %d)", cc->argv[0], rc), NULL;
-    version[strcspn(version, "\n")] = 0;
+    const char *version = version_of(a, cc, &tool->err);
+    if (!version) return NULL;
     snprintf(tool->name, sizeof tool->name, "%.31s", cc->argv[0]);
     snprintf(tool->version, sizeof tool->version, "%.127s", version);
     identify(a, cc, version, tool);
@@ -286,29 +309,29 @@ static bool read_symbols(Arena *a, RtcJob *job) {
 }
 
 /* The text on standard input keeps temporary names out of the result. */
-static bool host_compile(void *self, Arena *a, RtcJob *job, Err *e) {
-    Cc cc = *(const Cc *)self;
-    char *source_path, *log_path, *so = NULL;
-    FILE *source = scratch_file(a, "c", &source_path, e), *log = source ? scratch_file(a, "log", &log_path, e) : NULL;
-    FILE *out = log ? scratch_file(a, "so", &so, e) : NULL;
-    if (!out) return false;
-    if (fprintf(source, "#line 1 \"%s\"\n%s", job->name, job->source) < 0 || fflush(source) || fseek(source, 0, SEEK_SET))
-        return err_set(e, "%s: %s", source_path, strerror(errno));
-    fclose(out);
+static bool compile_to(const Cc *self, RtcJob *job, const Scratch *source, const Scratch *log, const char *so, Err *e) {
+    Cc cc = *self;
+    if (fprintf(source->f, "#line 1 \"%s\"\n%s", job->name, job->source) < 0 || fflush(source->f) || fseek(source->f, 0, SEEK_SET))
+        return err_set(e, "%s: %s", source->path, strerror(errno));
     add(&cc, "-std=gnu11"), add(&cc, "-shared"), add(&cc, "-fPIC"), add(&cc, "-fvisibility=hidden"), add(&cc, "-nostartfiles");
     add(&cc, "-Wno-psabi"), add(&cc, "-Wl,--build-id=none"), add(&cc, "-s");
     add_features(&cc, job->arch);
     for (int i = 0; i < job->n_options; i++) add(&cc, job->options[i]);
     add(&cc, "-x"), add(&cc, "c"), add(&cc, "-"), add(&cc, "-lm"), add(&cc, "-o"), add(&cc, so);
-    int rc = run_cc(&cc, fileno(source), fileno(log), fileno(log), false, e);
-    fclose(source);
-    unlink(source_path);
-    job->log = read_log(a, log, log_path);
-    if (rc < 0) return false;
-    if (rc) return err_set(e, "does not compile (%s, exit status %d)", cc.argv[0], rc);
-    job->code = file_read(a, so, &job->code_size, e);
-    unlink(so);
-    return job->code && (read_symbols(a, job) || err_set(e, "%s gave no 64-bit ELF file", cc.argv[0]));
+    int rc = run_cc(&cc, fileno(source->f), fileno(log->f), fileno(log->f), false, e);
+    if (rc > 0) err_set(e, "does not compile (%s, exit status %d)", cc.argv[0], rc);
+    return !rc;
+}
+
+static bool host_compile(void *self, Arena *a, RtcJob *job, Err *e) {
+    const Cc *cc = self;
+    Scratch source = {0}, log = {0}, so = {0};
+    bool ok = scratch_open(a, "c", &source, e) && scratch_open(a, "log", &log, e) && scratch_open(a, "so", &so, e) &&
+              compile_to(cc, job, &source, &log, so.path, e);
+    job->log = scratch_text(a, &log);
+    if (ok) ok = (job->code = file_read(a, so.path, &job->code_size, e)) && (read_symbols(a, job) || err_set(e, "%s gave no 64-bit ELF file", cc->argv[0]));
+    scratch_close(&source), scratch_close(&log), scratch_close(&so);
+    return ok;
 }
 
 static const char *host_needs(const char *arch) { return (void)arch, ""; }
