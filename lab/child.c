@@ -171,17 +171,23 @@ bool partner_start(Arena *a, const Args *args, Partner *p, Err *e) {
     return p->pid > 0;
 }
 
-/* What it said last on stderr, or how it ended: by itself, when it has closed its stdout, or now. */
+/* It ends by itself, or soon by force. False: how is not known. */
+static bool ends(int pid, int *status) {
+    double end = seconds_now() + GRACE;
+    int ended;
+    while (!(ended = waitpid(pid, status, WNOHANG)) && seconds_now() < end && !came) usleep(10000);
+    if (!ended) kill(pid, SIGKILL);
+    while (!ended || (ended < 0 && errno == EINTR)) ended = waitpid(pid, status, 0);
+    return ended == pid;
+}
+
+/* What it said last on stderr, or how it ended. */
 static void why_ended(Partner *p, Err *e) {
     Said s = {.how = ""};
     Arena *a = arena_new();
     char block[4096];
     int status = 0;
-    double end = seconds_now() + GRACE;
-    int ended;
-    while (!(ended = waitpid(p->pid, &status, WNOHANG)) && seconds_now() < end) usleep(10000);
-    if (!ended) kill(p->pid, SIGKILL), ended = waitpid(p->pid, &status, 0);
-    if (ended == p->pid) note_end(&s, status);
+    if (ends(p->pid, &status)) note_end(&s, status);
     p->pid = 0;
     rewind(p->err);
     text_put(&s.err, "", 0);
@@ -213,8 +219,9 @@ const char *partner_ask(Partner *p, double seconds, Err *e) {
 }
 
 void partner_end(Partner *p) {
-    if (p->pid > 0 && came) kill(p->pid, SIGKILL);
-    if (p->pid > 0) close(p->to), waitpid(p->pid, NULL, 0);
+    int status;
+    if (p->to) close(p->to);
+    if (p->pid > 0) ends(p->pid, &status);
     if (p->from) close(p->from);
     if (p->err) fclose(p->err);
     text_free(&p->line);
