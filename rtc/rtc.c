@@ -131,15 +131,20 @@ struct Run {
     bool timed_out;
 };
 
-/* The caller has gone; or it cannot be served, reads why in server.err when it hears no more, and goes. */
-static NORETURN void give_up(Run *runs, int n, const char *dir, int sock, const char *what) {
+/* The caller hears no more, reads what is left in the folder, and goes, in whatever way. */
+static NORETURN void end(const char *dir, int sock) {
     char none[64];
-    fprintf(stderr, "%s: %s\n", what, strerror(errno));
-    for (int i = 0; i < n; i++) kill(-runs[i].pid, SIGKILL), waitpid(runs[i].pid, NULL, 0);
     shutdown(sock, SHUT_WR);
     while (read(sock, none, sizeof none) > 0) {}
     remove_tree(dir);
-    _exit(1);
+    _exit(0);
+}
+
+/* The caller has gone; or it cannot be served, and reads why in server.err. */
+static NORETURN void give_up(Run *runs, int n, const char *dir, int sock, const char *what) {
+    fprintf(stderr, "%s: %s\n", what, strerror(errno));
+    for (int i = 0; i < n; i++) kill(-runs[i].pid, SIGKILL), waitpid(runs[i].pid, NULL, 0);
+    end(dir, sock);
 }
 
 static bool start(Run *r, const RtcBackend *b, void *state, Arena *a, RtcJob *job, const char *dir, int i, int sock) {
@@ -217,7 +222,7 @@ static NORETURN void serve(RtcKind kind, RtcJob *jobs, int workers, const char *
     int32_t *todo = arena_array(a, (size_t)n, sizeof *todo);
     if (!socket_get(sock, todo, (size_t)n * sizeof *todo, -1)) give_up(NULL, 0, dir, sock, "the jobs");
     if (state) serve_jobs(b, state, a, jobs, todo, n, workers < n ? workers : n, dir, sock);
-    _exit(0);
+    end(dir, sock);
 }
 
 /* --- the caller --------------------------------------------------------------------------------------------------- */
