@@ -275,7 +275,7 @@ static int l_print(lua_State *L) { /* stdout is for results */
         size_t n;
         const char *s = luaL_tolstring(L, i, &n);
         charge(L, CALL_WORK * 10 + (int64_t)n); /* nobody reads so much */
-        fprintf(stderr, "%s%s", i > 1 ? "\t" : "", s);
+        fprintf(stderr, "%s%s", i > 1 ? "\t" : "", printable(arena_strdup(front_of(L)->a, s), true));
         lua_pop(L, 1);
     }
     fputc('\n', stderr);
@@ -286,7 +286,7 @@ static int l_note(lua_State *L) {
     size_t n;
     const char *s = luaL_checklstring(L, 1, &n);
     charge(L, CALL_WORK * 10 + (int64_t)n);
-    fprintf(stderr, "note: %s: %s\n", front_of(L)->main_file, s);
+    fprintf(stderr, "note: %s: %s\n", front_of(L)->main_file, printable(arena_strdup(front_of(L)->a, s), true));
     return 0;
 }
 

@@ -14,10 +14,14 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-/* Messages quote files that others made, and are read on a terminal: what would move its cursor is a question mark. */
-static void printable(char *s) {
-    for (; *s; s++)
-        if (((unsigned char)*s < 32 && *s != '\n' && *s != '\t') || *s == 127) *s = '?';
+char *printable(char *s, bool lines) {
+    for (char *p = s; *p; p++) {
+        bool c1 = *p == '\xc2' && (unsigned char)p[1] >= 0x80 && (unsigned char)p[1] < 0xa0; /* U+0080 to U+009F in UTF-8 */
+        bool c0 = ((unsigned char)*p < 32 && !(lines && (*p == '\n' || *p == '\t'))) || *p == 127;
+        if (c0 || c1) *p = '?';
+        if (c1) *++p = '?';
+    }
+    return s;
 }
 
 bool (err_set)(Err *e, const char *fmt, ...) { /* not the macros of tests/coverage.h and tests/lint.h */
@@ -25,7 +29,7 @@ bool (err_set)(Err *e, const char *fmt, ...) { /* not the macros of tests/covera
     va_start(ap, fmt);
     vsnprintf(e->msg, sizeof e->msg, fmt, ap);
     va_end(ap);
-    printable(e->msg);
+    printable(e->msg, true);
     return false;
 }
 
@@ -38,7 +42,7 @@ bool (err_wrap)(Err *e, const char *fmt, ...) {
     size_t n = strlen(e->msg), room = sizeof e->msg - 1 - n;
     size_t more = strlen(tail.msg) + 2 < room ? strlen(tail.msg) + 2 : room;
     if (more > 2) memcpy(e->msg + n, ": ", 2), memcpy(e->msg + n + 2, tail.msg, more - 2), e->msg[n + more] = 0;
-    printable(e->msg);
+    printable(e->msg, true);
     return false;
 }
 
@@ -48,7 +52,7 @@ bool err_add(Err *e, const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(e->msg + n, sizeof e->msg - n, fmt, ap);
     va_end(ap);
-    printable(e->msg + n);
+    printable(e->msg + n, true);
     return false;
 }
 

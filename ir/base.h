@@ -32,6 +32,9 @@ struct Err {
     char msg[2048]; /* one or more lines, no newline at the end; "" while nothing failed */
 };
 
+/* What others made, for a terminal: of s, what would move its cursor (control characters; line breaks and tabs may stay) is a question mark.
+ * Returns s. Messages of Err are such. */
+char *printable(char *s, bool lines);
 bool err_set(Err *e, const char *fmt, ...) PRINTF(2, 3); /* writes e->msg (truncating); always returns false */
 bool err_wrap(Err *e, const char *fmt, ...) PRINTF(2, 3); /* puts "fmt: " before e->msg; always returns false */
 bool err_add(Err *e, const char *fmt, ...) PRINTF(2, 3);  /* appends to e->msg; always returns false */

@@ -117,15 +117,6 @@ static const char *change_text(char to[32], const json_t *figures, const char *t
     return to;
 }
 
-/* The file is others' too, and this is read on a terminal: what would move its cursor is a question mark. */
-static void put_plain(Text *t, const Text *line) {
-    for (size_t i = 0; i < line->n; i++) {
-        unsigned char c = (unsigned char)line->at[i];
-        text_put(t, c < 32 || c == 127 ? "?" : line->at + i, 1);
-    }
-    text_put(t, "\n", 1);
-}
-
 static void add_line(const json_t *j, Text *to) {
     Text line = {0}, *t = &line;
     char b[6][32];
@@ -140,11 +131,11 @@ static void add_line(const json_t *j, Text *to) {
              json_text(result, "is"), change_text(b[0], f, "decode", "launches"),
              change_text(b[1], f, "prefill", "instructions"), change_text(b[2], f, "decode", "instructions"),
              ratio_text(b[3], f, true), ratio_text(b[4], f, false), json_text(j, "machine"));
-    put_plain(to, t);
+    text_add(to, "%s\n", printable(t->at, false)); /* the file is others' too */
     t->n = 0;
     if (!right && json_array_size(why)) {
         text_add(t, "%21s%s", "", json_is_string(json_array_get(why, 0)) ? json_string_value(json_array_get(why, 0)) : "");
-        put_plain(to, t);
+        text_add(to, "%s\n", printable(t->at, false));
     }
     text_free(t);
 }

@@ -502,14 +502,14 @@ static char *put_byte(char *out, int byte) {
     return out;
 }
 
-static bool printable(int byte) { return (byte >= 33 && byte < 127) || (byte >= 161 && byte != 173); }
+static bool prints(int byte) { return (byte >= 33 && byte < 127) || (byte >= 161 && byte != 173); }
 
 static void add_bytes(json_t *vocab) {
     int id = 0;
     for (int pass = 1; pass >= 0; pass--)
         for (int b = 0; b < 256; b++) {
             char text[4] = {0};
-            if (printable(b) != pass) continue;
+            if (prints(b) != pass) continue;
             put_byte(text, b);
             json_object_set_new(vocab, text, json_integer(id++));
         }

@@ -29,14 +29,11 @@ bool comgr_kept_get(Arena *a, const char *dir, const ComgrCode *code, Text *said
     uint64_t sum;
     size_t n = 0;
     put_asked(&asked, code);
-    const char *entry = file_read(a, path_of(a, dir, &asked), &n, &none), *at = entry ? entry + asked.n : NULL;
-    bool ok = entry && n >= asked.n + sizeof sum && !memcmp(entry, asked.at, asked.n);
-    if (ok) {
-        memcpy(&sum, at, sizeof sum);
-        at += sizeof sum, n -= asked.n + sizeof sum;
-        ok = hash64(at, n) == sum;
-    }
-    if (ok) text_put(said, at, n);
+    const size_t head = asked.n + sizeof sum;
+    const char *entry = file_read(a, path_of(a, dir, &asked), &n, &none);
+    bool ok = entry && n >= head && !memcmp(entry, asked.at, asked.n);
+    if (ok) memcpy(&sum, entry + asked.n, sizeof sum), ok = hash64(entry + head, n - head) == sum;
+    if (ok) text_put(said, entry + head, n - head);
     text_free(&asked);
     return ok;
 }

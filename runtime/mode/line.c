@@ -136,6 +136,15 @@ static unsigned char paste(EditLine *el, int ch) {
     return CC_REFRESH;
 }
 
+/* The file, which is too large, becomes what was taken of it, at once. */
+static void shorten(const Line *l) {
+    HistEvent v;
+    char *whole;
+    if (asprintf(&whole, "%s.%ld", l->file, (long)getpid()) < 0) return;
+    if (history(l->history, &v, H_SAVE, whole) < 0 || rename(whole, l->file)) unlink(whole);
+    free(whole);
+}
+
 static void editor_open(Line *l) {
     HistEvent v;
     struct stat st;
@@ -156,7 +165,7 @@ static void editor_open(Line *l) {
     history(l->history, &v, H_SETUNIQUE, 1);
     if (!l->file) return;
     history(l->history, &v, H_LOAD, l->file);
-    if (!stat(l->file, &st) && st.st_size > HISTORY_FILE_MAX) history(l->history, &v, H_SAVE, l->file);
+    if (!stat(l->file, &st) && st.st_size > HISTORY_FILE_MAX) shorten(l);
 }
 
 /* Line by line, so that neither a crash nor another chat loses any: the file is a history of one line, appended. */

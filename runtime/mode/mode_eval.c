@@ -243,7 +243,7 @@ static void print_table(const Session *s, const Eval *v, FILE *to) {
             "recorded", "drift");
     for (size_t i = 0; i <= v->tasks.n; i++) {
         const Task *t = i < v->tasks.n ? &v->tasks.at[i] : &all;
-        fprintf(to, "%-12s %8" PRId64 " %9" PRId64 " %11.1f%%", t->name, t->right, t->problems,
+        fprintf(to, "%-12s %8" PRId64 " %9" PRId64 " %11.1f%%", printable(arena_strdup(s->arena, t->name), false), t->right, t->problems,
                 percent(t->right, t->problems));
         if (t->scored) fprintf(to, " %16.6f", mean(t->score, t->scored));
         if (t->compared) fprintf(to, " %10.6f %7.3f", mean(t->recorded, t->compared), mean(t->drift, t->answers));

@@ -390,6 +390,7 @@ static void print_report(const Parity *q) {
 static bool report(const Parity *q, bool ran, Err *e) {
     const Stage *b = &q->first;
     if (!q->bad) return ran || (name_nonfinite(q, e), false);
+    if (!session_unchanged(q->s, e)) return false; /* two devices that have read two weights */
     Text why = {0};
     judge_why(&b->v, &why);
     err_set(e, "parity: first stage out of tolerance: %s (graph %s, step %" PRId64 ", kernel %s): %s", b->name,

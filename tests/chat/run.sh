@@ -189,13 +189,14 @@ if command -v script >/dev/null; then
         GPTOSS_HISTORY=$PWD/$out/history timeout 90 script -qfec "stty cols $1; exec $2" $out/typescript < <(eval "$3") >/dev/null 2>&1
     }
     talk="env -u LANG -u LC_ALL -u LC_CTYPE $exec $out/plan.bin --device ref -m chat --date 2025-01-01 --max-answer 10"
-    rm -f $out/history
+    { echo _HiStOrY_V2_; seq -f 'old\040line\040%06.0f\040of\040many' 40000; } >$out/history # more than it may have: cut to its last lines
     terminal 100 "$talk" 'shows "> "; printf "hello\r"; sleep 1; printf "/help\r"; sleep 0.5; printf "/bye\\\\\\rmore\r"; sleep 0.5; printf "/quit\r"; sleep 0.5'
     report terminal/exit "$([ $? = 0 ] || echo failed)"
     report terminal/prompt "$(grep -aq '> ' $out/typescript || echo 'no prompt')"
     report terminal/help "$(grep -aq 'begin another conversation' $out/typescript || echo 'no help')"
     if pkg-config --exists libedit; then
         report terminal/history "$(grep -aq hello $out/history || echo 'no history kept')"
+        report terminal/history-cut "$(grep -aq 040000 $out/history && [ "$(stat -c %s $out/history)" -lt 100000 ] && ! ls $out/history.* 2>/dev/null || ls -l $out/history*)"
         # Ctrl-C gives up a line and no more; a paste with line breaks and a tab is one turn; letters beyond ASCII without a locale;
         # Tab is a tab. What was sent is what the history has, in vis(3)'s encoding.
         terminal 100 "$talk" 'shows "> "; printf "half \003"; shows leaves; printf "Gr\303\274\303\237e\tx\r"; sleep 1; printf "\033[200~one\r\r\ttwo\n\nthree\033[201~\r"; sleep 1; printf "\033[A\033[Bend\r"; sleep 1; printf "/quit\r"; sleep 0.5'
