@@ -2,6 +2,7 @@
  *   all that report_object has
  *   explain    as --report json --explain has it
  *   measured   with --measured FILE what gptoss-exec -m bench --kernels --json printed there, of a plan with the same kernels */
+#include "ir/json.h"
 #include "plan/sheet.h"
 #include "report.h"
 
@@ -38,13 +39,12 @@ static bool check_measured(const Compile *c, const json_t *kernels, Err *e) {
 }
 
 static bool add_measured(const Compile *c, json_t *top, Err *e) {
-    json_error_t why;
     if (!c->o.measured) return true;
     size_t n;
     const char *text = file_read_text(c->a, c->o.measured, &n, e);
-    if (!text || !json_fits(text, n, JSON_MOST, c->o.measured, e)) return err_wrap(e, "--measured");
-    json_t *j = json_loadb(text, n, 0, &why);
-    if (!j) return err_set(e, "--measured %s:%d: %s", c->o.measured, why.line, why.text);
+    if (!text) return err_wrap(e, "--measured");
+    json_t *j = json_parse(text, n, 0, JSON_MOST, e);
+    if (!j) return err_wrap(e, "--measured %s", c->o.measured);
     json_object_set_new(top, "measured", j);
     return check_measured(c, json_object_get(j, "kernels"), e);
 }

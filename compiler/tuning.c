@@ -1,6 +1,8 @@
 /* tuning.c - see tuning.h. */
 #include "tuning.h"
 
+#include "ir/json.h"
+
 #include <math.h>
 
 static const char *text_of(const json_t *o, const char *key) {
@@ -16,10 +18,8 @@ static bool is_for(const json_t *entry, const char *arch, const char *precision,
 }
 
 static bool add_line(Tuning *t, const char *at, size_t n, int line, const char *arch, const char *precision, const char *compiler, Err *e) {
-    json_error_t why;
-    if (!json_fits(at, n, JSON_MOST, "JSON", e)) return err_wrap(e, "%s:%d", t->path, line);
-    json_t *j = json_loadb(at, n, 0, &why);
-    if (!j) return err_set(e, "%s:%d: not JSON: %s", t->path, line, why.text);
+    json_t *j = json_parse(at, n, 0, JSON_MOST, e);
+    if (!j) return err_wrap(e, "%s:%d", t->path, line);
     bool ok = json_is_object(json_object_get(j, "choice")) && (json_object_get(j, "kernel") || json_object_get(j, "fusions"));
     if (ok && is_for(j, arch, precision, compiler)) {
         json_object_set_new(j, "line", json_integer(line));

@@ -200,13 +200,6 @@ void text_free(Text *t) {
     *t = (Text){0};
 }
 
-bool json_fits(const char *text, size_t n, size_t most, const char *what, Err *e) {
-    size_t lists = 0, items = 0, members = 0;
-    for (const char *s = text, *end = text + n; s < end; s++) lists += *s == '{' || *s == '[', items += *s == ',', members += *s == ':';
-    size_t bytes = 200 * lists + 48 * items + 64 * members;
-    return bytes <= most || err_set(e, "%s of so many items that it takes about %zu bytes, at most %zu are possible", what, bytes, most);
-}
-
 /* --- files --- */
 
 enum { TEXT_MOST = 256 << 20 }; /* the largest of real texts, a tokenizer.json, has 30 MB */

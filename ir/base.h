@@ -93,10 +93,6 @@ bool file_stream(const char *path, Text *t, Err *e); /* the same of a file, pipe
  * a NUL byte is a byte like others. */
 char *file_read_text(Arena *a, const char *path, size_t *size, Err *e); /* as file_read, without the mark; of at most 256 MiB */
 char *file_read_text_most(Arena *a, const char *path, size_t most, size_t *size, Err *e);
-/* Would a JSON library need about `most` bytes for this text, or fewer? "{}", two of the text, may take two hundred. False: e says so of
- * `what`. To be asked of a file of any size before it is parsed. */
-bool json_fits(const char *text, size_t n, size_t most, const char *what, Err *e);
-enum { JSON_MOST = 256 << 20 }; /* bytes, of what has no limit of its own */
 size_t text_mark(const char *text, size_t n);  /* bytes of a mark that it begins with: 3 or 0 */
 size_t text_chomp(const char *line, size_t n); /* its length without its end */
 

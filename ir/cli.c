@@ -1,6 +1,6 @@
 /* cli.c - see cli.h. */
 #include "cli.h"
-#include "json_memory.h"
+#include "json.h"
 
 #include "version.h"
 

@@ -1,6 +1,8 @@
 /* lab.c - a run of the lab: its parts in order, and the result. See lab.h. */
 #include "lab.h"
 
+#include "ir/json.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <math.h>
@@ -58,13 +60,11 @@ static void remove_folder(const char *path) {
 }
 
 json_t *lab_json_file(const char *path, Err *e) {
-    json_error_t why;
     size_t n;
     Arena *a = arena_new();
     const char *text = file_read_text(a, path, &n, e);
-    bool fits = text && (json_fits(text, n, JSON_MOST, "JSON", e) || err_wrap(e, "%s", path));
-    json_t *j = fits ? json_loadb(text, n, 0, &why) : NULL;
-    if (fits && !j) err_set(e, "%s:%d: %s", path, why.line, why.text);
+    json_t *j = text ? json_parse(text, n, 0, JSON_MOST, e) : NULL;
+    if (text && !j) err_wrap(e, "%s", path);
     arena_free(a);
     return j;
 }

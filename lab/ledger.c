@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "ir/json.h"
 #include "ir/kept.h"
 
 static const char *ledger_path(Arena *a, const LabOptions *o) { return o->ledger_file ? o->ledger_file : kept_path(a, "lab.jsonl"); }
@@ -153,7 +154,7 @@ bool ledger_print(const LabOptions *o, Err *e) {
     for (const char *at = text; ok && *at; at += strcspn(at, "\n"), at += *at == '\n') {
         size_t n = strcspn(at, "\n");
         Err why;
-        json_t *j = json_fits(at, n, JSON_MOST, path, &why) ? json_loadb(at, n, 0, NULL) : NULL;
+        json_t *j = json_parse(at, n, 0, JSON_MOST, &why);
         if (!j) bad++;
         else if (json) text_add(&t, "%.*s\n", (int)n, at);
         else add_line(j, &t);

@@ -14,6 +14,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "ir/json.h"
 #include "step.h"
 
 static const char *const bounds[] = {"read", "math", "issue", "block", "launch"};
@@ -292,9 +293,9 @@ static bool read_counts(Lab *lab, json_t **to, Err *e) {
     if (!text) return false;
     for (int line = 1; *text; line++, text += strcspn(text, "\n"), text += *text == '\n') {
         size_t n = strcspn(text, "\n");
-        if (!json_fits(text, n, JSON_MOST, lab->o->counts, e)) return false;
-        json_t *j = json_loadb(text, n, 0, NULL);
-        if (j) json_array_append_new(*to, j);
+        json_t *j = json_parse(text, n, 0, JSON_MOST, e);
+        if (!j) return err_wrap(e, "%s:%d", lab->o->counts, line);
+        json_array_append_new(*to, j);
         if (!json_is_array(json_object_get(j, "profile")) || json_array_size(json_object_get(j, "tests")) != 1)
             return err_set(e, "%s:%d: not an answer of gptoss-exec -m bench --paced --device emu -f to one test", lab->o->counts, line);
     }

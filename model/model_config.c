@@ -4,6 +4,8 @@
  * layouts and the ranges that the engine supports are one table, config_ints. */
 #include "model_internal.h"
 
+#include "ir/json.h"
+
 #include <limits.h>
 #include <math.h>
 
@@ -31,11 +33,8 @@ json_t *config_load(const char *path, Err *e) {
     Arena *a = arena_new();
     size_t n;
     char *bytes = file_read_text_most(a, path, most, &n, e);
-    json_t *root = NULL;
-    json_error_t je;
-    if (bytes && !json_fits(bytes, n, parsed, "JSON", e)) err_wrap(e, "%s", path);
-    else if (bytes && !(root = json_loadb(bytes, n, JSON_REJECT_DUPLICATES, &je)))
-        err_set(e, "%s:%d: bad JSON: %s", path, je.line, je.text);
+    json_t *root = bytes ? json_parse(bytes, n, JSON_REJECT_DUPLICATES, parsed, e) : NULL;
+    if (bytes && !root) err_wrap(e, "%s", path);
     arena_free(a);
     if (root && !json_is_object(root)) {
         err_set(e, "%s: not a JSON object", path);

@@ -4,7 +4,8 @@
  * data, sorted by offset, must cover the rest of the file exactly. */
 #include "safetensors.h"
 
-#include <jansson.h>
+#include "ir/json.h"
+
 #include <stdlib.h>
 
 #define MAX_HEADER 100000000u
@@ -136,10 +137,8 @@ static bool load(SafeTensors *s, Arena *a, Err *e) {
     if (length > size - 8)
         return err_set(e, "header of %llu bytes in a file of %zu: truncated?", (unsigned long long)length, size);
     if (length < 2 || s->file.at[8] != '{') return err_set(e, "the header is not a JSON object");
-    if (!json_fits((const char *)s->file.at + 8, length, MAX_PARSED, "header", e)) return false;
-    json_error_t je;
-    json_t *root = json_loadb((const char *)s->file.at + 8, length, JSON_REJECT_DUPLICATES, &je);
-    if (!root) return err_set(e, "bad JSON header: %s (byte %d)", je.text, je.position);
+    json_t *root = json_parse((const char *)s->file.at + 8, length, JSON_REJECT_DUPLICATES, MAX_PARSED, e);
+    if (!root) return err_wrap(e, "header");
     bool ok = parse_header(s, a, root, s->file.at + 8 + length, e);
     json_decref(root);
     return ok;

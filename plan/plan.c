@@ -7,12 +7,12 @@
 #include "verify.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <zstd.h>
 #include <zstd_errors.h>
 
 #include "fault.h"
+#include "ir/json.h"
 #include "ir/map.h"
 
 enum {
@@ -632,11 +632,9 @@ static void index_names(Plan *p) {
 /* The metadata as JSON; NULL, with the fault, when it is none. */
 static json_t *parse_meta(Reader *r, const void *z, size_t size) {
     char *text = expand(r, z, size, MAX_META, "metadata");
-    json_error_t je;
-    json_t *j = NULL;
     Err why;
-    if (text && !json_fits(text, strlen(text), MAX_JSON, "metadata", &why)) FAULT(r, "%s", why.msg);
-    else if (text && !(j = json_loads(text, JSON_REJECT_DUPLICATES, &je))) FAULT(r, "metadata: %s", je.text);
+    json_t *j = text ? json_parse(text, strlen(text), JSON_REJECT_DUPLICATES, MAX_JSON, &why) : NULL;
+    if (text && !j) FAULT(r, "metadata: %s", why.msg);
     free(text);
     return j;
 }

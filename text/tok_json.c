@@ -7,7 +7,8 @@
  * its own UTF-8 when decoding, as in Hugging Face's decoder, and no text encodes to it. */
 #include "tok_impl.h"
 
-#include <jansson.h>
+#include "ir/json.h"
+
 
 /* --- small readers --- */
 
@@ -224,10 +225,8 @@ static bool load(Tok *t, const json_t *root, char *room, Err *e) {
 
 bool tok_load_json(Tok *t, const char *bytes, size_t n, Err *e) {
     const size_t parsed = (size_t)1 << 30; /* gpt-oss's takes a seventh */
-    json_error_t je;
-    if (!json_fits(bytes, n, parsed, "JSON", e)) return false;
-    json_t *root = json_loadb(bytes, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &je);
-    if (!root) return err_set(e, "line %d, column %d: %s", je.line, je.column, je.text);
+    json_t *root = json_parse(bytes, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, parsed, e);
+    if (!root) return false;
     Arena *a = arena_new();
     bool ok = load(t, root, arena_alloc(a, n), e); /* no word, and no pair of them, is longer than the file */
     arena_free(a);

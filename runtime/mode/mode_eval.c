@@ -10,10 +10,10 @@
  * what it was: "logprob". By how much the two part, as the logarithm of their ratio, is the answer's drift; a confident model's is
  * about the change of the margin between its logits. Its mean over the answers has a bound, which a graph or kernel that is a little
  * wrong, and still answers, exceeds. */
+#include "ir/json.h"
 #include "ir/judge.h"
 #include "fleet.h"
 
-#include <jansson.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -68,12 +68,10 @@ static const char *text_of(Session *s, const json_t *o, const char *key) {
 }
 
 static bool read_problem(Session *s, const char *line, size_t n, Problem *p, struct Prompt *prompt, Err *e) {
-    json_error_t why;
     struct Prompt answer;
-    if (!json_fits(line, n, JSON_MOST, "JSON", e)) return false;
-    json_t *o = json_loadb(line, n, JSON_REJECT_DUPLICATES, &why);
-    if (!json_is_object(o))
-        return json_decref(o), err_set(e, "not a JSON object%s%s", o ? "" : ": ", o ? "" : why.text);
+    json_t *o = json_parse(line, n, JSON_REJECT_DUPLICATES, JSON_MOST, e);
+    if (!o) return false;
+    if (!json_is_object(o)) return json_decref(o), err_set(e, "not a JSON object");
     json_t *recorded = json_object_get(o, "logprob");
     bool number = !recorded || json_is_number(recorded);
     *p = (Problem){.task = text_of(s, o, "task"),

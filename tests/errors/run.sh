@@ -28,13 +28,13 @@ no_line() { # NAME, what is said, command…
 says dump-stage '--dump nothing: there is no such stage; stages:' out/gptoss-compile graphs/toy.lua --arch host --dump nothing
 says home 'which has no templates/lib/common.h' env GPTOSS_HOME=/dev out/gptoss-compile graphs/toy.lua --arch host
 says override '--override out/tests/errors/nowhere' out/gptoss-compile graphs/toy.lua --arch host --override $out/nowhere
-printf 'no JSON\n' >$out/tuning && says tuning-json 'tuning:1: not JSON' out/gptoss-compile graphs/toy.lua --arch host --tuning $out/tuning -o $out/none.bin
+printf 'no JSON\n' >$out/tuning && says tuning-json 'tuning:1: bad JSON at column 2' out/gptoss-compile graphs/toy.lua --arch host --tuning $out/tuning -o $out/none.bin
 printf '{"a":1}\n' >$out/tuning && says tuning-choice 'no choice: "kernel" or "fusions"' out/gptoss-compile graphs/toy.lua --arch host --tuning $out/tuning -o $out/none.bin
 mkdir -p $out/zero && { printf '// gptoss' && head -c 9 /dev/zero; } >$out/zero/map.hip && says override-zero 'it holds a zero byte, so it is no source' out/gptoss-compile graphs/toy.lua --arch gfx90a --override $out/zero -o $out/none.bin
 says lab-ledger 'no ledger: --ledger-file names one' env -u HOME -u XDG_STATE_HOME out/gptoss-lab --ledger
 says lab-keep "--keep $out/log/x" out/gptoss-lab graphs/toy.lua --arch host --rule lua/fusions/rmsnorm_qkv.lua --keep $out/log/x
 says lab-case 'no case of gptoss-lab' bash -c 'echo "{}" >$out/case; out/gptoss-lab --replay $out/case'
-says lab-case-json 'case:2: ' bash -c 'echo "{" >$out/case; out/gptoss-lab --replay $out/case'
+says lab-case-json 'case: bad JSON at line 2, ' bash -c 'echo "{" >$out/case; out/gptoss-lab --replay $out/case'
 
 mkdir -p $out/alone/bin && cp out/gptoss-compile $out/alone/bin/ && says home-none 'cannot find templates/ and lua/ beside' env -u GPTOSS_HOME $out/alone/bin/gptoss-compile graphs/toy.lua --arch host
 says list-empty '--no-fusion: the text is empty' out/gptoss-compile graphs/toy.lua --arch host --no-fusion ''
@@ -208,9 +208,9 @@ END
     says compare 'the plans cannot be compared' out/gptoss-lab $out/one-gfx90a.bin $out/one-host.bin
     says lab-device '--device cuda: there is none here' env CUDA_VISIBLE_DEVICES= out/gptoss-lab $out/one-gfx90a.bin $out/one-gfx90a.bin --device cuda
     says predict-list '--batches 1,x: a list of whole numbers' out/gptoss-lab $out/one-gfx90a.bin --predict --batches 1,x
-    printf '{' >$out/half && says predict-json "$out/half:" out/gptoss-lab $out/one-gfx90a.bin --predict --measured $out/half
+    printf '{' >$out/half && says predict-json "$out/half: bad JSON" out/gptoss-lab $out/one-gfx90a.bin --predict --measured $out/half
     report() { says "report-$1" "$2" out/gptoss-compile $out/one.lua --arch gfx90a --model $out/model --max-tokens 4 -o $out/none.bin --report html --measured "$3"; }
-    report half "--measured $out/half:" $out/half
+    report half "--measured $out/half: bad JSON" $out/half
     printf '{"kernels":[]}' >$out/m && report none 'it has no kernels' $out/m
     printf '{"kernels":[{"kernel":"k","test":"t","tokens":1}]}' >$out/m && report few 'its kernel 1 has no launches' $out/m
     printf '{"kernels":[{"kernel":"k","test":"t","tokens":1,"launches":1,"microseconds":null,"microseconds_in_step":1}]}' >$out/m && report other 'none of its kernels is in this plan' $out/m

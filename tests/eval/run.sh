@@ -135,7 +135,7 @@ message() { # what it must say, the file's text
     if out/gptoss-exec $out/tiny-strict.bin -m eval --device ref -w $model -i $out/bad.jsonl >$out/said 2>&1; then echo "accepted"; return 1; fi
     grep -qF -- "$1" $out/said || { cat $out/said; return 1; }
 }
-check "message: not JSON" message 'bad.jsonl:2: not a JSON object' '{"task": "t", "prompt": "1+1=", "answer": "2"}\n1+1=2\n'
+check "message: not JSON" message 'bad.jsonl:2: bad JSON at column' '{"task": "t", "prompt": "1+1=", "answer": "2"}\n1+1=2\n'
 check "message: a key is missing" message 'bad.jsonl:1: a problem has a "task", a "prompt" and an "answer"' '{"task": "t", "prompt": "1+1="}\n'
 check "message: empty prompt" message 'the prompt is empty' '{"task": "t", "prompt": "", "answer": ""}\n'
 check "message: unknown stop" message 'no special token <|stop|>' '{"task": "t", "prompt": "1+1=", "answer": "2", "stop": "<|stop|>"}\n'

@@ -852,7 +852,7 @@ static void test_many_objects(void) {
     Err e = {0};
     char *header = many_objects(6000000), *config = many_objects(400000);
     write_raw(strlen(header), header, 8);
-    if (try_safetensors(at("raw.safetensors"), &e) || !strstr(e.msg, "raw.safetensors: header of so many items")) fail("a header: %s", e.msg);
+    if (try_safetensors(at("raw.safetensors"), &e) || !strstr(e.msg, "raw.safetensors: header: JSON of so many items")) fail("a header: %s", e.msg);
     expect_error(write_folder("many", config), "config.json: JSON of so many items", NULL);
     free(header), free(config);
 }

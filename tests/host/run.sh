@@ -164,14 +164,17 @@ chmod 755 $w/open
 check trust_closed_cache env -u CC PATH=/nowhere GPTOSS_CACHE="$PWD/$w/open" "$PWD/$exec" $w/open.bin --self-test --device host --only rmsnorm
 
 # --- weights that change while they are in use: they are read where they are mapped ---
-cp -r $w/model $w/changing && { echo 60 && seq 60 | sed 's/$/ 2 3/'; } >$w/many
-changing() { # the last tensor is written to once a request is done
+{ echo 60 && seq 60 | sed 's/$/ 2 3/'; } >$w/many
+changing() { # the command writes to them once a request is done
+    rm -rf $w/changing $w/changed.ids.parts && cp -r $w/model $w/changing
     $exec $w/strict.bin -w $w/changing -m getp --input-ids -i $w/many -b 1 -n 120 -o $w/changed.ids &
     while kill -0 $! 2>/dev/null && ! grep -qs '^0: ' $w/changed.ids.parts/*; do sleep 0.01; done
-    printf '\100' | dd of=$w/changing/model.safetensors bs=1 seek=$(($(stat -c %s $w/changing/model.safetensors) - 1)) conv=notrunc status=none
+    "$@"
     wait $!
 }
-refuses weights_change 'model.safetensors: the file changed after it was opened' changing
+last_byte() { printf '\100' | dd of=$w/changing/model.safetensors bs=1 seek=$(($(stat -c %s $w/changing/model.safetensors) - 1)) conv=notrunc status=none; }
+refuses weights_change 'model.safetensors: the file changed after it was opened' changing last_byte
+refuses weights_change_nan 'model.safetensors: the file changed after it was opened' changing python3 tests/journal/poison.py $w/changing/model.safetensors 2
 
 refuses no_sigchld 'false --version fails (exit status 1)' env --ignore-signal=CHLD CC=false $compile graphs/toy.lua --arch host -o $w/none.bin # and not: its end cannot be waited for
 

@@ -35,6 +35,9 @@ try host --no-speed --rule missed.lua
 report rule/missed "$(ends 1; says '^verdict   NOT APPLIED' 'missed  nowhere: nearest in step: softmax at layer0.mlp.p: its x is layer0.mlp.best')"
 try host --no-speed --rule notemplate.lua
 report rule/no-template "$(ends 1; says '^verdict   NOT BUILT' 'notemplate.lua:1:.*: error: fusion bare: no template is for a kernel my_kernel' 'not reduced: it fails with any graph')"
+printf '#!/bin/sh\nexec env --ignore-signal=CHLD %s "$@"\n' "$lab" >"$out/deaf" && chmod +x "$out/deaf"
+lab=$out/deaf try host --no-speed --rule notemplate.lua
+report rule/no-sigchld "$(ends 1; says '^verdict   NOT BUILT')"
 try host --no-speed --rule mlp1_swiglu
 report rule/shipped "$(ends 0; says 'fired   mlp1_swiglu: 2 places' '\+ 2 x layer\*.mlp.swiglu.bf16 = mlp1_swiglu')"
 

@@ -534,7 +534,7 @@ static void test_bomb(const char *file, size_t n) {
     most = 16 << 20;
     for (size_t i = 0; i < most; i++) spaces[i] = "[],"[i % 3];
     opened = opens_json(file, n, spaces, most, &e);
-    result("bomb_items", !opened && strstr(e.msg, "metadata of so many items that it takes about"), e.msg);
+    result("bomb_items", !opened && strstr(e.msg, "metadata: JSON of so many items that it takes about"), e.msg);
     free(spaces);
 }
 

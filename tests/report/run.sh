@@ -40,7 +40,7 @@ refused() { report "measured/$1" "$(echo "$2" >"$out/x.json"; out/gptoss-compile
 refused nothing '{}' 'it has no kernels: gptoss-exec -m bench --kernels --json prints them'
 refused other '{"kernels": [{"test": "tg1", "tokens": 1, "kernel": "linear_K2880_N5120", "launches": 1, "microseconds": 1, "microseconds_in_step": 1}]}' 'none of its kernels is in this plan'
 refused figure '{"kernels": [{"test": "tg1", "tokens": 1, "kernel": "linear_K128_N384", "launches": 1, "microseconds": "1", "microseconds_in_step": 2}]}' 'kernel 1 has no microseconds'
-refused text '[' '--measured .*:[0-9]*: '
+refused text '[' '--measured .*x.json: bad JSON at line 2'
 refused report '{}' '--measured is for --report html' json
 
 # --- gptoss-lab's page: of two plans that were judged; of large ones, which nothing here runs, for their size

@@ -34,7 +34,7 @@ else report cuda/broken "$(grep -q 'libcuda.so.1 is there but does not load: .*l
 
 TMPDIR=$PWD/$out/none compile --no-cache -o $out/x.bin
 refused tmpdir $? 'cannot make a temporary directory in'
-(PATH=/nonexistent; out/gptoss-compile graphs/toy.lua --arch host -o $out/x.bin 2>$out/err)
+(unset CC; PATH=/nonexistent; out/gptoss-compile graphs/toy.lua --arch host -o $out/x.bin 2>$out/err)
 report host/no-cc "$([ $? = 1 ] || echo 'exit 0'; grep -q 'no C compiler found' $out/err || cat $out/err; ls $out/x.bin 2>/dev/null)"
 printf '#!/bin/sh\n[ "$1" = --version ] || case "$*" in *-shared*) sleep 100 ;; esac\nexec cc "$@"\n' >$out/slow-cc && chmod +x $out/slow-cc
 (CC=$PWD/$out/slow-cc GPTOSS_RTC_TIMEOUT=0.1 out/gptoss-compile graphs/toy.lua --arch host --no-cache -o $out/x.bin 2>$out/err)

@@ -62,7 +62,7 @@ else
     said=$(cd "$out" && GPTOSS_COMPILE_TUNE=1 GPTOSS_COMPILE_TUNING=kept.jsonl "$compile" small.lua --arch $arch --fusions "$norm" $with $sizes -o v.bin 2>&1) # asks once, not for ever
     report again/environment "$(grep -q ': 0 choices' <<<"$said" || echo "$said"; cmp "$out/a.bin" "$out/v.bin" 2>&1)"
     echo 'PASSES 1' >"$out/other.jsonl" && build --tuning other.jsonl -o o.bin >/dev/null
-    cp "$out/err" "$out/page" && report file/no-json "$(says 'other.jsonl:1: not JSON')"
+    cp "$out/err" "$out/page" && report file/no-json "$(says 'other.jsonl:1: bad JSON')"
 fi
 
     # a kernel of steps of 2 to 16 tokens; the steps that are counted have one, or 17
