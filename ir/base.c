@@ -247,13 +247,6 @@ static bool append(FILE *f, const char *path, Text *t, Err *e) {
     return !ferror(f) || err_set(e, "%s: %s", path, strerror(errno));
 }
 
-bool file_append(const char *path, Text *t, Err *e) {
-    FILE *f = file_open(path, e);
-    bool ok = f && append(f, path, t, e);
-    if (f) fclose(f);
-    return ok;
-}
-
 bool file_stream(const char *path, Text *t, Err *e) {
     if (!strcmp(path, "-")) return append(stdin, path, t, e);
     FILE *f = fopen(path, "rb");
@@ -297,7 +290,7 @@ bool file_in_place(const char *path) {
     Err e;
     struct stat st;
     if (stat(path, &st)) return errno == ENOENT && !lstat(path, &st);
-    return starts(path, "/dev/") || starts(path, "/proc/") || !file_replaceable(path, &e);
+    return (starts(path, "/dev/") && !starts(path, "/dev/shm/")) || starts(path, "/proc/") || !file_replaceable(path, &e);
 }
 
 static char *folder_of(const char *path) {
@@ -481,4 +474,10 @@ double seconds_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double stopwatch(Stopwatch *w, double most) {
+    double now = seconds_now(), gap = w->last ? now - w->last : 0;
+    w->last = now;
+    return w->ran += gap < most ? gap : most;
 }

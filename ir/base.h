@@ -86,8 +86,7 @@ void text_free(Text *t);
 char *file_read(Arena *a, const char *path, size_t *size, Err *e);                   /* of at most 4 GiB */
 char *file_read_most(Arena *a, const char *path, size_t most, size_t *size, Err *e); /* of at most `most` bytes */
 FILE *file_open(const char *path, Err *e); /* to read a regular file; of a pipe in its place, nobody waits for the writer. NULL on error */
-bool file_append(const char *path, Text *t, Err *e); /* appends all of a regular file, which may grow meanwhile, NUL added */
-bool file_stream(const char *path, Text *t, Err *e); /* the same of a file, pipe or device: it waits for who writes; "-": stdin */
+bool file_stream(const char *path, Text *t, Err *e); /* appends all of a file, pipe or device, NUL added: it waits for who writes; "-": stdin */
 
 /* Text, whoever reads it: a UTF-8 byte order mark before it is no part of it; a line ends in "\n" or "\r\n", or with the text;
  * a NUL byte is a byte like others. */
@@ -154,6 +153,13 @@ uint64_t hash64(const void *bytes, size_t n); /* XXH3, for checksums and cache k
 uint64_t random_seed(void); /* another each time; nobody else knows it */
 
 double seconds_now(void); /* of the monotonic clock */
+/* Seconds in which this process could run since *w was zeros, if it is asked often: of a gap between two calls only so much counts, as it was
+ * stopped then (Ctrl-Z, a job that is suspended), and what it waits for may have come. */
+typedef struct Stopwatch Stopwatch;
+struct Stopwatch {
+    double last, ran;
+};
+double stopwatch(Stopwatch *w, double most);
 /* From here on the process may have so many bytes more than it has now, of memory that it can write to and shares with none; a limit that
  * it was started with is not raised. */
 void memory_bound(size_t more);

@@ -15,6 +15,7 @@
 #include "numa.h"
 
 #include <dlfcn.h>
+#include <math.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -259,9 +260,9 @@ static bool hangs(Gpu *g, Err *e) {
 
 static bool wait_for(Gpu *g, int (*query)(void *), void *what, Err *e) {
     const struct timespec nap = {0, 50000};
-    double begin = seconds_now();
+    Stopwatch watch = {0};
     for (int rc; (rc = query(what));) {
-        double waited = seconds_now() - begin;
+        double waited = stopwatch(&watch, fmin(1, g->hang_seconds / 4));
         if (rc != GPU_NOT_READY) return abandon(g), failed(g, rc, "a launch or copy failed", e);
         if (waited > g->hang_seconds) return hangs(g, e);
         if (waited <= 1e-3) continue;

@@ -44,7 +44,7 @@ void journal_bind(Journal *j, Session *s, const char *output, const char *run, c
     *j = (Journal){.s = s, .all = r, .run = run, .fd = -1};
     if (file_is_stdout(output) || file_in_place(output)) return;
     j->folder = arena_printf(s->arena, "%s.parts", output);
-    snprintf(j->head, sizeof j->head, "gptoss-getp 2 %016" PRIx64, key_of(s, p));
+    snprintf(j->head, sizeof j->head, "gptoss-getp 3 %016" PRIx64, key_of(s, p));
     index_prompts(j, p);
 }
 
@@ -115,20 +115,42 @@ static void read_line(Journal *j, char *line, size_t n, bool use, Part *p) {
     else p->damaged++;
 }
 
-bool journal_read(Journal *j, const char *path, bool use, Part *p, Err *e) {
-    Text t = {0};
-    if (!file_append(path, &t, e)) return text_free(&t), false;
-    *p = (Part){.of = PART_DAMAGED};
-    char *line = t.at, *end = memchr(line, '\n', t.n), *stop = t.at + t.n;
-    if (end && take_sum(line, (size_t)(end - line))) read_head(j, line, p);
-    if (p->of != PART_OURS) return text_free(&t), true;
-    for (line = end + 1; line < stop; line = end + 1) {
-        end = memchr(line, '\n', (size_t)(stop - line));
-        if (end) read_line(j, line, (size_t)(end - line), use, p);
-        else p->damaged++, end = stop;
+typedef struct Lines Lines; /* of a file of any size */
+struct Lines {
+    FILE *f;
+    char block[1 << 16];
+    size_t at, n; /* of block, what is next, and all */
+    Text line;
+};
+
+/* The next one, without its end. False: there is none; line holds a tail. Of one that is too long to be a request's only the beginning comes,
+ * which has no checksum. */
+static bool next_line(Lines *l) {
+    const size_t most = 64 << 20;
+    for (l->line.n = 0;;) {
+        const char *from = l->block + l->at, *end = memchr(from, '\n', l->n - l->at);
+        size_t k = end ? (size_t)(end - from) : l->n - l->at;
+        if (l->line.n < most) text_put(&l->line, from, k);
+        l->at += k + (end != NULL);
+        if (end) return true;
+        l->at = 0;
+        if (!(l->n = fread(l->block, 1, sizeof l->block, l->f))) return false;
     }
-    text_free(&t);
-    return true;
+}
+
+bool journal_read(Journal *j, const char *path, bool use, Part *p, Err *e) {
+    Lines l = {.f = file_open(path, e)};
+    if (!l.f) return false;
+    *p = (Part){.of = PART_DAMAGED};
+    if (next_line(&l) && take_sum(l.line.at, l.line.n)) read_head(j, l.line.at, p);
+    if (p->of == PART_OURS) {
+        while (next_line(&l)) read_line(j, l.line.at, l.line.n, use, p);
+        p->damaged += l.line.n > 0;
+    }
+    bool ok = !ferror(l.f) || err_set(e, "%s: %s", path, strerror(errno));
+    text_free(&l.line);
+    fclose(l.f);
+    return ok;
 }
 
 bool journal_ended(const char *path, off_t size) {
@@ -203,14 +225,18 @@ bool journal_resume(Journal *j, bool resume, Err *e) {
 
 /* --- writing ------------------------------------------------------------------------------------------------------------------ */
 
+/* What reached the disk of it until now counts, and nothing else will. Under the lock. */
+static void lose(Journal *j, int why) {
+    if (*j->lost.msg) return;
+    err_set(&j->lost, "%s: %s", j->own, strerror(why));
+    warning("%s: from here on nothing is kept", j->lost.msg);
+}
+
 /* In one piece, if the file system takes it so: whoever reads it meanwhile sees all of it, or a line that is not whole. */
 static void append(Journal *j, Text *t) {
     put_sum(t);
     pthread_mutex_lock(&j->lock);
-    if (!*j->lost.msg && !write_all(j->fd, t->at, t->n, -1)) {
-        err_set(&j->lost, "%s: %s", j->own, strerror(errno));
-        warning("%s: from here on nothing is kept", j->lost.msg);
-    }
+    if (!*j->lost.msg && !write_all(j->fd, t->at, t->n, -1)) lose(j, errno);
     pthread_mutex_unlock(&j->lock);
     text_free(t);
 }
@@ -220,7 +246,7 @@ static void *keep(void *arg) {
     pthread_mutex_lock(&j->lock);
     while (!j->stop) {
         struct timespec t;
-        clock_gettime(CLOCK_REALTIME, &t);
+        clock_gettime(CLOCK_MONOTONIC, &t);
         t.tv_sec++;
         pthread_cond_timedwait(&j->stopped, &j->lock, &t);
         pthread_mutex_unlock(&j->lock);
@@ -228,7 +254,7 @@ static void *keep(void *arg) {
         bool ok = !fsync(j->fd) || errno == EINVAL;
         int why = errno;
         pthread_mutex_lock(&j->lock);
-        if (!ok && !*j->lost.msg) err_set(&j->lost, "%s: %s", j->own, strerror(why));
+        if (!ok) lose(j, why);
     }
     pthread_mutex_unlock(&j->lock);
     return NULL;
@@ -253,7 +279,11 @@ static bool make_part(Journal *j, int rank, int ranks, Err *e) {
 bool journal_begin(Journal *j, int rank, int ranks, Err *e) {
     j->own = journal_part(j, rank);
     pthread_mutex_init(&j->lock, NULL);
-    pthread_cond_init(&j->stopped, NULL);
+    pthread_condattr_t steady;
+    pthread_condattr_init(&steady);
+    pthread_condattr_setclock(&steady, CLOCK_MONOTONIC); /* the day's clock may be set back */
+    pthread_cond_init(&j->stopped, &steady);
+    pthread_condattr_destroy(&steady);
     bool ok = make_part(j, rank, ranks, e);
     if (ok && pthread_create(&j->thread, NULL, keep, j)) ok = err_set(e, "%s: no thread could be started to keep it", j->own);
     if (ok || j->fd < 0) return ok;
@@ -283,6 +313,7 @@ bool journal_end(Journal *j, bool ok, const Err *why, Err *e) {
     pthread_cond_signal(&j->stopped);
     pthread_mutex_unlock(&j->lock);
     pthread_join(j->thread, NULL);
+    if (fsync(j->fd) && errno != EINVAL) lose(j, errno); /* the last lines: its own fsync may have begun before them */
     close(j->fd), j->fd = -1;
     return !*j->lost.msg || (*e = j->lost, false);
 }

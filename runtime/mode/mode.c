@@ -481,19 +481,6 @@ static bool not_a_number(Session *s, Sched *sched, const SchedStep *t, const Req
     return session_name_nonfinite(s, sched, r, s->sample, t->rows + from, t->row_slot + from, n, e);
 }
 
-/* The requests of the step whose ids say NaN: what each met first. No step is behind this one, so all the others go on. */
-static void leave_out(Session *s, Sched *sched, const Flight *f, Request *r) {
-    const SchedStep *t = f->step;
-    Search q = {.r = r};
-    for (int64_t i = 0; i < t->n_rows; i++)
-        if (f->ids[i] < 0 && !r[t->row_request[i]].done) r[t->row_request[i]].bad = unnamed;
-    search_step(s, sched, r, &q);
-    for (int64_t from = 0, max = exec_max(s->plan, s->sample); from < t->n_rows; from += max)
-        search_head(s, s->sample, t->rows + from, t->row_slot + from, t->n_rows - from < max ? t->n_rows - from : max, &q);
-    for (int64_t i = 0; i < t->n_rows; i++)
-        if (f->ids[i] < 0 && !r[t->row_request[i]].done) say_bad(&r[t->row_request[i]]);
-}
-
 /* The head's inputs for the rows from … from+n-1. How each is drawn: by request and position alone. */
 static void head_inputs(Session *s, const SchedStep *t, const Request *r, int64_t from, int64_t n) {
     exec_rows(s->exec, t->rows + from, t->row_slot + from, n);
@@ -504,6 +491,28 @@ static void head_inputs(Session *s, const SchedStep *t, const Request *r, int64_
         s->rows[i].position = (uint32_t)t->pos[t->rows[from + i]] + 1;
     }
     exec_sampling(s->exec, s->rows, n);
+}
+
+/* Behind head_inputs: what is drawn is what each slot goes on with. */
+static bool draw(Session *s, Err *e) { return exec_graph_without(s->exec, s->sample, s->generation.suppressed, s->generation.n_suppressed, e); }
+
+/* The requests of the step whose ids say NaN: what each met first. No step is behind this one, so all the others go on, with what is drawn for
+ * them again: looking for a NaN drew otherwise. */
+static bool leave_out(Session *s, Sched *sched, const Flight *f, Request *r, Err *e) {
+    const SchedStep *t = f->step;
+    Search q = {.r = r};
+    for (int64_t i = 0; i < t->n_rows; i++)
+        if (f->ids[i] < 0 && !r[t->row_request[i]].done) r[t->row_request[i]].bad = unnamed;
+    search_step(s, sched, r, &q);
+    for (int64_t from = 0, max = exec_max(s->plan, s->sample); from < t->n_rows; from += max) {
+        int64_t n = t->n_rows - from < max ? t->n_rows - from : max;
+        search_head(s, s->sample, t->rows + from, t->row_slot + from, n, &q);
+        head_inputs(s, t, r, from, n);
+        if (!draw(s, e)) return false;
+    }
+    for (int64_t i = 0; i < t->n_rows; i++)
+        if (f->ids[i] < 0 && !r[t->row_request[i]].done) say_bad(&r[t->row_request[i]]);
+    return true;
 }
 
 void session_tell(Session *s, const Sched *sched, const SchedStep *t, const Request *r) {
@@ -526,7 +535,7 @@ static bool launch(Session *s, Sched *sched, Flight *f, const Request *r, Err *e
             if (!s->after(s, sched, t, s->after_ctx, e)) return false;
             if (n) head_inputs(s, t, r, 0, n); /* it may have run a head of its own */
         }
-        if (n && (!exec_graph_without(s->exec, s->sample, s->generation.suppressed, s->generation.n_suppressed, e) ||
+        if (n && (!draw(s, e) ||
                   !exec_fetch(s->exec, s->ids_buf, 0, f->ids + from, (size_t)n * sizeof *f->ids, e)))
             return false;
     }
@@ -546,8 +555,7 @@ static bool arrive(Session *s, Sched *sched, Flight *f, Request *r, Err *e) {
         if (!s->skip_bad) return not_a_number(s, sched, f->step, r, i, e);
         bad = true;
     }
-    if (bad) leave_out(s, sched, f, r);
-    return true;
+    return !bad || leave_out(s, sched, f, r, e);
 }
 
 void session_again(Session *s) {

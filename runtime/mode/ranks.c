@@ -14,7 +14,7 @@ struct Other {
     bool there;
     Part part;
     struct stat seen;
-    double since; /* nothing has changed */
+    double since; /* nothing has changed; seconds of waiting */
 };
 
 /* --- who we are ------------------------------------------------------------------------------------------------------------ */
@@ -92,12 +92,10 @@ static bool changed(const struct stat *a, const struct stat *b) {
     return a->st_size != b->st_size || a->st_mtim.tv_sec != b->st_mtim.tv_sec || a->st_mtim.tv_nsec != b->st_mtim.tv_nsec;
 }
 
-/* Looks again. True: there is nothing to wait for any more, and what the rank did has been read. False with e set: it cannot be. */
-static bool look(Ranks *k, Other *o, Err *e) {
+/* Looks again, `now` seconds after the first time. True: there is nothing to wait for any more, and what the rank did has been read. False with e set: it cannot be. */
+static bool look(Ranks *k, Other *o, double now, Err *e) {
     struct stat st;
-    double now = seconds_now();
     Part *p = &o->part;
-    if (!o->since) o->since = now;
     if (!stat(o->path, &st) && (!o->there || changed(&st, &o->seen))) {
         o->since = now, o->seen = st, o->there = true;
         if (journal_ended(o->path, st.st_size)) return journal_read(&k->journal, o->path, true, p, e);
@@ -119,12 +117,14 @@ static bool of_this_run(const Other *o, Err *e) {
 static bool wait_for_all(Ranks *k, Other *others, Err *e) {
     const struct timespec nap = {0, 100000000};
     for (int i = 1; i < k->n; i++) others[i].path = journal_part(&k->journal, i);
+    Stopwatch watch = {0};
     for (int waiting = 1; waiting; nanosleep(&nap, NULL)) {
+        double now = stopwatch(&watch, 1);
         waiting = 0;
         for (int i = 1; i < k->n; i++) {
             e->msg[0] = 0;
             if (others[i].part.ended) continue;
-            if (!look(k, &others[i], e)) waiting++;
+            if (!look(k, &others[i], now, e)) waiting++;
             else if (!of_this_run(&others[i], e)) return false;
             if (*e->msg) return false;
         }
@@ -148,8 +148,9 @@ static bool all_done(const Ranks *k, const Other *others, Err *e) {
 void ranks_kept(const Ranks *k, Err *e) {
     const Journal *j = &k->journal;
     size_t done = k->all->n - missing(k);
-    if (!j->folder || !done || *j->lost.msg) return;
-    err_add(e, "\n%zu of %zu requests are done, and kept in %s: the same command with --resume does the rest", done, k->all->n, j->folder);
+    if (!j->folder || !done) return;
+    if (*j->lost.msg) err_add(e, "\nof %zu of %zu requests that are done not all are kept in %s (%.300s)", done, k->all->n, j->folder, j->lost.msg);
+    else err_add(e, "\n%zu of %zu requests are done, and kept in %s: the same command with --resume does the rest", done, k->all->n, j->folder);
 }
 
 /* One process alone: it has failed, or did all. */
