@@ -97,10 +97,13 @@ static bool join_outputs(Ep *p) {
 
 static bool split(Graph *g, int64_t n, int64_t experts, Err *e) {
     Ep p = {.g = g, .n = n, .experts = experts, .old = g->nodes.n, .e = e};
+    bool ok = true;
     graph_clear_marks(g);
-    for (size_t i = 0; i < p.old; i++)
-        if (!split_node(&p, g->nodes.at[i])) return false;
-    if (!join_outputs(&p)) return false;
+    graph_index(g, true);
+    for (size_t i = 0; i < p.old && ok; i++) ok = split_node(&p, g->nodes.at[i]);
+    ok = ok && join_outputs(&p);
+    graph_index(g, false);
+    if (!ok) return false;
     graph_sort(g);
     graph_clear_marks(g);
     return graph_infer(g, "--ep", e); /* a weight that is dealt out must not be read whole */

@@ -1,7 +1,7 @@
 /* front.c - the Lua interpreter of graph files and rules: what they may use, how files are found, how errors are shown.
  *
  * Lua is deterministic here: no os, io, debug, load, coroutines, pcall, random; pairs() goes in key order (lua/dsl.lua).
- * An endless loop, more than 1 GiB of memory and a text of more than 16 MiB are errors (front_budget.c says how work is counted).
+ * An endless loop, more than 1 GiB of memory and a text of more than 1 MiB are errors (front_budget.c says how work is counted).
  * See front_ops.c for the ops and front_rules.c for rules. */
 #include "front_impl.h"
 
@@ -12,7 +12,7 @@
 #include "ir/near.h"
 
 enum { HOOK_EVERY = 1000, FILE_STEPS = 300000000, ALL_SECONDS = 6 };
-static const size_t MAX_MEMORY = (size_t)1 << 30;
+static const size_t MAX_MEMORY = (size_t)512 << 20;
 enum { MAX_FILE = 128 << 10 }; /* real ones have 10 KB; Lua compiles a chain of "or" in quadratic time: this much in 2 s (2026-11-30) */
 
 /* --- places ------------------------------------------------------------------------------------------------------- */
@@ -147,6 +147,7 @@ bool front_call(Front *f, int nargs, int nresults, int64_t steps, Err *e) {
     lua_pushcfunction(L, on_error);
     lua_insert(L, base);
     budget_start(f, steps);
+    lua_sethook(L, on_count, LUA_MASKCOUNT, HOOK_EVERY); /* it may have ended for want of budget (charge) */
     int status = lua_pcall(L, nargs, nresults, base);
     budget_end(f);
     lua_remove(L, base);
@@ -388,7 +389,6 @@ Front *front_open(Arena *a, const FrontOptions *o, Err *e) {
     f->L = lua_newstate(allocate, f);
     if (!f->L) return err_set(e, "lua: out of memory"), NULL;
     *(Front **)lua_getextraspace(f->L) = f;
-    lua_sethook(f->L, on_count, LUA_MASKCOUNT, HOOK_EVERY);
     lua_pushcfunction(f->L, l_open);
     if (front_call(f, 0, 0, FILE_STEPS, e)) return f;
     front_close(f);

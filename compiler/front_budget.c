@@ -43,6 +43,7 @@ const char *budget_why(const Front *f) {
 void charge(lua_State *L, int64_t work) {
     Front *f = front_of(L);
     if (budget_take(f, work)) return;
+    lua_sethook(L, lua_gethook(L), LUA_MASKCOUNT, 1); /* what Lua runs on its way out, of variables that are closed, ends at its first instruction */
     Loc loc = front_loc(L, 0, NULL);
     loc.col = 0;
     front_error_at(L, &loc, "%s", budget_why(f));
@@ -63,13 +64,13 @@ typedef enum Cost {
     COST_SORT
 } Cost;
 
-/* The length of the table at 1, whose items its function finds at once. */
-static int64_t items(lua_State *L) {
+/* The length of the table at `at`, whose items its function finds at once. */
+static int64_t items(lua_State *L, int at) {
     static const char *const other[] = {"__len", "__index", "__newindex"};
-    if (!lua_istable(L, 1)) return 0; /* it will say so */
+    if (!lua_istable(L, at)) return 0; /* it will say so */
     for (size_t i = 0; i < LEN(other); i++)
-        if (luaL_getmetafield(L, 1, other[i]) != LUA_TNIL) front_error(L, other[i], "a table with %s cannot be used here", other[i]);
-    return (int64_t)lua_rawlen(L, 1);
+        if (luaL_getmetafield(L, at, other[i]) != LUA_TNIL) front_error(L, other[i], "a table with %s cannot be used here", other[i]);
+    return (int64_t)lua_rawlen(L, at);
 }
 
 static int64_t at_most(double work) { return work < 1e18 ? (int64_t)work : (int64_t)1e18; }
@@ -80,12 +81,12 @@ static int64_t range(lua_State *L, int from, int64_t n) {
     return at_most(fmax(0, last - first) + 1);
 }
 
-/* Two items are compared as far as they are equal. */
+/* Two items are compared as far as they are equal, of NUL bytes (strcoll) one by one. */
 static int64_t sort(lua_State *L, int64_t n) {
     size_t longest = 0;
     for (int64_t i = 1; i <= n; i++, lua_pop(L, 1))
         if (lua_rawgeti(L, 1, i) == LUA_TSTRING && lua_rawlen(L, -1) > longest) longest = lua_rawlen(L, -1);
-    return at_most((double)n * 2 * log2((double)n + 2) * (1 + (double)longest / BYTES));
+    return at_most((double)n * 2 * log2((double)n + 2) * (1 + (double)longest));
 }
 
 static int64_t texts(lua_State *L) {
@@ -135,7 +136,8 @@ static int64_t pack(lua_State *L) {
 }
 
 static int64_t cost(lua_State *L, Cost c) {
-    int64_t n = c >= COST_CONCAT ? items(L) : 0;
+    int64_t n = c >= COST_CONCAT ? items(L, 1) : 0;
+    if (c == COST_MOVE) items(L, 5);
     switch (c) {
     case COST_TEXT: return texts(L);
     case COST_REP: return rep(L);

@@ -10,7 +10,7 @@
 #include "front.h"
 #include "ir/map.h"
 
-enum { MAX_OUTSIDE = 50000 /* inputs, weights and states of a graph */, MAX_NAME = 500, MAX_STRING = 1 << 20 /* bytes */, CALL_WORK = 200 /* of an op, at least */ };
+enum { MAX_OUTSIDE = 50000 /* inputs, weights and states of a graph */, MAX_RULES = 1000, MAX_NAME = 500, MAX_STRING = 1 << 20 /* bytes */, CALL_WORK = 200 /* of an op, at least */ };
 
 typedef struct Source Source; /* a file that was run: its lines are quoted in errors */
 struct Source {

@@ -256,6 +256,7 @@ static bool append(Front *f, RuleList *rules, uint64_t hash, Err *e) {
     Rule **box = luaL_testudata(f->L, -1, RULE);
     if (!box) return err_set(e, "%s: error: the file must return fusion { … } or a list of them", f->main_file);
     Rule *r = *box;
+    if (rules->n == MAX_RULES) return err_at(e, &r->loc, "fusion %s: more than %d rules", r->name, MAX_RULES);
     for (size_t i = 0; i < rules->n; i++)
         if (!strcmp(rules->at[i]->name, r->name)) return err_at(e, &r->loc, "fusion %s: %s has a rule of this name", r->name, rules->at[i]->file);
     r->hash = hash;

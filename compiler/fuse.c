@@ -8,6 +8,7 @@
  * Add a fusion in lua/fusions/, not here. */
 #include "fuse.h"
 
+#include "ir/map.h"
 #include "match.h"
 #include "scope.h"
 
@@ -28,6 +29,10 @@ struct Fuser {
     FuseOffList *off;
     Err *e;
     bool failed;     /* e is set */
+    int tries;       /* of all rules (match.h) */
+    Map updater;     /* value -> the node that updates it */
+    NodeList todo;   /* check_cycle's, used again */
+    int *seen, walk; /* by Node.id: in which walk of check_cycle it was last seen */
     Group **taken;   /* by Node.id: the group that a node is in */
     const char *why; /* of the match being tried: the first refusal */
     char done[80];   /* what the accepted match did */
@@ -165,10 +170,8 @@ static bool check_overlap(Fuser *f, const Trial *t) {
  * means that fusing makes a cycle. Whoever updates a state comes after those that read the old one. */
 typedef struct Walk Walk;
 struct Walk {
-    const Fuser *f;
+    Fuser *f;
     const Trial *t;
-    NodeList todo;
-    bool *seen; /* by Node.id */
 };
 
 /* What n will be part of: the match, a group, or nothing but itself. */
@@ -178,33 +181,24 @@ static const void *unit(const Walk *w, const Node *n) {
 }
 
 static void visit(Walk *w, Node *n) {
-    if (!n || w->seen[n->id]) return;
-    w->seen[n->id] = true;
-    PUSH(w->f->tmp, w->todo, n);
-}
-
-static bool updates(const Node *n, const Value *v) {
-    for (int i = 0; i < n->n_out; i++) {
-        int at = node_state_in(n, i);
-        if (at >= 0 && n->in[at] == v) return true;
-    }
-    return false;
+    if (!n || w->f->seen[n->id] == w->f->walk) return;
+    w->f->seen[n->id] = w->f->walk;
+    PUSH(w->f->tmp, w->f->todo, n);
 }
 
 /* What comes before `reader`, a unit, because it reads v: who computes v, and, if it updates v, who else reads v. */
 static void visit_before(Walk *w, const Value *v, const void *reader) {
     visit(w, v->def);
+    const Node *updater = map_get_ptr(&w->f->updater, v);
+    if (!updater || unit(w, updater) != reader) return;
     const NodeList *l = readers(v);
-    for (size_t i = 0; i < l->n; i++) {
-        if (unit(w, l->at[i]) != reader || !updates(l->at[i], v)) continue;
-        for (size_t k = 0; k < l->n; k++)
-            if (unit(w, l->at[k]) != reader) visit(w, l->at[k]);
-    }
+    for (size_t k = 0; k < l->n; k++)
+        if (unit(w, l->at[k]) != reader) visit(w, l->at[k]);
 }
 
 static const Node *walk_into_match(Walk *w) {
-    while (w->todo.n) {
-        const Node *n = w->todo.at[--w->todo.n];
+    while (w->f->todo.n) {
+        const Node *n = w->f->todo.at[--w->f->todo.n];
         if (unit(w, n) == w->t) return n;
         const Group *grp = w->f->taken[n->id];
         const Node *reads = grp ? grp->fused : n;
@@ -216,7 +210,8 @@ static const Node *walk_into_match(Walk *w) {
 
 static bool check_cycle(Fuser *f, const Trial *t) {
     const ValueList *in = &pattern_of(t)->inputs;
-    Walk w = {f, t, {0}, arena_array(f->tmp, f->g->nodes.n, sizeof(bool))};
+    Walk w = {f, t};
+    f->walk++, f->todo.n = 0;
     for (size_t i = 0; i < in->n; i++) {
         const Value *v = t->m->value[in->at[i]->id];
         if (v) visit_before(&w, v, t);
@@ -372,13 +367,14 @@ static bool apply(Fuser *f, const Rule *r) {
         f->why = NULL;
         bool done = match_at(&p, root, try_match, f, &miss);
         if (f->failed) return false;
-        if (miss.tries > MATCH_TRIES)
-            return err_at(f->e, &r->loc, "rule %s: more than %d nodes were tried for its pattern's: ops that commute can be laid over a graph in too many ways", r->name, MATCH_TRIES);
+        if (miss.tries > MATCH_TRIES || f->tries + miss.tries > ALL_TRIES)
+            return err_at(f->e, &r->loc, "rule %s: more than %d nodes were tried for its pattern's: ops that commute can be laid over a graph in too many ways", r->name, miss.tries > MATCH_TRIES ? MATCH_TRIES : ALL_TRIES);
         if (done) record(f, r, node_name(root), FUSE_DONE, f->done);
         else if (f->why) record(f, r, node_name(root), FUSE_REFUSED, f->why);
         met |= done || f->why;
     }
     if (!met) record_miss(f, &p, &miss);
+    f->tries += miss.tries;
     return true;
 }
 
@@ -431,11 +427,22 @@ static RuleList in_order(Arena *a, const RuleList *rules, const FuseOffList *off
     return l;
 }
 
+static void find_updaters(Fuser *f) {
+    f->updater.arena = f->tmp;
+    for (size_t i = 0; i < f->g->nodes.n; i++) {
+        Node *n = f->g->nodes.at[i];
+        for (int k = 0; k < n->n_out; k++)
+            if (node_state_in(n, k) >= 0) map_put_ptr(&f->updater, n->in[node_state_in(n, k)], n);
+    }
+}
+
 bool fuse_run(Front *front, Graph *g, const RuleList *rules, FuseOffList *off, FuseLog *log, Err *e) {
     Arena *tmp = arena_new();
     Fuser f = {.front = front, .g = g, .tmp = tmp, .log = log, .off = off, .e = e};
     f.taken = arena_array(tmp, g->nodes.n, sizeof *f.taken);
+    f.seen = arena_array(tmp, g->nodes.n, sizeof *f.seen);
     readers_build(tmp, g);
+    find_updaters(&f);
     RuleList l = in_order(tmp, rules, off);
     bool ok = true;
     for (size_t i = 0; i < l.n && ok; i++) ok = apply(&f, l.at[i]);

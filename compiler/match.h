@@ -13,7 +13,7 @@ const NodeList *readers(const Value *v);
 
 /* --- patterns ----------------------------------------------------------------------------------------------------- */
 
-enum { PATTERN_NODES = 32, PATTERN_VALUES = 64, MATCH_CASTS = 32, MATCH_TRIES = 1000000 };
+enum { PATTERN_NODES = 32, PATTERN_VALUES = 64, MATCH_CASTS = 32, MATCH_TRIES = 1000000, ALL_TRIES = 10 * MATCH_TRIES /* of all rules in a graph */ };
 
 /* A rule's pattern, checked, its nodes and values numbered (their id), its nodes in an order in which each one after the
  * first is reached from those before it. The first is the root: the pattern's last node that is no optional cast. */

@@ -152,16 +152,20 @@ static void round_weights(const Program *p) {
 
 /* --- the pass ----------------------------------------------------------------------------------------------------- */
 
+static bool round_node(Precision *p, Node *n, bool strict, bool kv16) {
+    if (n->op == OP_FUSED) return err_at(p->e, &n->loc, "%s is fused already; what is rounded is decided before", node_name(n));
+    return (strict || round_operands(p, n)) && (!kv16 || round_kv(p, n));
+}
+
 static bool precise(Graph *g, bool strict, bool kv16, Err *e) {
     Precision p = {.g = g, .e = e};
     size_t n = g->nodes.n;
+    bool ok = true;
     graph_clear_marks(g);
-    for (size_t i = 0; i < n; i++) {
-        Node *at = g->nodes.at[i];
-        if (at->op == OP_FUSED) return err_at(e, &at->loc, "%s is fused already; what is rounded is decided before", node_name(at));
-        if (!strict && !round_operands(&p, at)) return false;
-        if (kv16 && !round_kv(&p, at)) return false;
-    }
+    graph_index(g, true);
+    for (size_t i = 0; i < n && ok; i++) ok = round_node(&p, g->nodes.at[i], strict, kv16);
+    graph_index(g, false);
+    if (!ok) return false;
     place_casts(g, n);
     return graph_infer(g, "precision", e) && graph_verify(g, e);
 }

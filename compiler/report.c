@@ -128,6 +128,9 @@ void report_json(const Compile *c, Text *t) {
 void report_explain(const Compile *c, Text *t) {
     for (size_t i = 0; i < c->log.n; i++) {
         const FuseEvent *v = &c->log.at[i];
-        if (is_told(c, v)) text_add(t, "%-7s %-20s %-7s %s: %s\n", outcomes[v->outcome], v->rule, v->graph, v->node, v->why);
+        size_t at = t->n;
+        if (!is_told(c, v)) continue;
+        text_add(t, "%-7s %-20s %-7s %s: %s\n", outcomes[v->outcome], v->rule, v->graph, v->node, v->why);
+        printable(t->at + at, true); /* it quotes what a rule's file says */
     }
 }

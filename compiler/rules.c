@@ -104,7 +104,10 @@ void rules_off_unused(const Compile *c) {
 }
 
 static void warn(const Rule *r, const char *what) {
-    fprintf(stderr, "warning: %s:%d: rule %s %s; see docs/fusions.md, Reading the outcome\n", r->loc.file, r->loc.line, r->name, what);
+    Text t = {0};
+    text_add(&t, "warning: %s:%d: rule %s %s; see docs/fusions.md, Reading the outcome\n", r->loc.file, r->loc.line, r->name, what);
+    fputs(printable(t.at, true), stderr);
+    text_free(&t);
 }
 
 /* Those whose kernel this target has not. */

@@ -14,12 +14,17 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+int control_bytes(const char *s) {
+    const unsigned char *p = (const unsigned char *)s;
+    if ((*p && *p < 32) || *p == 127) return 1;
+    return *p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0 ? 2 : 0;
+}
+
 char *printable(char *s, bool lines) {
-    for (char *p = s; *p; p++) {
-        bool c1 = *p == '\xc2' && (unsigned char)p[1] >= 0x80 && (unsigned char)p[1] < 0xa0; /* U+0080 to U+009F in UTF-8 */
-        bool c0 = ((unsigned char)*p < 32 && !(lines && (*p == '\n' || *p == '\t'))) || *p == 127;
-        if (c0 || c1) *p = '?';
-        if (c1) *++p = '?';
+    for (char *p = s; *p;) {
+        int n = lines && (*p == '\n' || *p == '\t') ? 0 : control_bytes(p);
+        memset(p, '?', (size_t)n);
+        p += n ? n : 1;
     }
     return s;
 }

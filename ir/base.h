@@ -32,6 +32,7 @@ struct Err {
     char msg[2048]; /* one or more lines, no newline at the end; "" while nothing failed */
 };
 
+int control_bytes(const char *s); /* of the control character that s begins with, C0's, DEL or C1's (U+0080 to U+009F) in UTF-8; 0: none */
 /* What others made, for a terminal: of s, what would move its cursor (control characters; line breaks and tabs may stay) is a question mark.
  * Returns s. Messages of Err are such. */
 char *printable(char *s, bool lines);

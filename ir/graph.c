@@ -156,8 +156,14 @@ static Value *find(const ValueList *l, const char *name) {
 }
 
 void graph_index(Graph *g, bool on) {
-    if (on) g->names = arena_alloc(g->arena, sizeof *g->names), g->names->arena = g->arena;
-    else g->names = NULL;
+    const ValueList *outer[] = {&g->inputs, &g->params, &g->states};
+    g->names = NULL;
+    if (!on) return;
+    g->names = map_new(g->arena);
+    for (int l = 0; l < 3; l++)
+        for (size_t i = 0; i < outer[l]->n; i++) map_put(g->names, outer[l]->at[i]->name, outer[l]->at[i]);
+    for (size_t i = 0; i < g->nodes.n; i++)
+        for (int k = 0; k < g->nodes.at[i]->n_out; k++) map_put(g->names, g->nodes.at[i]->out[k]->name, g->nodes.at[i]->out[k]);
 }
 
 void graph_rename(Graph *g, Value *v, const char *name) {

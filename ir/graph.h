@@ -238,7 +238,7 @@ Value *graph_param(Graph *g, const char *name, Type t); /* the same name again g
 Value *graph_state(Graph *g, const char *name, Type t);
 void graph_output(Graph *g, Value *v);
 Value *graph_find(const Graph *g, const char *name); /* any value; NULL when absent */
-/* While a graph is built with the functions above and below, an index finds names at once; off before anything else changes it. */
+/* While a graph is built with the functions above and below, or grows, an index finds names at once; off before anything else changes it. */
 void graph_index(Graph *g, bool on);
 void graph_rename(Graph *g, Value *v, const char *name);
 

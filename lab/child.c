@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -91,6 +92,16 @@ static void note_end(Said *s, int status) {
     else if (!s->ok) snprintf(s->how, sizeof s->how, "exit status %d", WEXITSTATUS(status));
 }
 
+/* It ends by itself within so many seconds, or by force. False: how is not known, by errno. */
+static bool ends(int pid, double seconds, int *status) {
+    double end = seconds_now() + seconds;
+    int ended;
+    while (!(ended = waitpid(pid, status, WNOHANG)) && seconds_now() < end && !came) usleep(1000);
+    if (!ended) kill(pid, SIGKILL);
+    while (!ended || (ended < 0 && errno == EINTR)) ended = waitpid(pid, status, 0);
+    return ended == pid;
+}
+
 /* --- to the end ---------------------------------------------------------------------------------------------------------- */
 
 /* Reads what is there; false at the end of the stream. */
@@ -125,14 +136,13 @@ bool child_run(Arena *a, const Args *args, double seconds, Said *said, Err *e) {
     close(nothing), close(out[1]), close(err[1]);
     if (pid > 0) {
         struct pollfd p[2] = {{out[0], POLLIN, 0}, {err[0], POLLIN, 0}};
+        double end = seconds_now() + seconds;
         if (!listen_to(p, said, seconds)) {
             snprintf(said->how, sizeof said->how, "not done within %g s", seconds);
             kill(pid, SIGKILL);
         }
-        int ended;
-        while ((ended = waitpid(pid, &status, 0)) < 0 && errno == EINTR) {}
-        if (ended < 0) snprintf(said->how, sizeof said->how, "its end is not known: %s", strerror(errno));
-        else note_end(said, status);
+        if (ends(pid, fmax(GRACE, end - seconds_now()), &status)) note_end(said, status);
+        else snprintf(said->how, sizeof said->how, "its end is not known: %s", strerror(errno));
     }
     close(out[0]), close(err[0]);
     bool ok = pid > 0 && !child_ended(e);
@@ -171,23 +181,13 @@ bool partner_start(Arena *a, const Args *args, Partner *p, Err *e) {
     return p->pid > 0;
 }
 
-/* It ends by itself, or soon by force. False: how is not known. */
-static bool ends(int pid, int *status) {
-    double end = seconds_now() + GRACE;
-    int ended;
-    while (!(ended = waitpid(pid, status, WNOHANG)) && seconds_now() < end && !came) usleep(10000);
-    if (!ended) kill(pid, SIGKILL);
-    while (!ended || (ended < 0 && errno == EINTR)) ended = waitpid(pid, status, 0);
-    return ended == pid;
-}
-
 /* What it said last on stderr, or how it ended. */
 static void why_ended(Partner *p, Err *e) {
     Said s = {.how = ""};
     Arena *a = arena_new();
     char block[4096];
     int status = 0;
-    if (ends(p->pid, &status)) note_end(&s, status);
+    if (ends(p->pid, GRACE, &status)) note_end(&s, status);
     p->pid = 0;
     rewind(p->err);
     text_put(&s.err, "", 0);
@@ -221,7 +221,7 @@ const char *partner_ask(Partner *p, double seconds, Err *e) {
 void partner_end(Partner *p) {
     int status;
     if (p->to) close(p->to);
-    if (p->pid > 0) ends(p->pid, &status);
+    if (p->pid > 0) ends(p->pid, GRACE, &status);
     if (p->from) close(p->from);
     if (p->err) fclose(p->err);
     text_free(&p->line);

@@ -64,7 +64,7 @@ static bool mentions(const Type *t, Sym sym) {
 
 static void verify_path(Check *c, const char *what, const char *s) {
     for (const char *at = s ? s : ""; *at; at++)
-        if ((unsigned char)*at < 32 || *at == 127) FAIL(c, "%s holds a control character", what);
+        if (control_bytes(at)) FAIL(c, "%s holds a control character", what);
 }
 
 static void verify_text(Check *c, const char *what, const char *s) {

@@ -783,14 +783,15 @@ static bool exchange(Arena *a, const char *one, const char *other) {
 }
 
 /* What is there stays until the new folder is on disk, and is then at tmp. old: the folder that was looked at, if there was one; what has
- * taken its place since goes back. */
-static bool install(Arena *a, const char *tmp, const char *target, const struct stat *old, Err *e) {
+ * taken its place since goes back; foreign: it cannot, and is at tmp. */
+static bool install(Arena *a, const char *tmp, const char *target, const struct stat *old, bool *foreign, Err *e) {
     struct stat st;
     if (old) (void)!chmod(tmp, old->st_mode & 07777); /* permissions stay */
     bool ok = file_sync_name(arena_printf(a, "%s/config.json", tmp)) && (old ? exchange(a, tmp, target) : !rename(tmp, target));
     if (!ok) return err_set(e, "%s: %s", target, strerror(errno));
-    if (!old || (!stat(tmp, &st) && st.st_dev == old->st_dev && st.st_ino == old->st_ino)) return true;
+    if (!old || (!lstat(tmp, &st) && st.st_dev == old->st_dev && st.st_ino == old->st_ino)) return true;
     if (exchange(a, tmp, target)) return err_set(e, "%s: another folder has taken its place meanwhile", target);
+    *foreign = true;
     return err_set(e, "%s: another folder has taken its place meanwhile, and is %s now: %s", target, tmp, strerror(errno));
 }
 
@@ -816,10 +817,11 @@ static bool make_folder(Job *j, Err *e) {
     if (!folder_state(j->arena, target, &state, e)) return false;
     if (state == STATE_OTHER)
         return err_set(e, "%s: exists and was not made by gptoss-mkmodel; remove it first", j->target);
-    bool replaces = exists && state == STATE_OURS;
+    bool replaces = exists && state == STATE_OURS, foreign = false;
     if (mkdir(tmp, 0777)) return err_set(e, "%s: %s", tmp, strerror(errno));
-    if (!write_configs(j, tmp, e) || !write_weights(j, tmp, e) || !install(j->arena, tmp, target, replaces ? &old : NULL, e)) {
+    if (!write_configs(j, tmp, e) || !write_weights(j, tmp, e) || !install(j->arena, tmp, target, replaces ? &old : NULL, &foreign, e)) {
         Err ignored;
+        if (foreign) return false;
         each_file(j->arena, tmp, NULL, &ignored);
         rmdir(tmp);
         return false;

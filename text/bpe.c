@@ -60,11 +60,10 @@ bool bpe_derive(Tok *t, const uint32_t *rank, Err *e) {
     bool ok = true;
     for (size_t id = 0; id < t->n && ok; id++) {
         const Token *k = &t->token[id];
-        if (!(k->kind & TOKEN_TEXT)) continue;
         cuts += k->n;
         if (cuts > TOK_MAX_CUTS || found.n > TOK_MAX_PAIRS)
             ok = err_set(e, "too many or too long tokens to derive their merges: up to token %zu they have %zu bytes and %zu pairs, at most %d and %d are taken", id, cuts, found.n, TOK_MAX_CUTS, TOK_MAX_PAIRS);
-        for (size_t cut = 1; ok && cut < k->n; cut++) {
+        for (size_t cut = 1; ok && k->kind & TOKEN_TEXT && cut < k->n; cut++) {
             int32_t left = tok_find(t, &t->text, k->at, cut), right = -1;
             if (left >= 0) right = tok_find(t, &t->text, k->at + cut, k->n - cut);
             if (right >= 0) PUSH(a, found, ((Pair){pair_key(left, right), rank[id], (int32_t)id}));

@@ -139,10 +139,10 @@ static unsigned char paste(EditLine *el, int ch) {
 /* The file, which is too large, becomes what was taken of it, at once. */
 static void shorten(const Line *l) {
     HistEvent v;
-    char *whole;
-    if (asprintf(&whole, "%s.%ld", l->file, (long)getpid()) < 0) return;
-    if (history(l->history, &v, H_SAVE, whole) < 0 || rename(whole, l->file)) unlink(whole);
-    free(whole);
+    char *whole = NULL, *file = realpath(l->file, NULL); /* of a link, the file */
+    if (file && asprintf(&whole, "%s.%ld", file, (long)getpid()) < 0) whole = NULL;
+    if (whole && (history(l->history, &v, H_SAVE, whole) < 0 || rename(whole, file))) unlink(whole);
+    free(whole), free(file);
 }
 
 static void editor_open(Line *l) {

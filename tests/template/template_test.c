@@ -156,7 +156,7 @@ static Node *fused(Arena *a, const int64_t *offset, int n, bool chain) {
     }
     f->hook = f->out[0];
     f->kernel[f->n_kernel++] = (KernelChoice){INT64_MAX, "k"};
-    if (chain) f->out[0] = body->outputs.at[0] = slice(body, f->hook, 0, "behind")->out[0];
+    if (chain) graph_set_output(body, 0, f->out[0] = slice(body, f->hook, 0, "behind")->out[0]);
     return f;
 }
 
