@@ -1,7 +1,7 @@
 /* front.c - the Lua interpreter of graph files and rules: what they may use, how files are found, how errors are shown.
  *
  * Lua is deterministic here: no os, io, debug, load, coroutines, pcall, random; pairs() goes in key order (lua/dsl.lua).
- * An endless loop, more than 1 GiB of memory and a text of more than 1 MiB are errors (front_budget.c says how work is counted).
+ * An endless loop, more than 512 MiB of memory and a text of more than 1 MiB are errors (front_budget.c says how work is counted).
  * See front_ops.c for the ops and front_rules.c for rules. */
 #include "front_impl.h"
 
@@ -147,7 +147,7 @@ bool front_call(Front *f, int nargs, int nresults, int64_t steps, Err *e) {
     lua_pushcfunction(L, on_error);
     lua_insert(L, base);
     budget_start(f, steps);
-    lua_sethook(L, on_count, LUA_MASKCOUNT, HOOK_EVERY); /* it may have ended for want of budget (charge) */
+    if (lua_gethookcount(L) != HOOK_EVERY) lua_sethook(L, on_count, LUA_MASKCOUNT, HOOK_EVERY); /* first, or behind an ended budget (charge); else it counts on */
     int status = lua_pcall(L, nargs, nresults, base);
     budget_end(f);
     lua_remove(L, base);

@@ -137,11 +137,11 @@ bool child_run(Arena *a, const Args *args, double seconds, Said *said, Err *e) {
     if (pid > 0) {
         struct pollfd p[2] = {{out[0], POLLIN, 0}, {err[0], POLLIN, 0}};
         double end = seconds_now() + seconds;
-        if (!listen_to(p, said, seconds)) {
-            snprintf(said->how, sizeof said->how, "not done within %g s", seconds);
-            kill(pid, SIGKILL);
-        }
-        if (ends(pid, fmax(GRACE, end - seconds_now()), &status)) note_end(said, status);
+        bool late = !listen_to(p, said, seconds), known;
+        if (late) kill(pid, SIGKILL);
+        known = ends(pid, fmax(GRACE, end - seconds_now()), &status);
+        if (late || (seconds_now() > end && WIFSIGNALED(status))) snprintf(said->how, sizeof said->how, "not done within %g s", seconds);
+        if (known) note_end(said, status);
         else snprintf(said->how, sizeof said->how, "its end is not known: %s", strerror(errno));
     }
     close(out[0]), close(err[0]);

@@ -501,6 +501,7 @@ static bool draw(Session *s, Err *e) { return exec_graph_without(s->exec, s->sam
 static bool leave_out(Session *s, Sched *sched, const Flight *f, Request *r, Err *e) {
     const SchedStep *t = f->step;
     Search q = {.r = r};
+    bool ok = true;
     for (int64_t i = 0; i < t->n_rows; i++)
         if (f->ids[i] < 0 && !r[t->row_request[i]].done) r[t->row_request[i]].bad = unnamed;
     search_step(s, sched, r, &q);
@@ -508,11 +509,15 @@ static bool leave_out(Session *s, Sched *sched, const Flight *f, Request *r, Err
         int64_t n = t->n_rows - from < max ? t->n_rows - from : max;
         search_head(s, s->sample, t->rows + from, t->row_slot + from, n, &q);
         head_inputs(s, t, r, from, n);
-        if (!draw(s, e)) return false;
+        if (!(ok = draw(s, e))) break; /* a device that fails: another may answer all of them */
     }
-    for (int64_t i = 0; i < t->n_rows; i++)
-        if (f->ids[i] < 0 && !r[t->row_request[i]].done) say_bad(&r[t->row_request[i]]);
-    return true;
+    for (int64_t i = 0; i < t->n_rows; i++) {
+        Request *bad = &r[t->row_request[i]];
+        if (f->ids[i] >= 0 || bad->done) continue;
+        if (ok) say_bad(bad);
+        else bad->bad = NULL;
+    }
+    return ok;
 }
 
 void session_tell(Session *s, const Sched *sched, const SchedStep *t, const Request *r) {

@@ -92,7 +92,8 @@ static bool changed(const struct stat *a, const struct stat *b) {
     return a->st_size != b->st_size || a->st_mtim.tv_sec != b->st_mtim.tv_sec || a->st_mtim.tv_nsec != b->st_mtim.tv_nsec;
 }
 
-/* Looks again, `now` seconds after the first time. True: there is nothing to wait for any more, and what the rank did has been read. False with e set: it cannot be. */
+/* Looks again, `now` seconds after the first time. True: there is nothing to wait for any more, and what the rank did has been read. False with
+ * e set: it cannot be. */
 static bool look(Ranks *k, Other *o, double now, Err *e) {
     struct stat st;
     Part *p = &o->part;
@@ -142,6 +143,7 @@ static bool all_done(const Ranks *k, const Other *others, Err *e) {
         const Part *p = &others[i].part;
         if (p->failed) err_add(e, "\n  rank %d of %d%s%s: %.300s", i, k->n, *p->host ? " on " : "", p->host, p->why.msg);
     }
+    if (*k->journal.lost.msg) return err_add(e, "\nof what was done not all is kept in %s (%.300s)", k->journal.folder, k->journal.lost.msg);
     return err_add(e, "\nwhat was done is kept in %s: the same command does the rest", k->journal.folder);
 }
 
