@@ -201,7 +201,7 @@ void budget_wrap(lua_State *L) {
         {"string", "sub", COST_TEXT},       {"string", "pack", COST_PACK},    {"string", "packsize", COST_TEXT},
         {"string", "unpack", COST_TEXT},    {"utf8", "char", COST_TEXT},      {"utf8", "codepoint", COST_TEXT},
         {"utf8", "len", COST_TEXT},         {"utf8", "offset", COST_TEXT},    {"table", "concat", COST_CONCAT},
-        {"table", "unpack", COST_UNPACK},    {"table", "insert", COST_INSERT}, {"table", "remove", COST_REMOVE},
+        {"table", "unpack", COST_UNPACK},   {"table", "insert", COST_INSERT}, {"table", "remove", COST_REMOVE},
         {"table", "move", COST_MOVE},       {"table", "sort", COST_SORT},     {"table", "pack", COST_TEXT},
         {"_G", "select", COST_TEXT},        {"_G", "tonumber", COST_TEXT},    {"_G", "tostring", COST_TEXT},
         {"_G", "setmetatable", COST_TEXT},

@@ -163,10 +163,10 @@ static bool node_values(Lower *l, const Graph *g, int graph, PlanGraph *pg, Err 
         for (int o = 0; o < n->n_out; o++) {
             const Value *v = n->out[o], *state = node_state(n, o);
             bool in_place = is_in_place(n);
-            int buf = state                   ? plan_value(pg, state->name)
-                      : in_place              ? plan_value(pg, n->in[0]->name)
+            int buf = state          ? plan_value(pg, state->name)
+                      : in_place     ? plan_value(pg, n->in[0]->name)
                       : v->is_output ? named_buf(l, BUF_LINK, v, e)
-                                              : new_buf(l, BUF_TEMP, v);
+                                     : new_buf(l, BUF_TEMP, v);
             if (buf >= 0 && n->op == OP_repack) l->bufs.at[buf].kind = BUF_PACKED, name_buf(l, v->name, buf);
             if (!add_value(l, pg, v, buf)) return false;
             PlanBuf *b = &l->bufs.at[buf];

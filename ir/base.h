@@ -153,6 +153,9 @@ float e8m0_scale(uint8_t s);       /* 2^(s-127); NaN for 255 */
 uint64_t hash64(const void *bytes, size_t n); /* XXH3, for checksums and cache keys */
 uint64_t random_seed(void); /* another each time; nobody else knows it */
 
+/* In a fork: it gets the signal when `parent`, which made it, ends, and ends at once if that was before. */
+void end_with(long parent, int signal);
+
 double seconds_now(void); /* of the monotonic clock */
 /* Seconds in which this process could run since *w was zeros, if it is asked often: of a gap between two calls only so much counts, as it was
  * stopped then (Ctrl-Z, a job that is suspended), and what it waits for may have come. */

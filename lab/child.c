@@ -7,7 +7,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -53,8 +52,7 @@ bool child_ended(Err *e) { return came && !err_set(e, "ended by signal %d (%s)",
 
 /* In the child, which ends when the lab does. What it cannot do it says on the stderr that it was given. */
 static void become(const char *path, char *const *argv, pid_t lab, int in, int out, int err) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != lab) _exit(127); /* it ended before that was said */
+    end_with(lab, SIGKILL);
     dup2(in, 0), dup2(out, 1), dup2(err, 2);
     signal(SIGPIPE, SIG_DFL);
     execv(path, argv);

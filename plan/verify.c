@@ -336,7 +336,6 @@ static void verify_use(Check *c, int graph, int node, int buf, const char *who) 
 typedef struct Values Values; /* of a graph */
 struct Values {
     Map buf;    /* name -> buffer + 1 */
-    Map output; /* the graph's outputs */
     int *owner; /* [n_bufs] the value whose memory it is: its number + 1; 0: none's so far */
     int n;
 };
@@ -362,9 +361,7 @@ static void own(Check *c, Values *s, const Value *v, int kinds) {
 }
 
 static void index_values(Check *c, const PlanGraph *pg, Values *s) {
-    const ValueList *outputs = &program_graph(c->p->program, pg->name)->outputs;
-    *s = (Values){.buf = {.arena = c->tmp}, .output = {.arena = c->tmp}, .owner = arena_array(c->tmp, (size_t)c->p->n_bufs + 1, sizeof *s->owner)};
-    for (size_t i = 0; i < outputs->n; i++) map_put_ptr(&s->output, outputs->at[i], outputs->at[i]);
+    *s = (Values){.buf = {.arena = c->tmp}, .owner = arena_array(c->tmp, (size_t)c->p->n_bufs + 1, sizeof *s->owner)};
     for (int i = 0; i < pg->n_values && !c->at.failed; i++) {
         const char *name = pg->values[i].name;
         int buf = pg->values[i].buf;
@@ -386,9 +383,9 @@ enum { ONE = 1 }; /* kinds are bits */
 static void verify_result(Check *c, Values *s, const Node *n, int o) {
     const Value *v = n->out[o];
     int state = node_state_in(n, o);
-    if (n->op == OP_join && n->in[0]->def && value_buf(c, s, v) == value_buf(c, s, n->in[0]) && !map_get_ptr(&s->output, v)) return;
+    if (n->op == OP_join && n->in[0]->def && value_buf(c, s, v) == value_buf(c, s, n->in[0]) && !v->is_output) return;
     if (state < 0) {
-        own(c, s, v, n->op == OP_repack ? KIND(PACKED) : map_get_ptr(&s->output, v) ? KIND(LINK) : KIND(TEMP));
+        own(c, s, v, n->op == OP_repack ? KIND(PACKED) : v->is_output ? KIND(LINK) : KIND(TEMP));
         return;
     }
     int buf = value_buf(c, s, v);

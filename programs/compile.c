@@ -8,7 +8,6 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -227,8 +226,7 @@ static bool tune(Arena *a, const Options *o, Err *e) {
     pid_t self = getpid(), pid = fork();
     if (pid < 0) return err_set(e, "--tune: %s", strerror(errno));
     if (!pid) { /* it ends when this program does, and tidies up */
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
-        if (getppid() != self) _exit(127);
+        end_with(self, SIGTERM);
         dup2(2, 1);
         execv(lab, (char *const *)args.at);
         fprintf(stderr, "%s: %s\n", lab, strerror(errno));

@@ -23,7 +23,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -102,8 +101,7 @@ static void redirect(const char *path) {
 
 /* say: where errno goes if the result cannot be written: what the worker prints is on the same disk. */
 static NORETURN void work(const RtcBackend *b, void *state, Arena *a, RtcJob *job, const char *dir, int i, pid_t server, int say) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != server) _exit(1);
+    end_with(server, SIGKILL);
     setpgid(0, 0);
     redirect(arena_printf(a, "%s/%d.err", dir, i));
     test_hooks(job->name);
@@ -240,12 +238,11 @@ static const char *reason(Arena *a, const char *log) {
  * (Ctrl-Z) is no part: it is counted by the second. */
 static bool hear(const Server *s, void *to, size_t n) {
     struct pollfd p = {.fd = s->sock, .events = POLLIN};
-    for (double left = timeout() + rtc_patience(); left > 0;) {
-        double slice = left < 1 ? left : 1;
-        int ready = poll(&p, 1, (int)(slice * 1000) + 1);
+    const double most = timeout() + rtc_patience();
+    for (Stopwatch watch = {0}; stopwatch(&watch, 1) < most;) {
+        int ready = poll(&p, 1, (int)(fmin(1, most - watch.ran) * 1000) + 1);
         if (ready > 0) return socket_get(s->sock, to, n, PATIENCE);
         if (ready < 0 && errno != EINTR) return false;
-        if (ready == 0) left -= slice;
     }
     kill(s->pid, SIGKILL); /* what is stopped does not see that nobody hears it */
     return errno = ETIMEDOUT, false;

@@ -11,7 +11,6 @@
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -112,8 +111,7 @@ static bool find_cc(Arena *a, Cc *cc, Err *e) {
 
 /* In the child, which ends when its parent does. `failed` gets errno where it cannot become cc. */
 static NORETURN void become(const Cc *cc, pid_t parent, int in, int out, int err, bool own_group, int failed) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) _exit(127); /* it ended before that was said */
+    end_with(parent, SIGKILL);
     if (own_group) setpgid(0, 0);
     if (dup2(in, 0) >= 0 && dup2(out, 1) >= 0 && dup2(err, 2) >= 0) execvp(cc->argv[0], (char *const *)cc->argv);
     int why = errno;

@@ -7,6 +7,7 @@
  * cache, or an error says what is missing. GPTOSS_PIN=1 ties each thread to a CPU. */
 #include "code.h"
 #include "device.h"
+#include "ir/wait.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -187,12 +188,8 @@ static void *watch(void *arg) {
     unsigned long long seen = 0, said = 0;
     pthread_mutex_lock(&h->watch_lock);
     while (!atomic_load(&h->watch_over)) {
-        struct timespec until;
         double begin = seconds_now();
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        double at = (double)until.tv_nsec * 1e-9 + h->patience;
-        until.tv_sec += (time_t)at, until.tv_nsec = (long)((at - floor(at)) * 1e9);
-        int rc = pthread_cond_timedwait(&h->watch_end, &h->watch_lock, &until);
+        int rc = wait_seconds(&h->watch_end, &h->watch_lock, h->patience);
         if (!rc) continue;
         if (rc != ETIMEDOUT) break; /* a time that is none: nobody watches, rather than ask again for ever */
         if (seconds_now() - begin > h->patience + 1) continue; /* all of it stood still: nothing could come back */
@@ -211,11 +208,7 @@ static void *watch(void *arg) {
 
 static void start_watch(Host *h) {
     pthread_mutex_init(&h->watch_lock, NULL);
-    pthread_condattr_t steady;
-    pthread_condattr_init(&steady);
-    pthread_condattr_setclock(&steady, CLOCK_MONOTONIC); /* the day's clock may be set */
-    pthread_cond_init(&h->watch_end, &steady);
-    pthread_condattr_destroy(&steady);
+    wait_init(&h->watch_end);
     h->patience = device_hang_seconds();
     h->watched = !pthread_create(&h->watch, NULL, watch, h);
 }

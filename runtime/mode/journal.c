@@ -2,13 +2,14 @@
  * disk, is as if it had not been written. */
 #include "journal.h"
 
+#include "ir/wait.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 /* --- what it is bound to ----------------------------------------------------------------------------------------------------- */
@@ -245,10 +246,7 @@ static void *keep(void *arg) {
     Journal *j = arg;
     pthread_mutex_lock(&j->lock);
     while (!j->stop) {
-        struct timespec t;
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        t.tv_sec++;
-        pthread_cond_timedwait(&j->stopped, &j->lock, &t);
+        wait_seconds(&j->stopped, &j->lock, 1);
         pthread_mutex_unlock(&j->lock);
         futimens(j->fd, NULL);
         bool ok = !fsync(j->fd) || errno == EINVAL;
@@ -279,11 +277,7 @@ static bool make_part(Journal *j, int rank, int ranks, Err *e) {
 bool journal_begin(Journal *j, int rank, int ranks, Err *e) {
     j->own = journal_part(j, rank);
     pthread_mutex_init(&j->lock, NULL);
-    pthread_condattr_t steady;
-    pthread_condattr_init(&steady);
-    pthread_condattr_setclock(&steady, CLOCK_MONOTONIC); /* the day's clock may be set back */
-    pthread_cond_init(&j->stopped, &steady);
-    pthread_condattr_destroy(&steady);
+    wait_init(&j->stopped);
     bool ok = make_part(j, rank, ranks, e);
     if (ok && pthread_create(&j->thread, NULL, keep, j)) ok = err_set(e, "%s: no thread could be started to keep it", j->own);
     if (ok || j->fd < 0) return ok;

@@ -540,9 +540,7 @@ static bool launch(Session *s, Sched *sched, Flight *f, const Request *r, Err *e
             if (!s->after(s, sched, t, s->after_ctx, e)) return false;
             if (n) head_inputs(s, t, r, 0, n); /* it may have run a head of its own */
         }
-        if (n && (!draw(s, e) ||
-                  !exec_fetch(s->exec, s->ids_buf, 0, f->ids + from, (size_t)n * sizeof *f->ids, e)))
-            return false;
+        if (n && (!draw(s, e) || !exec_fetch(s->exec, s->ids_buf, 0, f->ids + from, (size_t)n * sizeof *f->ids, e))) return false;
     }
     return exec_mark(s->exec, (int)(f - s->flight), e);
 }

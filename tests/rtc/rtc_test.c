@@ -668,6 +668,9 @@ static void test_host_faults(void) {
     ok = host(a, function, false, &x, &e);
     unsetenv("GPTOSS_RTC_PATIENCE");
     CHECK(!ok && strstr(e.msg, "did not answer within 0.1 s"), "%s", e.msg);
+    use_cc("[ $1 != --version ] || exit 0");
+    ok = host(a, function, false, &x, &e);
+    CHECK(!ok && strstr(e.msg, "--version prints nothing"), "%s", e.msg);
     use_cc("");
     no_dup = true;
     ok = host(a, function, false, &x, &e);
